@@ -1,0 +1,49 @@
+# One command per habit, the same at home and in CI.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt bench chaos docs lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "everstep: installing the locked packages into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP)  ## run the example task end to end on the embedded server and the bundled model
+	@$(BIN)/python -m examples.demo
+
+test: $(STAMP)  ## run every test
+	@$(BIN)/python -m pytest tests
+
+check: $(STAMP)  ## types, lint, format and import contracts
+	@$(BIN)/mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+fmt: $(STAMP)  ## format the code
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows
+	@$(BIN)/python -m benchmarks
+
+chaos: $(STAMP)  ## the long form of the crash tests
+	@$(BIN)/python -m pytest tests/chaos --chaos=full -p no:cacheprovider
+
+docs: $(STAMP)  ## check that the documents are true: links, commands, error codes
+	@$(BIN)/python -m pytest tests/arch/test_docs.py
+
+lock: $(STAMP)  ## resolve deploy/*.in into requirements.lock (versions and hashes, no index address)
+	@$(BIN)/python deploy/lock.py
+
+clean:  ## remove what was installed and built
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
