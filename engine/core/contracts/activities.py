@@ -1,0 +1,119 @@
+"""What crosses the border between the interpreter's workflow and the activities: names, parameters, results. Workflow-safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.core.plan.ir import ToolContract
+from engine.core.values import Json
+
+CHAT_ACTIVITY = "llm.chat"
+TOOL_ACTIVITY = "tool.call"
+
+HEARTBEAT_TIMEOUT_S = 5.0
+"""How long a worker may be silent about a running effect before Temporal gives the effect to another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """Who calls, and as what.
+
+    Attributes:
+        tenant: Tenant id.
+        execution_id: The root execution.
+        path: Step path of the call.
+        key: Idempotency key: the same for every repetition of this step visit.
+        attempt: The interpreter's attempt, from 1.
+    """
+
+    tenant: str
+    execution_id: str
+    path: str
+    key: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatParams:
+    """One chat completion.
+
+    Attributes:
+        context: Who calls.
+        messages: OpenAI-shaped messages [{role, content, name?, tool_calls?, tool_call_id?}].
+        model: Model name; empty = the backend's default model.
+        settings: Sampling settings {temperature?, top_p?, max_tokens?, stop?, seed?, …}; unknown keys go to the backend.
+        tools: [{type: function, function: {name, description?, parameters}}].
+        tool_choice: As in the OpenAI API, or None.
+        output_schema: JSON Schema of a structured reply, or None.
+        timeout_s: Longest time of the call in seconds.
+    """
+
+    context: CallContext
+    messages: list[dict[str, Any]]
+    model: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    tool_choice: Json = None
+    output_schema: Json = None
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call as the backend counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatResult:
+    """The reply of a chat completion.
+
+    Attributes:
+        id: The backend's id of the completion.
+        model: Model that answered.
+        backend: Name of the backend that answered.
+        created: Unix time in seconds.
+        message: {role, content, tool_calls?}.
+        finish_reason: stop, length, tool_calls or content_filter.
+        usage: Token counts; None if the backend sent none.
+    """
+
+    id: str
+    model: str
+    backend: str
+    created: int
+    message: dict[str, Any]
+    finish_reason: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolParams:
+    """One tool call.
+
+    Attributes:
+        context: Who calls.
+        tool: The contract from the plan.
+        arguments: JSON object that fits the tool's schema.
+        timeout_s: Longest time of the call in seconds.
+    """
+
+    context: CallContext
+    tool: ToolContract
+    arguments: dict[str, Any]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """What a tool returned.
+
+    Attributes:
+        output: JSON value.
+    """
+
+    output: Json

@@ -1,0 +1,75 @@
+"""The fixed vocabularies of the engine: step kinds, statuses and event types; bottom of the import graph. Workflow-safe."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StepKind(StrEnum):
+    """What a step of a task does; the value is the marker key an author writes (for `yield` it is `workflow`)."""
+
+    EVALUATE = "evaluate"
+    PROMPT = "prompt"
+    TOOL_CALL = "tool_call"
+    IF_ELSE = "if_else"
+    FOREACH = "foreach"
+    MAP_REDUCE = "map_reduce"
+    PARALLEL = "parallel"
+    YIELD = "yield"
+    RETURN = "return"
+    WAIT_FOR_INPUT = "wait_for_input"
+    SLEEP = "sleep"
+    SET = "set"
+    GET = "get"
+    ERROR = "error"
+
+
+class ExecutionStatus(StrEnum):
+    """Where an execution stands (contracts/julep.md §4.1)."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    AWAITING_INPUT = "awaiting_input"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the execution can never change again."""
+        return self in (ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
+
+
+class EventType(StrEnum):
+    """What the interpreter reports; the first block maps to transitions, the second is told only to operators."""
+
+    INIT = "init"
+    INIT_BRANCH = "init_branch"
+    STEP = "step"
+    WAIT = "wait"
+    RESUME = "resume"
+    FINISH_BRANCH = "finish_branch"
+    FINISH = "finish"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+    EFFECT_STARTED = "effect.started"
+    ATTEMPT_FAILED = "attempt.failed"
+    BRANCH_FAILED = "branch.failed"
+    ANSWER_ACCEPTED = "answer.accepted"
+    ANSWER_REFUSED = "answer.refused"
+
+    @property
+    def is_transition(self) -> bool:
+        """Whether callers see the event as a transition of the execution."""
+        return "." not in self.value
+
+
+class ToolEffect(StrEnum):
+    """What a tool does to the world; decides together with `idempotent` whether a lost call may be repeated."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+    EXTERNAL = "external"

@@ -1,0 +1,412 @@
+"""The plan: the frozen, flat form of a task that the interpreter walks and that travels in the workflow's input. Workflow-safe.
+
+A plan is a table of blocks (lists of ops). Ops name other blocks by number, so that a place in a running execution is
+just (block, position) and can be stored, moved and resumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine.core.kinds import StepKind, ToolEffect
+from engine.core.values import Json
+
+PLAN_FORMAT = 1
+STDLIB_VERSION = 1
+
+
+# --- values that are computed when the step runs -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lit:
+    """A literal JSON value."""
+
+    value: Json
+    t: Literal["lit"] = "lit"
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """An expression; keeps the type of its result. `source` stands without the `$ ` mark."""
+
+    source: str
+    t: Literal["expr"] = "expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpl:
+    """A template with `{{ }}` or `{% %}`; its result is always text."""
+
+    source: str
+    t: Literal["tmpl"] = "tmpl"
+
+
+@dataclass(frozen=True, slots=True)
+class Obj:
+    """An object of which at least one member is computed."""
+
+    items: dict[str, Value]
+    t: Literal["obj"] = "obj"
+
+
+@dataclass(frozen=True, slots=True)
+class Arr:
+    """A list of which at least one item is computed."""
+
+    items: tuple[Value, ...]
+    t: Literal["arr"] = "arr"
+
+
+Value = Annotated[Lit | Expr | Tmpl | Obj | Arr, Field(discriminator="t")]
+
+
+# --- policies ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When an attempt that ended with an error is repeated.
+
+    Attributes:
+        attempts: Most attempts in all, the first included.
+        initial_s: Pause after the first failure, in seconds.
+        factor: What the pause is multiplied with after each failure.
+        max_s: Longest pause in seconds.
+        on: Error codes (or their first words) to retry on; empty = errors marked retryable.
+    """
+
+    attempts: int = 1
+    initial_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 30.0
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Modifiers:
+    """What an author may add to any step; they nest when → on_error(retry(timeout per attempt)), total_timeout around all.
+
+    Attributes:
+        when: Condition; false passes the input through.
+        retry: The author's own retry policy, or None for the default of the step's kind.
+        timeout_s: Seconds for one attempt.
+        total_timeout_s: Seconds for all attempts, pauses and `on_error` together.
+        on_error: Block that runs with `error` when the step failed; its last output becomes the step's output.
+    """
+
+    when: Expr | None = None
+    retry: RetryPolicy | None = None
+    timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    on_error: int | None = None
+
+
+NO_MODIFIERS = Modifiers()
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpBase:
+    """What all ops share.
+
+    Attributes:
+        label: The author's name for the step, unique in its named list; empty if there is none.
+        mods: The step's modifiers.
+    """
+
+    label: str = ""
+    mods: Modifiers = NO_MODIFIERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOp(OpBase):
+    """Computes a value."""
+
+    value: Value
+    op: Literal[StepKind.EVALUATE] = StepKind.EVALUATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptOp(OpBase):
+    """Asks a model.
+
+    Attributes:
+        messages: Evaluates to a list of {role, content, …}.
+        model: Model name; empty = the backend's default.
+        settings: Evaluates to an object of sampling settings (temperature, max_tokens, seed, stop…).
+        tools: Function tools offered to the model, in the shape {type: function, function: {name, description, parameters}}.
+        tool_choice: `auto`, `none`, `required` or {type: function, function: {name}}.
+        output_schema: JSON Schema that the reply must satisfy.
+        repair: Rounds in which a reply that does not fit is sent back with what is wrong.
+        unwrap: Output only the reply's text (or the parsed object with `output_schema`).
+    """
+
+    messages: Value
+    model: str = ""
+    settings: Value = field(default_factory=lambda: Lit({}))
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Json = None
+    output_schema: Json = None
+    repair: int = 2
+    unwrap: bool = False
+    op: Literal[StepKind.PROMPT] = StepKind.PROMPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallOp(OpBase):
+    """Calls a tool of the plan's tool table with computed arguments."""
+
+    tool: str
+    arguments: Value
+    op: Literal[StepKind.TOOL_CALL] = StepKind.TOOL_CALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IfElseOp(OpBase):
+    """Runs one of two blocks; without the chosen block the input passes through."""
+
+    condition: Expr
+    then: int
+    otherwise: int | None = None
+    op: Literal[StepKind.IF_ELSE] = StepKind.IF_ELSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeachOp(OpBase):
+    """Runs a block for each item, one after another; output: the list of outputs."""
+
+    items: Expr
+    do: int
+    op: Literal[StepKind.FOREACH] = StepKind.FOREACH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapReduceOp(OpBase):
+    """Runs a block for each item concurrently, then folds the outputs in input order.
+
+    Attributes:
+        over: Evaluates to the list of items.
+        map: The block.
+        parallelism: Most branches at one time.
+        on_item_error: What a failed item does: `fail` the step, be `collect`ed as {error}, or be `skip`ped.
+        reduce: Expression over `results` and `_`, evaluated per item; None = list of outputs.
+        initial: Evaluates to the first `results`.
+    """
+
+    over: Expr
+    map: int
+    parallelism: int = 100
+    on_item_error: Literal["fail", "collect", "skip"] = "fail"
+    reduce: Expr | None = None
+    initial: Value = field(default_factory=lambda: Lit([]))
+    op: Literal[StepKind.MAP_REDUCE] = StepKind.MAP_REDUCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelOp(OpBase):
+    """Runs blocks concurrently on the same input; output: the list of outputs in order."""
+
+    branches: tuple[int, ...]
+    parallelism: int = 100
+    on_item_error: Literal["fail", "collect", "skip"] = "fail"
+    op: Literal[StepKind.PARALLEL] = StepKind.PARALLEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YieldOp(OpBase):
+    """Runs a named list of the task with its own scope and fresh state; output: its result."""
+
+    workflow: str
+    arguments: Value
+    op: Literal[StepKind.YIELD] = StepKind.YIELD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnOp(OpBase):
+    """Ends the surrounding named list with a value."""
+
+    value: Value
+    op: Literal[StepKind.RETURN] = StepKind.RETURN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitOp(OpBase):
+    """Waits for an answer from outside; output: the answer.
+
+    Attributes:
+        info: Evaluates to what the person who answers is told.
+        schema: JSON Schema of the answer; None = anything.
+    """
+
+    info: Value
+    schema: Json = None
+    op: Literal[StepKind.WAIT_FOR_INPUT] = StepKind.WAIT_FOR_INPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepOp(OpBase):
+    """Waits for a time; the input passes through.
+
+    Attributes:
+        seconds: Evaluates to a number of seconds above 0.
+    """
+
+    seconds: Value
+    op: Literal[StepKind.SLEEP] = StepKind.SLEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOp(OpBase):
+    """Merges an object into the state of the scope; output: that object."""
+
+    values: Value
+    op: Literal[StepKind.SET] = StepKind.SET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetOp(OpBase):
+    """Reads one key of the state; an unknown key is an error."""
+
+    key: Value
+    op: Literal[StepKind.GET] = StepKind.GET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorOp(OpBase):
+    """Ends with a `task.error`.
+
+    Attributes:
+        message: Evaluates to the message.
+    """
+
+    message: Value
+    op: Literal[StepKind.ERROR] = StepKind.ERROR
+
+
+Op = Annotated[
+    EvaluateOp
+    | PromptOp
+    | ToolCallOp
+    | IfElseOp
+    | ForeachOp
+    | MapReduceOp
+    | ParallelOp
+    | YieldOp
+    | ReturnOp
+    | WaitOp
+    | SleepOp
+    | SetOp
+    | GetOp
+    | ErrorOp,
+    Field(discriminator="op"),
+]
+
+
+# --- the plan ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContract:
+    """What the plan knows of a tool; taken from the operator's registry or the task when the execution starts.
+
+    Attributes:
+        name: The name by which steps call it.
+        type: `python` or `api_call`.
+        parameters: JSON Schema of the arguments; None = anything.
+        effect: What it does to the world.
+        idempotent: Whether a repeated call with the same key does no harm.
+        description: For models and people.
+        timeout_s: Longest time of one call in seconds.
+        spec: What the adapter of its type needs, e.g. {method, url, headers, params, json} of an `api_call`.
+    """
+
+    name: str
+    type: Literal["python", "api_call"]
+    parameters: Json = None
+    effect: ToolEffect = ToolEffect.WRITE
+    idempotent: bool = False
+    description: str = ""
+    timeout_s: float = 60.0
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be made again when its outcome was lost."""
+        return self.idempotent or self.effect in (ToolEffect.NONE, ToolEffect.READ)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSnapshot:
+    """The agent's settings as they were when the execution was started.
+
+    Attributes:
+        id: Agent id, empty if the task has no agent.
+        name: Its name.
+        model: Default model of its prompts.
+        instructions: System message for prompts that have none.
+        settings: Default sampling settings.
+    """
+
+    id: str = ""
+    name: str = ""
+    model: str = ""
+    instructions: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends a runaway execution with `limit.…`, which the task cannot catch.
+
+    Attributes:
+        steps: Most steps that may run, loop rounds counted each time.
+        seconds: Longest life of the execution by the clock; None = no limit.
+        tokens: Most tokens of all model calls together; None = no limit.
+    """
+
+    steps: int = 1_000_000
+    seconds: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A list of ops; `name` is the part of the step path that leads into it, such as `then`."""
+
+    name: str
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled task.
+
+    Attributes:
+        task: The task's name.
+        blocks: All blocks; ops name them by their index here.
+        workflows: The named lists of the task and their blocks; `main` is where an execution starts.
+        tools: Contracts of the tools that the steps call.
+        agent: The agent's settings.
+        input_schema: JSON Schema of the input; None = anything.
+        limits: The limits of an execution.
+        dialect: The dialect the task was written in.
+        format: Version of this structure.
+        stdlib: Version of the expression library that the plan was made for.
+    """
+
+    task: str
+    blocks: tuple[Block, ...]
+    workflows: dict[str, int]
+    tools: dict[str, ToolContract] = field(default_factory=dict)
+    agent: AgentSnapshot = AgentSnapshot()
+    input_schema: Json = None
+    limits: Limits = Limits()
+    dialect: Literal["everstep"] = "everstep"
+    format: int = PLAN_FORMAT
+    stdlib: int = STDLIB_VERSION

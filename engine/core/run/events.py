@@ -1,0 +1,85 @@
+"""Events: what the interpreter says happened, as the record that travels to the store, and their rolling hash. Workflow-safe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from engine.core.kinds import EventType
+from engine.core.values import Json, compact_json
+
+
+class EventRecord(NamedTuple):
+    """One event on its way out of the workflow; a plain tuple, because dataclasses do not survive the sandbox border.
+
+    Attributes:
+        execution_id: The execution.
+        run_id: The run that emitted it.
+        seq: Number of the event in the execution, from 1, counted on over continue-as-new.
+        now_us: Time of the workflow task, Unix microseconds.
+        type: Value of an EventType.
+        body: JSON text of the event's body.
+    """
+
+    execution_id: str
+    run_id: str
+    seq: int
+    now_us: int
+    type: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event inside the interpreter.
+
+    Body members by type (all JSON):
+        every type: `branch` (scope path of the branch, `` for the root)
+        init: workflow, scope, input, task, task_id, version, metadata
+        init_branch: path, workflow, scope, construct, parent, input
+        step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?
+        wait: path, workflow, index, scope, label, wait_id, info, schema, deadline_us?
+        resume: path, workflow, index, scope, wait_id, output, key, actor
+        finish_branch: path, workflow, scope, output
+        finish: output;  error: error {code, message, step, attempts, details};  cancelled: reason, actor
+        effect.started: path, effect_id, kind, name, attempt, request
+        attempt.failed: path, effect_id, kind, attempt, error, retry_in_s (null = no more)
+        branch.failed: path, error
+        answer.accepted / answer.refused: key, wait_id, actor, value / code, message
+    """
+
+    type: EventType
+    body: dict[str, Json]
+
+
+def roll_digest(digest: str, seq: int, type_: str, body: str) -> str:
+    """Return the hash of a chain of events after one more.
+
+    Args:
+        digest: Hash so far; empty text before the first event.
+        seq: Number of the event.
+        type_: Its type.
+        body: Its JSON text, byte for byte.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashlib.blake2b(f"{digest}\n{seq}\n{type_}\n{body}".encode(), digest_size=8).hexdigest()
+
+
+def encode_body(event: Event) -> str:
+    """Return the JSON text of an event's body."""
+    return compact_json(event.body)
+
+
+def now_to_us(seconds: float) -> int:
+    """Turn Unix seconds into microseconds."""
+    return round(seconds * 1_000_000)
+
+
+def body_of(record: EventRecord) -> dict[str, Any]:
+    """Parse the body of a record."""
+    parsed: dict[str, Any] = json.loads(record.body)
+    return parsed
