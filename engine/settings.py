@@ -1,0 +1,168 @@
+"""Settings of a process: environment variables (EVERSTEP_…, TEMPORAL_…, OPENAI_…) and the operator's everstep.toml."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.core.contracts.execution import TASK_QUEUE
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import InvalidInput
+
+DEFAULT_API_PORT = 8700
+DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
+PROJECT_FILE = "everstep.toml"
+
+
+class BackendConfig(BaseModel):
+    """One OpenAI-compatible LLM backend.
+
+    Attributes:
+        base_url: Address up to and without `/chat/completions`, e.g. `http://127.0.0.1:8080/v1`.
+        api_key_env: Environment variable that holds the key; empty = no key is sent.
+        models: Model names it serves; empty = any name is passed on.
+        default_model: Model for prompts that name none; empty = the first of `models`.
+        max_connections: Most calls at one time.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str
+    api_key_env: str = ""
+    models: list[str] = Field(default_factory=list)
+    default_model: str = ""
+    max_connections: int = Field(default=200, ge=1)
+
+
+class ToolsConfig(BaseModel):
+    """Where the operator's Python tools are: files or importable modules, relative to everstep.toml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    modules: list[str] = Field(default_factory=list)
+
+
+class HttpConfig(BaseModel):
+    """Which private addresses HTTP tools may reach: `host:port`, `host:*`; everything private else is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    allow: list[str] = Field(default_factory=list)
+
+
+class Project(BaseModel):
+    """The operator's everstep.toml.
+
+    Attributes:
+        folder: Folder of the file; relative names in it start there.
+        tools: Python tools.
+        http: Rules for outgoing HTTP.
+        backends: LLM backends by name; the first one is the default.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path = Path()
+    tools: ToolsConfig = ToolsConfig()
+    http: HttpConfig = HttpConfig()
+    backends: dict[str, BackendConfig] = Field(default_factory=dict)
+
+
+class Settings(BaseSettings):
+    """Settings of one process; every field can be set by EVERSTEP_<NAME>.
+
+    Attributes:
+        data_dir: Folder of the embedded server's and the store's files.
+        database_url: SQLAlchemy URL of the store; empty = SQLite in `data_dir`.
+        host: Address the API binds to.
+        port: Port of the API.
+        api_key: Key that callers must send; required when `host` is not loopback.
+        task_queue: Temporal task queue of the workers.
+        project_file: The operator's everstep.toml; a missing file means an empty project.
+        log_level: debug, info, warning or error.
+        log_json: Log lines as JSON instead of text.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EVERSTEP_", extra="ignore")
+
+    data_dir: Path = Path(".everstep")
+    database_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_API_PORT
+    api_key: SecretStr | None = None
+    task_queue: str = TASK_QUEUE
+    project_file: Path = Path(PROJECT_FILE)
+    log_level: str = "info"
+    log_json: bool = False
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'everstep.db').absolute()}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """Folder of large payloads."""
+        return self.data_dir.absolute() / "blobs"
+
+
+def temporal_address() -> str:
+    """Return the address of the Temporal server: TEMPORAL_ADDRESS or the embedded default."""
+    return os.environ.get("TEMPORAL_ADDRESS", DEFAULT_TEMPORAL_ADDRESS)
+
+
+def load_project(path: Path) -> Project:
+    """Read the operator's everstep.toml.
+
+    OPENAI_API_KEY or OPENAI_BASE_URL in the environment put a backend `openai` in front of those of the file.
+
+    Args:
+        path: The file; may be missing.
+
+    Returns:
+        The project.
+
+    Raises:
+        InvalidInput: `config.invalid` with the place, the reason and the remedy.
+    """
+    body: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            body = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{path}: {error}", code="config.invalid", hint="mend the TOML syntax") from error
+    try:
+        project = Project.model_validate({**body, "folder": path.absolute().parent})
+    except ValidationError as error:
+        raise InvalidInput(_explain(path, error), code="config.invalid") from error
+    openai = openai_from_environment()
+    if openai is not None:
+        project = project.model_copy(update={"backends": {"openai": openai, **project.backends}})
+    return project
+
+
+def openai_from_environment() -> BackendConfig | None:
+    """Return the backend that OPENAI_API_KEY / OPENAI_BASE_URL describe, or None if neither is set."""
+    key, url = os.environ.get("OPENAI_API_KEY", ""), os.environ.get("OPENAI_BASE_URL", "")
+    if not key and not url:
+        return None
+    return BackendConfig(
+        base_url=url or "https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY" if key else "",
+        default_model=os.environ.get("OPENAI_MODEL", "" if url else "gpt-4o-mini"),
+    )
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines: list[str] = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        known = {*Project.model_fields, *ToolsConfig.model_fields, *HttpConfig.model_fields, *BackendConfig.model_fields}
+        hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
+        lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
+    return "\n".join(lines)
