@@ -1,0 +1,113 @@
+"""The shell around every effect activity: heartbeats, the time limit, and typed errors on their way to Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S
+from engine.core.contracts.failures import clip, failure_body
+from engine.core.errors import BugError, EngineError
+
+T = TypeVar("T")
+
+HEARTBEAT_EVERY_S = 1.0
+"""A cancel is told in the answer to a heartbeat; five beats fit into the heartbeat timeout."""
+assert HEARTBEAT_EVERY_S < HEARTBEAT_TIMEOUT_S
+
+
+async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_timeout: Callable[[], EngineError]) -> T:
+    """Run the body of an effect activity.
+
+    Args:
+        work: Does the effect; cancelled when Temporal cancels the activity, the worker stops or the time is up.
+        timeout_s: Longest time in seconds.
+        on_timeout: Makes the error that says the time was up.
+
+    Returns:
+        What `work` returned.
+
+    Raises:
+        ApplicationError: Type = code, details = the failure body, never retried by Temporal. Errors that a task may
+            handle are marked benign, so that the worker does not log them as its own.
+        asyncio.CancelledError: The activity was cancelled or the worker stops.
+    """
+    beating = Heartbeat()
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            return await work()
+    except TimeoutError as error:
+        # only our own limit; a TimeoutError of the work itself is an error like any other
+        raise application_error(on_timeout() if limit.expired() else unexpected(error)) from None
+    except EngineError as error:
+        raise application_error(error) from None
+    except asyncio.CancelledError as error:
+        if _cancelled_from_outside():
+            raise
+        raise application_error(unexpected(error)) from None
+    except Exception as error:
+        # no Temporal retry would mend a defect of ours, and a workflow must end rather than wait for ever
+        activity.logger.error("effect activity failed unexpectedly", exc_info=error)
+        raise application_error(unexpected(error)) from None
+    finally:
+        beating.stop()
+
+
+class Heartbeat:
+    """Beats every second from the event loop until stopped, the first time after one second.
+
+    A timer handle instead of a task: a call that takes less than a second pays for one handle and no beat.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(HEARTBEAT_EVERY_S, self._beat)
+
+    def _beat(self) -> None:
+        activity.heartbeat()
+        self._handle = self._loop.call_later(HEARTBEAT_EVERY_S, self._beat)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._handle.cancel()
+
+
+def application_error(error: EngineError) -> ApplicationError:
+    """Write an error in the shape in which the workflow reads it back (`engine.core.contracts.failures`).
+
+    `details.retry_after_s`, where an adapter put what the server asked for, moves to its own place in the body.
+    """
+    after = error.details.pop("retry_after_s", None)
+    return ApplicationError(
+        error.message,
+        failure_body(error, retry_after_s=after),
+        type=error.code,
+        non_retryable=True,
+        category=(
+            ApplicationErrorCategory.UNSPECIFIED if isinstance(error, BugError) else ApplicationErrorCategory.BENIGN
+        ),
+    )
+
+
+def unexpected(error: BaseException) -> BugError:
+    """Return the error for an exception that no adapter expects."""
+    return BugError(
+        clip(f"unexpected {type(error).__name__} in an activity: {error}", 500),
+        details={"traceback": traceback_tail(error)},
+    )
+
+
+def traceback_tail(error: BaseException, *, frames: int = 5) -> str:
+    """Return the last frames of an exception's traceback, bounded."""
+    return clip("".join(traceback.format_tb(error.__traceback__)[-frames:]))
+
+
+def _cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

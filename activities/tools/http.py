@@ -1,0 +1,296 @@
+"""Calls HTTP services as tools (`api_call`): builds the request from contract and arguments, and judges the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from activities.net import (
+    CONNECT_TIMEOUT_S,
+    HTTP_EXCEPTIONS,
+    NetFault,
+    ShardedPool,
+    describe_fault,
+    fault_of,
+    header_text,
+    make_ssl_context,
+    retry_after_s,
+)
+from activities.tools.guard import AddressGuard, GuardedTransport
+from engine.core.contracts.activities import ToolParams
+from engine.core.contracts.failures import clip
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import ToolError
+from engine.core.plan.ir import ToolContract
+from engine.core.values import Json
+from engine.settings import HttpConfig
+
+MAX_CONNECTIONS = 200
+MAX_REDIRECTS = 10
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+
+RETRYABLE_STATUS = frozenset({408, 429, 503, 504, 524})
+
+_Scalar = str | int | float | bool
+
+
+class HttpCall(BaseModel):
+    """One request: {method, url, headers?, params?, json? | data? | content?, cookies?, follow_redirects?, timeout?}.
+
+    Attributes:
+        method: HTTP verb.
+        url: Absolute address with http or https.
+        headers: Request headers.
+        params: Query parameters; a list repeats its name.
+        body: JSON body (`json` in the definition).
+        data: Form fields.
+        content: Raw body, base64.
+        cookies: Cookies.
+        follow_redirects: Whether redirects are followed.
+        timeout: Longest time in seconds.
+        include_response_content: Whether the output holds the answer's raw body.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: str = "GET"
+    url: str
+    headers: dict[str, str] = Field(default_factory=dict)
+    params: dict[str, _Scalar | list[_Scalar]] = Field(default_factory=dict)
+    body: Json = Field(default=None, alias="json")
+    data: dict[str, Any] | str | None = None
+    content: str | None = None
+    cookies: dict[str, str] = Field(default_factory=dict)
+    follow_redirects: bool = False
+    timeout: float | None = Field(default=None, gt=0)
+    include_response_content: bool = True
+
+
+FROM_ARGUMENTS = frozenset(
+    {"url", "method", "headers", "params", "json", "json_", "data", "content", "cookies", "follow_redirects"}
+)
+"""What a call's arguments may override."""
+
+
+class HttpTools:
+    """Calls HTTP services; satisfies `ToolAdapter`."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        """Prepare the adapter; no connection is made yet.
+
+        Args:
+            config: Which private addresses may be reached.
+        """
+        self._guard = AddressGuard(config)
+        self._ssl = make_ssl_context()
+        self._pool = ShardedPool(self._make_client, MAX_CONNECTIONS)
+
+    def _make_client(self, limits: httpx.Limits) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=GuardedTransport(self._guard, verify=self._ssl, limits=limits),
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            max_redirects=MAX_REDIRECTS,
+            trust_env=False,
+            # a jar that keeps nothing: what one execution was given is none of another's business
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+
+    async def call(self, params: ToolParams) -> Json:
+        """Send the request.
+
+        Args:
+            params: The call.
+
+        Returns:
+            {status_code, headers, json, content?}: json is null unless the body is JSON, content is base64.
+
+        Raises:
+            ToolError: tool.http_status, .unreachable, .timeout, .address_refused, .bad_arguments, .bad_definition,
+                .bad_reply or .too_large.
+        """
+        tool = params.tool
+        call = merge_call(tool, params.arguments)
+        try:
+            async with asyncio.timeout(call.timeout):
+                return await self._send(call, tool, params.context.key)
+        except TimeoutError as error:
+            raise ToolError(
+                f"tool '{tool.name}' took longer than {call.timeout:g} s",
+                code="tool.timeout",
+                retryable=tool.repeatable,
+            ) from error
+        except HTTP_EXCEPTIONS as error:
+            raise _net_error(tool, call, error) from error
+
+    async def _send(self, call: HttpCall, tool: ToolContract, key: str) -> Json:
+        with self._pool.client() as client:
+            request = _build_request(client, call, tool, key)
+            response = await client.send(request, stream=True, follow_redirects=call.follow_redirects)
+            try:
+                body = await _read_body(response, tool)
+            finally:
+                await response.aclose()
+        if response.status_code >= 400:
+            raise _status_error(tool, response, body)
+        output: dict[str, Any] = {
+            "status_code": response.status_code,
+            "headers": dict(response.headers),
+            "json": _parse_json(body),
+        }
+        if call.include_response_content:
+            output["content"] = base64.b64encode(body).decode("ascii")
+        return output
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
+    """Lay a call's arguments over the tool's definition.
+
+    Single values of the arguments win; query parameters and cookies are merged by name, the arguments winning; headers
+    are merged by name too, but there the definition wins.
+
+    Raises:
+        ToolError: `tool.bad_arguments` if an argument is unknown or does not fit, `tool.bad_definition` if the
+            definition alone is wrong.
+    """
+    given = dict(arguments)
+    for name in given:
+        if name not in FROM_ARGUMENTS:
+            nearest = did_you_mean(name, FROM_ARGUMENTS)
+            raise ToolError(
+                f"tool '{tool.name}' does not take the argument '{name}'",
+                code="tool.bad_arguments",
+                hint=" ".join(
+                    part for part in (nearest, f"an api_call takes {', '.join(sorted(FROM_ARGUMENTS))}") if part
+                ),
+            )
+    if "json_" in given:
+        given.setdefault("json", given.pop("json_"))
+    given = {name: value for name, value in given.items() if value is not None or name == "json"}
+    merged = {**tool.spec, **given}
+    for name in ("params", "cookies"):
+        merged[name] = {**_object(tool.spec.get(name)), **_object(merged.get(name))}
+    defined = _object(tool.spec.get("headers"))
+    taken = {name.lower() for name in defined}
+    free = {name: value for name, value in _object(given.get("headers")).items() if name.lower() not in taken}
+    merged["headers"] = {**free, **defined}
+    if given.keys() & {"json", "data", "content"}:
+        # a request has one body: what the arguments bring replaces the definition's, of whatever kind
+        for name in {"json", "data", "content"} - given.keys():
+            merged.pop(name, None)
+    try:
+        return HttpCall.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = "/".join(str(part) for part in first["loc"])
+        whose = "bad_arguments" if str(first["loc"][0]) in given else "bad_definition"
+        raise ToolError(f"tool '{tool.name}': {place}: {first['msg']}", code=f"tool.{whose}") from error
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, key: str) -> httpx.Request:
+    headers = dict(call.headers)
+    if "idempotency-key" not in {name.lower() for name in headers}:
+        headers["Idempotency-Key"] = header_text(key)
+    body: dict[str, Any] = {}
+    if call.content is not None:
+        try:
+            body["content"] = base64.b64decode(call.content, validate=True)
+        except binascii.Error as error:
+            raise ToolError(f"tool '{tool.name}': content is not base64: {error}", code="tool.bad_arguments") from error
+    elif isinstance(call.data, str):
+        body["content"] = call.data.encode()
+    elif call.data is not None:
+        body["data"] = call.data
+    elif "body" in call.model_fields_set:
+        body["json"] = call.body
+    try:
+        request = client.build_request(
+            call.method.upper(),
+            call.url,
+            headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+            params=call.params or None,
+            cookies=call.cookies or None,
+            **body,
+        )
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
+        raise ToolError(
+            f"tool '{tool.name}': the request cannot be built: {error}", code="tool.bad_arguments"
+        ) from error
+    return request
+
+
+async def _read_body(response: httpx.Response, tool: ToolContract) -> bytes:
+    parts, total = [], 0
+    async for part in response.aiter_bytes():
+        total += len(part)
+        if total > MAX_RESPONSE_BYTES:
+            raise ToolError(
+                f"tool '{tool.name}': the answer is larger than {MAX_RESPONSE_BYTES // (1024 * 1024)} MB",
+                code="tool.too_large",
+                hint="ask the service for less, for example page by page",
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse_json(body: bytes) -> Json:
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _status_error(tool: ToolContract, response: httpx.Response, body: bytes) -> ToolError:
+    status = response.status_code
+    details: dict[str, Any] = {"status": status, "body": clip(body.decode("utf-8", "replace"))}
+    after = retry_after_s(response.headers)
+    if after is not None:
+        details["retry_after_s"] = after
+    return ToolError(
+        f"tool '{tool.name}': {_where(response.request.url)} answered {status} {response.reason_phrase}".rstrip(),
+        code="tool.http_status",
+        retryable=status in RETRYABLE_STATUS,
+        details=details,
+    )
+
+
+def _net_error(tool: ToolContract, call: HttpCall, error: Exception) -> ToolError:
+    fault = fault_of(error)
+    codes = {
+        NetFault.NOT_SENT: ("tool.unreachable", True),
+        NetFault.TIMED_OUT: ("tool.timeout", tool.repeatable),
+        # the service may have done its work before the connection broke
+        NetFault.BROKEN: ("tool.unreachable", tool.repeatable),
+        NetFault.BAD_REPLY: ("tool.bad_reply", False),
+        NetFault.BAD_REQUEST: ("tool.bad_arguments", False),
+    }
+    code, retryable = codes[fault]
+    try:
+        where = _where(httpx.URL(call.url))
+    except httpx.InvalidURL:
+        where = "the service"
+    return ToolError(f"tool '{tool.name}': {describe_fault(error, where=where)}", code=code, retryable=retryable)
+
+
+def _where(url: httpx.URL) -> str:
+    """Return an address without user, query and fragment, which may hold secrets."""
+    return str(url.copy_with(query=None, fragment=None, username=None, password=None))

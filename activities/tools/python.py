@@ -1,0 +1,185 @@
+"""Calls the operator's Python tools: async ones in the event loop, ordinary ones in threads that may be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from activities.effects import traceback_tail
+from engine.core.contracts.activities import ToolParams
+from engine.core.contracts.failures import clip
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import ExpressionError, ToolError
+from engine.core.values import Json, to_json_value
+from engine.tool import Tool, ToolCatalog, ToolContext
+
+MAX_MESSAGE_CHARS = 500
+
+
+class PythonTools:
+    """Calls tools of a catalog; satisfies `ToolAdapter`."""
+
+    def __init__(self, catalog: ToolCatalog, *, threads: int) -> None:
+        """Bind the catalog.
+
+        Args:
+            catalog: The operator's tools.
+            threads: Most ordinary functions that run at one time, those left behind by a cancel included.
+        """
+        self._catalog = catalog
+        self._slots = asyncio.Semaphore(threads)
+
+    async def call(self, params: ToolParams) -> Json:
+        """Call a tool.
+
+        Args:
+            params: The call; its arguments fit the contract's schema.
+
+        Returns:
+            What the function returned, as JSON.
+
+        Raises:
+            ToolError: tool.unknown, tool.bad_arguments, tool.bad_result, tool.failed, or a `tool.…` error that the
+                function raised itself.
+        """
+        tool = self._find(params.tool.name)
+        arguments = _bind(tool, params)
+        try:
+            if inspect.iscoroutinefunction(tool.function):
+                result = await tool.function(**arguments)
+            else:
+                result = await self._in_thread(lambda: tool.function(**arguments))
+                if inspect.isawaitable(result):  # an async function behind an ordinary wrapper
+                    result = await result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _failed(tool, error) from error
+        except (Exception, SystemExit) as error:  # a SystemExit would end the worker
+            raise _failed(tool, error) from error
+        return _to_json(tool, result)
+
+    def _find(self, name: str) -> Tool[..., Any]:
+        tool = self._catalog.get(name)
+        if tool is None:
+            known = sorted(self._catalog.tools)
+            listed = f"known tools: {', '.join(known)}" if known else "no tool modules stand in everstep.toml"
+            raise ToolError(
+                f"this worker has no Python tool '{name}'",
+                code="tool.unknown",
+                hint=" ".join(part for part in (did_you_mean(name, known), listed) if part),
+            )
+        return tool
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        # Daemon threads rather than an executor: a function that hangs cannot be stopped, and must neither keep the
+        # worker from ending nor, once its call is cancelled, have its late result taken for anything.
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Any] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def settle(result: Any, error: Exception | None) -> None:
+            self._slots.release()
+            if outcome.done():
+                return
+            if error is None:
+                outcome.set_result(result)
+            else:
+                outcome.set_exception(error)
+
+        def run() -> None:
+            result: Any = None
+            error: Exception | None = None
+            try:
+                result = context.run(function)
+            except StopIteration as raised:  # a future cannot hold it
+                error = _wrapped(raised)
+            except Exception as raised:
+                error = raised
+            except BaseException as raised:  # the likes of SystemExit would end the worker
+                error = _wrapped(raised)
+            try:
+                loop.call_soon_threadsafe(settle, result, error)
+            except RuntimeError:  # the loop has closed: nobody waits any more
+                return
+
+        try:
+            threading.Thread(target=run, name="everstep-tool", daemon=True).start()
+        except RuntimeError:
+            self._slots.release()
+            raise
+        return await outcome
+
+
+def _bind(tool: Tool[..., Any], params: ToolParams) -> dict[str, Any]:
+    called = params.context
+    context = ToolContext(
+        idempotency_key=called.key,
+        execution_id=called.execution_id,
+        path=called.path,
+        attempt=called.attempt,
+        tenant=called.tenant,
+    )
+    try:
+        return tool.bind(params.arguments, context)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = "/".join(str(part) for part in first["loc"]) or "arguments"
+        raise ToolError(
+            f"tool '{tool.name}' does not take these arguments: {place}: {clip(first['msg'], MAX_MESSAGE_CHARS)}",
+            code="tool.bad_arguments",
+        ) from error
+
+
+def _failed(tool: Tool[..., Any], error: BaseException) -> ToolError:
+    if isinstance(error, ToolError) and error.code.startswith("tool."):
+        # the tool's own words, but bounded, and with details that can travel
+        try:
+            details = to_json_value(error.details)
+        except ExpressionError as reason:
+            details = {"dropped": reason.message}
+        message = clip(error.message, MAX_MESSAGE_CHARS)
+        return ToolError(message, code=error.code, hint=error.hint, retryable=error.retryable, details=details)
+    return ToolError(
+        f"tool '{tool.name}' failed: {type(error).__name__}: {clip(str(error), MAX_MESSAGE_CHARS)}",
+        code="tool.failed",
+        details={"exception": type(error).__name__, "traceback": traceback_tail(error)},
+    )
+
+
+def _wrapped(raised: BaseException) -> RuntimeError:
+    error = RuntimeError(f"the function raised {type(raised).__name__}: {raised}")
+    return error.with_traceback(raised.__traceback__)
+
+
+def _to_json(tool: Tool[..., Any], result: Any) -> Json:
+    try:
+        return to_json_value(_plain(result), where=f"the result of tool '{tool.name}'")
+    except (ExpressionError, RecursionError) as error:
+        raise ToolError(
+            str(error) or f"the result of tool '{tool.name}' is nested without end",
+            code="tool.bad_result",
+            hint="return text, numbers, lists, objects, dataclasses or pydantic models",
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Dump pydantic models and dataclasses, wherever they stand in the value."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,92 @@
+"""The tool activity: checks the arguments and hands the call to the adapter of the tool's type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from temporalio import activity
+
+from activities.effects import run_effect
+from activities.tools.http import HttpTools
+from activities.tools.python import PythonTools
+from engine.core.contracts.activities import TOOL_ACTIVITY, ToolParams, ToolResult
+from engine.core.errors import ToolError
+from engine.core.schemas import value_problems
+from engine.core.values import Json
+from engine.settings import HttpConfig
+from engine.tool import ToolCatalog
+
+THREADS = 32
+"""Ordinary Python tools that run at one time; they mostly wait for something."""
+
+
+class ToolAdapter(Protocol):
+    """Calls tools of one type."""
+
+    async def call(self, params: ToolParams) -> Json:
+        """Call a tool; its arguments fit the contract's schema.
+
+        Raises:
+            ToolError: The tool did not give a usable result.
+        """
+        ...
+
+
+class ToolActivities:
+    """The activity `tool.call` with the adapters it may use."""
+
+    def __init__(self, catalog: ToolCatalog, http: HttpConfig, *, threads: int = THREADS) -> None:
+        """Bind the activity.
+
+        Args:
+            catalog: The operator's Python tools.
+            http: Which private addresses HTTP tools may reach.
+            threads: Most ordinary Python functions that run at one time.
+        """
+        self._http = HttpTools(http)
+        self._adapters: Mapping[str, ToolAdapter] = {
+            "python": PythonTools(catalog, threads=threads),
+            "api_call": self._http,
+        }
+
+    @activity.defn(name=TOOL_ACTIVITY)
+    async def call(self, params: ToolParams) -> ToolResult:
+        """Call a tool.
+
+        Args:
+            params: The call.
+
+        Returns:
+            The tool's output.
+
+        Raises:
+            ApplicationError: A `tool.…` error with its failure body.
+        """
+
+        async def work() -> ToolResult:
+            _check_arguments(params)
+            return ToolResult(output=await self._adapters[params.tool.type].call(params))
+
+        return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+
+def _check_arguments(params: ToolParams) -> None:
+    problems = value_problems(params.arguments, params.tool.parameters)
+    if problems:
+        raise ToolError(
+            f"tool '{params.tool.name}' does not take these arguments: {'; '.join(problems)}",
+            code="tool.bad_arguments",
+        )
+
+
+def _timed_out(params: ToolParams) -> ToolError:
+    return ToolError(
+        f"tool '{params.tool.name}' took longer than {params.timeout_s:g} s",
+        code="tool.timeout",
+        retryable=params.tool.repeatable,
+    )

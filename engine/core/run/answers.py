@@ -1,0 +1,77 @@
+"""Stage: answers from outside — finding the wait, checking the value, remembering the outcome by the caller's key. Workflow-safe."""
+
+from __future__ import annotations
+
+from engine.core.contracts.execution import AnswerSignal
+from engine.core.kinds import EventType
+from engine.core.run.state import Branch, WaitFrame
+from engine.core.run.walker import Walker
+from engine.core.schemas import value_problems
+from engine.core.values import Json
+
+MAX_REMEMBERED_KEYS = 1_000
+
+
+def open_waits(walker: Walker) -> list[tuple[Branch, WaitFrame]]:
+    """Return the open waits, the oldest first."""
+    waits: list[tuple[Branch, WaitFrame]] = []
+    for branch in walker.branches.values():
+        top = branch.stack[-1] if branch.stack else None
+        if isinstance(top, WaitFrame) and branch.unwind is None:
+            waits.append((branch, top))
+    return sorted(waits, key=lambda pair: pair[1].opened)
+
+
+def take_answer(walker: Walker, signal: AnswerSignal) -> None:
+    """Accept or refuse an answer; a key that was seen before gets its first outcome again."""
+    known = walker.state.answers.get(signal.key)
+    if known is not None:
+        accepted = bool(known["accepted"])
+        body = {"key": signal.key, "actor": signal.actor, **known, "repeated": True}
+        walker.emit(EventType.ANSWER_ACCEPTED if accepted else EventType.ANSWER_REFUSED, body)
+        return
+    waits = open_waits(walker)
+    chosen = next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
+    if chosen is None:
+        code = "answer.closed" if signal.wait_id else "answer.not_waiting"
+        message = f"no wait '{signal.wait_id}' is open" if signal.wait_id else "the execution does not wait for input"
+        _refuse(walker, signal, signal.wait_id, code, message)
+        return
+    branch, frame = chosen
+    problems = value_problems(signal.value, frame.schema)
+    if problems:
+        _refuse(walker, signal, frame.wait_id, "input.rejected", "; ".join(problems))
+        return
+    _accept(walker, branch, frame, signal)
+
+
+def _accept(walker: Walker, branch: Branch, frame: WaitFrame, signal: AnswerSignal) -> None:
+    _remember(walker, signal.key, {"accepted": True, "wait_id": frame.wait_id})
+    block = walker.step_frame(branch)
+    body: dict[str, Json] = {"key": signal.key, "actor": signal.actor, "wait_id": frame.wait_id}
+    walker.emit(EventType.ANSWER_ACCEPTED, {**body, "value": signal.value})
+    place = {
+        "path": f"{block.path}.{block.pc}",
+        "workflow": block.workflow,
+        "index": block.pc,
+        "scope": branch.scope.id,
+        "output": signal.value,
+    }
+    walker.emit(EventType.RESUME, {**place, **body})
+    branch.stack.pop()
+    walker.note_wait(-1)
+    walker.give(branch, signal.value)
+    walker.enqueue(branch)
+
+
+def _refuse(walker: Walker, signal: AnswerSignal, wait_id: str, code: str, message: str) -> None:
+    _remember(walker, signal.key, {"accepted": False, "wait_id": wait_id, "code": code, "message": message})
+    body = {"key": signal.key, "actor": signal.actor, "wait_id": wait_id, "code": code, "message": message}
+    walker.emit(EventType.ANSWER_REFUSED, body)
+
+
+def _remember(walker: Walker, key: str, outcome: dict[str, Json]) -> None:
+    answers = walker.state.answers
+    answers[key] = outcome
+    while len(answers) > MAX_REMEMBERED_KEYS:
+        del answers[next(iter(answers))]

@@ -1,0 +1,345 @@
+"""Stage: steps that call a model or a tool — building the call, reading its outcome, repairing structured replies. Workflow-safe."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
+from engine.core.errors import BackendError, InputRejected, LimitExceeded, RunError
+from engine.core.ids import shorten_id
+from engine.core.kinds import EventType
+from engine.core.plan.ir import PromptOp, ToolCallOp
+from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
+from engine.core.run.guards import attempt_id
+from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.walker import Walker
+from engine.core.schemas import value_problems
+from engine.core.values import Json
+
+DEFAULT_CHAT_TIMEOUT_S = 600.0
+MAX_SUMMARY_CHARS = 120
+
+_ATTEMPT_MARK = re.compile(r"~\d+")
+_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A reply that does not fit its schema is sent back with what is wrong."""
+
+    problems: tuple[str, ...]
+
+
+def idempotency_key(execution_id: str, path: str) -> str:
+    """Return the key of a step visit: execution, path and loop counters, never an attempt or a run."""
+    return f"{execution_id}:{shorten_id(_ATTEMPT_MARK.sub('', path))}"
+
+
+def begin_call(walker: Walker, branch: Branch, guard: GuardFrame, op: PromptOp | ToolCallOp) -> None:
+    """Push the frame of a call and start it, or hold it back while the run is being drained."""
+    path = guard.path
+    frame = CallFrame(path, guard.input, shorten_id(attempt_id(path, guard.attempt)))
+    if isinstance(op, PromptOp):
+        frame.messages = build_messages(walker, branch, op, path, guard.input)
+    branch.stack.append(frame)
+    if walker.draining:
+        frame.parked = True
+        return
+    send_call(walker, branch, frame)
+
+
+def send_call(walker: Walker, branch: Branch, frame: CallFrame) -> None:
+    """Start the call of a frame.
+
+    Raises:
+        RunError: If the arguments cannot be computed or do not fit, or a limit is reached.
+    """
+    guard = branch.stack[-2]
+    assert isinstance(guard, GuardFrame)
+    op = walker.op_at(walker.step_frame_below(branch, guard))
+    if isinstance(op, PromptOp):
+        _send_prompt(walker, branch, frame, guard, op)
+    elif isinstance(op, ToolCallOp):
+        _send_tool(walker, branch, frame, guard, op)
+
+
+def _context(walker: Walker, guard: GuardFrame, suffix: str = "") -> CallContext:
+    identity = walker.identity
+    return CallContext(
+        tenant=identity.tenant,
+        execution_id=identity.execution_id,
+        path=guard.path,
+        key=idempotency_key(identity.execution_id, guard.path) + suffix,
+        attempt=guard.attempt,
+    )
+
+
+# --- prompts -------------------------------------------------------------------------------------------------------
+
+
+def build_messages(walker: Walker, branch: Branch, op: PromptOp, path: str, given: Json) -> list[dict[str, Any]]:
+    """Evaluate a prompt's messages; a text is one user message, the agent's instructions come first if none does.
+
+    Raises:
+        RunError: `expression.…` if they cannot be computed, `input.rejected` if they are no messages.
+    """
+    value = walker.evaluator.evaluate(op.messages, branch, f"{path}/messages", given)
+    raw = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    if not isinstance(raw, list) or not raw:
+        raise InputRejected(f"the prompt of {path} is not a text or a list of messages", hint="give role and content")
+    messages: list[dict[str, Any]] = []
+    for number, message in enumerate(raw):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InputRejected(f"message {number} of {path} is not an object with a role", hint="give role and content")
+        messages.append(message)
+    instructions = walker.plan.agent.instructions
+    if instructions and not any(message["role"] == "system" for message in messages):
+        messages.insert(0, {"role": "system", "content": instructions})
+    return messages
+
+
+def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: PromptOp) -> None:
+    _check_tokens(walker)
+    agent = walker.plan.agent
+    own = walker.evaluator.evaluate(op.settings, branch, f"{guard.path}/settings", guard.input)
+    if not isinstance(own, dict):
+        raise InputRejected(f"the settings of {guard.path} are not an object")
+    settings: dict[str, Any] = {**agent.settings, **own}
+    model = op.model or str(settings.pop("model", "") or "") or agent.model
+    settings.pop("model", None)
+    messages = frame.messages or []
+    timeout_s = op.mods.timeout_s or DEFAULT_CHAT_TIMEOUT_S
+    suffix = f"/repair{frame.round}" if frame.round else ""
+    params = ChatParams(
+        context=_context(walker, guard, suffix),
+        messages=messages,
+        model=model,
+        settings=settings,
+        tools=list(op.tools),
+        tool_choice=op.tool_choice,
+        output_schema=op.output_schema,
+        timeout_s=timeout_s,
+    )
+    summary = op.label or f"prompt {model}".strip()
+    request: dict[str, Json] = {"messages": messages, "model": model, "settings": settings}
+    call = Call(id=frame.call_id, params=params, summary=_clip(summary), repeatable=True, timeout_s=timeout_s)
+    walker.start_call(branch, frame, call, _started(frame, guard, op, model, request))
+
+
+def _check_tokens(walker: Walker) -> None:
+    limit = walker.plan.limits.tokens
+    if limit is not None and walker.state.tokens_used >= limit:
+        raise LimitExceeded(
+            f"the execution has used {walker.state.tokens_used} of its {limit} tokens",
+            code="limit.tokens",
+            hint="raise limits.tokens of the task",
+        )
+
+
+def chat_output(result: dict[str, Json], parsed: Json = None, *, has_parsed: bool = False) -> dict[str, Json]:
+    """Return a model's reply in the shape that tasks see: an OpenAI chat completion.
+
+    Args:
+        result: ChatResult as JSON.
+        parsed: The object of a structured reply.
+        has_parsed: Whether there is one; it stands as `choices[0].message.parsed`.
+    """
+    message = dict(result["message"])
+    if has_parsed:
+        message["parsed"] = parsed
+    return {
+        "id": result["id"],
+        "object": "chat.completion",
+        "created": result["created"],
+        "model": result["model"],
+        "backend": result["backend"],
+        "choices": [{"index": 0, "finish_reason": result["finish_reason"], "message": message}],
+        "usage": result.get("usage"),
+    }
+
+
+def parse_reply(text: Json) -> tuple[Json, str]:
+    """Read the JSON of a structured reply, code fences or not.
+
+    Returns:
+        (value, "") or (None, what is wrong).
+    """
+    if not isinstance(text, str) or not text.strip():
+        return None, "the reply is empty"
+    fenced = _FENCE.match(text)
+    try:
+        return json.loads(fenced.group(1) if fenced else text, parse_constant=_no_constant), ""
+    except (ValueError, RecursionError) as error:
+        return None, f"the reply is not JSON: {error}"
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def read_reply(walker: Walker, op: PromptOp, result: dict[str, Json]) -> Json | Repair:
+    """Turn a ChatResult into the step's output, or say what has to be repaired.
+
+    Raises:
+        BackendError: `backend.tool_calls` if `unwrap` meets a reply that only calls tools.
+    """
+    usage = result.get("usage")
+    if isinstance(usage, dict):
+        walker.state.tokens_used += int(usage.get("total_tokens", 0))
+    message = result["message"]
+    if op.output_schema is not None and not message.get("tool_calls"):
+        parsed, problem = parse_reply(message.get("content"))
+        problems = [problem] if problem else value_problems(parsed, op.output_schema)
+        if problems:
+            return Repair(tuple(problems))
+        return parsed if op.unwrap else chat_output(result, parsed, has_parsed=True)
+    if not op.unwrap:
+        return chat_output(result)
+    if message.get("tool_calls"):
+        raise BackendError(
+            "the model answered with tool calls, which `unwrap` cannot turn into text",
+            code="backend.tool_calls",
+            hint="leave `unwrap` out and look at choices[0].message.tool_calls",
+        )
+    return message.get("content") or ""
+
+
+def ask_again(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, result: dict[str, Json], repair: Repair) -> None:
+    """Send a reply that does not fit back to the model.
+
+    Raises:
+        BackendError: `backend.bad_reply` when all repair rounds are used up.
+    """
+    problems = "; ".join(repair.problems)
+    error = BackendError(
+        f"the model's reply does not fit the output schema: {problems}",
+        code="backend.bad_reply",
+        hint="simplify output_schema, raise max_tokens or use a stronger model",
+        retryable=False,
+        details={"reply": str(result["message"].get("content"))[:2000], "rounds": frame.round},
+    )
+    if frame.round >= op.repair:
+        raise error
+    guard = branch.stack[-2]
+    assert isinstance(guard, GuardFrame)
+    walker.emit(
+        EventType.ATTEMPT_FAILED,
+        {
+            "path": frame.path,
+            "effect_id": frame.call_id,
+            "kind": op.op.value,
+            "attempt": guard.attempt,
+            "error": {"code": error.code, "message": error.message, "details": error.details},
+            "retry_in_s": 0,
+            "repair": frame.round + 1,
+        },
+    )
+    frame.round += 1
+    frame.call_id = shorten_id(f"{attempt_id(frame.path, guard.attempt)}/repair{frame.round}")
+    frame.messages = [
+        *(frame.messages or []),
+        {"role": "assistant", "content": result["message"].get("content") or ""},
+        {"role": "user", "content": f"That does not fit: {problems}. Answer again with nothing but the corrected JSON."},
+    ]
+    if walker.draining:
+        frame.parked = True
+        return
+    send_call(walker, branch, frame)
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------
+
+
+def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: ToolCallOp) -> None:
+    contract = walker.plan.tools[op.tool]
+    arguments = walker.evaluator.evaluate(op.arguments, branch, f"{guard.path}/arguments", guard.input)
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise InputRejected(
+            f"the arguments of tool '{op.tool}' are not an object but {type(arguments).__name__}",
+            code="tool.bad_arguments",
+            hint="write `arguments:` as an object",
+        )
+    problems = value_problems(arguments, contract.parameters)
+    if problems:
+        raise InputRejected(
+            f"the arguments do not fit tool '{op.tool}': {'; '.join(problems)}",
+            code="tool.bad_arguments",
+            details={"tool": op.tool},
+        )
+    timeout_s = op.mods.timeout_s or contract.timeout_s
+    params = ToolParams(context=_context(walker, guard), tool=contract, arguments=arguments, timeout_s=timeout_s)
+    call = Call(
+        id=frame.call_id,
+        params=params,
+        summary=_clip(op.label or op.tool),
+        repeatable=contract.repeatable,
+        timeout_s=timeout_s,
+    )
+    walker.start_call(branch, frame, call, _started(frame, guard, op, op.tool, {"arguments": arguments}))
+
+
+# --- outcomes ------------------------------------------------------------------------------------------------------
+
+
+def take_outcome(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOutcome) -> None:
+    """Take the outcome of the call that the topmost frame waits for.
+
+    Raises:
+        RunError: The error of the call, for the guards below.
+    """
+    guard = branch.stack[-2]
+    assert isinstance(guard, GuardFrame)
+    op = walker.op_at(walker.step_frame_below(branch, guard))
+    if isinstance(outcome, Failed):
+        branch.stack.pop()
+        raise outcome.error
+    if isinstance(outcome, Stopped):
+        branch.stack.pop()
+        raise RunError("the call was cancelled by other hands", code="effect.cancelled")
+    if isinstance(op, PromptOp):
+        _take_reply(walker, branch, frame, op, outcome)
+    else:
+        branch.stack.pop()
+        walker.give(branch, outcome.value)
+
+
+def _take_reply(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, outcome: Ok) -> None:
+    reply = read_reply(walker, op, outcome.value)
+    if isinstance(reply, Repair):
+        ask_again(walker, branch, frame, op, outcome.value, reply)
+        return
+    branch.stack.pop()
+    _check_tokens_spent(walker)
+    walker.give(branch, reply)
+
+
+def _check_tokens_spent(walker: Walker) -> None:
+    limit = walker.plan.limits.tokens
+    if limit is not None and walker.state.tokens_used > limit:
+        _check_tokens(walker)
+
+
+def _started(
+    frame: CallFrame, guard: GuardFrame, op: PromptOp | ToolCallOp, name: str, request: dict[str, Json]
+) -> dict[str, Json]:
+    body: dict[str, Json] = {
+        "path": frame.path,
+        "effect_id": frame.call_id,
+        "kind": op.op.value,
+        "name": name,
+        "attempt": guard.attempt,
+        "request": request,
+    }
+    if op.label:
+        body["label"] = op.label
+    return body
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_SUMMARY_CHARS else f"{text[: MAX_SUMMARY_CHARS - 1]}…"
+

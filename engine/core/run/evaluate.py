@@ -1,0 +1,144 @@
+"""Turns the values of a plan into JSON: chooses what each expression sees and where its randomness comes from. Workflow-safe."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from typing import Any, assert_never
+
+from engine.core.lang.context import EvalContext, Fuel
+from engine.core.lang.expression import compile_expression
+from engine.core.lang.template import compile_template
+from engine.core.plan.ir import Arr, Expr, Lit, Obj, Plan, Tmpl, Value
+from engine.core.run.state import Branch, GuardFrame, Scope
+from engine.core.values import Json
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def derive_uuid(*parts: str) -> str:
+    """Return a UUID text that depends on nothing but the given texts."""
+    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+    # version 8 (custom) and the RFC 9562 variant, so that strict readers accept it
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
+
+
+class Evaluator:
+    """Evaluates plan values for one execution.
+
+    Args:
+        plan: The plan.
+        execution_id: Root execution; seeds `random` and `uuid`.
+        task_id: Id of the task, shown as `task.id`.
+    """
+
+    def __init__(self, plan: Plan, execution_id: str, task_id: str) -> None:
+        self._execution_id = execution_id
+        self._constants: dict[str, Json] = {
+            "agent": {"id": plan.agent.id, "name": plan.agent.name, "model": plan.agent.model},
+            "task": {"id": task_id, "name": plan.task},
+            "execution": {"id": execution_id},
+        }
+        self.now_us = 0
+        self.fuel_used = 0
+
+    def evaluate(self, value: Value, branch: Branch, path: str, given: Json, extra: dict[str, Json] | None = None) -> Json:
+        """Return the JSON value of a plan value.
+
+        Args:
+            value: What to evaluate.
+            branch: The branch whose scope is seen.
+            path: Step path; with the place inside the value it seeds `random` and `uuid`.
+            given: What `_` means.
+            extra: Further names, such as `results`.
+
+        Raises:
+            ExpressionError: If an expression or template fails.
+        """
+        if isinstance(value, Lit):
+            return value.value
+        if isinstance(value, Expr):
+            compiled = compile_expression(value.source)
+            context = self._context(path)
+            result = compiled.evaluate(self._env(compiled.names, branch, given, extra), context)
+            self._account(context)
+            return result
+        if isinstance(value, Tmpl):
+            template = compile_template(value.source)
+            context = self._context(path)
+            text = template.render(self._env(template.names, branch, given, extra), context)
+            self._account(context)
+            return text
+        if isinstance(value, Obj):
+            return {
+                key: self.evaluate(item, branch, f"{path}/{key}", given, extra) for key, item in value.items.items()
+            }
+        if isinstance(value, Arr):
+            return [
+                self.evaluate(item, branch, f"{path}/{index}", given, extra) for index, item in enumerate(value.items)
+            ]
+        assert_never(value)
+
+    def truthy(self, condition: Expr, branch: Branch, path: str, given: Json) -> bool:
+        """Return whether a condition holds.
+
+        Raises:
+            ExpressionError: If the expression fails.
+        """
+        compiled = compile_expression(condition.source)
+        context = self._context(path)
+        result: bool = compiled.truthy(self._env(compiled.names, branch, given, None), context)
+        self._account(context)
+        return result
+
+    def _context(self, path: str) -> EvalContext:
+        now = _EPOCH + dt.timedelta(microseconds=self.now_us)
+        return EvalContext(now=now, seed=f"{self._execution_id}/{path}", fuel=Fuel())
+
+    def _account(self, context: EvalContext) -> None:
+        if context.fuel is not None:
+            self.fuel_used += context.fuel.limit - context.fuel.left
+
+    def _env(self, names: frozenset[str], branch: Branch, given: Json, extra: dict[str, Json] | None) -> dict[str, Any]:
+        env: dict[str, Any] = {}
+        for name in names:
+            if name == "_":
+                env["_"] = given
+            elif extra is not None and name in extra:
+                env[name] = extra[name]
+            elif name in self._constants:
+                env[name] = self._constants[name]
+            else:
+                _add_scope_name(env, name, branch)
+        return env
+
+
+def _add_scope_name(env: dict[str, Any], name: str, branch: Branch) -> None:
+    scope = branch.scope
+    if name == "state":
+        env[name] = scope.state
+    elif name == "steps":
+        env[name] = _steps(scope)
+    elif name == "input":
+        env[name] = scope.input
+    elif name == "inputs":
+        env[name] = [record["input"] for record in scope.steps]
+    elif name == "outputs":
+        env[name] = [record["output"] for record in scope.steps]
+    elif name == "error":
+        env[name] = current_error(branch)
+
+
+def _steps(scope: Scope) -> dict[Any, Json]:
+    # numbers and labels live side by side: labels are never all digits
+    view: dict[Any, Json] = dict(enumerate(scope.steps))
+    view.update(scope.labels)
+    return view
+
+
+def current_error(branch: Branch) -> dict[str, Json] | None:
+    """Return the error that the innermost running `on_error` handles, or None outside of handlers."""
+    for frame in reversed(branch.stack):
+        if isinstance(frame, GuardFrame) and frame.phase == "handler":
+            return frame.error
+    return branch.error

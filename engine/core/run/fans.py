@@ -1,0 +1,149 @@
+"""Stage: concurrent branches of map and parallel — starting them, collecting their outcomes, folding. Workflow-safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from engine.core.errors import ExpressionError, RunError
+from engine.core.kinds import EventType
+from engine.core.plan.ir import MapReduceOp, Op, ParallelOp
+from engine.core.run.effects import Failed, Ok, Stopped
+from engine.core.run.state import BlockFrame, Branch, FanFrame, Unwind, YieldFrame
+from engine.core.run.walker import Walker, error_json
+from engine.core.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A branch ended with a `return` that ends the surrounding named list."""
+
+    value: Json
+
+
+BranchOutcome = Ok | Failed | Stopped | Returned
+
+
+def begin_map(walker: Walker, branch: Branch, op: MapReduceOp, path: str, given: Json) -> None:
+    """Start a map.
+
+    Raises:
+        ExpressionError: If `over` is no list.
+    """
+    items = walker.evaluator.evaluate(op.over, branch, f"{path}/over", given)
+    branch.stack.append(FanFrame(path, as_items(items, "over", path)))
+    start_more(walker, branch)
+
+
+def begin_parallel(walker: Walker, branch: Branch, op: ParallelOp, path: str, given: Json) -> None:
+    """Start the branches of a parallel step, all on the same input."""
+    branch.stack.append(FanFrame(path, [given] * len(op.branches)))
+    start_more(walker, branch)
+
+
+def as_items(value: Json, field: str, path: str) -> list[Json]:
+    """Return the items of a loop: a list as it is, an object as its keys.
+
+    Raises:
+        ExpressionError: `expression.type` for anything else.
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        return list(value)
+    raise ExpressionError(
+        f"`{field}` of {path} is {type(value).__name__}, not a list", code="expression.type", hint="give it a list"
+    )
+
+
+def fan_op(walker: Walker, branch: Branch) -> tuple[Op, BlockFrame]:
+    """Return the op of the fan on top of a branch and the block frame that stands at it."""
+    block = walker.step_frame(branch)
+    return walker.op_at(block), block
+
+
+def start_more(walker: Walker, branch: Branch) -> None:
+    """Start branches up to the op's parallelism; complete the fan when all have ended.
+
+    Raises:
+        RunError: If the fold fails.
+    """
+    fan = branch.stack[-1]
+    assert isinstance(fan, FanFrame)
+    op, block = fan_op(walker, branch)
+    assert isinstance(op, (MapReduceOp, ParallelOp))
+    while fan.next < len(fan.items) and len(fan.running) < op.parallelism:
+        slot = fan.next
+        fan.next += 1
+        if isinstance(op, MapReduceOp):
+            number, path, construct = op.map, f"{fan.path}.map[{slot}]", f"mapreduce[{slot}]"
+        else:
+            number, path, construct = op.branches[slot], f"{fan.path}[{slot}]", f"parallel[{slot}]"
+        workflow = f"{block.workflow}[{block.pc}].{construct}"
+        started = walker.start_branch(branch, number, fan.items[slot], path, workflow, construct)
+        fan.running[str(started)] = slot
+    if not fan.running and fan.next >= len(fan.items):
+        _complete(walker, branch, fan, op)
+
+
+def child_ended(walker: Walker, branch: Branch, fan: FanFrame, child: int, outcome: BranchOutcome) -> None:
+    """Take the outcome of one branch.
+
+    Raises:
+        RunError: If the fold that follows fails.
+    """
+    slot = fan.running.pop(str(child))
+    if branch.unwind is not None:
+        # the fan is being taken down: only the count matters
+        walker.enqueue(branch)
+        return
+    if isinstance(outcome, Ok):
+        fan.done[str(slot)] = outcome.value
+    elif isinstance(outcome, Failed):
+        _child_failed(walker, branch, fan, slot, outcome.error)
+    elif isinstance(outcome, Returned):
+        return_from(walker, branch, outcome.value)
+    elif isinstance(outcome, Stopped):
+        raise RunError("a branch stopped without reason", code="effect.cancelled")
+    else:
+        assert_never(outcome)
+    if branch.unwind is None:
+        start_more(walker, branch)
+
+
+def _child_failed(walker: Walker, branch: Branch, fan: FanFrame, slot: int, error: RunError) -> None:
+    op, _ = fan_op(walker, branch)
+    assert isinstance(op, (MapReduceOp, ParallelOp))
+    if op.on_item_error == "fail" or not error.catchable:
+        walker.unwind(branch, Unwind(len(branch.stack), "raise", error_json(error, fan.path)))
+        return
+    body = error_json(error, fan.path)
+    place = f"{fan.path}.map[{slot}]" if isinstance(op, MapReduceOp) else f"{fan.path}[{slot}]"
+    walker.emit(EventType.BRANCH_FAILED, {"path": place, "error": body, "taken": op.on_item_error})
+    if op.on_item_error == "collect":
+        fan.done[str(slot)] = {"error": body}
+    else:
+        fan.left_out.append(slot)
+
+
+def _complete(walker: Walker, branch: Branch, fan: FanFrame, op: MapReduceOp | ParallelOp) -> None:
+    outputs = [fan.done[str(slot)] for slot in range(len(fan.items)) if str(slot) in fan.done]
+    branch.stack.pop()
+    if isinstance(op, MapReduceOp) and op.reduce is not None:
+        results = walker.evaluator.evaluate(op.initial, branch, f"{fan.path}/initial", None)
+        for number, output in enumerate(outputs):
+            extra = {"results": results}
+            results = walker.evaluator.evaluate(op.reduce, branch, f"{fan.path}/reduce/{number}", output, extra)
+        walker.give(branch, results)
+        return
+    walker.give(branch, outputs)
+
+
+def return_from(walker: Walker, branch: Branch, value: Json) -> None:
+    """End the surrounding named list with a value; siblings are stopped by the unwinding."""
+    depth = 0
+    for index in range(len(branch.stack) - 1, -1, -1):
+        if isinstance(branch.stack[index], YieldFrame):
+            depth = index + 1
+            break
+    walker.unwind(branch, Unwind(depth, "return", value=value))

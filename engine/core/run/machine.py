@@ -1,0 +1,382 @@
+"""The interpreter: lets branches run until all of them wait for the outside, and takes what the outside reports. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from engine.core.contracts.execution import AnswerSignal
+from engine.core.errors import BugError, LimitExceeded, RunError
+from engine.core.kinds import EventType
+from engine.core.plan.ir import Plan
+from engine.core.run import answers, guards
+from engine.core.run.calls import send_call, take_outcome
+from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
+from engine.core.run.fans import BranchOutcome, Returned, child_ended
+from engine.core.run.state import (
+    BlockFrame,
+    Branch,
+    CallFrame,
+    FanFrame,
+    ForeachFrame,
+    GuardFrame,
+    MachineState,
+    Scope,
+    SleepFrame,
+    Unwind,
+    WaitFrame,
+    YieldFrame,
+)
+from engine.core.run.steps import begin_body, end_step, leave_block, next_round, start_step
+from engine.core.run.walker import Identity, Walker, error_json, error_of
+from engine.core.values import Json
+
+STEPS_PER_ACTIVATION = 5_000
+FUEL_PER_ACTIVATION = 800_000
+"""Less than a second of expression work; Temporal's deadlock detector allows two."""
+
+
+Action = Callable[[Walker, Branch], None]
+
+
+class Pace(Enum):
+    """Why the interpreter stopped running."""
+
+    WAITING = auto()
+    """Every branch waits for the outside."""
+    BREATHER = auto()
+    """It ran long enough for one activation: give it a very short timer and run on."""
+    DONE = auto()
+    """The execution has ended; `result` says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How an execution ended: Ok with its output, Failed with its error, Stopped by a cancel."""
+
+    outcome: Ok | Failed | Stopped
+
+
+class Machine:
+    """One execution of a plan.
+
+    Args:
+        plan: The plan.
+        effects: The outside world.
+        identity: Who runs.
+        state: State carried over from an earlier run; None to begin.
+    """
+
+    def __init__(self, plan: Plan, effects: Effects, identity: Identity, state: MachineState | None = None) -> None:
+        self.walker = Walker(plan, effects, identity, state)
+        self.result: Finished | None = None
+
+    # --- beginning and continuing ------------------------------------------------------------------------------
+
+    def start(self, given: Json) -> None:
+        """Begin an execution with its input."""
+        walker = self.walker
+        identity, plan = walker.identity, walker.plan
+        scope = Scope(walker.scope_id("main"), "main", given)
+        root = Branch(0, None, [BlockFrame(plan.workflows["main"], 0, given, "main", "main", "list")], [scope])
+        walker.branches[0] = root
+        walker.emit(
+            EventType.INIT,
+            {
+                "workflow": "main",
+                "scope": scope.id,
+                "input": given,
+                "task": plan.task,
+                "task_id": identity.task_id,
+                "version": identity.task_version,
+                "tenant": identity.tenant,
+                "agent_id": plan.agent.id,
+                "metadata": identity.metadata or {},
+            },
+        )
+        if plan.limits.seconds is not None:
+            walker.state.deadline_us = walker.effects.now_us() + round(plan.limits.seconds * 1e6)
+            self._arm_limit()
+        walker.enqueue(root)
+
+    def resume(self) -> None:
+        """Go on from carried state: start clocks and held-back calls again."""
+        walker = self.walker
+        self._arm_limit()
+        for branch in list(walker.branches.values()):
+            guards.restore_timers(walker, branch)
+            top = branch.stack[-1] if branch.stack else None
+            if isinstance(top, SleepFrame):
+                walker.arm(branch, "sleep", top.timer_id, top.deadline_us, f"sleep of {top.timer_id}")
+            elif isinstance(top, WaitFrame):
+                walker.open_waits += 1
+        self.end_drain()
+
+    def _arm_limit(self) -> None:
+        deadline = self.walker.state.deadline_us
+        if deadline is not None:
+            self.walker.arm(self.walker.branches[0], "limit", "", deadline, "time limit of the execution")
+
+    def begin_drain(self) -> None:
+        """Hold new calls back, so that the running ones end and the state can be carried to a new run."""
+        self.walker.draining = True
+
+    def end_drain(self) -> None:
+        """Start the calls that were held back."""
+        self.walker.draining = False
+        for branch in list(self.walker.branches.values()):
+            top = branch.stack[-1] if branch.stack else None
+            if isinstance(top, CallFrame) and top.parked and branch.unwind is None:
+                self._attempt(branch, lambda walker, held: send_call(walker, held, _call_frame(held)))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a branch can run on at once."""
+        return bool(self.walker.runnable) and self.result is None
+
+    @property
+    def calls_under_way(self) -> int:
+        """Number of calls whose outcome is not known yet."""
+        return len(self.walker.calls)
+
+    def carry(self) -> MachineState:
+        """Return the state for the next run; no call may be under way.
+
+        Raises:
+            BugError: If a call is under way.
+        """
+        if self.walker.calls or self.walker.runnable:
+            raise BugError("an execution cannot be carried over while calls or branches are running")
+        self.walker.state.branches = list(self.walker.branches.values())
+        return self.walker.state
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def run(self) -> Pace:
+        """Run until every branch waits, the execution ends, or it is time for a breather."""
+        walker = self.walker
+        walker.evaluator.now_us = walker.effects.now_us()
+        first_step = walker.state.steps_run
+        walker.evaluator.fuel_used = 0
+        while walker.runnable and self.result is None:
+            if (
+                walker.state.steps_run - first_step >= STEPS_PER_ACTIVATION
+                or walker.evaluator.fuel_used >= FUEL_PER_ACTIVATION
+            ):
+                return Pace.BREATHER
+            branch = walker.branches.get(walker.runnable[0])
+            if branch is None or not self._move(branch):
+                walker.runnable.popleft()
+        return Pace.WAITING if self.result is None else Pace.DONE
+
+    def _move(self, branch: Branch) -> bool:
+        """Move a branch by one step; False when it waits or has ended."""
+        if branch.unwind is not None:
+            return self._unwind(branch)
+        if not branch.stack:
+            if not branch.returned:
+                raise BugError(f"branch {branch.id} has nothing to do")
+            self._end_branch(branch, Ok(branch.value))
+            return False
+        top = branch.stack[-1]
+        if branch.returned:
+            return self._attempt(branch, _take_value)
+        if isinstance(top, BlockFrame):
+            return self._attempt(branch, lambda walker, moved: start_step(walker, moved, top))
+        return False
+
+    def _attempt(self, branch: Branch, action: Action) -> bool:
+        try:
+            action(self.walker, branch)
+        except RunError as error:
+            frame = self.walker.step_frame(branch)
+            self.walker.fail(branch, error, f"{frame.path}.{frame.pc}")
+        return True
+
+    # --- unwinding ---------------------------------------------------------------------------------------------
+
+    def _unwind(self, branch: Branch) -> bool:
+        unwind = branch.unwind
+        assert unwind is not None
+        while branch.stack:
+            depth = len(branch.stack)
+            top = branch.stack[-1]
+            if depth <= unwind.depth:
+                if unwind.then == "return":
+                    break
+                if unwind.then == "raise" and isinstance(top, GuardFrame) and self._guard_takes(branch, top, unwind):
+                    branch.unwind = None
+                    return True
+            if not self._release(branch, top):
+                return False
+            if unwind.then == "return" and isinstance(top, BlockFrame):
+                op = self.walker.op_at(top)
+                leave_block(self.walker, branch, self.walker.step_body(branch, top, op, unwind.value, last=True))
+            branch.stack.pop()
+            if isinstance(top, YieldFrame):
+                branch.scopes.pop()
+        branch.unwind = None
+        return self._unwound(branch, unwind)
+
+    def _unwound(self, branch: Branch, unwind: Unwind) -> bool:
+        if branch.stack:
+            self.walker.give(branch, unwind.value)
+            return True
+        if unwind.then == "return":
+            self._end_branch(branch, Ok(unwind.value) if branch.id == 0 else Returned(unwind.value))
+        elif unwind.then == "raise":
+            self._end_branch(branch, Failed(error_of(unwind.error or {})))
+        else:
+            self._end_branch(branch, Stopped())
+        return False
+
+    def _guard_takes(self, branch: Branch, guard: GuardFrame, unwind: Unwind) -> bool:
+        error = error_of(unwind.error or {})
+        if guards.handle_error(self.walker, branch, guard, error):
+            return True
+        unwind.error = error_json(error, guard.path)
+        return False
+
+    def _release(self, branch: Branch, frame: object) -> bool:
+        """Let go of what a frame holds outside; False while that still takes time."""
+        walker = self.walker
+        if isinstance(frame, CallFrame):
+            if frame.parked or frame.call_id not in walker.calls:
+                return True
+            if not frame.cancelling:
+                frame.cancelling = True
+                walker.effects.cancel_call(frame.call_id)
+            return False
+        if isinstance(frame, FanFrame):
+            if frame.running:
+                walker.stop_children(frame)
+            return not frame.running
+        if isinstance(frame, SleepFrame):
+            walker.disarm("sleep", frame.timer_id)
+        elif isinstance(frame, WaitFrame):
+            walker.note_wait(-1)
+        elif isinstance(frame, GuardFrame):
+            guards.release_guard(walker, frame)
+        return True
+
+    # --- ends --------------------------------------------------------------------------------------------------
+
+    def _end_branch(self, branch: Branch, outcome: BranchOutcome) -> None:
+        walker = self.walker
+        del walker.branches[branch.id]
+        if branch.parent is None:
+            self._finish(outcome)
+            return
+        parent = walker.branches[branch.parent]
+        fan = parent.stack[-1]
+        assert isinstance(fan, FanFrame)
+        self._attempt(parent, lambda _walker, _parent: child_ended(walker, parent, fan, branch.id, outcome))
+        walker.enqueue(parent)
+
+    def _finish(self, outcome: BranchOutcome) -> None:
+        walker = self.walker
+        walker.disarm("limit", "")
+        if isinstance(outcome, Failed):
+            walker.emit(EventType.ERROR, {"error": error_json(outcome.error, "")})
+        elif isinstance(outcome, Stopped):
+            walker.emit(EventType.CANCELLED, {"reason": "", "actor": "", **(walker.state.cancel or {})})
+        self.result = Finished(Ok(outcome.value) if isinstance(outcome, Returned) else outcome)
+
+    # --- what the outside reports ------------------------------------------------------------------------------
+
+    def call_done(self, call_id: str, outcome: CallOutcome) -> None:
+        """Take the outcome of a call."""
+        branch = self.walker.branches.get(self.walker.calls.pop(call_id, -1))
+        if branch is None or not branch.stack:
+            return
+        top = branch.stack[-1]
+        if branch.unwind is None and isinstance(top, CallFrame) and top.call_id == call_id:
+            self._attempt(branch, lambda walker, moved: take_outcome(walker, moved, _call_frame(moved), outcome))
+        self.walker.enqueue(branch)
+
+    def timer_fired(self, timer_id: str) -> None:
+        """Take the news that a timer reached its deadline."""
+        walker = self.walker
+        timer = walker.timers.pop(timer_id, None)
+        branch = walker.branches.get(timer.branch) if timer is not None else None
+        if timer is None or branch is None:
+            return
+        if timer.purpose == "limit":
+            self._out_of_time(branch)
+        elif timer.purpose == "sleep":
+            top = branch.stack[-1]
+            if isinstance(top, SleepFrame) and branch.unwind is None:
+                branch.stack.pop()
+                walker.give(branch, top.value)
+        else:
+            self._guard_timer(branch, timer.purpose, timer.path)
+        walker.enqueue(branch)
+
+    def _out_of_time(self, root: Branch) -> None:
+        limit = self.walker.plan.limits.seconds
+        error = LimitExceeded(f"the execution took longer than its limit of {limit} s", code="limit.time")
+        self.walker.unwind(root, Unwind(0, "raise", error_json(error, "main")))
+
+    def _guard_timer(self, branch: Branch, purpose: str, path: str) -> None:
+        guard = guards.find_guard(branch, path)
+        if guard is None:
+            return
+        if purpose == "attempt":
+            guards.attempt_timed_out(self.walker, branch, guard)
+        elif purpose == "total":
+            guards.total_timed_out(self.walker, branch, guard)
+        elif branch.unwind is None and guard.phase == "pause":
+            self._next_attempt(branch, guard)
+
+    def _next_attempt(self, branch: Branch, guard: GuardFrame) -> None:
+        walker = self.walker
+        op = walker.op_at(walker.step_frame_below(branch, guard))
+        guard.attempt += 1
+        guard.phase, guard.deadline_us = "body", None
+        if guard.state is not None:
+            branch.scope.state = dict(guard.state)
+        guards.arm_attempt(walker, branch, guard, op)
+        self._attempt(branch, lambda _walker, moved: begin_body(_walker, moved, op, guard.path, guard.input))
+
+    def answer(self, signal: AnswerSignal) -> None:
+        """Take an answer from outside."""
+        if self.result is None:
+            answers.take_answer(self.walker, signal)
+
+    def cancel(self, reason: str, actor: str) -> None:
+        """Stop everything and end the execution as cancelled."""
+        root = self.walker.branches.get(0)
+        if root is None:
+            return
+        self.walker.state.cancel = {"reason": reason, "actor": actor}
+        self.walker.unwind(root, Unwind(0, "stop"))
+
+
+def _call_frame(branch: Branch) -> CallFrame:
+    top = branch.stack[-1]
+    if not isinstance(top, CallFrame):
+        raise BugError(f"branch {branch.id} does not wait for a call")
+    return top
+
+
+def _take_value(walker: Walker, branch: Branch) -> None:
+    """Let the topmost frame take the value that was handed to it."""
+    top = branch.stack[-1]
+    value = branch.value
+    branch.returned, branch.value = False, None
+    if isinstance(top, BlockFrame):
+        end_step(walker, branch, top, value)
+    elif isinstance(top, GuardFrame):
+        guards.release_guard(walker, top)
+        branch.stack.pop()
+        walker.give(branch, value)
+    elif isinstance(top, ForeachFrame):
+        top.outputs.append(value)
+        next_round(walker, branch, top)
+    elif isinstance(top, YieldFrame):
+        branch.stack.pop()
+        branch.scopes.pop()
+        walker.give(branch, value)
+    else:
+        raise BugError(f"a {top.t} frame was handed a value")

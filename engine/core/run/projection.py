@@ -1,0 +1,396 @@
+"""From events to views: what an execution is waiting for, its transitions, and their JSON shapes. Workflow-safe."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from engine.core.kinds import EventType, ExecutionStatus, StepKind
+from engine.core.run.events import EventRecord, body_of
+from engine.core.values import Json
+
+CANCELLED_TEXT = "Workflow Cancelled"
+
+TERMINAL_EVENTS = frozenset({EventType.FINISH.value, EventType.ERROR.value, EventType.CANCELLED.value})
+TRANSITION_TYPES = frozenset(item.value for item in EventType if item.is_transition)
+
+_ENDS_A_PLACE = frozenset(
+    {EventType.STEP.value, EventType.FINISH_BRANCH.value, EventType.BRANCH_FAILED.value, EventType.ATTEMPT_FAILED.value}
+)
+"""Events after which no wait at their path, or inside it, can be open any more."""
+
+_SEQ_BITS = 62
+
+
+# --- ids and times -------------------------------------------------------------------------------------------------
+
+
+def _uuid_text(value: int) -> str:
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def transition_id(execution_id: str, seq: int) -> str:
+    """Return the id of an event: a UUID (version 8) made of a hash of the execution's id and the sequence number.
+
+    The number stands in the id itself, so that `seq_of_transition` finds the event without an index.
+    """
+    head = int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest(), "big") >> 4
+    high, low = head >> 12, head & 0xFFF
+    return _uuid_text((high << 80) | (8 << 76) | (low << 64) | (0b10 << _SEQ_BITS) | seq)
+
+
+def seq_of_transition(execution_id: str, text: str) -> int | None:
+    """Return the sequence number inside a transition id, or None if it is no id of this execution."""
+    try:
+        seq = int(text.replace("-", ""), 16) & ((1 << _SEQ_BITS) - 1)
+    except ValueError:
+        return None
+    return seq if transition_id(execution_id, seq) == text.lower() else None
+
+
+def scope_id(execution_id: str, scope: str) -> str:
+    """Return a scope's id as a UUID (version 8), derived from the execution's id and the interpreter's scope name."""
+    value = int.from_bytes(hashlib.blake2b(f"{execution_id}\n{scope}".encode(), digest_size=16).digest(), "big")
+    value = value & ~(0xF << 76) | (8 << 76)
+    return _uuid_text(value & ~(0b11 << _SEQ_BITS) | (0b10 << _SEQ_BITS))
+
+
+def iso_time(us: int) -> str:
+    """Return Unix microseconds as RFC 3339 text in UTC."""
+    seconds, rest = divmod(us, 1_000_000)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return moment.replace(microsecond=rest).isoformat().replace("+00:00", "Z")
+
+
+# --- which events count --------------------------------------------------------------------------------------------
+
+
+class Stamp(NamedTuple):
+    """Where an event stands in its run: sequence number and time of its workflow task in microseconds."""
+
+    seq: int
+    now_us: int
+
+
+def merge_run(stored: Iterable[Stamp], arrived: Iterable[EventRecord]) -> tuple[list[EventRecord], list[int]]:
+    """Apply the drop rule to one run: an event falls when one with a lower or equal number has a later time.
+
+    Args:
+        stored: Stamps of the run's valid rows, in any order.
+        arrived: New events of the same run, in any order; repeated ones are ignored.
+
+    Returns:
+        The events to insert, in order of their numbers, and the numbers of the stored rows to delete.
+    """
+    known = set(stored)
+    fresh: dict[Stamp, EventRecord] = {}
+    for record in arrived:
+        fresh.setdefault(Stamp(record.seq, record.now_us), record)
+    latest = -1
+    keep: list[EventRecord] = []
+    drop: list[int] = []
+    # the later of two with the same number comes first, so that one sweep sees every event that can make another fall
+    for stamp in sorted(known | fresh.keys(), key=lambda item: (item.seq, -item.now_us)):
+        valid = stamp.now_us >= latest
+        latest = max(latest, stamp.now_us)
+        if stamp in known:
+            if not valid:
+                drop.append(stamp.seq)
+        elif valid:
+            keep.append(fresh[stamp])
+    return keep, drop
+
+
+# --- what the events say about the execution -----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Wait:
+    """A place where an execution waits, or waited, for an answer.
+
+    Attributes:
+        wait_id: Its id.
+        path: Step path.
+        label: The step's label, may be empty.
+        info: What the person who answers is told.
+        schema: JSON Schema of the answer; None = anything.
+        deadline_us: Unix microseconds at which it gives up; None = never.
+        opened_seq: Number of the event that opened it; the order among open waits.
+        opened_us: When it was opened, Unix microseconds.
+        closed_seq: Number of the event that ended it; None while it is open.
+    """
+
+    wait_id: str
+    path: str
+    label: str
+    info: Json
+    schema: Json
+    deadline_us: int | None
+    opened_seq: int
+    opened_us: int
+    closed_seq: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {id, path, label, info, schema, deadline, opened_at}."""
+        return {
+            "id": self.wait_id,
+            "path": self.path,
+            "label": self.label or None,
+            "info": self.info,
+            "schema": self.schema,
+            "deadline": None if self.deadline_us is None else iso_time(self.deadline_us),
+            "opened_at": iso_time(self.opened_us),
+        }
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the events so far say; fold it over them in order of their numbers.
+
+    Attributes:
+        last_seq: Highest number seen.
+        last_us: Latest time seen, Unix microseconds.
+        last_run_id: Run of the last event.
+        transitions: Number of transitions.
+        waits: Waits by id: all that were opened during the fold, and those it began with.
+        changed: Ids of waits that were opened or closed during the fold.
+        init: Body of the `init` event, if it was seen during the fold.
+        first_us: Time of that event.
+        terminal: Type of the terminal event, or empty.
+    """
+
+    last_seq: int = 0
+    last_us: int = 0
+    last_run_id: str = ""
+    transitions: int = 0
+    waits: dict[str, Wait] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    init: dict[str, Any] | None = None
+    first_us: int = 0
+    terminal: str = ""
+
+    def apply(self, record: EventRecord) -> None:
+        """Take one more event."""
+        self.last_seq = max(self.last_seq, record.seq)
+        self.last_us = max(self.last_us, record.now_us)
+        self.last_run_id = record.run_id
+        kind = record.type
+        if kind in TRANSITION_TYPES:
+            self.transitions += 1
+        if kind == EventType.INIT:
+            self.init, self.first_us = body_of(record), record.now_us
+        elif kind == EventType.WAIT:
+            self._open(record, body_of(record))
+        elif kind == EventType.RESUME:
+            wait = self.waits.get(str(body_of(record).get("wait_id", "")))
+            if wait is not None:
+                self._close(wait, record.seq)
+        elif kind in TERMINAL_EVENTS:
+            self.terminal = kind
+            for wait in self.open_waits:
+                self._close(wait, record.seq)
+        elif kind in _ENDS_A_PLACE and self.waits:
+            path = str(body_of(record).get("path", ""))
+            for wait in self.open_waits:
+                if path and (wait.path == path or wait.path.startswith(f"{path}.")):
+                    self._close(wait, record.seq)
+
+    def _open(self, record: EventRecord, body: Mapping[str, Any]) -> None:
+        wait_id = str(body.get("wait_id", ""))
+        self.changed.add(wait_id)
+        self.waits[wait_id] = Wait(
+            wait_id=wait_id,
+            path=str(body.get("path", "")),
+            label=str(body.get("label") or ""),
+            info=body.get("info"),
+            schema=body.get("schema"),
+            deadline_us=body.get("deadline_us"),
+            opened_seq=record.seq,
+            opened_us=record.now_us,
+        )
+
+    def _close(self, wait: Wait, seq: int) -> None:
+        if wait.closed_seq is None:
+            wait.closed_seq = seq
+            self.changed.add(wait.wait_id)
+
+    @property
+    def open_waits(self) -> list[Wait]:
+        """Waits without an answer, the oldest first."""
+        found = [wait for wait in self.waits.values() if wait.closed_seq is None]
+        return sorted(found, key=lambda wait: wait.opened_seq)
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The status that the events suggest; never a terminal one, which only Temporal may tell."""
+        if self.open_waits:
+            return ExecutionStatus.AWAITING_INPUT
+        if self.last_seq == 0:
+            return ExecutionStatus.QUEUED
+        return ExecutionStatus.STARTING if self.transitions <= 1 and not self.terminal else ExecutionStatus.RUNNING
+
+
+# --- views ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionFacts:
+    """What the store knows of an execution; times in Unix microseconds.
+
+    Attributes:
+        id: Execution id.
+        tenant: Tenant id.
+        task_id: Its task.
+        task_name: Name of the task when it was started.
+        task_version: Version of the task when it was started.
+        agent_id: Its agent, may be empty.
+        status: Present status.
+        input: The input.
+        output: The output, once it succeeded.
+        error: {code, message, …}, once it failed or was cancelled.
+        metadata: The caller's metadata.
+        created_us: When it was created.
+        updated_us: When something last happened.
+        closed_us: When it ended.
+        transition_count: Number of transitions.
+        last_seq: Highest event number.
+        terminal_seen: Whether the events hold a terminal one.
+        settled: Whether the status is final and came from Temporal.
+        verified: Whether the stored events equal those of the workflow; None = not compared.
+    """
+
+    id: str
+    tenant: str
+    task_id: str
+    task_name: str
+    task_version: int
+    agent_id: str
+    status: ExecutionStatus
+    input: Json
+    output: Json
+    error: dict[str, Any] | None
+    metadata: dict[str, Any]
+    created_us: int
+    updated_us: int
+    closed_us: int | None
+    transition_count: int
+    last_seq: int
+    terminal_seen: bool
+    settled: bool
+    verified: bool | None
+
+
+def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[str, Any]:
+    """Return an execution as JSON: Julep's fields and, beyond them, task_name, agent_id, waits, last_seq, verified."""
+    return {
+        "id": facts.id,
+        "task_id": facts.task_id,
+        "task_name": facts.task_name,
+        "task_version": facts.task_version,
+        "agent_id": facts.agent_id or None,
+        "status": facts.status.value,
+        "input": facts.input,
+        "output": facts.output,
+        "error": facts.error,
+        "metadata": facts.metadata,
+        "created_at": iso_time(facts.created_us),
+        "updated_at": iso_time(facts.updated_us),
+        "closed_at": None if facts.closed_us is None else iso_time(facts.closed_us),
+        "transition_count": facts.transition_count,
+        "last_seq": facts.last_seq,
+        "verified": facts.verified,
+        "waits": [wait.to_json() for wait in waits],
+    }
+
+
+def event_view(record: EventRecord) -> dict[str, Any]:
+    """Return an event as JSON: {id, seq, type, at, run_id, is_transition, body}."""
+    return {
+        "id": transition_id(record.execution_id, record.seq),
+        "seq": record.seq,
+        "type": record.type,
+        "at": iso_time(record.now_us),
+        "run_id": record.run_id,
+        "is_transition": record.type in TRANSITION_TYPES,
+        "body": body_of(record),
+    }
+
+
+def transition_view(record: EventRecord) -> dict[str, Any]:
+    """Return a transition as JSON.
+
+    Args:
+        record: An event whose type is a transition's.
+
+    Returns:
+        {id, execution_id, type, output, current {workflow, step, scope_id}, next (same or null), created_at,
+        updated_at, metadata, step_label}.
+    """
+    body = body_of(record)
+    at = iso_time(record.now_us)
+    current, following = _places(record.execution_id, record.type, body)
+    return {
+        "id": transition_id(record.execution_id, record.seq),
+        "execution_id": record.execution_id,
+        "type": record.type,
+        "output": _output(record.type, body),
+        "current": current,
+        "next": following,
+        "created_at": at,
+        "updated_at": at,
+        "metadata": _metadata(record, body),
+        "step_label": body.get("label") or None,
+    }
+
+
+def _places(execution_id: str, kind: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    workflow, step = _workflow_and_step(kind, body)
+    scope = scope_id(execution_id, str(body.get("scope", "")))
+    current = {"workflow": workflow, "step": step, "scope_id": scope}
+    if kind in (EventType.INIT, EventType.INIT_BRANCH):
+        return current, dict(current)
+    following = body.get("next")
+    if kind == EventType.STEP and isinstance(following, int):
+        return current, {"workflow": workflow, "step": following, "scope_id": scope}
+    return current, None
+
+
+def _workflow_and_step(kind: str, body: Mapping[str, Any]) -> tuple[str, int]:
+    index = body.get("index")
+    if "workflow" in body:
+        return str(body["workflow"]), index if isinstance(index, int) else 0
+    if kind == EventType.ERROR:
+        # an error tells the path of its step, such as `main.3.then.0`
+        path = str((body.get("error") or {}).get("step") or "")
+        first, _, rest = path.partition(".")
+        number = rest.partition(".")[0]
+        return first or "main", int(number) if number.isdigit() else 0
+    return "main", 0
+
+
+def _output(kind: str, body: Mapping[str, Any]) -> Json:
+    if kind in (EventType.INIT, EventType.INIT_BRANCH):
+        return body.get("input")
+    if kind == EventType.WAIT:
+        return body.get("info")
+    if kind == EventType.ERROR:
+        return body.get("error")
+    if kind == EventType.CANCELLED:
+        return CANCELLED_TEXT
+    return body.get("output")
+
+
+def _metadata(record: EventRecord, body: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"seq": record.seq}
+    if record.type in (EventType.WAIT, EventType.RESUME):
+        found["step_type"] = StepKind.WAIT_FOR_INPUT.value
+    elif record.type == EventType.STEP:
+        found["step_type"] = body.get("kind")
+    for name in ("path", "attempts", "log", "wait_id", "schema", "construct", "reason", "actor"):
+        if body.get(name) not in (None, ""):
+            found[name] = body[name]
+    return found

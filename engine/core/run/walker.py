@@ -1,0 +1,239 @@
+"""The interpreter's common ground: state, events, timers and the ways a frame ends; every stage file works on it. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from engine.core.errors import BugError, RunError, run_error_from_json
+from engine.core.kinds import EventType
+from engine.core.plan.ir import Op, Plan
+from engine.core.run.effects import Call, Effects
+from engine.core.run.evaluate import Evaluator, derive_uuid
+from engine.core.run.events import roll_digest
+from engine.core.run.state import BlockFrame, Branch, CallFrame, FanFrame, GuardFrame, MachineState, Scope, Unwind
+from engine.core.values import Json, compact_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who runs: facts about the execution that never change.
+
+    Attributes:
+        execution_id: The root execution.
+        tenant: Its tenant.
+        task_id: The task's id.
+        task_version: The task's version.
+        metadata: The caller's metadata.
+    """
+
+    execution_id: str
+    tenant: str = "default"
+    task_id: str = ""
+    task_version: int = 1
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """What a timer means when it fires."""
+
+    branch: int
+    purpose: str
+    path: str
+
+
+def error_json(error: RunError, step: str) -> dict[str, Json]:
+    """Return what tasks and callers see of an error: {code, message, step, attempts, details, hint?, retryable}."""
+    details = {key: value for key, value in error.details.items() if key not in ("step", "attempts")}
+    body: dict[str, Json] = {
+        "code": error.code,
+        "message": error.message,
+        "step": error.details.get("step", step),
+        "attempts": error.details.get("attempts", 1),
+        "details": details,
+        "retryable": error.retryable,
+    }
+    if error.hint:
+        body["hint"] = error.hint
+    return body
+
+
+def error_of(body: dict[str, Json]) -> RunError:
+    """Rebuild the error of an error JSON, with its step and attempts in the details."""
+    error = run_error_from_json(body, retryable=bool(body.get("retryable", False)))
+    error.details["step"] = body.get("step", "")
+    error.details["attempts"] = body.get("attempts", 1)
+    return error
+
+
+class Walker:
+    """State of one execution and the operations that all stages share.
+
+    Args:
+        plan: The plan.
+        effects: The outside world.
+        identity: Who runs.
+        state: State carried over from an earlier run; None to begin.
+    """
+
+    def __init__(self, plan: Plan, effects: Effects, identity: Identity, state: MachineState | None = None) -> None:
+        self.plan = plan
+        self.effects = effects
+        self.identity = identity
+        self.state = state or MachineState()
+        self.branches: dict[int, Branch] = {branch.id: branch for branch in self.state.branches}
+        self.evaluator = Evaluator(plan, identity.execution_id, identity.task_id)
+        self.runnable: deque[int] = deque()
+        self.calls: dict[str, int] = {}
+        self.timers: dict[str, Timer] = {}
+        self.open_waits = 0
+        self.draining = False
+
+    # --- events ------------------------------------------------------------------------------------------------
+
+    def emit(self, event_type: EventType, body: dict[str, Json]) -> None:
+        """Number an event, add it to the rolling hash and hand it out."""
+        state = self.state
+        state.seq += 1
+        text = compact_json(body)
+        state.digest = roll_digest(state.digest, state.seq, event_type.value, text)
+        self.effects.emit(state.seq, event_type.value, text)
+
+    def step_body(self, branch: Branch, frame: BlockFrame, op: Op, output: Json, *, last: bool) -> dict[str, Json]:
+        """Return the members that `step`, `finish_branch` and `finish` events of a step have in common."""
+        body: dict[str, Json] = {
+            "path": f"{frame.path}.{frame.pc}",
+            "workflow": frame.workflow,
+            "index": frame.pc,
+            "scope": branch.scope.id,
+            "kind": op.op.value,
+            "output": output,
+            "next": None if last else frame.pc + 1,
+        }
+        if op.label:
+            body["label"] = op.label
+        return body
+
+    # --- places ------------------------------------------------------------------------------------------------
+
+    def op_at(self, frame: BlockFrame) -> Op:
+        """Return the op that a block frame stands at."""
+        return self.plan.blocks[frame.block].ops[frame.pc]
+
+    def step_frame(self, branch: Branch) -> BlockFrame:
+        """Return the innermost block frame, which stands at the step that is running.
+
+        Raises:
+            BugError: If there is none.
+        """
+        for frame in reversed(branch.stack):
+            if isinstance(frame, BlockFrame):
+                return frame
+        raise BugError("a running branch has no block")
+
+    def step_frame_below(self, branch: Branch, guard: GuardFrame) -> BlockFrame:
+        """Return the block frame that stands at the step which a guard watches.
+
+        Raises:
+            BugError: If a guard has no block below it.
+        """
+        below = branch.stack[branch.stack.index(guard) - 1]
+        if isinstance(below, BlockFrame):
+            return below
+        raise BugError(f"the guard of {guard.path} stands on no block")
+
+    def scope_id(self, path: str) -> str:
+        """Return the id of the scope that is opened at a path."""
+        return derive_uuid(self.identity.execution_id, "scope", path)
+
+    # --- ways on -----------------------------------------------------------------------------------------------
+
+    def enqueue(self, branch: Branch) -> None:
+        """Let a branch run on."""
+        self.runnable.append(branch.id)
+
+    def give(self, branch: Branch, value: Json) -> None:
+        """Hand a value to the topmost frame of a branch."""
+        branch.returned = True
+        branch.value = value
+
+    def push_block(
+        self, branch: Branch, block: int, value: Json, path: str, workflow: str, *, construct: str
+    ) -> None:
+        """Enter a branch body."""
+        self.emit(
+            EventType.INIT_BRANCH,
+            {"path": path, "workflow": workflow, "scope": branch.scope.id, "construct": construct, "input": value},
+        )
+        branch.stack.append(BlockFrame(block, 0, value, path, workflow, "body"))
+
+    def push_list(self, branch: Branch, name: str, value: Json, path: str) -> None:
+        """Enter a named list with a fresh scope; the caller has pushed the frame that marks the place."""
+        scope = Scope(self.scope_id(path), name, value)
+        branch.scopes.append(scope)
+        self.emit(
+            EventType.INIT_BRANCH,
+            {"path": path, "workflow": name, "scope": scope.id, "construct": "yield", "input": value},
+        )
+        branch.stack.append(BlockFrame(self.plan.workflows[name], 0, value, path, name, "list"))
+
+    def start_branch(self, parent: Branch, block: int, value: Json, path: str, workflow: str, construct: str) -> int:
+        """Start a concurrent branch with a copy of its parent's scope and return its number."""
+        number = self.state.next_branch
+        self.state.next_branch += 1
+        inherited = next(
+            (frame.error for frame in reversed(parent.stack) if isinstance(frame, GuardFrame) and frame.phase == "handler"),
+            parent.error,
+        )
+        branch = Branch(number, parent.id, [], [parent.scope.fork()], inherited)
+        self.branches[number] = branch
+        self.push_block(branch, block, value, path, workflow, construct=construct)
+        self.enqueue(branch)
+        return number
+
+    def fail(self, branch: Branch, error: RunError, path: str) -> None:
+        """Raise an error in a branch: frames go until a guard takes it."""
+        self.unwind(branch, Unwind(len(branch.stack), "raise", error_json(error, path)))
+
+    def unwind(self, branch: Branch, unwind: Unwind) -> None:
+        """Begin to take frames off; an unwinding that goes deeper, or stops the branch, wins over one under way."""
+        present = branch.unwind
+        if present is None or (present.then != "stop" and (unwind.then == "stop" or unwind.depth < present.depth)):
+            branch.unwind = unwind
+            branch.returned = False
+        self.enqueue(branch)
+
+    def stop_children(self, fan: FanFrame) -> None:
+        """Stop every running branch of a fan."""
+        for number in fan.running:
+            self.unwind(self.branches[int(number)], Unwind(0, "stop"))
+
+    # --- timers and calls --------------------------------------------------------------------------------------
+
+    def arm(self, branch: Branch, purpose: str, path: str, deadline_us: int, summary: str) -> None:
+        """Start a timer; its id is made of purpose and path."""
+        timer_id = f"{purpose}:{path}"
+        self.timers[timer_id] = Timer(branch.id, purpose, path)
+        self.effects.start_timer(timer_id, deadline_us, summary)
+
+    def disarm(self, purpose: str, path: str) -> None:
+        """Forget a timer if it is running."""
+        timer_id = f"{purpose}:{path}"
+        if self.timers.pop(timer_id, None) is not None:
+            self.effects.cancel_timer(timer_id)
+
+    def start_call(self, branch: Branch, frame: CallFrame, call: Call, started: dict[str, Json]) -> None:
+        """Start a call and say so; `started` is the body of the event."""
+        frame.parked = False
+        self.calls[call.id] = branch.id
+        self.emit(EventType.EFFECT_STARTED, started)
+        self.effects.start_call(call)
+
+    def note_wait(self, change: int) -> None:
+        """Count open waits and tell the outside when the first one opens or the last one closes."""
+        before = self.open_waits
+        self.open_waits += change
+        if (before == 0) != (self.open_waits == 0):
+            self.effects.set_waiting(self.open_waits > 0)

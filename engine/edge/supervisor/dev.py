@@ -1,0 +1,380 @@
+"""`everstep dev`: Temporal, model, worker, repair and API on loopback, kept alive together and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import Any, Protocol
+
+from engine.core.errors import EngineError, Unavailable
+from engine.edge.supervisor.child import Child, ChildSpec, Guard, Restarted
+from engine.edge.supervisor.places import LOOPBACK, hold_folder, keep_ports, listen_on, new_log
+from engine.edge.supervisor.temporal import find_temporal, keep_executions, port_probe, server_command
+
+MODEL_NAME = "SmolLM2-135M-Instruct"
+API_STOP_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """What the user asked for.
+
+    Attributes:
+        data_dir: Folder of all state.
+        port: Port of the API; 0 = any free one.
+        project_file: The operator's everstep.toml; may be missing.
+        tasks: Task files and folders that are loaded now and whenever they change.
+        temporal_port: Port of the Temporal server; 0 = the one used last time, or a free one.
+        ui_port: Port of Temporal's web UI; 0 = the one used last time, or a free one.
+        ui: Whether to serve Temporal's web UI.
+        model: Whether the bundled model may be started.
+    """
+
+    data_dir: Path
+    port: int
+    project_file: Path
+    tasks: tuple[Path, ...] = ()
+    temporal_port: int = 0
+    ui_port: int = 0
+    ui: bool = True
+    model: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where everything is; the one line that `dev` prints when it is ready."""
+
+    api: str
+    temporal: str
+    ui: str
+    model: str
+    model_source: str
+    data_dir: str
+    worker_pid: int
+    temporal_pid: int
+
+
+class Reporter(Protocol):
+    """Who tells the user."""
+
+    def ready(self, addresses: Addresses) -> None:
+        """Everything works."""
+
+    def note(self, event: str, text: str, **facts: Any) -> None:
+        """Something happened that the user should know."""
+
+
+class ApiServer(Protocol):
+    """Serves the API on a bound socket until it is told to stop."""
+
+    async def __call__(self, listener: socket, *, started: Callable[[], None], stop: asyncio.Event) -> None:
+        """Serve; call `started` when requests are answered; return soon after `stop` is set."""
+
+
+TaskWatch = Callable[[str, asyncio.Event], Awaitable[None]]
+"""Loads tasks into the API at an address, and again when they change, until the event is set."""
+
+
+async def run_dev(
+    options: DevOptions,
+    reporter: Reporter,
+    *,
+    load_api: Callable[[], ApiServer],
+    watch_tasks: TaskWatch | None = None,
+) -> None:
+    """Run everything until SIGINT, SIGTERM or SIGHUP; leaves no process behind.
+
+    Args:
+        options: What the user asked for.
+        reporter: Who tells the user.
+        load_api: Imports and returns the API server; called in a thread while the other processes start.
+        watch_tasks: Loads and reloads the task files.
+
+    Raises:
+        Conflict: The folder or a port is in use.
+        EngineError: A process could not be started.
+        InvalidInput: everstep.toml is wrong.
+    """
+    with hold_folder(options.data_dir), contextlib.closing(listen_on(options.port)) as listener:
+        stop = _stop_on_signals()
+        dev = _Dev(options, reporter, listener, stop)
+        try:
+            await dev.start(load_api)
+            if not stop.is_set():
+                await dev.serve(watch_tasks)
+        finally:
+            await dev.close()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+class _Dev:
+    def __init__(self, options: DevOptions, reporter: Reporter, listener: socket, stop: asyncio.Event) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._listener = listener
+        self._stop = stop
+        self._guard = Guard()
+        self._children: list[Child] = []
+        self._api: asyncio.Task[None] | None = None
+        self._api_stop = asyncio.Event()
+        self.api_address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+    async def start(self, load_api: Callable[[], ApiServer]) -> None:
+        """Start everything concurrently and report when all of it is ready.
+
+        Args:
+            load_api: Imports and returns the API server.
+        """
+        options = self._options
+        program = find_temporal()
+        ports = keep_ports(
+            options.data_dir, ("temporal", "ui", "model"), {"temporal": options.temporal_port, "ui": options.ui_port}
+        )
+        source = model_source(options.project_file, os.environ, bundled=options.model)
+        environment = child_environment(options, ports, bundled=source == "bundled")
+        await self._guard.start()
+        temporal = await self._start_child(
+            "temporal",
+            server_command(
+                program,
+                data_dir=options.data_dir,
+                port=ports["temporal"],
+                ui_port=ports["ui"] if options.ui else None,
+            ),
+            environment,
+            probe=port_probe(ports["temporal"]),
+        )
+        worker = await self._start_child(
+            "worker",
+            (sys.executable, "-P", "-m", "worker", "run"),
+            environment,
+            ready_line=lambda line: says(line, "ready"),
+        )
+        model = await self._start_model(ports["model"], environment) if source == "bundled" else None
+        # the API runs in this process, so it must see the same settings as the children
+        os.environ.update({name: value for name, value in environment.items() if os.environ.get(name) != value})
+        await self._until_stopped(self._get_ready(load_api, ports, temporal, worker, model))
+        if self._stop.is_set():
+            return
+        await self._start_child("repair", (str(Path(sys.executable).parent / "everstep-repair"),), environment)
+        self._reporter.ready(
+            Addresses(
+                api=self.api_address,
+                temporal=f"{LOOPBACK}:{ports['temporal']}",
+                ui=f"http://{LOOPBACK}:{ports['ui']}" if options.ui else "",
+                model=f"http://{LOOPBACK}:{ports['model']}" if model is not None else "",
+                model_source=source,
+                data_dir=str(options.data_dir),
+                worker_pid=worker.pid,
+                temporal_pid=temporal.pid,
+            )
+        )
+
+    async def serve(self, watch_tasks: TaskWatch | None) -> None:
+        """Stay until a signal comes or the API fails.
+
+        Args:
+            watch_tasks: Loads and reloads the task files.
+        """
+        assert self._api is not None
+        waiting = [asyncio.create_task(self._stop.wait()), self._api]
+        if watch_tasks is not None:
+            waiting.append(asyncio.ensure_future(watch_tasks(self.api_address, self._stop)))
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            # an API or a watcher that failed ends dev with its error instead of a silent half
+            task.result()
+
+    async def close(self) -> None:
+        """End everything: first what takes work, last the server that keeps it. A second signal kills at once."""
+        again = _stop_on_signals()
+        ending = asyncio.create_task(self._end())
+        signalled = asyncio.create_task(again.wait())
+        await asyncio.wait({ending, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            await asyncio.gather(*(child.stop(at_once=True) for child in self._children))
+        signalled.cancel()
+        await ending
+        await self._guard.close()
+
+    async def _get_ready(
+        self,
+        load_api: Callable[[], ApiServer],
+        ports: Mapping[str, int],
+        temporal: Child,
+        worker: Child,
+        model: Child | None,
+    ) -> None:
+        serving = await asyncio.to_thread(load_api)
+        await temporal.wait_ready()
+        address = f"{LOOPBACK}:{ports['temporal']}"
+        started = asyncio.Event()
+        self._api = asyncio.create_task(serving(self._listener, started=started.set, stop=self._api_stop), name="api")
+        others = [prepare_namespace(address), worker.wait_ready()]
+        if model is not None:
+            others.append(model.wait_ready())
+        await asyncio.gather(_first(started, self._api), *others)
+
+    async def _until_stopped(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        signalled = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _start_model(self, port: int, environment: Mapping[str, str]) -> Child:
+        program = str(Path(sys.executable).parent / "everstep-model")
+        return await self._start_child(
+            "model", (program, "--port", str(port)), environment, ready_line=lambda line: says(line, "url")
+        )
+
+    async def _start_child(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        *,
+        ready_line: Callable[[str], bool] | None = None,
+        probe: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Child:
+        spec = ChildSpec(
+            name=name,
+            command=command,
+            environment=environment,
+            log=new_log(self._options.data_dir, name),
+            ready_line=ready_line,
+            probe=probe,
+        )
+        child = Child(spec, self._guard, self._restarted)
+        self._children.append(child)
+        await child.start()
+        return child
+
+    def _restarted(self, facts: Restarted) -> None:
+        self._reporter.note(
+            "restarted",
+            f"{facts.name} was {facts.reason}; started again as pid {facts.pid} after {facts.after_s:.1f} s",
+            process=facts.name,
+            pid=facts.pid,
+            reason=facts.reason,
+        )
+
+    async def _end(self) -> None:
+        self._api_stop.set()
+        if self._api is not None:
+            await asyncio.wait({self._api}, timeout=API_STOP_S)
+            self._api.cancel()
+            await asyncio.gather(self._api, return_exceptions=True)
+        first = [child for child in self._children if child.spec.name != "temporal"]
+        await asyncio.gather(*(child.stop() for child in first))
+        await asyncio.gather(*(child.stop() for child in self._children))
+
+
+def model_source(project_file: Path, environment: Mapping[str, str], *, bundled: bool = True) -> str:
+    """Say which language model prompts go to.
+
+    Args:
+        project_file: The operator's everstep.toml; may be missing.
+        environment: Environment variables.
+        bundled: Whether the bundled model may be used.
+
+    Returns:
+        `openai` (OPENAI_API_KEY or OPENAI_BASE_URL is set), `everstep.toml`, `bundled` or `none`.
+    """
+    if environment.get("OPENAI_API_KEY") or environment.get("OPENAI_BASE_URL"):
+        return "openai"
+    if project_file.is_file():
+        try:
+            if tomllib.loads(project_file.read_text(encoding="utf-8")).get("backends"):
+                return "everstep.toml"
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+            # the worker and the API read the file too and say what is wrong with it
+            return "none"
+    return "bundled" if bundled else "none"
+
+
+def child_environment(options: DevOptions, ports: Mapping[str, int], *, bundled: bool) -> dict[str, str]:
+    """Return the environment of the children: ours, with the addresses and folders of this run.
+
+    Args:
+        options: What the user asked for.
+        ports: Ports by name.
+        bundled: Whether the bundled model is used.
+    """
+    environment = dict(os.environ)
+    environment |= {
+        "EVERSTEP_DATA_DIR": str(options.data_dir.absolute()),
+        "EVERSTEP_PROJECT_FILE": str(options.project_file.absolute()),
+        "TEMPORAL_ADDRESS": f"{LOOPBACK}:{ports['temporal']}",
+        "TEMPORAL_NAMESPACE": "default",
+        "PYTHONUNBUFFERED": "1",
+    }
+    environment.pop("EVERSTEP_MODEL_URL", None)
+    if bundled:
+        environment["EVERSTEP_MODEL_URL"] = f"http://{LOOPBACK}:{ports['model']}/v1"
+    return environment
+
+
+def says(line: str, key: str) -> bool:
+    """Whether a line is a JSON object with a true member of that name."""
+    import json
+
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and bool(body.get(key))
+
+
+async def prepare_namespace(address: str) -> None:
+    """Give the namespace our retention.
+
+    Args:
+        address: host:port of the server.
+
+    Raises:
+        Unavailable: `unreachable` if the server does not answer within five seconds.
+    """
+    client_module = await asyncio.to_thread(importlib.import_module, "temporalio.client")
+    last: Exception | None = None
+    for _ in range(50):
+        try:
+            await keep_executions(await client_module.Client.connect(address))
+        except (RuntimeError, client_module.RPCError) as error:
+            # the port is open a little before the frontend answers
+            last = error
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise Unavailable(
+        f"the Temporal server at {address} does not answer: {last}", hint="see its log in the data folder"
+    )
+
+
+async def _first(started: asyncio.Event, api: asyncio.Task[None]) -> None:
+    waiter = asyncio.create_task(started.wait())
+    await asyncio.wait({waiter, api}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if api.done() and not started.is_set():
+        api.result()
+        raise EngineError("the API ended before it answered", code="dev.start_failed")

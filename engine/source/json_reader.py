@@ -1,0 +1,149 @@
+"""Reads JSON into nodes with positions; what YAML cannot read of JSON (surrogate pairs, long keys) is read here."""
+
+from __future__ import annotations
+
+import math
+import re
+from json.decoder import JSONDecodeError, scanstring
+
+from engine.core.diagnostics import Position
+from engine.core.spec import codes
+from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
+from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, duplicate_key, source_error
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+
+
+def read_json(text: str) -> Node | None:
+    """Read a JSON document.
+
+    Args:
+        text: The source.
+
+    Returns:
+        Its tree, or None if the text is not JSON (it may still be YAML).
+
+    Raises:
+        SourceError: The text is JSON, but has a duplicate key, a number without bounds, too many values or levels.
+    """
+    reader = _Reader(text)
+    try:
+        node = reader.value(0)
+        reader.skip()
+    except (_NotJson, JSONDecodeError):
+        return None
+    return node if reader.at == len(text) else None
+
+
+class _NotJson(Exception):
+    """The text is not JSON."""
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.line = 1
+        self.line_start = 0
+        self.counted = 0
+        self.nodes = 0
+
+    def skip(self) -> None:
+        match = _BLANK.match(self.text, self.at)
+        assert match is not None
+        self.at = match.end()
+
+    def position(self, index: int) -> Position:
+        # indices only grow, so each line break is counted once
+        breaks = self.text.count("\n", self.counted, index)
+        if breaks:
+            self.line += breaks
+            self.line_start = self.text.rfind("\n", self.counted, index) + 1
+        self.counted = max(self.counted, index)
+        return Position(self.line, index - self.line_start + 1)
+
+    def peek(self) -> str:
+        self.skip()
+        return self.text[self.at : self.at + 1]
+
+    def value(self, depth: int) -> Node:
+        mark = self.peek()
+        start = self.at
+        at = self.position(start)
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise source_error(codes.TOO_LARGE, f"the source holds more than {MAX_NODES:,} values", at)
+        if mark in ("{", "["):
+            if depth >= MAX_DEPTH:
+                raise source_error(codes.TOO_DEEP, f"the source is nested deeper than {MAX_DEPTH} levels", at)
+            return self.object(at, depth) if mark == "{" else self.list(at, depth)
+        if mark == '"':
+            text = self.string(at)
+            return ScalarNode(text, at, self.text[start : self.at], '"')
+        for word, constant in _WORDS.items():
+            if self.text.startswith(word, start):
+                self.at = start + len(word)
+                return ScalarNode(constant, at)
+        return self.number(at)
+
+    def string(self, at: Position) -> str:
+        text, self.at = scanstring(self.text, self.at + 1, True)
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise source_error(codes.NOT_TEXT, "the text holds half of a surrogate pair", at)
+        return text
+
+    def number(self, at: Position) -> Node:
+        match = _NUMBER.match(self.text, self.at)
+        if match is None:
+            raise _NotJson
+        self.at = match.end()
+        whole, fraction, exponent = match.groups()
+        value = int(match.group()) if not fraction and not exponent and len(whole) <= MAX_NUMBER_CHARS else None
+        if value is not None:
+            return ScalarNode(value, at)
+        number = float(match.group()) if fraction or exponent else math.inf
+        if not math.isfinite(number):
+            shown = match.group()[:40]
+            raise source_error(codes.BAD_NUMBER, f"{shown} is a number that JSON readers cannot hold", at)
+        return ScalarNode(number, at)
+
+    def list(self, at: Position, depth: int) -> Node:
+        self.at += 1
+        items: list[Node] = []
+        if self.peek() == "]":
+            self.at += 1
+            return ListNode((), at)
+        while True:
+            items.append(self.value(depth + 1))
+            mark = self.peek()
+            self.at += 1
+            if mark == "]":
+                return ListNode(tuple(items), at)
+            if mark != ",":
+                raise _NotJson
+
+    def object(self, at: Position, depth: int) -> Node:
+        self.at += 1
+        entries: dict[str, MapEntry] = {}
+        if self.peek() == "}":
+            self.at += 1
+            return MapNode((), at)
+        while True:
+            if self.peek() != '"':
+                raise _NotJson
+            key_at = self.position(self.at)
+            key = self.string(key_at)
+            if key in entries:
+                raise duplicate_key(key, entries[key].key_position, key_at)
+            if self.peek() != ":":
+                raise _NotJson
+            self.at += 1
+            entries[key] = MapEntry(key, key_at, self.value(depth + 1))
+            mark = self.peek()
+            self.at += 1
+            if mark == "}":
+                return MapNode(tuple(entries.values()), at)
+            if mark != ",":
+                raise _NotJson

@@ -1,0 +1,52 @@
+"""Turns the text of a task file, YAML or JSON, into a tree of nodes with line and column."""
+
+from __future__ import annotations
+
+from engine.core.diagnostics import Position
+from engine.core.errors import SourceError
+from engine.core.spec import codes
+from engine.core.spec.nodes import Node
+from engine.source.json_reader import read_json
+from engine.source.limits import MAX_SOURCE_CHARS, source_error
+from engine.source.yaml_reader import read_yaml
+
+
+def parse_source(text: str, file: str) -> Node:
+    """Read a source text.
+
+    Args:
+        text: YAML 1.2 or JSON, at most 1 MB, one document.
+        file: Name of the source for messages.
+
+    Returns:
+        The tree; aliases are expanded, keys are text.
+
+    Raises:
+        SourceError: With one E1xx diagnostic, the file and the source.
+    """
+    try:
+        return _read(text.removeprefix("\ufeff"))
+    except SourceError as error:
+        raise SourceError(
+            f"{file}: {error.message}", hint=error.hint, diagnostics=error.diagnostics, file=file, source=text
+        ) from error.__cause__
+
+
+def _read(text: str) -> Node:
+    if len(text) > MAX_SOURCE_CHARS:
+        raise source_error(
+            codes.TOO_LARGE,
+            f"the source has {len(text):,} characters, more than {MAX_SOURCE_CHARS:,}",
+            Position(1, 1),
+            hint="keep data out of the task and pass it as input",
+        )
+    for index, char in enumerate(text if not text.isascii() else ""):
+        if "\ud800" <= char <= "\udfff":
+            line_start = text.rfind("\n", 0, index) + 1
+            at = Position(text.count("\n", 0, index) + 1, index - line_start + 1)
+            raise source_error(codes.NOT_TEXT, "the source is not valid Unicode text", at)
+    if text.lstrip(" \t\r\n")[:1] in ("{", "["):
+        node = read_json(text)
+        if node is not None:
+            return node
+    return read_yaml(text)

@@ -1,0 +1,296 @@
+"""The truth about agents and tasks: rows with versions, read and written by id within one tenant."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from engine.core.errors import Conflict, NotFound
+from engine.core.values import Json, compact_json
+from engine.store.database import Database
+from engine.store.schema import agents, tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """An agent as it is stored; times in Unix microseconds.
+
+    Attributes:
+        id: Agent id.
+        tenant: Its tenant.
+        name: Its name.
+        model: Default model of its prompts.
+        instructions: Text or list of texts.
+        about: What it is for.
+        canonical_name: Unique name for programs, or None.
+        default_settings: Default sampling settings.
+        metadata: The caller's metadata.
+        created_us: When it was created.
+        updated_us: When it was last changed.
+    """
+
+    id: str
+    tenant: str
+    name: str
+    model: str = ""
+    instructions: Json = ""
+    about: str = ""
+    canonical_name: str | None = None
+    default_settings: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_us: int
+    updated_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFacts:
+    """One version of a task as it is stored; times in Unix microseconds.
+
+    Attributes:
+        id: Task id.
+        tenant: Its tenant.
+        version: Counts from 1.
+        agent_id: Its agent, or an empty text.
+        name: Its name.
+        canonical_name: Unique name for programs, or None.
+        description: What it is for.
+        spec: What the author wrote, as JSON.
+        source: What the author wrote, as text.
+        plan: The compiled plan as JSON.
+        plan_hash: Content hash of the plan.
+        input_schema: JSON Schema of the input; None = anything.
+        metadata: The author's metadata.
+        created_us: When the first version was created.
+        updated_us: When this version was created.
+    """
+
+    id: str
+    tenant: str
+    version: int = 1
+    agent_id: str = ""
+    name: str
+    canonical_name: str | None = None
+    description: str = ""
+    spec: dict[str, Any]
+    source: str
+    plan: dict[str, Any]
+    plan_hash: str
+    input_schema: Json = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_us: int
+    updated_us: int
+
+
+def _agent_of(row: Row[*tuple[Any, ...]]) -> AgentFacts:
+    return AgentFacts(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        model=row.model,
+        instructions=json.loads(row.instructions),
+        about=row.about,
+        canonical_name=row.canonical_name,
+        default_settings=json.loads(row.default_settings),
+        metadata=json.loads(row._mapping["metadata"]),
+        created_us=row.created_us,
+        updated_us=row.updated_us,
+    )
+
+
+def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
+    return TaskFacts(
+        id=row.id,
+        tenant=row.tenant,
+        version=row.version,
+        agent_id=row.agent_id,
+        name=row.name,
+        canonical_name=row.canonical_name,
+        description=row.description,
+        spec=json.loads(row.spec),
+        source=row.source,
+        plan=json.loads(row.plan),
+        plan_hash=row.plan_hash,
+        input_schema=json.loads(row.input_schema),
+        metadata=json.loads(row._mapping["metadata"]),
+        created_us=row.created_us,
+        updated_us=row.updated_us,
+    )
+
+
+def _page(query: Select[Any], table: Table, *, limit: int, offset: int, sort_by: str, descending: bool) -> Select[Any]:
+    moment = table.c.updated_us if sort_by == "updated_at" else table.c.created_us
+    keys = (moment, table.c.id)
+    return query.order_by(*[key.desc() if descending else key.asc() for key in keys]).limit(limit).offset(offset)
+
+
+class Definitions:
+    """Agents and tasks.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # --- agents ----------------------------------------------------------------------------------------------------
+
+    async def add_agent(self, agent: AgentFacts) -> None:
+        """Store a new agent.
+
+        Raises:
+            Conflict: `agent.exists` if its id or canonical name is taken.
+        """
+        row = {
+            "tenant": agent.tenant,
+            "id": agent.id,
+            "name": agent.name,
+            "model": agent.model,
+            "instructions": compact_json(agent.instructions),
+            "about": agent.about,
+            "canonical_name": agent.canonical_name,
+            "default_settings": compact_json(agent.default_settings),
+            "metadata": compact_json(agent.metadata),
+            "created_us": agent.created_us,
+            "updated_us": agent.updated_us,
+        }
+        try:
+            async with self.database.write() as connection:
+                await connection.execute(insert(agents).values(row))
+        except IntegrityError as error:
+            taken = agent.canonical_name or agent.id
+            raise Conflict(f"there is already an agent {taken!r}", code="agent.exists") from error
+
+    async def get_agent(self, agent_id: str, *, tenant: str) -> AgentFacts:
+        """Return an agent.
+
+        Raises:
+            NotFound: `agent.not_found`.
+        """
+        query = select(agents).where(agents.c.tenant == tenant, agents.c.id == agent_id)
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no agent {agent_id}", code="agent.not_found")
+        return _agent_of(row)
+
+    async def list_agents(
+        self, *, tenant: str, limit: int = 100, offset: int = 0, sort_by: str = "created_at", descending: bool = False
+    ) -> list[AgentFacts]:
+        """Return one page of agents."""
+        query = _page(
+            select(agents).where(agents.c.tenant == tenant),
+            agents,
+            limit=limit,
+            offset=offset,
+            sort_by=sort_by,
+            descending=descending,
+        )
+        async with self.database.read() as connection:
+            return [_agent_of(row) for row in await connection.execute(query)]
+
+    # --- tasks -----------------------------------------------------------------------------------------------------
+
+    async def add_task(self, task: TaskFacts) -> None:
+        """Store a task's version and make it the latest one.
+
+        Raises:
+            Conflict: `task.exists` if that version is stored already.
+        """
+        row = {
+            "tenant": task.tenant,
+            "id": task.id,
+            "version": task.version,
+            "latest": True,
+            "agent_id": task.agent_id,
+            "name": task.name,
+            "canonical_name": task.canonical_name,
+            "description": task.description,
+            "spec": compact_json(task.spec),
+            "source": task.source,
+            "plan": compact_json(task.plan),
+            "plan_hash": task.plan_hash,
+            "input_schema": compact_json(task.input_schema),
+            "metadata": compact_json(task.metadata),
+            "created_us": task.created_us,
+            "updated_us": task.updated_us,
+        }
+        older = and_(tasks.c.tenant == task.tenant, tasks.c.id == task.id, tasks.c.latest.is_(True))
+        try:
+            async with self.database.write() as connection:
+                await connection.execute(update(tasks).where(older).values(latest=False))
+                await connection.execute(insert(tasks).values(row))
+        except IntegrityError as error:
+            raise Conflict(
+                f"version {task.version} of task {task.name!r} is stored already",
+                code="task.exists",
+                hint="another writer was quicker; try again",
+                retryable=True,
+            ) from error
+
+    async def get_task(self, task_id: str, *, tenant: str, version: int | None = None) -> TaskFacts:
+        """Return a version of a task, by default the latest.
+
+        Raises:
+            NotFound: `task.not_found`.
+        """
+        which: ColumnElement[bool] = tasks.c.latest.is_(True) if version is None else tasks.c.version == version
+        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.id == task_id, which)
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            what = task_id if version is None else f"{task_id} of version {version}"
+            raise NotFound(f"there is no task {what}", code="task.not_found")
+        return _task_of(row)
+
+    async def find_task(self, name: str, *, tenant: str, agent_id: str = "") -> TaskFacts | None:
+        """Return the newest task of that name and agent, or None."""
+        query = (
+            select(tasks)
+            .where(
+                tasks.c.tenant == tenant,
+                tasks.c.name == name,
+                tasks.c.agent_id == agent_id,
+                tasks.c.latest.is_(True),
+            )
+            .order_by(tasks.c.created_us.desc(), tasks.c.id)
+            .limit(1)
+        )
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else _task_of(row)
+
+    async def list_tasks(
+        self,
+        *,
+        tenant: str,
+        agent_id: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        sort_by: str = "created_at",
+        descending: bool = False,
+    ) -> list[TaskFacts]:
+        """Return one page of tasks in their latest versions.
+
+        Args:
+            tenant: Tenant id.
+            agent_id: Only those of this agent.
+            name: Only those of this name.
+            limit: Most to return.
+            offset: How many to leave out first.
+            sort_by: `created_at` or `updated_at`.
+            descending: Newest first.
+        """
+        query: Select[Any] = select(tasks).where(tasks.c.tenant == tenant, tasks.c.latest.is_(True))
+        if agent_id is not None:
+            query = query.where(tasks.c.agent_id == agent_id)
+        if name is not None:
+            query = query.where(tasks.c.name == name)
+        query = _page(query, tasks, limit=limit, offset=offset, sort_by=sort_by, descending=descending)
+        async with self.database.read() as connection:
+            return [_task_of(row) for row in await connection.execute(query)]

@@ -1,0 +1,203 @@
+"""Writes of the projection: events as they arrive, their replacement by a repair, and the final word of Temporal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from engine.core.kinds import ExecutionStatus
+from engine.core.plan.ir import PLAN_FORMAT
+from engine.core.run.events import EventRecord
+from engine.core.run.projection import TERMINAL_EVENTS, merge_run
+from engine.core.values import Json, compact_json
+from engine.store.batches import Batch, State, event_row, load_states, new_state, take, write_batch
+from engine.store.reading import ProjectionReader, events_of
+from engine.store.schema import events, executions, waits
+
+FIRST_REAL_US = 86_400_000_000
+"""Events of an evicted run carry a time near 1970-01-01 and never happened."""
+
+
+class ProjectionStore(ProjectionReader):
+    """The projection: everything that is derived from events, and the settled facts of ended executions."""
+
+    # --- live path -------------------------------------------------------------------------------------------------
+
+    async def append_events(
+        self, records: Sequence[EventRecord], *, tenant_of: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Store a batch of events in one transaction; repeated, superseded and late ones do no harm.
+
+        The status written is a hint (starting, running, awaiting_input); terminal ones come by `settle`. Events
+        of an execution whose tenant is unknown (no row, no `init` in the batch, not in `tenant_of`) are not stored: the
+        repair finds them in the history.
+
+        Args:
+            records: Events of any executions and runs.
+            tenant_of: Tenants by execution id, for executions that may have no row yet.
+
+        Returns:
+            Ids of executions in the batch that have a terminal event and are not settled.
+        """
+        by_execution: dict[str, list[EventRecord]] = {}
+        for record in records:
+            if record.now_us >= FIRST_REAL_US:
+                by_execution.setdefault(record.execution_id, []).append(record)
+        if not by_execution:
+            return []
+        unknown_ended: list[str] = []
+        async with self.database.write() as connection:
+            states = await load_states(connection, list(by_execution))
+            batch = Batch()
+            for execution_id, arrived in by_execution.items():
+                state = states.get(execution_id) or new_state(execution_id, arrived, tenant_of or {})
+                if state is None:
+                    if any(record.type in TERMINAL_EVENTS for record in arrived):
+                        unknown_ended.append(execution_id)
+                    continue
+                await take(connection, state, arrived, batch)
+            await write_batch(connection, batch)
+        ended = [state.id for state in batch.touched if state.terminal_seen and not state.settled]
+        return ended + unknown_ended
+
+    # --- repair path -----------------------------------------------------------------------------------------------
+
+    async def replace_runs(self, execution_id: str, runs: Mapping[str, Sequence[EventRecord]], *, tenant: str) -> None:
+        """Replace all events of some runs by those that a replay of their histories gave.
+
+        Args:
+            execution_id: The execution.
+            runs: Events by run id; a run with no events loses its rows.
+            tenant: Tenant, if the execution has no row yet.
+        """
+        async with self.database.write() as connection:
+            states = await load_states(connection, [execution_id])
+            state = states.get(execution_id) or State(
+                execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
+            )
+            for run_id in runs:
+                await connection.execute(
+                    delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
+                )
+            batch = Batch(touched=[state], rebuild=[state])
+            for arrived in runs.values():
+                kept, _ = merge_run([], arrived)
+                batch.inserts += [event_row(state.tenant, record) for record in kept]
+            await write_batch(connection, batch)
+
+    async def settle(
+        self,
+        execution_id: str,
+        *,
+        tenant: str,
+        status: ExecutionStatus,
+        output: Json,
+        error: dict[str, Any] | None,
+        closed_at_us: int,
+        verified: bool | None,
+    ) -> None:
+        """Write how an execution ended, as Temporal tells it; afterwards only `verified` may change.
+
+        Args:
+            execution_id: The execution.
+            tenant: Its tenant.
+            status: A terminal status.
+            output: Its output.
+            error: {code, message, …} or None.
+            closed_at_us: When it closed, Unix microseconds.
+            verified: Whether the stored events equal the workflow's; None = it did not say.
+        """
+        mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
+        closing: dict[str, Any] = {
+            "status": status.value,
+            "output": None if output is None else compact_json(output),
+            "error": None if error is None else compact_json(error),
+            "closed_us": closed_at_us,
+            "updated_us": closed_at_us,
+            "open_waits": 0,
+            "settled": True,
+            "verified": verified,
+        }
+        async with self.database.write() as connection:
+            query = select(executions.c.settled, executions.c.last_seq, executions.c.updated_us).where(mine)
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                closing |= {
+                    "tenant": tenant,
+                    "id": execution_id,
+                    "created_us": closed_at_us,
+                    "interpreter": PLAN_FORMAT,
+                }
+                await connection.execute(insert(executions).values(closing))
+                return
+            if row.settled:
+                await connection.execute(update(executions).where(mine).values(verified=verified))
+                return
+            closing["updated_us"] = max(row.updated_us, closed_at_us)
+            await connection.execute(update(executions).where(mine).values(closing))
+            await connection.execute(
+                update(waits)
+                .where(waits.c.tenant == tenant, waits.c.execution_id == execution_id, waits.c.closed_seq.is_(None))
+                .values(closed_seq=row.last_seq)
+            )
+
+    async def mark_verified(self, execution_id: str, *, tenant: str, verified: bool) -> None:
+        """Say whether the stored events equal the workflow's; False marks rows that could not be replayed."""
+        async with self.database.write() as connection:
+            await connection.execute(
+                update(executions)
+                .where(executions.c.tenant == tenant, executions.c.id == execution_id)
+                .values(verified=verified)
+            )
+
+    async def ensure_execution(
+        self,
+        execution_id: str,
+        *,
+        tenant: str,
+        task_id: str,
+        task_name: str,
+        task_version: int = 1,
+        agent_id: str = "",
+        input: Json = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_us: int,
+    ) -> None:
+        """Make sure that an execution just started can be read; a row that its events made already gets what they lack.
+
+        Args:
+            execution_id: The execution.
+            tenant: Its tenant.
+            task_id: Its task.
+            task_name: Name of the task.
+            task_version: Version of the task.
+            agent_id: Its agent, may be empty.
+            input: The input.
+            metadata: The caller's metadata.
+            created_us: When it was started, Unix microseconds.
+        """
+        named: dict[str, Any] = {
+            "task_id": task_id,
+            "task_name": task_name,
+            "task_version": task_version,
+            "agent_id": agent_id,
+            "input": compact_json(input),
+            "metadata": compact_json(dict(metadata or {})),
+        }
+        mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
+        async with self.database.write() as connection:
+            found = (await connection.execute(update(executions).where(mine).values(named))).rowcount
+            if not found:
+                await connection.execute(
+                    insert(executions).values(
+                        **named,
+                        tenant=tenant,
+                        id=execution_id,
+                        status=ExecutionStatus.QUEUED.value,
+                        created_us=created_us,
+                        updated_us=created_us,
+                        interpreter=PLAN_FORMAT,
+                    )
+                )

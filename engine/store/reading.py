@@ -1,0 +1,296 @@
+"""Reads of the projection: executions, events, waits, the digest, and what the repair must look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+
+from engine.core.errors import NotFound
+from engine.core.kinds import EventType, ExecutionStatus
+from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.projection import ExecutionFacts, Wait
+from engine.store.database import Database
+from engine.store.schema import events, executions, waits
+
+ROW_ORDER = (events.c.seq, events.c.now_us, events.c.run_id)
+"""Order of an execution's events; the number alone decides unless two runs claim the same one, which repair mends."""
+
+ANSWER_EVENTS = (EventType.ANSWER_ACCEPTED.value, EventType.ANSWER_REFUSED.value)
+
+
+class OpenExecution(NamedTuple):
+    """An execution that Temporal has not been asked about for the last time.
+
+    Attributes:
+        id: Execution id.
+        tenant: Its tenant.
+        status: What the store believes.
+        last_seq: Highest event number stored.
+        last_us: Time of the latest event, Unix microseconds; 0 if there is none.
+        created_us: When it was created, Unix microseconds.
+        terminal_seen: Whether a terminal event is stored.
+    """
+
+    id: str
+    tenant: str
+    status: ExecutionStatus
+    last_seq: int
+    last_us: int
+    created_us: int
+    terminal_seen: bool
+
+
+def record_of(row: Row[*tuple[Any, ...]]) -> EventRecord:
+    """Turn a row of `events` into the record it came from."""
+    return EventRecord(row.execution_id, row.run_id, row.seq, row.now_us, row.type, row.body)
+
+
+def wait_of(row: Row[*tuple[Any, ...]]) -> Wait:
+    """Turn a row of `waits` into a wait."""
+    return Wait(
+        wait_id=row.wait_id,
+        path=row.path,
+        label=row.label,
+        info=json.loads(row.info),
+        schema=json.loads(row.schema),
+        deadline_us=row.deadline_us,
+        opened_seq=row.opened_seq,
+        opened_us=row.opened_us,
+        closed_seq=row.closed_seq,
+    )
+
+
+def _facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
+    values = row._mapping  # the only documented way to columns whose names are attributes of Row, such as `metadata`
+    return ExecutionFacts(
+        id=row.id,
+        tenant=row.tenant,
+        task_id=row.task_id,
+        task_name=row.task_name,
+        task_version=row.task_version,
+        agent_id=row.agent_id,
+        status=ExecutionStatus(row.status),
+        input=json.loads(row.input),
+        output=None if row.output is None else json.loads(row.output),
+        error=None if row.error is None else json.loads(row.error),
+        metadata=json.loads(values["metadata"]),
+        created_us=row.created_us,
+        updated_us=row.updated_us,
+        closed_us=row.closed_us,
+        transition_count=row.transition_count,
+        last_seq=row.last_seq,
+        terminal_seen=row.terminal_seen,
+        settled=row.settled,
+        verified=row.verified,
+    )
+
+
+def _open_of(row: Row[*tuple[Any, ...]]) -> OpenExecution:
+    return OpenExecution(
+        row.id, row.tenant, ExecutionStatus(row.status), row.last_seq, row.last_us, row.created_us, row.terminal_seen
+    )
+
+
+_OPEN_COLUMNS = (
+    executions.c.id,
+    executions.c.tenant,
+    executions.c.status,
+    executions.c.last_seq,
+    executions.c.last_us,
+    executions.c.created_us,
+    executions.c.terminal_seen,
+)
+
+
+def events_of(tenant: str, execution_id: str) -> ColumnElement[bool]:
+    """Return the condition that picks an execution's events."""
+    return and_(events.c.tenant == tenant, events.c.execution_id == execution_id)
+
+
+class ProjectionReader:
+    """What API, CLI and repair ask of the projection.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def find_execution(self, execution_id: str, *, tenant: str) -> ExecutionFacts | None:
+        """Return an execution, or None if the store does not know it."""
+        query = select(executions).where(executions.c.tenant == tenant, executions.c.id == execution_id)
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else _facts_of(row)
+
+    async def get_execution(self, execution_id: str, *, tenant: str) -> ExecutionFacts:
+        """Return an execution.
+
+        Raises:
+            NotFound: `execution.not_found`.
+        """
+        facts = await self.find_execution(execution_id, tenant=tenant)
+        if facts is None:
+            raise NotFound(
+                f"there is no execution {execution_id}", code="execution.not_found", hint="list them with `everstep ls`"
+            )
+        return facts
+
+    async def tenant_of(self, execution_id: str) -> str | None:
+        """Return the tenant of an execution, or None if the store does not know it."""
+        async with self.database.read() as connection:
+            found = await connection.execute(select(executions.c.tenant).where(executions.c.id == execution_id))
+            return found.scalar_one_or_none()
+
+    async def list_executions(
+        self,
+        *,
+        tenant: str,
+        task_id: str | None = None,
+        statuses: Sequence[ExecutionStatus] = (),
+        limit: int = 100,
+        offset: int = 0,
+        sort_by: str = "created_at",
+        descending: bool = True,
+    ) -> list[ExecutionFacts]:
+        """Return one page of executions, by default the newest first.
+
+        Args:
+            tenant: Tenant id.
+            task_id: Only those of this task.
+            statuses: Only those with one of these; empty = all.
+            limit: Most to return.
+            offset: How many to leave out first.
+            sort_by: `created_at` or `updated_at`.
+            descending: Newest first.
+        """
+        query: Select[Any] = select(executions).where(executions.c.tenant == tenant)
+        if task_id is not None:
+            query = query.where(executions.c.task_id == task_id)
+        if statuses:
+            query = query.where(executions.c.status.in_([status.value for status in statuses]))
+        moment = executions.c.updated_us if sort_by == "updated_at" else executions.c.created_us
+        keys = (moment, executions.c.id)
+        query = query.order_by(*[key.desc() if descending else key.asc() for key in keys]).limit(limit).offset(offset)
+        async with self.database.read() as connection:
+            return [_facts_of(row) for row in await connection.execute(query)]
+
+    async def list_events(
+        self,
+        execution_id: str,
+        *,
+        tenant: str,
+        after_seq: int = 0,
+        limit: int = 1_000,
+        offset: int = 0,
+        transitions_only: bool = False,
+        descending: bool = False,
+    ) -> list[EventRecord]:
+        """Return one page of an execution's events in order of their numbers.
+
+        Args:
+            execution_id: The execution.
+            tenant: Its tenant.
+            after_seq: Only events with a higher number.
+            limit: Most to return.
+            offset: How many to leave out first.
+            transitions_only: Only events that callers see as transitions.
+            descending: Latest first.
+        """
+        query = select(events).where(events_of(tenant, execution_id), events.c.seq > after_seq)
+        if transitions_only:
+            query = query.where(events.c.is_transition)
+        order = [key.desc() for key in ROW_ORDER] if descending else ROW_ORDER
+        async with self.database.read() as connection:
+            return [
+                record_of(row) for row in await connection.execute(query.order_by(*order).limit(limit).offset(offset))
+            ]
+
+    async def find_event(self, execution_id: str, seq: int, *, tenant: str) -> EventRecord | None:
+        """Return the event with a number, or None."""
+        query = select(events).where(events_of(tenant, execution_id), events.c.seq == seq).order_by(*ROW_ORDER).limit(1)
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else record_of(row)
+
+    async def terminal_event(self, execution_id: str, *, tenant: str) -> EventRecord | None:
+        """Return the last finish, error or cancelled event, or None."""
+        kinds = [EventType.FINISH.value, EventType.ERROR.value, EventType.CANCELLED.value]
+        query = select(events).where(events_of(tenant, execution_id), events.c.type.in_(kinds))
+        async with self.database.read() as connection:
+            row = (await connection.execute(query.order_by(events.c.seq.desc()).limit(1))).one_or_none()
+        return None if row is None else record_of(row)
+
+    async def answer_events(self, execution_id: str, *, tenant: str, after_seq: int = 0) -> list[EventRecord]:
+        """Return what became of the answers given to an execution, in order."""
+        query = select(events).where(
+            events_of(tenant, execution_id), events.c.seq > after_seq, events.c.type.in_(ANSWER_EVENTS)
+        )
+        async with self.database.read() as connection:
+            return [record_of(row) for row in await connection.execute(query.order_by(*ROW_ORDER))]
+
+    async def open_waits(self, execution_ids: Sequence[str], *, tenant: str) -> dict[str, list[Wait]]:
+        """Return the open waits of executions, the oldest first; executions without any are left out."""
+        if not execution_ids:
+            return {}
+        query = (
+            select(waits)
+            .where(waits.c.tenant == tenant, waits.c.execution_id.in_(execution_ids), waits.c.closed_seq.is_(None))
+            .order_by(waits.c.opened_seq)
+        )
+        found: dict[str, list[Wait]] = {}
+        async with self.database.read() as connection:
+            for row in await connection.execute(query):
+                found.setdefault(row.execution_id, []).append(wait_of(row))
+        return found
+
+    async def find_wait(self, execution_id: str, wait_id: str, *, tenant: str) -> Wait | None:
+        """Return a wait, open or closed, or None."""
+        query = select(waits).where(
+            waits.c.tenant == tenant, waits.c.execution_id == execution_id, waits.c.wait_id == wait_id
+        )
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else wait_of(row)
+
+    async def digest(self, execution_id: str) -> tuple[int, str]:
+        """Return the number of an execution's stored events and the rolling hash over them in order."""
+        tenant = await self.tenant_of(execution_id)
+        if tenant is None:
+            return 0, ""
+        query = select(events.c.seq, events.c.type, events.c.body).where(events_of(tenant, execution_id))
+        count, digest = 0, ""
+        async with self.database.read() as connection:
+            for row in await connection.execute(query.order_by(*ROW_ORDER)):
+                count += 1
+                digest = roll_digest(digest, row.seq, row.type, row.body)
+        return count, digest
+
+    async def run_ids(self, execution_id: str, *, tenant: str) -> list[str]:
+        """Return the run ids that have events, in the order of the chain."""
+        query = select(events.c.run_id).where(events_of(tenant, execution_id)).group_by(events.c.run_id)
+        async with self.database.read() as connection:
+            return list((await connection.execute(query.order_by(func.min(events.c.seq)))).scalars())
+
+    async def unsettled(self, limit: int = 100) -> list[OpenExecution]:
+        """Return executions that have a terminal event but not yet Temporal's word, the oldest first."""
+        query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(False), executions.c.terminal_seen.is_(True))
+        async with self.database.read() as connection:
+            found = await connection.execute(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
+            return [_open_of(row) for row in found]
+
+    async def open_executions(self, *, after_id: str = "", limit: int = 500) -> list[OpenExecution]:
+        """Return one page of executions that are not settled, of all tenants, in order of their ids.
+
+        Args:
+            after_id: Last id of the page before; empty for the first page.
+            limit: Most to return.
+        """
+        query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(False), executions.c.id > after_id)
+        async with self.database.read() as connection:
+            found = await connection.execute(query.order_by(executions.c.id).limit(limit))
+            return [_open_of(row) for row in found]

@@ -1,0 +1,194 @@
+"""Binds the interpreter's effects to Temporal: activities, timers, search attributes, and the way of the events. Workflow-safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, is_cancelled_exception
+
+from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S, TOOL_ACTIVITY, ChatParams
+from engine.core.contracts.execution import ATTRIBUTE_STATUS, SINK_EXTERN
+from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
+from engine.core.errors import BackendError, RunError, ToolError
+from engine.core.kinds import ExecutionStatus
+from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
+from engine.core.run.events import EventRecord
+from engine.core.values import Json
+
+REPEAT = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5))
+"""For calls that may be made again: Temporal repeats them until a worker brings an outcome, at no cost to the author."""
+ONCE = RetryPolicy(maximum_attempts=1)
+"""For all others: one attempt, whatever happens to the worker."""
+
+TIMEOUT_MARGIN_S = 10.0
+"""The activity ends itself at its time limit; Temporal's own limit stands behind it for a worker that hangs."""
+SHORTEST_TIMER_S = 0.001
+
+_STATUS = SearchAttributeKey.for_keyword(ATTRIBUTE_STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class CallNews:
+    """A call ended."""
+
+    call_id: str
+    outcome: CallOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class TimerNews:
+    """A timer fired."""
+
+    timer_id: str
+
+
+class TemporalEffects:
+    """Effects of one run of an execution's workflow.
+
+    Args:
+        execution_id: The execution; stands in every event.
+    """
+
+    def __init__(self, execution_id: str) -> None:
+        info = workflow.info()
+        self._execution_id = execution_id
+        self._run_id = info.run_id
+        self._sink: Callable[[tuple[Any, ...], bool], None] | None = workflow.extern_functions().get(SINK_EXTERN)
+        self._calls: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._call_started_us: dict[str, int] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+        self.news: deque[CallNews | TimerNews] = deque()
+        self._wake: asyncio.Future[None] | None = None
+
+    # --- waiting for news --------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let `wait_for_news` return."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait_for_news(self) -> None:
+        """Return when a call ended, a timer fired or `wake` was called; at once if news lies there already."""
+        if self.news:
+            return
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    # --- the Effects protocol ----------------------------------------------------------------------------------
+
+    def now_us(self) -> int:
+        """See `Effects.now_us`."""
+        return workflow.time_ns() // 1_000
+
+    def emit(self, seq: int, event_type: str, body: str) -> None:
+        """See `Effects.emit`."""
+        now_us = self.now_us()
+        # an evicted run is torn down at time 0; what it says then never happened
+        if self._sink is not None and now_us > 0:
+            record = EventRecord(self._execution_id, self._run_id, seq, now_us, event_type, body)
+            self._sink(tuple(record), workflow.unsafe.is_replaying())
+
+    def start_call(self, call: Call) -> None:
+        """See `Effects.start_call`."""
+        is_chat = isinstance(call.params, ChatParams)
+        handle: workflow.ActivityHandle[Any] = workflow.start_activity(
+            CHAT_ACTIVITY if is_chat else TOOL_ACTIVITY,
+            call.params,
+            activity_id=call.id,
+            result_type=dict,
+            start_to_close_timeout=timedelta(seconds=call.timeout_s + TIMEOUT_MARGIN_S),
+            heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
+            retry_policy=REPEAT if call.repeatable else ONCE,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=call.summary or None,
+        )
+        self._calls[call.id] = handle
+        self._call_started_us[call.id] = self.now_us()
+        handle.add_done_callback(lambda done: self._call_ended(call, done))
+
+    def _call_ended(self, call: Call, done: asyncio.Task[Any]) -> None:
+        del self._calls[call.id]
+        del self._call_started_us[call.id]
+        self.news.append(CallNews(call.id, read_outcome(call, done)))
+        self.wake()
+
+    def cancel_call(self, call_id: str) -> None:
+        """See `Effects.cancel_call`."""
+        handle = self._calls.get(call_id)
+        if handle is not None:
+            handle.cancel()
+
+    def start_timer(self, timer_id: str, deadline_us: int, summary: str) -> None:
+        """See `Effects.start_timer`."""
+        seconds = max((deadline_us - self.now_us()) / 1e6, SHORTEST_TIMER_S)
+        task: asyncio.Task[None] = asyncio.create_task(workflow.sleep(seconds, summary=summary[:200] or None))
+        self._timers[timer_id] = task
+        task.add_done_callback(lambda done: self._timer_ended(timer_id, done))
+
+    def _timer_ended(self, timer_id: str, done: asyncio.Task[None]) -> None:
+        if self._timers.get(timer_id) is done:
+            del self._timers[timer_id]
+            if not done.cancelled():
+                self.news.append(TimerNews(timer_id))
+                self.wake()
+
+    def cancel_timer(self, timer_id: str) -> None:
+        """See `Effects.cancel_timer`."""
+        task = self._timers.pop(timer_id, None)
+        if task is not None:
+            task.cancel()
+        self.news = deque(item for item in self.news if not (isinstance(item, TimerNews) and item.timer_id == timer_id))
+
+    def set_waiting(self, waiting: bool) -> None:
+        """See `Effects.set_waiting`."""
+        status = ExecutionStatus.AWAITING_INPUT if waiting else ExecutionStatus.RUNNING
+        workflow.upsert_search_attributes([_STATUS.value_set(status.value)])
+
+    # --- for continue-as-new -----------------------------------------------------------------------------------
+
+    def oldest_call_s(self) -> float:
+        """Return for how many seconds the oldest running call has been under way; 0 if none is."""
+        started = min(self._call_started_us.values(), default=None)
+        return 0.0 if started is None else (self.now_us() - started) / 1e6
+
+
+def read_outcome(call: Call, done: asyncio.Task[Any]) -> CallOutcome:
+    """Turn the end of an activity into the outcome of a call."""
+    if done.cancelled():
+        return Stopped()
+    error = done.exception()
+    if error is None:
+        result: Json = done.result()
+        return Ok(result if isinstance(call.params, ChatParams) else result["output"])
+    if is_cancelled_exception(error):
+        return Stopped()
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return Failed(_read_error(call, cause))
+
+
+def _read_error(call: Call, cause: BaseException | None) -> RunError:
+    name = call.summary
+    if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
+        return run_error_of(cause.details[0])
+    kind = BackendError if isinstance(call.params, ChatParams) else ToolError
+    if isinstance(cause, (TimeoutError, CancelledError)) or cause is None:
+        if not call.repeatable:
+            return kind(
+                f"the worker was lost while '{name}' ran; whether it had its effect is unknown",
+                code=OUTCOME_UNKNOWN,
+                hint="settle it with on_error, or declare the tool idempotent",
+            )
+        prefix = "backend" if kind is BackendError else "tool"
+        return kind(f"'{name}' gave no sign of life within its time limit", code=f"{prefix}.timeout", retryable=True)
+    prefix = "backend" if kind is BackendError else "tool"
+    return kind(f"'{name}' failed: {cause}"[:2000], code=f"{prefix}.failed")

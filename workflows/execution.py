@@ -1,0 +1,158 @@
+"""The one workflow of the engine: interprets the plan in its input, takes signals, continues as new. Workflow-safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+from engine.core.contracts.execution import (
+    SIGNAL_ANSWER,
+    SIGNAL_CANCEL_REASON,
+    AnswerSignal,
+    CancelReasonSignal,
+    ExecutionParams,
+    ExecutionResult,
+)
+from engine.core.errors import BugError
+from engine.core.plan.codec import plan_from_json
+from engine.core.run.effects import Failed, Ok
+from engine.core.run.machine import Machine, Pace
+from engine.core.run.snapshot import state_from_json, state_to_json
+from engine.core.run.walker import Identity, error_json
+from workflows.driver import CallNews, TemporalEffects
+
+BREATHER_S = 0.001
+YOUNGEST_RUN_S = 1.0
+"""A run that continues as new within its first second can end with a history that does not replay."""
+DRAIN_GRACE_S = 2.0
+"""How long running calls may hold up a continue-as-new before it is put off."""
+LONG_CALL_S = 5.0
+"""A call that runs this long already will not end soon: the continue-as-new waits for it without stopping others."""
+MOST_EVENTS = 40_000
+"""Beyond this the run stops starting calls until it can continue as new; Temporal's own end is at 51,200."""
+
+
+@workflow.defn(dynamic=True)
+class ExecutionWorkflow:
+    """One run of an execution."""
+
+    def __init__(self) -> None:
+        self._answers: list[AnswerSignal] = []
+        self._cancel_reason = CancelReasonSignal()
+        self._effects: TemporalEffects | None = None
+        self._next_drain_events = 0
+        self._drain_until_us: int | None = None
+
+    @workflow.signal(name=SIGNAL_ANSWER)
+    def take_answer(self, signal: AnswerSignal) -> None:
+        """Take an answer to a wait."""
+        self._answers.append(signal)
+        self._wake()
+
+    @workflow.signal(name=SIGNAL_CANCEL_REASON)
+    def take_cancel_reason(self, signal: CancelReasonSignal) -> None:
+        """Learn why the cancel that follows is made."""
+        self._cancel_reason = signal
+
+    def _wake(self) -> None:
+        if self._effects is not None:
+            self._effects.wake()
+
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> ExecutionResult:
+        """Run until the execution ends or continues as new."""
+        params = workflow.payload_converter().from_payload(args[0].payload, ExecutionParams)
+        effects = self._effects = TemporalEffects(params.execution_id)
+        machine = self._build(params, effects)
+        while True:
+            pace = machine.run()
+            if pace is Pace.DONE:
+                return self._end(machine)
+            if pace is Pace.WAITING and not effects.news and not self._answers:
+                self._continue_if_due(machine, effects, params)
+                if machine.has_work:
+                    continue
+            try:
+                if pace is Pace.BREATHER:
+                    await workflow.sleep(BREATHER_S)
+                elif not self._answers:
+                    await effects.wait_for_news()
+            except asyncio.CancelledError:
+                if effects.now_us() <= 0:
+                    raise  # not a cancel: the worker drops this run from its cache
+                reason = self._cancel_reason
+                machine.cancel(reason.reason or workflow.cancellation_reason() or "", reason.actor)
+            self._deliver(machine, effects)
+
+    def _build(self, params: ExecutionParams, effects: TemporalEffects) -> Machine:
+        identity = Identity(
+            execution_id=params.execution_id,
+            tenant=params.tenant,
+            task_id=params.task_id,
+            task_version=params.task_version,
+            metadata=params.metadata,
+        )
+        state = state_from_json(params.carried) if params.carried is not None else None
+        machine = Machine(plan_from_json(params.plan), effects, identity, state)
+        if state is None:
+            machine.start(params.input)
+        else:
+            machine.resume()
+        return machine
+
+    def _deliver(self, machine: Machine, effects: TemporalEffects) -> None:
+        while effects.news:
+            news = effects.news.popleft()
+            if isinstance(news, CallNews):
+                machine.call_done(news.call_id, news.outcome)
+            else:
+                machine.timer_fired(news.timer_id)
+        answers, self._answers = self._answers, []
+        for signal in answers:
+            machine.answer(signal)
+
+    # --- continue-as-new ---------------------------------------------------------------------------------------
+
+    def _continue_if_due(self, machine: Machine, effects: TemporalEffects, params: ExecutionParams) -> None:
+        """Continue as new when it is due and nothing is under way; else stop starting calls for a short while."""
+        info = workflow.info()
+        events = info.get_current_history_length()
+        wanted = params.continue_after_events
+        due = events >= wanted if wanted is not None else info.is_continue_as_new_suggested()
+        if not due or workflow.now() < info.start_time + timedelta(seconds=YOUNGEST_RUN_S):
+            return
+        if machine.calls_under_way == 0:
+            carried = state_to_json(machine.carry())
+            # the input lives on in the scopes; a copy in every run would only be paid for
+            workflow.continue_as_new(args=[replace(params, carried=carried, input=None)])
+        must = events >= MOST_EVENTS
+        if self._drain_until_us is None:
+            patient = effects.oldest_call_s() < LONG_CALL_S and events >= self._next_drain_events
+            if must or patient:
+                self._drain_until_us = effects.now_us() + round(DRAIN_GRACE_S * 1e6)
+                effects.start_timer("drain:", self._drain_until_us, "time to continue as new")
+                machine.begin_drain()
+        elif effects.now_us() >= self._drain_until_us and not must:
+            self._drain_until_us = None
+            self._next_drain_events = events + max(events // 2, 100)
+            machine.end_drain()
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def _end(self, machine: Machine) -> ExecutionResult:
+        finished = machine.result
+        if finished is None:
+            raise BugError("the interpreter ended without a result")
+        state, outcome = machine.walker.state, finished.outcome
+        if isinstance(outcome, Ok):
+            return ExecutionResult(output=outcome.value, events=state.seq, digest=state.digest)
+        if isinstance(outcome, Failed):
+            body = {**error_json(outcome.error, ""), "events": state.seq, "digest": state.digest}
+            raise ApplicationError(outcome.error.message, body, type=outcome.error.code, non_retryable=True)
+        raise asyncio.CancelledError
