@@ -1,0 +1,221 @@
+"""Entry of the worker, repair and model processes: the one place that joins the engine with its workflows and activities."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from temporalio.client import Client, WorkflowHistory
+from temporalio.service import RPCError
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
+
+from activities.llm import ChatActivities, build_backends
+from activities.tools.runner import ToolActivities
+from engine.control.connect import connect, ensure_search_attributes
+from engine.control.live import LiveEvents
+from engine.control.repair import Repair, ReplayFailed
+from engine.control.settling import settle_from_temporal
+from engine.control.tools import load_catalog
+from engine.core.errors import EngineError, NotFound
+from engine.core.run.events import EventRecord
+from engine.obs.logs import configure_logging
+from engine.settings import Settings, load_project
+from engine.store.database import open_database
+from engine.store.projection import ProjectionStore
+from workflows.execution import ExecutionWorkflow
+from workflows.interceptor import Sink, SinkInterceptor
+
+CACHED_WORKFLOWS = 5_000
+"""A waiting run takes some 40 kB; a run that falls out of the cache is replayed when it goes on."""
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""How long a workflow task waits for the worker that knows the run; the lever for recovery after a lost worker."""
+HEARTBEAT_THROTTLE = timedelta(seconds=1)
+"""Without it a cancel reaches a running effect up to 3.7 s late."""
+GRACE = timedelta(seconds=30)
+CONCURRENT_EFFECTS = 1_000
+CONCURRENT_WORKFLOW_TASKS = 100
+
+log = structlog.get_logger("worker")
+
+
+def build_worker(
+    client: Client,
+    *,
+    task_queue: str,
+    sink: Sink,
+    chat: ChatActivities,
+    tools: ToolActivities,
+    cached_workflows: int = CACHED_WORKFLOWS,
+    more: dict[str, Any] | None = None,
+) -> Worker:
+    """Put a Temporal worker together; the bench and the tests build theirs here too.
+
+    Args:
+        client: A connected client.
+        task_queue: Task queue to poll.
+        sink: Where the events of workflows go.
+        chat: The model activity.
+        tools: The tool activity.
+        cached_workflows: Most runs kept in memory.
+        more: Further arguments of `temporalio.worker.Worker`.
+    """
+    # the sandbox costs half the speed; purity of core and workflows is proved by lint, replay and mutation tests
+    options: dict[str, Any] = {
+        "workflows": [ExecutionWorkflow],
+        "activities": [chat.chat, tools.call],
+        "interceptors": [SinkInterceptor(sink)],
+        "workflow_runner": UnsandboxedWorkflowRunner(),
+        "max_cached_workflows": cached_workflows,
+        "max_concurrent_activities": CONCURRENT_EFFECTS,
+        "max_concurrent_workflow_tasks": CONCURRENT_WORKFLOW_TASKS,
+        "max_heartbeat_throttle_interval": HEARTBEAT_THROTTLE,
+        "sticky_queue_schedule_to_start_timeout": STICKY_TIMEOUT,
+        "graceful_shutdown_timeout": GRACE,
+        "workflow_failure_exception_types": [EngineError],
+    }
+    return Worker(client, task_queue=task_queue, **{**options, **(more or {})})
+
+
+async def replay_run(client: Client, execution_id: str, run_id: str, history: WorkflowHistory) -> list[EventRecord]:
+    """Replay one run and return its events, keyed by the run that was fetched.
+
+    Raises:
+        ReplayFailed: The history does not replay with this interpreter.
+    """
+    records: list[EventRecord] = []
+
+    def keep(record: tuple[Any, ...], replaying: bool) -> None:
+        del replaying
+        # after a reset the history tells the id of the run it was made from
+        records.append(EventRecord(*record)._replace(run_id=run_id, execution_id=execution_id))
+
+    replayer = Replayer(
+        workflows=[ExecutionWorkflow],
+        interceptors=[SinkInterceptor(keep)],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_failure_exception_types=[EngineError],
+        data_converter=client.data_converter,
+        namespace=client.namespace,
+    )
+    result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    if result.replay_failure is not None:
+        raise ReplayFailed(f"the history of {execution_id} does not replay: {result.replay_failure}")
+    return records
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _announce(role: str) -> None:
+    # one JSON line on standard output: the supervisor waits for it
+    print(json.dumps({"ready": True, "role": role}), flush=True)  # noqa: T201
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run a worker until SIGINT or SIGTERM.
+
+    Raises:
+        EngineError: The configuration is wrong or Temporal is out of reach.
+    """
+    stopping = _stop_on_signals()
+    project = load_project(settings.project_file)
+    catalog = load_catalog(project)
+    database = await open_database(settings.store_url)
+    store = ProjectionStore(database)
+    client = await connect(settings)
+    await ensure_search_attributes(client)
+
+    async def settle(ended: list[str]) -> None:
+        for execution_id in ended:
+            try:
+                await settle_from_temporal(client, store, execution_id)
+            except (NotFound, RPCError) as error:
+                log.warning("the end of an execution could not be read yet", execution=execution_id, error=str(error))
+
+    live = LiveEvents(store, settle)
+    chat = ChatActivities(build_backends(project))
+    tools = ToolActivities(catalog, project.http)
+    flusher = asyncio.create_task(live.run())
+    try:
+        async with build_worker(client, task_queue=settings.task_queue, sink=live.sink, chat=chat, tools=tools):
+            _announce("worker")
+            await stopping.wait()
+            log.info("stopping: running calls get a grace period")
+    finally:
+        live.stop()
+        await flusher
+        await chat.aclose()
+        await tools.aclose()
+        await database.close()
+
+
+async def run_repair(settings: Settings) -> None:
+    """Run the repair loop until SIGINT or SIGTERM.
+
+    Raises:
+        EngineError: Temporal is out of reach.
+    """
+    stopping = _stop_on_signals()
+    database = await open_database(settings.store_url)
+    try:
+        client = await connect(settings)
+        _announce("repair")
+        await Repair(client, ProjectionStore(database), replay_run).run(stopping)
+    finally:
+        await database.close()
+
+
+def _run(role: str) -> int:
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_json)
+    try:
+        asyncio.run(run_worker(settings) if role == "run" else run_repair(settings))
+    except EngineError as error:
+        print(f"error[{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        return 5 if error.code == "unreachable" else 2
+    return 0
+
+
+def repair_main() -> None:
+    """Entry of the process `everstep-repair`."""
+    raise SystemExit(_run("repair"))
+
+
+def model_main() -> None:
+    """Entry of the process `everstep-model`."""
+    from activities.backends.bundled import main as serve_model
+
+    raise SystemExit(serve_model())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of `python -m worker run`.
+
+    Args:
+        argv: Arguments; by default those of the process.
+
+    Returns:
+        Exit code: 0 ok, 2 usage or configuration, 5 unreachable.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments != ["run"]:
+        print("usage: python -m worker run", file=sys.stderr)  # noqa: T201
+        return 2
+    return _run("run")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -17,6 +17,7 @@ from engine.core.errors import InvalidInput
 DEFAULT_API_PORT = 8700
 DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
 PROJECT_FILE = "everstep.toml"
+BUNDLED_MODEL = "smollm2"
 
 
 class BackendConfig(BaseModel):
@@ -119,7 +120,8 @@ def temporal_address() -> str:
 def load_project(path: Path) -> Project:
     """Read the operator's everstep.toml.
 
-    OPENAI_API_KEY or OPENAI_BASE_URL in the environment put a backend `openai` in front of those of the file.
+    OPENAI_API_KEY or OPENAI_BASE_URL in the environment put a backend `openai` in front of those of the file,
+    EVERSTEP_MODEL_URL (set by `everstep dev`) puts the bundled model behind them.
 
     Args:
         path: The file; may be missing.
@@ -143,6 +145,10 @@ def load_project(path: Path) -> Project:
     openai = openai_from_environment()
     if openai is not None:
         project = project.model_copy(update={"backends": {"openai": openai, **project.backends}})
+    bundled = os.environ.get("EVERSTEP_MODEL_URL", "")
+    if bundled:
+        backend = BackendConfig(base_url=bundled, models=[BUNDLED_MODEL])
+        project = project.model_copy(update={"backends": {**project.backends, "bundled": backend}})
     return project
 
 

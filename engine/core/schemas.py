@@ -9,7 +9,7 @@ from typing import Any
 
 import re2
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
@@ -65,12 +65,10 @@ def schema_problems(schema: Json) -> list[str]:
         Messages with their places, such as `properties/age/type: 'numbr' is not valid…`; empty if it is a valid schema
         whose references are all local and whose patterns all compile.
     """
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        nearest: Any = best_match(iter([error])) or error
-        place = "/".join(str(part) for part in nearest.absolute_path)
-        return [f"{place or 'schema'}: {nearest.message}"]
+    worst = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
+    if worst is not None:
+        place = "/".join(str(part) for part in worst.absolute_path)
+        return [f"{place or 'schema'}: {worst.message}"]
     return list(_foreign_parts(schema, ""))
 
 

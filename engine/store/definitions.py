@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from engine.core.errors import Conflict, NotFound
 from engine.core.values import Json, compact_json
 from engine.store.database import Database
+from engine.store.reading import page_of
 from engine.store.schema import agents, tasks
 
 
@@ -121,10 +123,10 @@ def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
     )
 
 
-def _page(query: Select[Any], table: Table, *, limit: int, offset: int, sort_by: str, descending: bool) -> Select[Any]:
+def _ordered(query: Select[Any], table: Table, sort_by: str, descending: bool) -> Select[Any]:
     moment = table.c.updated_us if sort_by == "updated_at" else table.c.created_us
     keys = (moment, table.c.id)
-    return query.order_by(*[key.desc() if descending else key.asc() for key in keys]).limit(limit).offset(offset)
+    return query.order_by(*[key.desc() if descending else key.asc() for key in keys])
 
 
 class Definitions:
@@ -179,19 +181,29 @@ class Definitions:
         return _agent_of(row)
 
     async def list_agents(
-        self, *, tenant: str, limit: int = 100, offset: int = 0, sort_by: str = "created_at", descending: bool = False
+        self,
+        *,
+        tenant: str,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        sort_by: str = "created_at",
+        descending: bool = False,
     ) -> list[AgentFacts]:
-        """Return one page of agents."""
-        query = _page(
-            select(agents).where(agents.c.tenant == tenant),
-            agents,
-            limit=limit,
-            offset=offset,
-            sort_by=sort_by,
-            descending=descending,
-        )
+        """Return one page of agents.
+
+        Args:
+            tenant: Tenant id.
+            metadata: Only those whose metadata contains this object.
+            limit: Most to return.
+            offset: How many to leave out first.
+            sort_by: `created_at` or `updated_at`.
+            descending: Newest first.
+        """
+        query = _ordered(select(agents).where(agents.c.tenant == tenant), agents, sort_by, descending)
         async with self.database.read() as connection:
-            return [_agent_of(row) for row in await connection.execute(query)]
+            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
+            return [_agent_of(row) for row in rows]
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
@@ -270,6 +282,7 @@ class Definitions:
         tenant: str,
         agent_id: str | None = None,
         name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         offset: int = 0,
         sort_by: str = "created_at",
@@ -281,6 +294,7 @@ class Definitions:
             tenant: Tenant id.
             agent_id: Only those of this agent.
             name: Only those of this name.
+            metadata: Only those whose metadata contains this object.
             limit: Most to return.
             offset: How many to leave out first.
             sort_by: `created_at` or `updated_at`.
@@ -291,6 +305,7 @@ class Definitions:
             query = query.where(tasks.c.agent_id == agent_id)
         if name is not None:
             query = query.where(tasks.c.name == name)
-        query = _page(query, tasks, limit=limit, offset=offset, sort_by=sort_by, descending=descending)
+        query = _ordered(query, tasks, sort_by, descending)
         async with self.database.read() as connection:
-            return [_task_of(row) for row in await connection.execute(query)]
+            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
+            return [_task_of(row) for row in rows]

@@ -64,23 +64,33 @@ class ProjectionStore(ProjectionReader):
 
     # --- repair path -----------------------------------------------------------------------------------------------
 
-    async def replace_runs(self, execution_id: str, runs: Mapping[str, Sequence[EventRecord]], *, tenant: str) -> None:
-        """Replace all events of some runs by those that a replay of their histories gave.
+    async def replace_runs(
+        self,
+        execution_id: str,
+        runs: Mapping[str, Sequence[EventRecord]],
+        *,
+        tenant: str,
+        until_us: Mapping[str, int] | None = None,
+    ) -> None:
+        """Replace the events of some runs by those that a replay of their histories gave.
 
         Args:
             execution_id: The execution.
             runs: Events by run id; a run with no events loses its rows.
             tenant: Tenant, if the execution has no row yet.
+            until_us: By run id, the time up to which the history was read; later rows are newer and stay.
         """
         async with self.database.write() as connection:
             states = await load_states(connection, [execution_id])
             state = states.get(execution_id) or State(
                 execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
             )
-            for run_id in runs:
-                await connection.execute(
-                    delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
-                )
+            for run_id, arrived in runs.items():
+                old = delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
+                if until_us is not None and run_id in until_us:
+                    highest = max((record.seq for record in arrived), default=0)
+                    old = old.where((events.c.now_us <= until_us[run_id]) | (events.c.seq <= highest))
+                await connection.execute(old)
             batch = Batch(touched=[state], rebuild=[state])
             for arrived in runs.values():
                 kept, _ = merge_run([], arrived)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import NotFound
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord, roll_digest
-from engine.core.run.projection import ExecutionFacts, Wait
+from engine.core.run.projection import ExecutionFacts, Stamp, Wait
+from engine.core.values import Json
 from engine.store.database import Database
 from engine.store.schema import events, executions, waits
 
 ROW_ORDER = (events.c.seq, events.c.now_us, events.c.run_id)
 """Order of an execution's events; the number alone decides unless two runs claim the same one, which repair mends."""
+
+LOOK_BACK = 200
+"""How many numbers back a follower looks for events that were replaced."""
 
 ANSWER_EVENTS = (EventType.ANSWER_ACCEPTED.value, EventType.ANSWER_REFUSED.value)
 
@@ -41,6 +46,32 @@ class OpenExecution(NamedTuple):
     last_us: int
     created_us: int
     terminal_seen: bool
+
+
+def contains(value: Json, part: Json) -> bool:
+    """Whether a JSON value contains another one: objects by their members, everything else by equality."""
+    if isinstance(value, dict) and isinstance(part, dict):
+        return all(key in value and contains(value[key], item) for key, item in part.items())
+    return bool(value == part)
+
+
+async def page_of(
+    connection: AsyncConnection,
+    query: Select[Any],
+    *,
+    metadata: Mapping[str, Any] | None,
+    limit: int,
+    offset: int,
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return one page of a query's rows, only those whose `metadata` column contains an object, if one is given.
+
+    The filter runs here and not in SQL, whose JSON operators differ between SQLite and PostgreSQL.
+    """
+    if not metadata:
+        return (await connection.execute(query.limit(limit).offset(offset))).all()
+    rows = await connection.execute(query)
+    found = [row for row in rows if contains(json.loads(row._mapping["metadata"]), metadata)]
+    return found[offset : offset + limit]
 
 
 def record_of(row: Row[*tuple[Any, ...]]) -> EventRecord:
@@ -152,6 +183,7 @@ class ProjectionReader:
         tenant: str,
         task_id: str | None = None,
         statuses: Sequence[ExecutionStatus] = (),
+        metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         offset: int = 0,
         sort_by: str = "created_at",
@@ -163,6 +195,7 @@ class ProjectionReader:
             tenant: Tenant id.
             task_id: Only those of this task.
             statuses: Only those with one of these; empty = all.
+            metadata: Only those whose metadata contains this object.
             limit: Most to return.
             offset: How many to leave out first.
             sort_by: `created_at` or `updated_at`.
@@ -175,9 +208,10 @@ class ProjectionReader:
             query = query.where(executions.c.status.in_([status.value for status in statuses]))
         moment = executions.c.updated_us if sort_by == "updated_at" else executions.c.created_us
         keys = (moment, executions.c.id)
-        query = query.order_by(*[key.desc() if descending else key.asc() for key in keys]).limit(limit).offset(offset)
+        query = query.order_by(*[key.desc() if descending else key.asc() for key in keys])
         async with self.database.read() as connection:
-            return [_facts_of(row) for row in await connection.execute(query)]
+            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
+            return [_facts_of(row) for row in rows]
 
     async def list_events(
         self,
@@ -209,6 +243,27 @@ class ProjectionReader:
             return [
                 record_of(row) for row in await connection.execute(query.order_by(*order).limit(limit).offset(offset))
             ]
+
+    async def events_since(
+        self, execution_id: str, seen: Stamp, *, tenant: str, limit: int = 1_000
+    ) -> list[EventRecord]:
+        """Return what a follower has not seen: events with higher numbers, and those that replaced ones it has seen.
+
+        Args:
+            execution_id: The execution.
+            seen: Number and time of the last event that the follower saw.
+            tenant: Its tenant.
+            limit: Most to return.
+
+        Returns:
+            Events in order of their numbers; one with a number up to `seen.seq` stands in place of an earlier version.
+        """
+        # whatever replaced a seen event has a later time than all of them (the drop rule), and one workflow task
+        # emits few events, so there is no need to look far back
+        replaced = (events.c.seq > seen.seq - LOOK_BACK) & (events.c.now_us > seen.now_us)
+        query = select(events).where(events_of(tenant, execution_id), (events.c.seq > seen.seq) | replaced)
+        async with self.database.read() as connection:
+            return [record_of(row) for row in await connection.execute(query.order_by(*ROW_ORDER).limit(limit))]
 
     async def find_event(self, execution_id: str, seq: int, *, tenant: str) -> EventRecord | None:
         """Return the event with a number, or None."""
@@ -279,6 +334,13 @@ class ProjectionReader:
     async def unsettled(self, limit: int = 100) -> list[OpenExecution]:
         """Return executions that have a terminal event but not yet Temporal's word, the oldest first."""
         query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(False), executions.c.terminal_seen.is_(True))
+        async with self.database.read() as connection:
+            found = await connection.execute(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
+            return [_open_of(row) for row in found]
+
+    async def unverified(self, limit: int = 100) -> list[OpenExecution]:
+        """Return ended executions whose stored events were not found equal to the workflow's yet, the oldest first."""
+        query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(True), executions.c.verified.is_not(True))
         async with self.database.read() as connection:
             found = await connection.execute(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
             return [_open_of(row) for row in found]

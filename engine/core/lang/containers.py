@@ -193,5 +193,3 @@ def contains(container: Any, item: Any, fuel: Fuel) -> bool:
 def pay_for_search(text: str, part: str, fuel: Fuel) -> None:
     """Pay for finding a part in a text; short parts in short texts may take the product of both lengths."""
     fuel.charge((len(text) >> SCAN_SHIFT) + (len(text) * min(len(part), 64) >> 10))
-
-

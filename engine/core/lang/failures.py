@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ExpressionSyntaxError
@@ -14,6 +14,7 @@ MAX_NAMED_KEYS: Final = 200
 
 FOREIGN: Final = (ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
 """What Python itself raises on values that do not fit an operation; anything else is a fault of ours."""
+CAUGHT: Final = (ExpressionError, *FOREIGN)
 
 
 def fail(code: str, message: str, hint: str = "", offset: int | None = None) -> ExpressionError:
@@ -27,19 +28,19 @@ def wrong_type(message: str, hint: str = "") -> ExpressionError:
     return fail("type", message, hint)
 
 
-def located(error: Exception, offset: int) -> ExpressionError:
-    """Turn any error of an operation into ours and note where it happened.
+def blame(error: Exception, offset: int) -> NoReturn:
+    """Raise any error of an operation as ours, with the place where it happened.
 
     Args:
-        error: One of FOREIGN or an ExpressionError; the innermost place wins.
+        error: One of CAUGHT; an error of ours that has a place already keeps it, so the innermost place wins.
         offset: Character of the source at which the operation stands.
 
-    Returns:
-        The typed error; the caller raises it.
+    Raises:
+        ExpressionError: Always.
     """
     if isinstance(error, ExpressionError):
         error.details.setdefault("offset", offset)
-        return error
+        raise error
     text = str(error)[:MAX_QUOTED_CHARS]
     if isinstance(error, ZeroDivisionError):
         found = fail("zero_division", "division by zero", "test the divisor first: a / b if b else 0", offset)
@@ -55,8 +56,7 @@ def located(error: Exception, offset: int) -> ExpressionError:
         found = fail("type", text, "", offset)
     else:
         found = fail("value", text, "", offset)
-    found.__cause__ = error
-    return found
+    raise found from error
 
 
 def describe(error: ExpressionError, source: str) -> ExpressionError:

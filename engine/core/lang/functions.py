@@ -28,7 +28,15 @@ def per_scan(fuel: Fuel, args: Sequence[Any]) -> None:
     """The price of reading the first argument once, comparing it with the short ones that follow."""
     size = len(args[0])
     needle = max((len(arg) for arg in args[1:] if type(arg) is str), default=0)
-    fuel.charge((size >> SCAN_SHIFT) + (size * min(needle, 64) >> 10))
+    choices = max((len(arg) for arg in args[1:] if type(arg) is tuple), default=0)
+    fuel.charge((size >> SCAN_SHIFT) + (size * min(needle, 64) >> 10) + (choices >> ITEM_SHIFT))
+
+
+def per_strip(fuel: Fuel, args: Sequence[Any]) -> None:
+    """The price of stripping: each character of the text is looked for among those given."""
+    size = len(args[0])
+    wanted = len(args[1]) if len(args) > 1 and type(args[1]) is str else 0
+    fuel.charge((size >> TEXT_SHIFT) + (size * wanted >> 12))
 
 
 def per_item(fuel: Fuel, args: Sequence[Any]) -> None:
@@ -162,5 +170,3 @@ def need_int(value: Any, what: str) -> int:
     if isinstance(value, int):
         return int(value)
     raise wrong_type(f"{what} must be a whole number, not {type_name(value)}")
-
-

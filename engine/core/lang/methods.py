@@ -12,7 +12,7 @@ from engine.core.lang.border import python_text
 from engine.core.lang.containers import OrderedSet, check_key, equal, iterate, make_set, pay_for_search
 from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Frame, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
-from engine.core.lang.functions import Function, need_int, need_text, per_item, per_scan, per_text, table
+from engine.core.lang.functions import Function, need_int, need_text, per_item, per_scan, per_strip, per_text, table
 from engine.core.values import to_json_value
 
 WHITESPACE: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
@@ -125,7 +125,7 @@ def _method(name: str, least: int, most: int, cost: Any = per_text) -> Function:
 
 TEXT_METHODS: Final = table(
     *(_method(name, 0, 0) for name in ("upper", "lower", "title", "capitalize", "casefold", "swapcase")),
-    *(_method(name, 0, 1) for name in ("strip", "lstrip", "rstrip")),
+    *(_method(name, 0, 1, per_strip) for name in ("strip", "lstrip", "rstrip")),
     *(_method(name, 1, 1) for name in ("removeprefix", "removesuffix")),
     *(_method(name, 1, 3, per_scan) for name in ("startswith", "endswith", "find", "rfind", "index", "count")),
     *(
@@ -207,7 +207,9 @@ def format_date(value: dt.datetime, spec: Any) -> str:
     """Return a date in a form such as `%Y-%m-%d`; only directives that are the same everywhere are taken."""
     text = need_text(spec, "the date format")
     if len(text) > MAX_DATE_FORMAT_CHARS or not DATE_DIRECTIVES.fullmatch(text):
-        raise fail("value", "unknown directive in a date format", "use %Y %m %d %H %M %S %f %j %y %U %W %V %G %u %w %z %Z")
+        raise fail(
+            "value", "unknown directive in a date format", "use %Y %m %d %H %M %S %f %j %y %U %W %V %G %u %w %z %Z"
+        )
     return value.strftime(text)
 
 
@@ -273,5 +275,3 @@ ALL_METHOD_NAMES: Final = frozenset(name for methods in METHODS.values() for nam
 def text_of(frame: Frame, value: Any = "") -> str:
     """Return `str(value)`."""
     return python_text(value, frame.fuel)
-
-

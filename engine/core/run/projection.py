@@ -52,13 +52,6 @@ def seq_of_transition(execution_id: str, text: str) -> int | None:
     return seq if transition_id(execution_id, seq) == text.lower() else None
 
 
-def scope_id(execution_id: str, scope: str) -> str:
-    """Return a scope's id as a UUID (version 8), derived from the execution's id and the interpreter's scope name."""
-    value = int.from_bytes(hashlib.blake2b(f"{execution_id}\n{scope}".encode(), digest_size=16).digest(), "big")
-    value = value & ~(0xF << 76) | (8 << 76)
-    return _uuid_text(value & ~(0b11 << _SEQ_BITS) | (0b10 << _SEQ_BITS))
-
-
 def iso_time(us: int) -> str:
     """Return Unix microseconds as RFC 3339 text in UTC."""
     seconds, rest = divmod(us, 1_000_000)
@@ -349,7 +342,8 @@ def transition_view(record: EventRecord) -> dict[str, Any]:
 
 def _places(execution_id: str, kind: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     workflow, step = _workflow_and_step(kind, body)
-    scope = scope_id(execution_id, str(body.get("scope", "")))
+    # an execution that fails or is cancelled does so as a whole, in no scope of its own
+    scope = str(body.get("scope") or execution_id)
     current = {"workflow": workflow, "step": step, "scope_id": scope}
     if kind in (EventType.INIT, EventType.INIT_BRANCH):
         return current, dict(current)
@@ -388,8 +382,8 @@ def _metadata(record: EventRecord, body: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"seq": record.seq}
     if record.type in (EventType.WAIT, EventType.RESUME):
         found["step_type"] = StepKind.WAIT_FOR_INPUT.value
-    elif record.type == EventType.STEP:
-        found["step_type"] = body.get("kind")
+    elif body.get("kind"):
+        found["step_type"] = body["kind"]
     for name in ("path", "attempts", "log", "wait_id", "schema", "construct", "reason", "actor"):
         if body.get(name) not in (None, ""):
             found[name] = body[name]

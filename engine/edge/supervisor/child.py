@@ -20,6 +20,7 @@ START_TIMEOUT_S = 30.0
 STABLE_AFTER_S = 1.0
 """A process that was ready and lived so long after it is not in a crash loop: it is started again at once."""
 BACKOFF_S = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+RETRY_START_S = 0.2
 READ_BYTES = 65_536
 
 
@@ -35,6 +36,7 @@ class ChildSpec:
         ready_line: Says whether a line of its standard output means "ready"; None = do not wait for a line.
         probe: Says whether it can be used; called every 20 ms until it says yes; None = no probe.
         grace_s: Seconds between SIGTERM and SIGKILL.
+        retry_codes: Exit codes that mean "what I need is not there yet": such a failed start is tried again.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ChildSpec:
     ready_line: Callable[[str], bool] | None = None
     probe: Callable[[], Awaitable[bool]] | None = None
     grace_s: float = 5.0
+    retry_codes: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +233,15 @@ class Child:
             await asyncio.wait({watching}, timeout=0.2)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-            if self._stopped.is_set() or not self._ready.is_set():
-                # a process that never was ready is a failed start: wait_ready tells the user
+            if self._stopped.is_set():
                 return
+            if not self._ready.is_set():
+                if code not in self.spec.retry_codes:
+                    # a process that never was ready is a failed start: wait_ready tells the user
+                    return
+                await asyncio.sleep(RETRY_START_S)
+                await self._spawn()
+                continue
             healthy = self._was_stable(ended)
             self._failures = 0 if healthy else self._failures + 1
             await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])

@@ -20,7 +20,8 @@ from engine.edge.supervisor.child import Child, ChildSpec, Guard, Restarted
 from engine.edge.supervisor.places import LOOPBACK, hold_folder, keep_ports, listen_on, new_log
 from engine.edge.supervisor.temporal import find_temporal, keep_executions, port_probe, server_command
 
-MODEL_NAME = "SmolLM2-135M-Instruct"
+UNREACHABLE = 5
+"""Exit code of a worker that starts before the server answers."""
 API_STOP_S = 3.0
 
 
@@ -165,6 +166,7 @@ class _Dev:
             (sys.executable, "-P", "-m", "worker", "run"),
             environment,
             ready_line=lambda line: says(line, "ready"),
+            retry_codes=frozenset({UNREACHABLE}),
         )
         model = await self._start_model(ports["model"], environment) if source == "bundled" else None
         # the API runs in this process, so it must see the same settings as the children
@@ -243,10 +245,9 @@ class _Dev:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _start_model(self, port: int, environment: Mapping[str, str]) -> Child:
-        program = str(Path(sys.executable).parent / "everstep-model")
-        return await self._start_child(
-            "model", (program, "--port", str(port)), environment, ready_line=lambda line: says(line, "url")
-        )
+        # started as a module, because the installed program would import the whole worker first
+        command = (sys.executable, "-P", "-m", "activities.backends.bundled", "--port", str(port))
+        return await self._start_child("model", command, environment, ready_line=lambda line: says(line, "url"))
 
     async def _start_child(
         self,
@@ -256,6 +257,7 @@ class _Dev:
         *,
         ready_line: Callable[[str], bool] | None = None,
         probe: Callable[[], Awaitable[bool]] | None = None,
+        retry_codes: frozenset[int] = frozenset(),
     ) -> Child:
         spec = ChildSpec(
             name=name,
@@ -264,6 +266,7 @@ class _Dev:
             log=new_log(self._options.data_dir, name),
             ready_line=ready_line,
             probe=probe,
+            retry_codes=retry_codes,
         )
         child = Child(spec, self._guard, self._restarted)
         self._children.append(child)

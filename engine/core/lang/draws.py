@@ -1,0 +1,103 @@
+"""Random values that are a function of the seed and the number of the draw, the same in every process. Workflow-safe."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from engine.core.lang.containers import iterate
+from engine.core.lang.context import Frame
+from engine.core.lang.failures import fail, wrong_type
+from engine.core.lang.functions import Function, Module, need_int
+
+DRAW_UNITS: Final = 3
+MAX_ITEMS: Final = 10_000
+MAX_SPAN_BITS: Final = 192
+"""Drawn numbers have 256 bits; below this span the remainder favours no value by more than 2**-64."""
+
+
+def _draw(frame: Frame) -> int:
+    frame.fuel.charge(DRAW_UNITS)
+    counter = frame.context.draws
+    counter.made += 1
+    text = f"{frame.context.seed}\x00{counter.made}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest(), "big")
+
+
+def new_uuid(frame: Frame) -> str:
+    """Return a UUID text of version 4."""
+    bits = _draw(frame) >> 128
+    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def fraction(frame: Frame) -> float:
+    """Return a number from 0 to below 1."""
+    return (_draw(frame) >> 203) / (1 << 53)
+
+
+def between(frame: Frame, low: Any, high: Any) -> float:
+    """Return a number from `low` to `high`."""
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float))):
+        raise wrong_type("the bounds must be numbers")
+    return low + (high - low) * fraction(frame)
+
+
+def whole_number(frame: Frame, low: Any, high: Any) -> int:
+    """Return a whole number from `low` to `high`, both included."""
+    low, high = need_int(low, "the lower bound"), need_int(high, "the upper bound")
+    span = high - low + 1
+    if span <= 0:
+        raise fail("value", f"no number lies between {low} and {high}")
+    if span.bit_length() > MAX_SPAN_BITS:
+        raise fail("too_large", "the bounds are too far apart")
+    return low + _draw(frame) % span
+
+
+def _sequence(frame: Frame, value: Any) -> list[Any]:
+    items = iterate(value)
+    if len(items) > MAX_ITEMS:
+        raise fail("too_large", f"random takes at most {MAX_ITEMS:,} items")
+    frame.fuel.charge((len(items) >> 2) + 1)
+    return list(items)
+
+
+def choice(frame: Frame, items: Any) -> Any:
+    """Return one of the items."""
+    values = _sequence(frame, items)
+    if not values:
+        raise fail("value", "random.choice() got no items")
+    return values[_draw(frame) % len(values)]
+
+
+def sample(frame: Frame, items: Any, count: Any) -> list[Any]:
+    """Return `count` different items in random order."""
+    values = _sequence(frame, items)
+    wanted = need_int(count, "the number of items")
+    if not 0 <= wanted <= len(values):
+        raise fail("value", f"cannot draw {wanted} of {len(values)} items")
+    for place in range(wanted):
+        other = place + _draw(frame) % (len(values) - place)
+        values[place], values[other] = values[other], values[place]
+    return values[:wanted]
+
+
+def shuffle(frame: Frame, items: Any) -> list[Any]:
+    """Return the items in random order; unlike Python's, it gives the new list back."""
+    return sample(frame, items, len(iterate(items)))
+
+
+UUID: Final = Function("uuid", new_uuid, 0, 0, framed=True)
+
+RANDOM: Final = Module(
+    "random",
+    {
+        "random": Function("random.random", fraction, 0, 0, framed=True),
+        "uniform": Function("random.uniform", between, 2, 2, framed=True),
+        "randint": Function("random.randint", whole_number, 2, 2, framed=True),
+        "choice": Function("random.choice", choice, 1, 1, framed=True),
+        "sample": Function("random.sample", sample, 2, 2, framed=True),
+        "shuffle": Function("random.shuffle", shuffle, 1, 1, framed=True),
+    },
+)

@@ -1,0 +1,109 @@
+"""An expression: compiled once, checked before it runs, evaluated within its fuel. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+from engine.core.errors import ExpressionError
+from engine.core.lang.border import export
+from engine.core.lang.context import EvalContext, Frame
+from engine.core.lang.failures import CAUGHT, blame, describe
+from engine.core.lang.nodes import NODE_SHIFT, Builder, Run
+from engine.core.lang.nodes import Problem as Problem
+from engine.core.lang.syntax import Compiler, Source
+from engine.core.values import Json
+
+CACHED_EXPRESSIONS: Final = 4_096
+
+
+class Expression:
+    """A compiled expression; immutable, made by `compile_expression`.
+
+    Attributes:
+        source: Its text.
+        names: Root names that it reads from the environment; names of the library do not count.
+    """
+
+    __slots__ = ("_build", "_cost", "_run", "_slots", "names", "source")
+
+    def __init__(self, source: str, run: Run, build: Builder) -> None:
+        self.source = source
+        self.names = frozenset(name for name, _ in build.reads)
+        self._run = run
+        self._build = build
+        self._cost = 1 + (build.nodes >> NODE_SHIFT)
+        self._slots = build.slots
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
+
+    def evaluate(self, env: Mapping[str, Any], context: EvalContext) -> Json:
+        """Compute the value.
+
+        Args:
+            env: JSON values by root name; they are read, never changed.
+            context: Time, seed and fuel.
+
+        Returns:
+            A JSON value that shares no container with `env`.
+
+        Raises:
+            ExpressionError: `expression.<what>`; `details` holds {"expression": clipped text, "offset": character}.
+        """
+        frame = Frame(env, [None] * self._slots, context)
+        try:
+            frame.fuel.charge(self._cost)
+            return export(self._run(frame), frame.fuel)
+        except CAUGHT as error:
+            self._fail(error)
+
+    def truthy(self, env: Mapping[str, Any], context: EvalContext) -> bool:
+        """Compute whether the value counts as true: not null, false, zero or empty.
+
+        Raises:
+            ExpressionError: As `evaluate`.
+        """
+        frame = Frame(env, [None] * self._slots, context)
+        try:
+            frame.fuel.charge(self._cost)
+            return bool(self._run(frame))
+        except CAUGHT as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        try:
+            blame(error, 0)
+        except ExpressionError as found:
+            raise describe(found, self.source)
+
+    def problems(self, known: Collection[str]) -> list[Problem]:
+        """Check the expression without running it.
+
+        Args:
+            known: Root names that will be there when it runs.
+
+        Returns:
+            What is wrong, in the order of the places; empty if nothing is.
+        """
+        return self._build.check(known)
+
+
+@lru_cache(maxsize=CACHED_EXPRESSIONS)
+def compile_expression(source: str) -> Expression:
+    """Compile an expression.
+
+    Args:
+        source: Its text, without the `$ ` mark.
+
+    Returns:
+        The expression; equal texts give the same object.
+
+    Raises:
+        ExpressionSyntaxError: With `offset`, the character of the text at which it went wrong.
+    """
+    text = Source(source)
+    compiler = Compiler(text)
+    run = compiler.compile(text.parse())
+    return Expression(source, run, compiler.build)

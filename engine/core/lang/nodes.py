@@ -1,0 +1,656 @@
+"""Builds the closures of which a compiled expression or template consists; each front end calls it. Workflow-safe.
+
+A closure takes the frame and returns a value. What runs once is paid for by the number of nodes when the evaluation
+starts; loops pay for all rounds before the first; operations whose price depends on values pay for themselves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import ExpressionError
+from engine.core.lang.containers import check_key, iterate
+from engine.core.lang.context import ITEM_SHIFT, SLOT_SHIFT, TEXT_SHIFT, Frame
+from engine.core.lang.failures import CAUGHT, blame, fail, no_key, type_name, unknown_name, wrong_type
+from engine.core.lang.functions import Function, Module, invoke
+from engine.core.lang.methods import (
+    ALL_METHOD_NAMES,
+    DATE_FIELDS,
+    DURATION_FIELDS,
+    methods_of,
+)
+from engine.core.lang.operators import BINARY, COMPARE
+from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, LIBRARY_NAMES, MODULES
+
+Run = Callable[[Frame], Any]
+
+NODE_SHIFT: Final = 3
+"""2**3 nodes cost one unit."""
+
+
+class Unset:
+    """Type of UNSET, which stands in the slot of a template variable that was not set yet, or for a missing value."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the static check found.
+
+    Attributes:
+        offset: Character of the source, from 0.
+        code: Stable code, as the same mistake has at run time.
+        message: What is wrong.
+        hint: The remedy, or empty.
+    """
+
+    offset: int
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Builder:
+    """Makes closures and remembers what the static check must know.
+
+    Attributes:
+        nodes: Number of nodes so far.
+        slots: Number of local variables so far.
+        reads: Free root names with their places.
+        members: Members of library modules that are read: module, member, whether it is called, place.
+        found: Problems that do not depend on the known names.
+    """
+
+    nodes: int = 0
+    slots: int = 0
+    reads: list[tuple[str, int]] = field(default_factory=list)
+    members: list[tuple[str, str, bool, int]] = field(default_factory=list)
+    found: list[Problem] = field(default_factory=list)
+    constants: dict[Run, Any] = field(default_factory=dict)
+
+    # --- names and constants ---
+
+    def constant(self, value: Any) -> Run:
+        """Return the closure of a literal."""
+
+        def run(frame: Frame) -> Any:
+            return value
+
+        self.constants[run] = value
+        return run
+
+    def new_slot(self) -> int:
+        """Return the number of a new local variable."""
+        self.slots += 1
+        return self.slots - 1
+
+    def local(self, slot: int) -> Run:
+        """Return the closure that reads a local variable."""
+        return lambda frame: frame.slots[slot]
+
+    def name(self, name: str, offset: int) -> Run:
+        """Return the closure that reads a root name; data wins over the library."""
+        if name in CONSTANTS:
+            return self.constant(CONSTANTS[name])
+        library = FUNCTIONS.get(name) or MODULES.get(name)
+        if library is not None:
+
+            def run_library(frame: Frame) -> Any:
+                return frame.env.get(name, library)
+
+            return run_library
+        self.reads.append((name, offset))
+
+        def run(frame: Frame) -> Any:
+            try:
+                return frame.env[name]
+            except KeyError:
+                pass
+            error = unknown_name(name, [*frame.env, *LIBRARY_NAMES])
+            error.details["offset"] = offset
+            raise error
+
+        return run
+
+    # --- access ---
+
+    def attribute(self, base: Run, name: str, offset: int) -> Run:
+        """Return the closure of `base.name`."""
+        if name.startswith("__"):
+            self.found.append(private_attribute(name, offset))
+
+        def run(frame: Frame) -> Any:
+            value = base(frame)
+            if type(value) is dict and name in value:
+                return value[name]
+            try:
+                return read_attribute(value, name)
+            except ExpressionError as error:
+                blame(error, offset)
+
+        return run
+
+    def subscript(self, base: Run, key: Run, offset: int) -> Run:
+        """Return the closure of `base[key]`."""
+
+        def run(frame: Frame) -> Any:
+            value = base(frame)
+            index = key(frame)
+            kind = type(index)
+            try:
+                if kind is str and type(value) is dict:
+                    return value[index] if index in value else read_item(frame, value, index)
+                if kind is int and type(value) is list:
+                    return value[index]
+                return read_item(frame, value, index)
+            except IndexError:
+                raise_index(value, index, offset)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def slice(self, base: Run, parts: Sequence[Run | None], offset: int) -> Run:
+        """Return the closure of `base[start:stop:step]`."""
+
+        def run(frame: Frame) -> Any:
+            value = base(frame)
+            try:
+                if not isinstance(value, (str, list, tuple, range)):
+                    raise wrong_type(f"{type_name(value)} has no slices", "only text and lists do")
+                wanted = slice(*(None if part is None else part(frame) for part in parts))
+                size = len(range(*wanted.indices(len(value))))
+                frame.fuel.charge(size >> (TEXT_SHIFT if isinstance(value, str) else SLOT_SHIFT))
+                return value[wanted]
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    # --- operations ---
+
+    def binary(self, symbol: str, left: Run, right: Run, offset: int) -> Run:
+        """Return the closure of an arithmetic operation."""
+        apply = BINARY[symbol]
+        if symbol in ("/", "//", "%") and self.constants.get(right, 1) == 0 and self.constants[right] is not False:
+            self.found.append(Problem(offset, "expression.zero_division", "division by zero"))
+
+        def run(frame: Frame) -> Any:
+            try:
+                return apply(left(frame), right(frame), frame.fuel)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def unary(self, symbol: str, operand: Run, offset: int) -> Run:
+        """Return the closure of `-x`, `+x`, `~x` or `not x`."""
+        if symbol == "not":
+            return lambda frame: not operand(frame)
+        apply: Callable[[Any], Any] = {"-": operator.neg, "+": operator.pos, "~": operator.invert}[symbol]
+        known = self.constants.get(operand)
+        if isinstance(known, (int, float)) and not (symbol == "~" and isinstance(known, (float, bool))):
+            return self.constant(apply(known))
+
+        def run(frame: Frame) -> Any:
+            value = operand(frame)
+            try:
+                if not isinstance(value, (int, float, dt.timedelta)):
+                    raise wrong_type(f"{type_name(value)} has no sign", "only numbers do")
+                return apply(int(value) if isinstance(value, bool) else value)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def compare(self, left: Run, tests: Sequence[tuple[str, Run]], offset: int) -> Run:
+        """Return the closure of a comparison or a chain of them."""
+        if len(tests) == 1:
+            return self._single_compare(left, tests[0][0], tests[0][1], offset)
+        chain = [(COMPARE[symbol], right) for symbol, right in tests]
+
+        def run(frame: Frame) -> bool:
+            value = left(frame)
+            try:
+                for test, right in chain:
+                    other = right(frame)
+                    if not test(value, other, frame.fuel):
+                        return False
+                    value = other
+            except CAUGHT as error:
+                blame(error, offset)
+            return True
+
+        return run
+
+    def _single_compare(self, left: Run, symbol: str, right: Run, offset: int) -> Run:
+        test = COMPARE[symbol]
+        known = self.constants.get(right, UNSET)
+        if symbol in ("==", "!=") and _is_plain(known):
+            # one side of constant size: the comparison costs nothing, whatever the other side is
+            if symbol == "==":
+                return lambda frame: left(frame) == known
+            return lambda frame: left(frame) != known
+        if symbol in _NUMBER_TESTS and type(known) in (int, float):
+            quick = _NUMBER_TESTS[symbol]
+
+            def run_number(frame: Frame) -> Any:
+                value = left(frame)
+                kind = type(value)
+                if kind is int or kind is float:
+                    return quick(value, known)
+                try:
+                    return test(value, known, frame.fuel)
+                except CAUGHT as error:
+                    blame(error, offset)
+
+            return run_number
+
+        def run(frame: Frame) -> Any:
+            try:
+                return test(left(frame), right(frame), frame.fuel)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def both(self, parts: Sequence[Run]) -> Run:
+        """Return the closure of `a and b …`."""
+        *heads, last = parts
+        if len(heads) == 1:
+            head = heads[0]
+            return lambda frame: head(frame) and last(frame)
+
+        def run(frame: Frame) -> Any:
+            for part in heads:
+                value = part(frame)
+                if not value:
+                    return value
+            return last(frame)
+
+        return run
+
+    def either(self, parts: Sequence[Run]) -> Run:
+        """Return the closure of `a or b …`."""
+        *heads, last = parts
+        if len(heads) == 1:
+            head = heads[0]
+            return lambda frame: head(frame) or last(frame)
+
+        def run(frame: Frame) -> Any:
+            for part in heads:
+                value = part(frame)
+                if value:
+                    return value
+            return last(frame)
+
+        return run
+
+    def choose(self, test: Run, then: Run, other: Run) -> Run:
+        """Return the closure of `then if test else other`."""
+        return lambda frame: then(frame) if test(frame) else other(frame)
+
+    # --- displays ---
+
+    def array(self, items: Sequence[tuple[Run, bool]], offset: int, make: Callable[..., Any] = list) -> Run:
+        """Return the closure of `[a, *b]` or, by `make`, of a tuple; items are (closure, whether starred)."""
+        plain = [item for item, starred in items if not starred]
+        if len(plain) == len(items):
+            if make is list:
+                return lambda frame: [item(frame) for item in plain]
+            return lambda frame: make([item(frame) for item in plain])
+
+        def run(frame: Frame) -> Any:
+            try:
+                return make(spread(frame, items))
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def object(self, items: Sequence[tuple[Run | None, Run]], offset: int) -> Run:
+        """Return the closure of `{k: v, **other}`; items without a key are objects to merge."""
+        keys = [self.constants.get(key, UNSET) if key is not None else UNSET for key, _ in items]
+        if all(type(key) is str for key in keys):
+            pairs = [(key, value) for key, (_, value) in zip(keys, items, strict=True)]
+            return lambda frame: {key: value(frame) for key, value in pairs}
+
+        def run(frame: Frame) -> Any:
+            result: dict[Any, Any] = {}
+            try:
+                for key, value in items:
+                    if key is not None:
+                        name = check_key(key(frame), len(result), frame.fuel)
+                        result[name] = value(frame)
+                        continue
+                    other = value(frame)
+                    if not isinstance(other, Mapping):
+                        raise wrong_type(f"** takes an object, not {type_name(other)}")
+                    frame.fuel.charge((len(other) >> 2) + 1)
+                    result.update(other)
+            except CAUGHT as error:
+                blame(error, offset)
+            return result
+
+        return run
+
+    # --- calls ---
+
+    def call(self, name: str, args: Sequence[tuple[Run, bool]], keywords: Mapping[str, Run], offset: int) -> Run:
+        """Return the closure of `name(…)` for a function of the library."""
+        function = FUNCTIONS.get(name)
+        if function is None:
+            hint = did_you_mean(name, FUNCTIONS) or "functions are listed in docs/expressions.md"
+            if name in ALL_METHOD_NAMES:
+                hint = f"{name} is a method: write value.{name}()"
+            return self._broken("unknown_function", f"unknown function '{name}'", hint, offset)
+        if not any(starred for _, starred in args):
+            problem = function.misuse(len(args), tuple(keywords))
+            if problem:
+                return self._broken("arguments", problem, "", offset)
+        return self.call_function(function, args, keywords, offset)
+
+    def _broken(self, code: str, message: str, hint: str, offset: int) -> Run:
+        self.found.append(Problem(offset, f"expression.{code}", message, hint))
+
+        def run(frame: Frame) -> Any:
+            raise fail(code, message, hint, offset)
+
+        return run
+
+    def call_function(
+        self, function: Function, args: Sequence[tuple[Run, bool]], keywords: Mapping[str, Run], offset: int
+    ) -> Run:
+        """Return the closure of a call of a known function."""
+        plain = [arg for arg, starred in args if not starred]
+        if keywords or len(plain) != len(args):
+
+            def run_any(frame: Frame) -> Any:
+                try:
+                    values = spread(frame, args)
+                    named = {name: value(frame) for name, value in keywords.items()}
+                    return invoke(function, frame, values, named)
+                except CAUGHT as error:
+                    blame(error, offset)
+
+            return run_any
+        cost, code, framed = function.cost, function.run, function.framed
+
+        def run(frame: Frame) -> Any:
+            try:
+                values = [arg(frame) for arg in plain]
+                cost(frame.fuel, values)
+                return code(frame, *values) if framed else code(*values)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    def call_method(
+        self, base: Run, name: str, args: Sequence[tuple[Run, bool]], keywords: Mapping[str, Run], offset: int
+    ) -> Run:
+        """Return the closure of `base.name(…)`; data cannot be called, so here a method wins over a key."""
+        if name.startswith("__"):
+            self.found.append(private_attribute(name, offset))
+
+        def run(frame: Frame) -> Any:
+            value = base(frame)
+            try:
+                values = spread(frame, args)
+                named = {key: item(frame) for key, item in keywords.items()}
+                if type(value) is Module:
+                    return invoke(module_function(value, name), frame, values, named)
+                method = methods_of(value).get(name)
+                if method is None:
+                    raise no_method(value, name)
+                return invoke(method, frame, [value, *values], named, bound=True)
+            except CAUGHT as error:
+                blame(error, offset)
+
+        return run
+
+    # --- loops ---
+
+    def comprehension(self, loops: Sequence[Loop], emit: Callable[[Frame, Any], None], make: Callable[[], Any]) -> Run:
+        """Return the closure of a comprehension of any kind.
+
+        Args:
+            loops: The `for` parts, outermost first.
+            emit: Computes one element and adds it to the result.
+            make: Returns the empty result.
+        """
+        inner = emit
+        for loop in reversed(loops):
+            inner = _nest(loop, inner)
+        walk = inner
+
+        def run(frame: Frame) -> Any:
+            result = make()
+            walk(frame, result)
+            return result
+
+        return run
+
+    def list_comprehension(self, loop: Loop, element: Run) -> Run:
+        """Return the closure of `[element for x in items if condition]`, the common case, without a call per item."""
+        slot = loop.slot
+        test = loop.test
+
+        def run(frame: Frame) -> list[Any]:
+            items = loop.start(frame)
+            slots = frame.slots
+            if test is None:
+                return [element(frame) for slots[slot] in items]
+            return [element(frame) for slots[slot] in items if test(frame)]
+
+        return run
+
+    def check(self, known: Collection[str]) -> list[Problem]:
+        """Return all problems in the order of their places.
+
+        Args:
+            known: Root names that will be there.
+        """
+        problems = list(self.found)
+        for name, offset in self.reads:
+            if name not in known:
+                hint = did_you_mean(name, [*known, *LIBRARY_NAMES])
+                problems.append(Problem(offset, "expression.unknown_name", f"unknown name '{name}'", hint))
+        for module, member, called, offset in self.members:
+            if module in known:
+                continue
+            library = MODULES[module].members
+            if member not in library:
+                hint = did_you_mean(member, library) or f"{module} has {', '.join(sorted(library))}"
+                kind = "function" if called else "member"
+                message = f"unknown {kind} '{module}.{member}'"
+                problems.append(Problem(offset, "expression.unknown_function", message, hint))
+        return sorted(problems, key=lambda problem: (problem.offset, problem.code, problem.message))
+
+
+@dataclass(slots=True)
+class Loop:
+    """One `for` part of a comprehension.
+
+    Attributes:
+        items: What is looped over.
+        slot: Variable of an item.
+        cost: Units of one round, known when the body is compiled.
+        offset: Place in the source.
+        unpack: Spreads an item over several variables, or None.
+        test: The `if` parts as one, or None.
+    """
+
+    items: Run
+    slot: int
+    offset: int
+    cost: int = 1
+    unpack: Callable[[Frame, Any], None] | None = None
+    test: Run | None = None
+
+    def start(self, frame: Frame) -> Any:
+        """Return the items after paying for all rounds."""
+        values = self.items(frame)
+        try:
+            found = iterate(values)
+            frame.fuel.charge(len(found) * self.cost)
+        except ExpressionError as error:
+            blame(error, self.offset)
+        return found
+
+
+def _nest(loop: Loop, inner: Callable[[Frame, Any], None]) -> Callable[[Frame, Any], None]:
+    slot, unpack, test = loop.slot, loop.unpack, loop.test
+
+    def walk(frame: Frame, result: Any) -> None:
+        slots = frame.slots
+        for slots[slot] in loop.start(frame):
+            if unpack is not None:
+                unpack(frame, slots[slot])
+            if test is None or test(frame):
+                inner(frame, result)
+
+    return walk
+
+
+def make_unpack(targets: Sequence[int | Callable[[Frame, Any], None]], offset: int) -> Callable[[Frame, Any], None]:
+    """Return what spreads a list of fixed length over variables; a target may be such a function itself."""
+    wanted = len(targets)
+
+    def unpack(frame: Frame, item: Any) -> None:
+        if not isinstance(item, (list, tuple)) or len(item) != wanted:
+            got = f"{len(item)} items" if isinstance(item, (list, tuple)) else type_name(item)
+            hint = "use .items() for the pairs of an object"
+            raise fail("type", f"cannot take {wanted} variables from {got}", hint, offset)
+        for target, value in zip(targets, item, strict=True):
+            if isinstance(target, int):
+                frame.slots[target] = value
+            else:
+                target(frame, value)
+
+    return unpack
+
+
+def spread(frame: Frame, items: Sequence[tuple[Run, bool]]) -> list[Any]:
+    """Return the values of items, starred ones spread out."""
+    result: list[Any] = []
+    for item, starred in items:
+        value = item(frame)
+        if starred:
+            values = iterate(value)
+            frame.fuel.charge((len(values) >> ITEM_SHIFT) + 1)
+            result.extend(values)
+        else:
+            result.append(value)
+    return result
+
+
+_NUMBER_TESTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind is int or kind is float or kind is bool or value is None or (kind is str and len(value) <= 256)
+
+
+def private_attribute(name: str, offset: int) -> Problem:
+    """Return the problem of an attribute such as `__class__`."""
+    return Problem(
+        offset,
+        "expression.private_attribute",
+        f"'{name}' is not available: only keys of the data can be read",
+        f'if the data has such a key, write ["{name}"]',
+    )
+
+
+def read_attribute(value: Any, name: str) -> Any:
+    """Return the member of a value that is not a plain object with that key.
+
+    Raises:
+        ExpressionError: `expression.no_key` or `expression.no_attribute`.
+    """
+    if isinstance(value, Mapping):
+        if name in value:
+            return value[name]
+        if name in methods_of(value):
+            raise fail("no_key", f"the object has no key '{name}'", f"for the method write .{name}()")
+        raise no_key(name, value)
+    if type(value) is Module:
+        if name in value.members:
+            return value.members[name]
+        raise fail("no_attribute", f"{value.name} has no member '{name}'", did_you_mean(name, value.members))
+    if isinstance(value, dt.datetime) and name in DATE_FIELDS:
+        return getattr(value, name)
+    if isinstance(value, dt.timedelta) and name in DURATION_FIELDS:
+        return getattr(value, name)
+    if value is None:
+        raise fail("no_attribute", f"cannot read '.{name}' of null", "test for null first, or use get(value, path)")
+    methods = methods_of(value)
+    hint = f"it is a method: write .{name}()" if name in methods else did_you_mean(name, methods)
+    raise fail("no_attribute", f"{type_name(value)} has no member '{name}'", hint)
+
+
+def read_item(frame: Frame, value: Any, index: Any) -> Any:
+    """Return `value[index]` for what is not the plain case."""
+    if isinstance(value, Mapping):
+        check_key(index, len(value), frame.fuel)
+        if index in value:
+            return value[index]
+        raise no_key(index, value)
+    if isinstance(value, (list, tuple, str, range)):
+        if not isinstance(index, int):
+            hint = "the value is a list; take one item first" if isinstance(index, str) else ""
+            raise wrong_type(f"{type_name(value)} takes a whole number in [], not {type_name(index)}", hint)
+        return value[index]
+    if value is None:
+        raise wrong_type("cannot read an item of null", "test for null first, or use get(value, path)")
+    raise wrong_type(f"{type_name(value)} has no items to read by []")
+
+
+def raise_index(value: Any, index: Any, offset: int) -> NoReturn:
+    """Raise the error of an index outside of a list or text."""
+    size = len(value)
+    what = "characters" if isinstance(value, str) else "items"
+    raise fail("no_index", f"there is no item {index}: {type_name(value)} has {size} {what}", "", offset)
+
+
+def module_function(module: Module, name: str) -> Function:
+    """Return a function of a module."""
+    member = module.members.get(name)
+    if type(member) is Function:
+        return member
+    if member is not None:
+        raise wrong_type(f"{module.name}.{name} is a value, not a function", "write it without ()")
+    raise fail("unknown_function", f"unknown function '{module.name}.{name}'", did_you_mean(name, module.members))
+
+
+def no_method(value: Any, name: str) -> ExpressionError:
+    """Return the error of a method that a value does not have; the caller raises it."""
+    if isinstance(value, Mapping) and name in value:
+        return wrong_type(f"'{name}' is data, not a function", "write it without ()")
+    methods = methods_of(value)
+    if name == "format" and isinstance(value, str):
+        return fail("no_method", "text has no method 'format'", 'use an f-string: f"{value}"')
+    if name in ("append", "extend", "insert", "pop", "update", "sort", "remove", "add", "clear", "setdefault"):
+        return fail(
+            "no_method", f"{type_name(value)} cannot be changed by '{name}'", "build a new value: [*a, b], {**a}"
+        )
+    return fail("no_method", f"{type_name(value)} has no method '{name}'", did_you_mean(name, methods))

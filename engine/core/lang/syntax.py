@@ -1,0 +1,516 @@
+"""Parses an expression with `ast` and lets only the language's own nodes pass; all else is an error with its place. Workflow-safe."""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import ExpressionSyntaxError
+from engine.core.lang.containers import OrderedSet, check_key, make_set
+from engine.core.lang.context import TEXT_SHIFT, Frame
+from engine.core.lang.failures import CAUGHT, blame, syntax_error
+from engine.core.lang.formatting import convert, format_value
+from engine.core.lang.methods import ALL_METHOD_NAMES
+from engine.core.lang.nodes import NODE_SHIFT, Builder, Loop, Problem, Run, make_unpack
+from engine.core.lang.operators import MAX_INT_BITS
+from engine.core.lang.stdlib import MODULES
+
+MAX_SOURCE_CHARS: Final = 16_384
+MAX_NESTING: Final = 100
+
+_BINARY: Final[dict[type[ast.operator], str]] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+}
+_COMPARE: Final[dict[type[ast.cmpop], str]] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Is: "is",
+    ast.IsNot: "is not",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+_UNARY: Final[dict[type[ast.unaryop], str]] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~", ast.Not: "not"}
+_REFUSED: Final[dict[type[ast.AST], tuple[str, str]]] = {
+    ast.Lambda: ("lambda is not part of the language", "use a comprehension, or a key's name: sorted(x, key='price')"),
+    ast.NamedExpr: (":= is not part of the language", "use a `set` step, or compute the value in an earlier step"),
+    ast.Await: ("await is not part of the language", ""),
+    ast.Yield: ("yield is not part of the language", ""),
+    ast.YieldFrom: ("yield is not part of the language", ""),
+}
+
+
+class Source:
+    """The text of an expression, and the way from a place in the parsed text back to it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        stripped = text.strip()
+        self.start = len(text) - len(text.lstrip())
+        self.parsed, self.inserted = double_unknown_escapes(stripped)
+        self.lines: list[str] = []
+        self.line_starts: list[int] = []
+
+    def parse(self) -> ast.expr:
+        """Return the tree.
+
+        Raises:
+            ExpressionSyntaxError: If the text is empty, too long, too deep or no expression.
+        """
+        if len(self.text) > MAX_SOURCE_CHARS:
+            message = f"the expression has {len(self.text):,} characters; at most {MAX_SOURCE_CHARS:,} are allowed"
+            raise self.error(message, 0, "compute it in several steps, or in a tool")
+        if not self.parsed:
+            raise self.error("the expression is empty", 0, "")
+        try:
+            return self._parse(self.parsed, 0)
+        except ExpressionSyntaxError as error:
+            if "\n" not in self.parsed:
+                raise
+            first = error
+        try:
+            # an expression may span lines without a bracket around it
+            return self._parse(f"({self.parsed}\n)", 1)
+        except ExpressionSyntaxError:
+            raise first from None
+
+    def _parse(self, text: str, shift: int) -> ast.expr:
+        self.lines = text.splitlines(keepends=True)
+        starts = [-shift]
+        for line in self.lines:
+            starts.append(starts[-1] + len(line))
+        self.line_starts = starts
+        try:
+            return ast.parse(text, mode="eval").body
+        except SyntaxError as error:
+            line = min(max((error.lineno or 1) - 1, 0), len(starts) - 1)
+            place = starts[line] + max((error.offset or 1) - 1, 0)
+            message = (error.msg or "invalid syntax").split(". Perhaps", 1)[0]
+            raise self.error(
+                f"this is not an expression: {message}", self.to_source(place), _hint(self.text)
+            ) from error
+        except (RecursionError, MemoryError) as error:
+            raise self.error("the expression is nested too deeply", 0, "split it over several steps") from error
+        except ValueError as error:
+            raise self.error(f"this is not an expression: {error}", 0, "remove the control characters") from error
+
+    def offset(self, node: ast.AST) -> int:
+        """Return the character of the source at which a node starts."""
+        line = max(0, min(getattr(node, "lineno", 1) - 1, len(self.lines) - 1))
+        column = getattr(node, "col_offset", 0)
+        text = self.lines[line]
+        if not text.isascii():
+            # the parser counts bytes
+            column = len(text.encode("utf-8", "surrogatepass")[:column].decode("utf-8", "ignore"))
+        return self.to_source(self.line_starts[line] + column)
+
+    def to_source(self, place: int) -> int:
+        """Return the place in the source of a place in the parsed text."""
+        moved = bisect_right(self.inserted, place) if self.inserted else 0
+        return max(0, min(place - moved + self.start, len(self.text)))
+
+    def error(self, message: str, offset: int, hint: str) -> ExpressionSyntaxError:
+        """Return the error for a place of the source; the caller raises it."""
+        return syntax_error(message, offset, hint, self.text)
+
+
+def _hint(text: str) -> str:
+    if "{{" in text or "{%" in text:
+        return "{{ }} belongs into templates; an expression stands without braces"
+    if "&&" in text or "||" in text:
+        return "write `and` and `or`"
+    if text.lstrip().startswith("$"):
+        return "leave out the second $"
+    if "?" in text and ":" in text:
+        return "write `a if condition else b`"
+    return ""
+
+
+_ESCAPES: Final = frozenset("\n\r\\'\"abfnrtv01234567xNuU")
+_QUOTES: Final = ('"""', "'''", '"', "'")
+
+
+def double_unknown_escapes(text: str) -> tuple[str, list[int]]:
+    r"""Write escapes such as `\d` in plain strings as `\\d`, which means the same and which Python does not warn of.
+
+    Args:
+        text: The expression.
+
+    Returns:
+        The new text, and the places in it of the backslashes that were put in, in order.
+    """
+    if "\\" not in text:
+        return text, []
+    parts: list[str] = []
+    inserted: list[int] = []
+    quote = ""
+    raw = False
+    place = 0
+    length = 0
+    while place < len(text):
+        step = text[place]
+        if not quote:
+            opening = next((mark for mark in _QUOTES if text.startswith(mark, place)), "")
+            if opening:
+                quote, step = opening, opening
+                raw = _has_raw_prefix(text, place)
+            elif step == "#":
+                step = text[place:].split("\n", 1)[0]
+        elif step == "\\":
+            following = text[place + 1 : place + 2]
+            if not raw and following not in _ESCAPES:
+                inserted.append(length)
+                parts.append("\\")
+                length += 1
+            step += following
+        elif text.startswith(quote, place):
+            step, quote = quote, ""
+        parts.append(step)
+        length += len(step)
+        place += len(step)
+    return "".join(parts), inserted
+
+
+def _has_raw_prefix(text: str, place: int) -> bool:
+    start = place
+    while start and text[start - 1].isalpha() and place - start < 3:
+        start -= 1
+    return "r" in text[start:place].lower()
+
+
+class Compiler:
+    """Turns the tree of one expression into closures."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.build = Builder()
+        self.scope: dict[str, int] = {}
+        self.depth = 0
+
+    def compile(self, node: ast.expr) -> Run:
+        """Return the closure of a node.
+
+        Raises:
+            ExpressionSyntaxError: If the node is not part of the language or nested too deeply.
+        """
+        self.build.nodes += 1
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise self.error(node, f"the expression is nested deeper than {MAX_NESTING} levels", "split it over steps")
+        handler = _HANDLERS.get(type(node))
+        if handler is None:
+            message, hint = _REFUSED.get(type(node), (f"{type(node).__name__} is not part of the language", ""))
+            raise self.error(node, message, hint)
+        result = handler(self, node)
+        self.depth -= 1
+        return result
+
+    def error(self, node: ast.AST, message: str, hint: str = "") -> ExpressionSyntaxError:
+        """Return the error for a node; the caller raises it."""
+        return self.source.error(message, self.source.offset(node), hint)
+
+    def at(self, node: ast.AST) -> int:
+        """Return the place of a node."""
+        return self.source.offset(node)
+
+    # --- leaves ---
+
+    def literal(self, node: ast.Constant) -> Run:
+        value = node.value
+        if type(value) is int and value.bit_length() > MAX_INT_BITS:
+            raise self.error(node, f"a whole number has at most {MAX_INT_BITS} bits")
+        if value is None or type(value) in (bool, int, float):
+            return self.build.constant(value)
+        if type(value) is str:
+            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                raise self.error(node, "a text holds half of a surrogate pair")
+            return self.build.constant(value)
+        kind = {bytes: "bytes", complex: "a complex number"}.get(type(value), "...")
+        raise self.error(node, f"{kind} is not part of the language")
+
+    def name(self, node: ast.Name) -> Run:
+        slot = self.scope.get(node.id)
+        if slot is not None:
+            return self.build.local(slot)
+        return self.build.name(node.id, self.at(node))
+
+    # --- access and calls ---
+
+    def module_of(self, node: ast.expr) -> str:
+        """Return the name of the library module that a node stands for, or an empty text."""
+        if isinstance(node, ast.Name) and node.id in MODULES and node.id not in self.scope:
+            return node.id
+        return ""
+
+    def attribute(self, node: ast.Attribute) -> Run:
+        place = self.attribute_place(node)
+        module = self.module_of(node.value)
+        if module:
+            self.build.members.append((module, node.attr, False, place))
+        return self.build.attribute(self.compile(node.value), node.attr, place)
+
+    def attribute_place(self, node: ast.Attribute) -> int:
+        end = self.source.text.find(node.attr, self.at(node.value))
+        return self.at(node) if end < 0 else end
+
+    def subscript(self, node: ast.Subscript) -> Run:
+        base = self.compile(node.value)
+        place = self.at(node)
+        if isinstance(node.slice, ast.Slice):
+            parts = [node.slice.lower, node.slice.upper, node.slice.step]
+            return self.build.slice(base, [None if part is None else self.compile(part) for part in parts], place)
+        if isinstance(node.slice, ast.Tuple):
+            raise self.error(node.slice, "only one index stands in []", "write a[1][2]")
+        key = self.compile(node.slice)
+        self.check_literal_index(node, key)
+        return self.build.subscript(base, key, place)
+
+    def check_literal_index(self, node: ast.Subscript, key: Run) -> None:
+        index = self.build.constants.get(key)
+        if type(index) is int and isinstance(node.value, (ast.List, ast.Tuple)):
+            size = len(node.value.elts)
+            starred = any(isinstance(item, ast.Starred) for item in node.value.elts)
+            if not starred and not -size <= index < size:
+                message = f"there is no item {index}: the list has {size} items"
+                self.build.found.append(Problem(self.at(node.slice), "expression.no_index", message))
+
+    def call(self, node: ast.Call) -> Run:
+        args = [self.item(arg) for arg in node.args]
+        keywords: dict[str, Run] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise self.error(keyword.value, "** is not allowed in calls", "name the arguments one by one")
+            keywords[keyword.arg] = self.compile(keyword.value)
+        target = node.func
+        if isinstance(target, ast.Name):
+            if target.id in self.scope:
+                raise self.error(target, f"'{target.id}' is data, not a function", "write it without ()")
+            return self.build.call(target.id, args, keywords, self.at(target))
+        if isinstance(target, ast.Attribute):
+            place = self.attribute_place(target)
+            module = self.module_of(target.value)
+            if module:
+                self.build.members.append((module, target.attr, True, place))
+            elif target.attr not in ALL_METHOD_NAMES and not target.attr.startswith("__"):
+                self.build.found.append(unknown_method(target.attr, place))
+            return self.build.call_method(self.compile(target.value), target.attr, args, keywords, place)
+        raise self.error(target, "only functions and methods can be called", "data is read without ()")
+
+    def item(self, node: ast.expr) -> tuple[Run, bool]:
+        if isinstance(node, ast.Starred):
+            return self.compile(node.value), True
+        return self.compile(node), False
+
+    # --- operations ---
+
+    def binary(self, node: ast.BinOp) -> Run:
+        symbol = _BINARY.get(type(node.op))
+        if symbol is None:
+            raise self.error(node, "@ is not part of the language")
+        return self.build.binary(symbol, self.compile(node.left), self.compile(node.right), self.at(node))
+
+    def unary(self, node: ast.UnaryOp) -> Run:
+        return self.build.unary(_UNARY[type(node.op)], self.compile(node.operand), self.at(node))
+
+    def compare(self, node: ast.Compare) -> Run:
+        left = self.compile(node.left)
+        tests = [
+            (_COMPARE[type(op)], self.compile(right)) for op, right in zip(node.ops, node.comparators, strict=True)
+        ]
+        return self.build.compare(left, tests, self.at(node))
+
+    def boolean(self, node: ast.BoolOp) -> Run:
+        parts = [self.compile(part) for part in node.values]
+        return self.build.both(parts) if isinstance(node.op, ast.And) else self.build.either(parts)
+
+    def conditional(self, node: ast.IfExp) -> Run:
+        return self.build.choose(self.compile(node.test), self.compile(node.body), self.compile(node.orelse))
+
+    # --- displays and comprehensions ---
+
+    def array(self, node: ast.List) -> Run:
+        return self.build.array([self.item(item) for item in node.elts], self.at(node))
+
+    def pair(self, node: ast.Tuple) -> Run:
+        return self.build.array([self.item(item) for item in node.elts], self.at(node), tuple)
+
+    def set(self, node: ast.Set) -> Run:
+        members = self.build.array([self.item(item) for item in node.elts], self.at(node))
+        place = self.at(node)
+
+        def run(frame: Frame) -> Any:
+            try:
+                return make_set(members(frame), frame.fuel)
+            except CAUGHT as error:
+                blame(error, place)
+
+        return run
+
+    def object(self, node: ast.Dict) -> Run:
+        items = [
+            (None if key is None else self.compile(key), self.compile(value))
+            for key, value in zip(node.keys, node.values, strict=True)
+        ]
+        return self.build.object(items, self.at(node))
+
+    @contextmanager
+    def loops(self, generators: list[ast.comprehension]) -> Iterator[list[Loop]]:
+        """Compile the `for` parts, with their variables in scope for the element that is compiled inside."""
+        outer = dict(self.scope)
+        loops: list[Loop] = []
+        starts: list[int] = []
+        for part in generators:
+            if part.is_async:
+                raise self.error(part.target, "async is not part of the language")
+            items = self.compile(part.iter)
+            starts.append(self.build.nodes)
+            loop = Loop(items, self.build.new_slot(), self.at(part.iter))
+            if isinstance(part.target, ast.Name):
+                self.scope[part.target.id] = loop.slot
+            else:
+                loop.unpack = self.unpacking(part.target)
+            tests = [self.compile(test) for test in part.ifs]
+            if tests:
+                loop.test = tests[0] if len(tests) == 1 else self.build.both(tests)
+            loops.append(loop)
+        yield loops
+        for loop, start in zip(loops, starts, strict=True):
+            loop.cost = 1 + (self.build.nodes - start >> NODE_SHIFT)
+        self.scope = outer
+
+    def unpacking(self, target: ast.expr) -> Callable[[Frame, Any], None]:
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            raise self.error(target, "only names can be loop variables")
+        self.build.nodes += len(target.elts)
+        places: list[int | Callable[[Frame, Any], None]] = []
+        for part in target.elts:
+            if isinstance(part, ast.Name):
+                slot = self.build.new_slot()
+                self.scope[part.id] = slot
+                places.append(slot)
+            else:
+                self.depth += 1
+                if self.depth > MAX_NESTING:
+                    raise self.error(part, "the variables are nested too deeply")
+                places.append(self.unpacking(part))
+                self.depth -= 1
+        return make_unpack(places, self.at(target))
+
+    def list_of(self, node: ast.ListComp | ast.GeneratorExp) -> Run:
+        with self.loops(node.generators) as loops:
+            element = self.compile(node.elt)
+        if len(loops) == 1 and loops[0].unpack is None:
+            return self.build.list_comprehension(loops[0], element)
+
+        def emit(frame: Frame, result: list[Any]) -> None:
+            result.append(element(frame))
+
+        return self.build.comprehension(loops, emit, list)
+
+    def set_of(self, node: ast.SetComp) -> Run:
+        with self.loops(node.generators) as loops:
+            element = self.compile(node.elt)
+        place = self.at(node)
+
+        def emit(frame: Frame, result: OrderedSet) -> None:
+            try:
+                result.members[check_key(element(frame), len(result), frame.fuel)] = None
+            except CAUGHT as error:
+                blame(error, place)
+
+        return self.build.comprehension(loops, emit, OrderedSet)
+
+    def object_of(self, node: ast.DictComp) -> Run:
+        with self.loops(node.generators) as loops:
+            key = self.compile(node.key)
+            value = self.compile(node.value)
+        place = self.at(node)
+
+        def emit(frame: Frame, result: dict[Any, Any]) -> None:
+            try:
+                name = check_key(key(frame), len(result), frame.fuel)
+            except CAUGHT as error:
+                blame(error, place)
+            result[name] = value(frame)
+
+        return self.build.comprehension(loops, emit, dict)
+
+    # --- f-strings ---
+
+    def fstring(self, node: ast.JoinedStr) -> Run:
+        parts = [self.compile(part) for part in node.values]
+
+        def run(frame: Frame) -> str:
+            texts = [part(frame) for part in parts]
+            size = sum(map(len, texts))
+            frame.fuel.charge(size >> TEXT_SHIFT)
+            return "".join(texts)
+
+        return run
+
+    def formatted(self, node: ast.FormattedValue) -> Run:
+        value = self.compile(node.value)
+        spec = None if node.format_spec is None else self.compile(node.format_spec)
+        how = chr(node.conversion) if node.conversion > 0 else ""
+        place = self.at(node.value)
+
+        def run(frame: Frame) -> str:
+            found = value(frame)
+            if type(found) is str and spec is None and not how:
+                return found
+            try:
+                if how:
+                    found = convert(found, how, frame.fuel)
+                return format_value(found, "" if spec is None else spec(frame), frame.fuel)
+            except CAUGHT as error:
+                blame(error, place)
+
+        return run
+
+
+def unknown_method(name: str, offset: int) -> Problem:
+    """Return the problem of a method that no value has."""
+    hint = did_you_mean(name, ALL_METHOD_NAMES)
+    return Problem(offset, "expression.unknown_function", f"no value has a method '{name}'", hint)
+
+
+_HANDLERS: Final[dict[type[ast.AST], Callable[[Compiler, Any], Run]]] = {
+    ast.Constant: Compiler.literal,
+    ast.Name: Compiler.name,
+    ast.Attribute: Compiler.attribute,
+    ast.Subscript: Compiler.subscript,
+    ast.Call: Compiler.call,
+    ast.BinOp: Compiler.binary,
+    ast.UnaryOp: Compiler.unary,
+    ast.Compare: Compiler.compare,
+    ast.BoolOp: Compiler.boolean,
+    ast.IfExp: Compiler.conditional,
+    ast.List: Compiler.array,
+    ast.Tuple: Compiler.pair,
+    ast.Set: Compiler.set,
+    ast.Dict: Compiler.object,
+    ast.ListComp: Compiler.list_of,
+    ast.GeneratorExp: Compiler.list_of,
+    ast.SetComp: Compiler.set_of,
+    ast.DictComp: Compiler.object_of,
+    ast.JoinedStr: Compiler.fstring,
+    ast.FormattedValue: Compiler.formatted,
+}

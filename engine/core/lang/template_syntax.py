@@ -1,0 +1,599 @@
+"""Parses a template with Jinja's parser and turns its nodes into closures; what is not listed is an error. Workflow-safe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jinja2
+from jinja2 import nodes
+from jinja2.parser import Parser
+
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import ExpressionError, ExpressionSyntaxError
+from engine.core.lang.border import output_text
+from engine.core.lang.containers import iterate
+from engine.core.lang.context import TEXT_SHIFT, Frame
+from engine.core.lang.failures import CAUGHT, blame, syntax_error
+from engine.core.lang.filters import FILTERS, MISSING_CODES, TESTS
+from engine.core.lang.functions import Function
+from engine.core.lang.methods import ALL_METHOD_NAMES
+from engine.core.lang.nodes import (
+    NODE_SHIFT,
+    UNSET,
+    Builder,
+    Run,
+    make_unpack,
+    read_attribute,
+    read_item,
+)
+from engine.core.lang.operators import MAX_INT_BITS
+from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, MODULES
+from engine.core.lang.syntax import MAX_NESTING, unknown_method
+
+Write = Callable[[Frame], None]
+
+MAX_TEMPLATE_CHARS: Final = 500_000
+MAX_TAGS: Final = 5_000
+MAX_NODES: Final = 50_000
+
+_BINARY: Final[dict[type[nodes.Node], str]] = {
+    nodes.Add: "+",
+    nodes.Sub: "-",
+    nodes.Mul: "*",
+    nodes.Div: "/",
+    nodes.FloorDiv: "//",
+    nodes.Mod: "%",
+    nodes.Pow: "**",
+}
+_COMPARE: Final = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "lteq": "<=",
+    "gt": ">",
+    "gteq": ">=",
+    "in": "in",
+    "notin": "not in",
+}
+_REFUSED: Final[dict[type[nodes.Node], str]] = {
+    nodes.AssignBlock: "{% set %} with a block",
+    nodes.Block: "{% block %}",
+    nodes.CallBlock: "{% call %}",
+    nodes.Extends: "{% extends %}",
+    nodes.FilterBlock: "{% filter %}",
+    nodes.FromImport: "{% from %}",
+    nodes.Import: "{% import %}",
+    nodes.Include: "{% include %}",
+    nodes.Macro: "{% macro %}",
+    nodes.NSRef: "{% set %} of a namespace",
+    nodes.ScopedEvalContextModifier: "{% autoescape %}",
+    nodes.With: "{% with %}",
+}
+_NEWLINE: Final = re.compile(r"\r\n|\r|\n")
+_QUOTED: Final = re.compile(r"'([^']{1,40})'")
+
+
+@dataclass(slots=True)
+class Place:
+    """Finds the character of a node; Jinja tells the line only, so the words are looked for in the source's order."""
+
+    text: str
+    starts: list[int] = field(default_factory=list)
+    cursor: int = 0
+
+    def __post_init__(self) -> None:
+        self.starts = [0, *(match.end() for match in _NEWLINE.finditer(self.text))]
+
+    def line(self, number: int) -> int:
+        """Return the first character of a line, counted from 1."""
+        return self.starts[max(0, min(number, len(self.starts)) - 1)]
+
+    def word(self, word: str, line: int) -> int:
+        """Return the place of the next occurrence of a word from its line on, or the start of the line."""
+        start = self.line(line)
+        pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+        for begin in (max(start, self.cursor), start):
+            found = pattern.search(self.text, begin)
+            if found is not None:
+                self.cursor = found.end()
+                return found.start()
+        return start
+
+    def skip(self, data: str) -> None:
+        """Move behind literal text."""
+        found = self.text.find(data, self.cursor)
+        if found >= 0:
+            self.cursor = found + len(data)
+
+
+class TemplateCompiler:
+    """Turns one template into closures that write to the frame."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.build = Builder()
+        self.place = Place(source)
+        self.optional: frozenset[str] = frozenset()
+        self.scopes: list[dict[str, int]] = [{}]
+        self.depth = 0
+
+    def compile_all(self) -> Write:
+        """Return what writes the whole template.
+
+        Raises:
+            ExpressionSyntaxError: If it is no template, or uses what is not part of the language.
+        """
+        tags = self.source.count("{{") + self.source.count("{%")
+        if len(self.source) > MAX_TEMPLATE_CHARS or tags > MAX_TAGS:
+            message = f"a template has at most {MAX_TEMPLATE_CHARS:,} characters and {MAX_TAGS:,} tags"
+            raise syntax_error(message, 0, "put its parts into several steps", self.source)
+        # Parser is called directly: Environment.parse builds code to decorate tracebacks
+        environment = jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701 - text, not HTML
+        try:
+            tree = Parser(environment, self.source).parse()
+        except jinja2.TemplateSyntaxError as error:
+            quoted = _QUOTED.search(error.message or "")
+            offset = self.place.word(quoted[1], error.lineno) if quoted else self.place.line(error.lineno)
+            message = f"this is not a template: {error.message}"
+            raise syntax_error(message, offset, "", self.source) from error
+        except (RecursionError, MemoryError) as error:
+            raise syntax_error("the template is nested too deeply", 0, "", self.source) from error
+        except (ValueError, OverflowError) as error:
+            raise syntax_error(f"this is not a template: {error}", 0, "", self.source) from error
+        return self.body(tree.body)
+
+    def error(self, node: nodes.Node, message: str, hint: str = "", word: str = "") -> ExpressionSyntaxError:
+        """Return the error for a node; the caller raises it."""
+        offset = self.place.word(word, node.lineno) if word else max(self.place.cursor, self.place.line(node.lineno))
+        return syntax_error(f"{message} (line {node.lineno})", offset, hint, self.source)
+
+    def enter(self, node: nodes.Node) -> None:
+        """Count a node and its depth."""
+        self.build.nodes += 1
+        self.depth += 1
+        if self.depth > MAX_NESTING or self.build.nodes > MAX_NODES:
+            raise self.error(node, f"the template is nested deeper than {MAX_NESTING} levels or too large")
+
+    # --- statements ---
+
+    def body(self, statements: Sequence[nodes.Node]) -> Write:
+        """Return what writes statements one after another."""
+        writes = [self.statement(statement) for statement in statements]
+        if len(writes) == 1:
+            return writes[0]
+
+        def write(frame: Frame) -> None:
+            for one in writes:
+                one(frame)
+
+        return write
+
+    def statement(self, node: nodes.Node) -> Write:
+        """Return what writes one statement."""
+        self.enter(node)
+        if isinstance(node, nodes.Output):
+            result = self.output(node)
+        elif isinstance(node, nodes.If):
+            result = self.branches(node)
+        elif isinstance(node, nodes.For):
+            result = self.loop(node)
+        elif isinstance(node, nodes.Assign):
+            result = self.assign(node)
+        else:
+            name = _REFUSED.get(type(node), type(node).__name__)
+            word = name.split()[1] if name.startswith("{%") else ""
+            hint = "templates have {{ }}, if, for, set and a list of filters"
+            raise self.error(node, f"{name} is not part of templates here", hint, word)
+        self.depth -= 1
+        return result
+
+    def output(self, node: nodes.Output) -> Write:
+        parts: list[str | Run] = []
+        for part in node.nodes:
+            if isinstance(part, nodes.TemplateData):
+                self.place.skip(part.data)
+                parts.append(part.data)
+            else:
+                parts.append(self.expression(part))
+
+        def write(frame: Frame) -> None:
+            for part in parts:
+                text = part if isinstance(part, str) else output_text(part(frame), frame.fuel)
+                frame.fuel.charge(len(text) >> TEXT_SHIFT)
+                frame.out.append(text)
+
+        return write
+
+    def branches(self, node: nodes.If) -> Write:
+        arms = [(self.expression(arm.test), self.body(arm.body)) for arm in (node, *node.elif_)]
+        other = self.body(node.else_)
+
+        def write(frame: Frame) -> None:
+            for test, body in arms:
+                if test(frame):
+                    body(frame)
+                    return
+            other(frame)
+
+        return write
+
+    def assign(self, node: nodes.Assign) -> Write:
+        value = self.expression(node.node)
+        store = self.target(node.target)
+
+        def write(frame: Frame) -> None:
+            store(frame, value(frame))
+
+        return write
+
+    def target(self, node: nodes.Node) -> Callable[[Frame, Any], None]:
+        """Return what stores a value in the variables of the innermost scope."""
+        if isinstance(node, nodes.Name):
+            slot = self.slot(node)
+
+            def store(frame: Frame, value: Any) -> None:
+                frame.slots[slot] = value
+
+            return store
+        if isinstance(node, nodes.Tuple):
+            self.enter(node)
+            parts: list[int | Callable[[Frame, Any], None]] = [
+                self.slot(item) if isinstance(item, nodes.Name) else self.target(item) for item in node.items
+            ]
+            self.depth -= 1
+            return make_unpack(parts, self.place.line(node.lineno))
+        hint = "a variable set in a loop ends with its round; compute totals with sum, or a filter"
+        raise self.error(node, f"{_REFUSED.get(type(node), 'this')} is not part of templates here", hint)
+
+    def slot(self, node: nodes.Name) -> int:
+        self.build.nodes += 1
+        self.place.word(node.name, node.lineno)
+        scope = self.scopes[-1]
+        if node.name not in scope:
+            scope[node.name] = self.build.new_slot()
+        return scope[node.name]
+
+    def loop(self, node: nodes.For) -> Write:
+        if node.recursive:
+            raise self.error(node, "recursive loops are not part of templates here", "", "recursive")
+        items_of = self.expression(node.iter)
+        place = self.place.line(node.lineno)
+        before = self.build.nodes
+        self.scopes.append({})
+        store = self.target(node.target)
+        bound = set(self.scopes[-1].values())
+        test = None if node.test is None else self.expression(node.test)
+        loop_slot = -1
+        if any(name.name == "loop" for statement in node.body for name in _names(statement)):
+            loop_slot = self.scopes[-1]["loop"] = self.build.new_slot()
+        body = self.body(node.body)
+        fresh = [slot for slot in self.scopes.pop().values() if slot not in bound and slot != loop_slot]
+        cost = 1 + (self.build.nodes - before >> NODE_SHIFT) + (2 if loop_slot >= 0 else 0)
+        other = self.body(node.else_)
+
+        def write(frame: Frame) -> None:
+            slots = frame.slots
+            try:
+                items = iterate(items_of(frame))
+                frame.fuel.charge(len(items) * cost)
+            except CAUGHT as error:
+                blame(error, place)
+            if test is not None:
+                kept = []
+                for item in items:
+                    store(frame, item)
+                    if test(frame):
+                        kept.append(item)
+                items = kept
+            size = len(items)
+            for index, item in enumerate(items):
+                for slot in fresh:
+                    slots[slot] = UNSET
+                store(frame, item)
+                if loop_slot >= 0:
+                    slots[loop_slot] = _loop_facts(index, size)
+                body(frame)
+            if not size:
+                other(frame)
+
+        return write
+
+    # --- expressions ---
+
+    def expression(self, node: nodes.Node) -> Run:
+        """Return the closure of an expression."""
+        self.enter(node)
+        symbol = _BINARY.get(type(node))
+        if symbol is not None and isinstance(node, nodes.BinExpr):
+            left, right = self.expression(node.left), self.expression(node.right)
+            result = self.build.binary(symbol, left, right, self.place.line(node.lineno))
+        else:
+            handler = _HANDLERS.get(type(node))
+            if handler is None:
+                raise self.error(node, f"{type(node).__name__} is not part of templates here")
+            result = handler(self, node)
+        self.depth -= 1
+        return result
+
+    def constant(self, node: nodes.Const) -> Run:
+        value = node.value
+        if type(value) is int and value.bit_length() > MAX_INT_BITS:
+            raise self.error(node, f"a whole number has at most {MAX_INT_BITS} bits")
+        return self.build.constant(value)
+
+    def data(self, node: nodes.TemplateData) -> Run:
+        return self.build.constant(node.data)
+
+    def name(self, node: nodes.Name) -> Run:
+        offset = self.place.word(node.name, node.lineno)
+        return self.local(node.name, self.build.name, offset)
+
+    def local(self, name: str, free: Callable[[str, int], Run], offset: int) -> Run:
+        """Return the closure of a name: the innermost variable that is set, else what `free` makes of it."""
+        places = [scope[name] for scope in reversed(self.scopes) if name in scope]
+        if not places:
+            return free(name, offset)
+        reads = len(self.build.reads)
+        fallback = free(name, offset)
+        # whether the variable is set is known only when it runs, so the check does not ask for the free name
+        del self.build.reads[reads:]
+        if name not in CONSTANTS:
+            self.optional |= {name}
+
+        def run(frame: Frame) -> Any:
+            for place in places:
+                value = frame.slots[place]
+                if value is not UNSET:
+                    return value
+            return fallback(frame)
+
+        return run
+
+    def soft(self, node: nodes.Node) -> Run:
+        """Return the closure of an operand that may be missing; it gives UNSET then."""
+        if isinstance(node, nodes.Name):
+            self.enter(node)
+            self.depth -= 1
+            return self.local(node.name, self.soft_free, self.place.word(node.name, node.lineno))
+        if isinstance(node, (nodes.Getattr, nodes.Getitem)) and not isinstance(getattr(node, "arg", None), nodes.Slice):
+            self.enter(node)
+            base = self.soft(node.node)
+            if isinstance(node, nodes.Getattr):
+                self.place.word(node.attr, node.lineno)
+                result = _soft_attribute(base, node.attr)
+            else:
+                result = _soft_item(base, self.expression(node.arg), self.place.line(node.lineno))
+            self.depth -= 1
+            return result
+        if isinstance(node, nodes.Filter) and node.name in ("first", "last") and node.node is not None:
+            return _soft(self.expression(node))
+        return self.expression(node)
+
+    def soft_free(self, name: str, offset: int) -> Run:
+        if name in CONSTANTS:
+            return self.build.constant(CONSTANTS[name])
+        self.optional |= {name}
+        library: Any = FUNCTIONS.get(name) or MODULES.get(name) or UNSET
+        return lambda frame: frame.env.get(name, library)
+
+    def attribute(self, node: nodes.Getattr) -> Run:
+        base = self.expression(node.node)
+        offset = self.place.word(node.attr, node.lineno)
+        self.note_member(node, False, offset)
+        return self.build.attribute(base, node.attr, offset)
+
+    def note_member(self, node: nodes.Getattr, called: bool, offset: int) -> bool:
+        """Note the reading of a library module's member; returns whether it is one."""
+        base = node.node
+        if not isinstance(base, nodes.Name) or base.name not in MODULES:
+            return False
+        if any(base.name in scope for scope in self.scopes):
+            return False
+        self.build.members.append((base.name, node.attr, called, offset))
+        return True
+
+    def item(self, node: nodes.Getitem) -> Run:
+        base = self.expression(node.node)
+        offset = self.place.line(node.lineno)
+        if isinstance(node.arg, nodes.Slice):
+            parts = (node.arg.start, node.arg.stop, node.arg.step)
+            return self.build.slice(base, [None if part is None else self.expression(part) for part in parts], offset)
+        return self.build.subscript(base, self.expression(node.arg), offset)
+
+    def call(self, node: nodes.Call) -> Run:
+        target = node.node
+        if isinstance(target, nodes.Name):
+            offset = self.place.word(target.name, node.lineno)
+            args, keywords = self.arguments(node)
+            return self.build.call(target.name, args, keywords, offset)
+        if isinstance(target, nodes.Getattr):
+            base = self.expression(target.node)
+            offset = self.place.word(target.attr, node.lineno)
+            known = self.note_member(target, True, offset) or target.attr in ALL_METHOD_NAMES
+            if not known and not target.attr.startswith("__"):
+                self.build.found.append(unknown_method(target.attr, offset))
+            args, keywords = self.arguments(node)
+            return self.build.call_method(base, target.attr, args, keywords, offset)
+        raise self.error(node, "only functions and methods can be called", "data is read without ()")
+
+    def arguments(self, node: nodes.Call | nodes.Filter | nodes.Test) -> tuple[list[tuple[Run, bool]], dict[str, Run]]:
+        if node.dyn_args is not None or node.dyn_kwargs is not None:
+            raise self.error(node, "* and ** are not allowed in calls of templates")
+        args = [(self.expression(arg), False) for arg in node.args]
+        return args, {keyword.key: self.expression(keyword.value) for keyword in node.kwargs}
+
+    def filter(self, node: nodes.Filter) -> Run:
+        if node.node is None:
+            raise self.error(node, "a filter needs a value")
+        if node.name in ("default", "d"):
+            return self.default(node)
+        operand = self.expression(node.node)
+        return self.apply(FILTERS.get(node.name), node, operand, [*FILTERS, "default"], "filter")
+
+    def test(self, node: nodes.Test) -> Run:
+        if node.name in ("defined", "undefined"):
+            operand = self.soft(node.node)
+            self.place.word(node.name, node.lineno)
+            wanted = node.name == "defined"
+            return lambda frame: (operand(frame) is not UNSET) is wanted
+        operand = self.expression(node.node)
+        return self.apply(TESTS.get(node.name), node, operand, [*TESTS, "defined", "undefined"], "test")
+
+    def apply(
+        self, function: Function | None, node: nodes.Filter | nodes.Test, operand: Run, known: list[str], what: str
+    ) -> Run:
+        """Return the closure of a filter or test on its operand."""
+        offset = self.place.word(node.name, node.lineno)
+        if function is None:
+            self.place.cursor = offset
+            hint = did_you_mean(node.name, known) or f"there are {', '.join(sorted(known))}"
+            raise self.error(node, f"unknown {what} '{node.name}'", hint, node.name)
+        args, keywords = self.arguments(node)
+        problem = function.misuse(len(args), tuple(keywords))
+        if problem:
+            raise syntax_error(f"{what} {problem} (line {node.lineno})", offset, "", self.source)
+        return self.build.call_function(function, [(operand, False), *args], keywords, offset)
+
+    def default(self, node: nodes.Filter) -> Run:
+        operand = self.soft(node.node) if node.node is not None else self.build.constant(UNSET)
+        self.place.word(node.name, node.lineno)
+        args, keywords = self.arguments(node)
+        parts = [arg for arg, _ in args]
+        if len(parts) + len(keywords) > 2 or not set(keywords) <= {"default_value", "boolean"}:
+            raise self.error(node, "default takes a value and whether to replace false values too")
+        value = parts[0] if parts else keywords.get("default_value", self.build.constant(""))
+        also_false = parts[1] if len(parts) > 1 else keywords.get("boolean", self.build.constant(False))
+
+        def run(frame: Frame) -> Any:
+            found = operand(frame)
+            if found is UNSET or (not found and also_false(frame)):
+                return value(frame)
+            return found
+
+        return run
+
+    def compare(self, node: nodes.Compare) -> Run:
+        left = self.expression(node.expr)
+        tests = [(_COMPARE[operand.op], self.expression(operand.expr)) for operand in node.ops]
+        return self.build.compare(left, tests, self.place.line(node.lineno))
+
+    def both(self, node: nodes.And) -> Run:
+        return self.build.both([self.expression(node.left), self.expression(node.right)])
+
+    def either(self, node: nodes.Or) -> Run:
+        return self.build.either([self.expression(node.left), self.expression(node.right)])
+
+    def unary(self, node: nodes.UnaryExpr) -> Run:
+        symbol = {nodes.Not: "not", nodes.Neg: "-", nodes.Pos: "+"}[type(node)]
+        return self.build.unary(symbol, self.expression(node.node), self.place.line(node.lineno))
+
+    def conditional(self, node: nodes.CondExpr) -> Run:
+        then = self.expression(node.expr1)
+        test = self.expression(node.test)
+        other = self.build.constant(None) if node.expr2 is None else self.expression(node.expr2)
+        return self.build.choose(test, then, other)
+
+    def concat(self, node: nodes.Concat) -> Run:
+        parts = [self.expression(part) for part in node.nodes]
+
+        def run(frame: Frame) -> str:
+            texts = [output_text(part(frame), frame.fuel) for part in parts]
+            frame.fuel.charge(sum(map(len, texts)) >> TEXT_SHIFT)
+            return "".join(texts)
+
+        return run
+
+    def array(self, node: nodes.List | nodes.Tuple) -> Run:
+        items = [(self.expression(item), False) for item in node.items]
+        make = list if isinstance(node, nodes.List) else tuple
+        return self.build.array(items, self.place.line(node.lineno), make)
+
+    def object(self, node: nodes.Dict) -> Run:
+        items = [(self.expression(pair.key), self.expression(pair.value)) for pair in node.items]
+        return self.build.object(items, self.place.line(node.lineno))
+
+
+def _loop_facts(index: int, size: int) -> dict[str, Any]:
+    return {
+        "index": index + 1,
+        "index0": index,
+        "revindex": size - index,
+        "revindex0": size - index - 1,
+        "first": index == 0,
+        "last": index == size - 1,
+        "length": size,
+    }
+
+
+def _names(node: nodes.Node) -> list[nodes.Name]:
+    found: list[nodes.Name] = []
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, nodes.Name):
+            found.append(one)
+        waiting.extend(one.iter_child_nodes())
+    return found
+
+
+def _soft(strict: Run) -> Run:
+    def run(frame: Frame) -> Any:
+        try:
+            return strict(frame)
+        except ExpressionError as error:
+            if error.code in MISSING_CODES:
+                return UNSET
+            raise
+
+    return run
+
+
+def _soft_attribute(base: Run, name: str) -> Run:
+    def run(frame: Frame) -> Any:
+        value = base(frame)
+        if value is UNSET or value is None:
+            return UNSET
+        return read_attribute(value, name)
+
+    return _soft(run)
+
+
+def _soft_item(base: Run, key: Run, offset: int) -> Run:
+    def run(frame: Frame) -> Any:
+        value = base(frame)
+        if value is UNSET or value is None:
+            return UNSET
+        try:
+            return read_item(frame, value, key(frame))
+        except IndexError:
+            return UNSET
+        except CAUGHT as error:
+            blame(error, offset)
+
+    return _soft(run)
+
+
+_HANDLERS: Final[dict[type[nodes.Node], Callable[[TemplateCompiler, Any], Run]]] = {
+    nodes.Const: TemplateCompiler.constant,
+    nodes.TemplateData: TemplateCompiler.data,
+    nodes.Name: TemplateCompiler.name,
+    nodes.Getattr: TemplateCompiler.attribute,
+    nodes.Getitem: TemplateCompiler.item,
+    nodes.Call: TemplateCompiler.call,
+    nodes.Filter: TemplateCompiler.filter,
+    nodes.Test: TemplateCompiler.test,
+    nodes.Compare: TemplateCompiler.compare,
+    nodes.And: TemplateCompiler.both,
+    nodes.Or: TemplateCompiler.either,
+    nodes.Not: TemplateCompiler.unary,
+    nodes.Neg: TemplateCompiler.unary,
+    nodes.Pos: TemplateCompiler.unary,
+    nodes.CondExpr: TemplateCompiler.conditional,
+    nodes.Concat: TemplateCompiler.concat,
+    nodes.List: TemplateCompiler.array,
+    nodes.Tuple: TemplateCompiler.array,
+    nodes.Dict: TemplateCompiler.object,
+}

@@ -1,0 +1,321 @@
+"""The task as its author wrote it: one frozen dataclass per kind of step, tools and modifiers, each with its place. Workflow-safe.
+
+Values that are computed when the task runs stay nodes of the source; what they mean (expression, template, literal) is
+decided by the compiler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engine.core.diagnostics import NOWHERE, Position
+from engine.core.kinds import StepKind, ToolEffect
+from engine.core.spec.nodes import MapNode, Node
+from engine.core.values import Json
+
+OnItemError = Literal["fail", "collect", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class NameSpec:
+    """A name and where it stands."""
+
+    text: str
+    position: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSpec:
+    """A JSON Schema and the node it was read from."""
+
+    value: Json
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySpec:
+    """The author's retry policy; durations in seconds."""
+
+    attempts: int = 1
+    initial_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 30.0
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModifiersSpec:
+    """What may stand on any step; durations in seconds."""
+
+    when: Node | None = None
+    retry: RetrySpec | None = None
+    timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    on_error: StepList | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepList:
+    """One step or a list of steps, as both may stand wherever a step may."""
+
+    steps: tuple[StepSpec, ...]
+    position: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBase:
+    """What all steps share.
+
+    Attributes:
+        position: Where the step starts.
+        path: Its place in the structure, such as `main[2].then`.
+        label: The author's name for it.
+        mods: Its modifiers.
+    """
+
+    position: Position = NOWHERE
+    path: str = ""
+    label: NameSpec | None = None
+    mods: ModifiersSpec = field(default_factory=ModifiersSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateStep(StepBase):
+    """`evaluate: VALUE`."""
+
+    value: Node
+    kind: Literal[StepKind.EVALUATE] = StepKind.EVALUATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStep(StepBase):
+    """`prompt: TEXT | [messages]` with its settings.
+
+    Attributes:
+        messages: The text of one user message, or a list of messages.
+        model: Model name.
+        settings: Sampling settings.
+        tools: `all`, or names of tools, or function tools that were written out.
+        tool_choice: `auto`, `none`, `required` or a named function.
+        output_schema: JSON Schema of the reply.
+        repair: Rounds in which a reply that does not fit is sent back.
+        unwrap: Whether only the reply's text or parsed object is the output.
+    """
+
+    messages: Node
+    model: NameSpec | None = None
+    settings: MapNode | None = None
+    tools: tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"] = ()
+    tool_choice: Json = None
+    output_schema: SchemaSpec | None = None
+    repair: int = 2
+    unwrap: bool = False
+    kind: Literal[StepKind.PROMPT] = StepKind.PROMPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallStep(StepBase):
+    """`tool: NAME` with `arguments`."""
+
+    tool: NameSpec
+    arguments: Node | None = None
+    kind: Literal[StepKind.TOOL_CALL] = StepKind.TOOL_CALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IfElseStep(StepBase):
+    """`if: EXPRESSION` with `then` and `else`."""
+
+    condition: Node
+    then: StepList
+    otherwise: StepList | None = None
+    kind: Literal[StepKind.IF_ELSE] = StepKind.IF_ELSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeachStep(StepBase):
+    """`foreach: {in, do}`."""
+
+    items: Node
+    do: StepList
+    kind: Literal[StepKind.FOREACH] = StepKind.FOREACH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapReduceStep(StepBase):
+    """`over`, `map`, `reduce`, `initial`, `parallelism`, `on_item_error`."""
+
+    over: Node
+    map: StepList
+    reduce: Node | None = None
+    initial: Node | None = None
+    parallelism: int = 100
+    on_item_error: OnItemError = "fail"
+    kind: Literal[StepKind.MAP_REDUCE] = StepKind.MAP_REDUCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelStep(StepBase):
+    """`parallel: [branches]`."""
+
+    branches: tuple[StepList, ...]
+    parallelism: int = 100
+    on_item_error: OnItemError = "fail"
+    kind: Literal[StepKind.PARALLEL] = StepKind.PARALLEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YieldStep(StepBase):
+    """`workflow: NAME` with `arguments`."""
+
+    workflow: NameSpec
+    arguments: Node | None = None
+    kind: Literal[StepKind.YIELD] = StepKind.YIELD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnStep(StepBase):
+    """`return: VALUE`."""
+
+    value: Node
+    kind: Literal[StepKind.RETURN] = StepKind.RETURN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStep(StepBase):
+    """`wait_for_input: {info, schema}`."""
+
+    info: Node | None = None
+    schema: SchemaSpec | None = None
+    kind: Literal[StepKind.WAIT_FOR_INPUT] = StepKind.WAIT_FOR_INPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepStep(StepBase):
+    """`sleep: {seconds, minutes, hours, days}`.
+
+    Attributes:
+        parts: Amounts with the seconds of their unit, such as (30, 60.0) for `minutes: 30`.
+    """
+
+    parts: tuple[tuple[Node, float], ...]
+    kind: Literal[StepKind.SLEEP] = StepKind.SLEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetStep(StepBase):
+    """`set: OBJECT`."""
+
+    values: Node
+    kind: Literal[StepKind.SET] = StepKind.SET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetStep(StepBase):
+    """`get: KEY`."""
+
+    key: Node
+    kind: Literal[StepKind.GET] = StepKind.GET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStep(StepBase):
+    """`error: MESSAGE`."""
+
+    message: Node
+    kind: Literal[StepKind.ERROR] = StepKind.ERROR
+
+
+StepSpec = (
+    EvaluateStep
+    | PromptStep
+    | ToolCallStep
+    | IfElseStep
+    | ForeachStep
+    | MapReduceStep
+    | ParallelStep
+    | YieldStep
+    | ReturnStep
+    | WaitStep
+    | SleepStep
+    | SetStep
+    | GetStep
+    | ErrorStep
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionToolSpec:
+    """A function tool that is written out in a prompt step."""
+
+    name: NameSpec
+    description: str = ""
+    parameters: SchemaSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """A tool of the task.
+
+    Attributes:
+        name: The name by which steps call it.
+        type: `python` (the operator's), `api_call`, or `function` (offered to models only).
+        description: For models and people; None = as registered.
+        parameters: JSON Schema of the arguments.
+        effect: What it does to the world; None = by its type.
+        idempotent: Whether repeating a call does no harm; None = by its effect.
+        timeout_s: Longest time of one call in seconds; None = the default.
+        spec: Settings of an `api_call`: {method, url, headers?, params?, json?, …}.
+        position: Where it stands.
+        path: Its place in the structure, such as `tools[0]`.
+    """
+
+    name: NameSpec
+    type: Literal["python", "api_call", "function"]
+    description: str | None = None
+    parameters: SchemaSpec | None = None
+    effect: ToolEffect | None = None
+    idempotent: bool | None = None
+    timeout_s: float | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    position: Position = NOWHERE
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSpec:
+    """Limits of an execution; None = the engine's default."""
+
+    steps: int | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """A task.
+
+    Attributes:
+        name: Its name; empty if it has none.
+        description: For people.
+        canonical_name: The client's own stable name.
+        workflows: The named lists of steps in the order of the source, `main` first.
+        input_schema: JSON Schema of the input.
+        tools: Its tools.
+        inherit_tools: Whether the agent's tools may be used as well.
+        metadata: The client's own data.
+        limits: Limits of its executions.
+        dialect: The dialect of its texts.
+    """
+
+    workflows: dict[str, StepList]
+    name: str = ""
+    description: str = ""
+    canonical_name: str = ""
+    input_schema: SchemaSpec | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    inherit_tools: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
+    dialect: Literal["everstep"] = "everstep"

@@ -1,0 +1,147 @@
+"""Reads a task from the tree of its source, and reports all that is wrong with its structure at once. Workflow-safe."""
+
+from __future__ import annotations
+
+from engine.core.diagnostics import Findings, did_you_mean
+from engine.core.spec import codes, vocabulary
+from engine.core.spec.fields import Fields
+from engine.core.spec.model import LimitsSpec, StepList, TaskSpec
+from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe
+from engine.core.spec.read_steps import read_step_list
+from engine.core.spec.read_tools import read_tools
+
+
+def read_task(node: Node) -> tuple[TaskSpec, Findings]:
+    """Read a task.
+
+    Args:
+        node: The root of the source.
+
+    Returns:
+        The task as far as it could be read, and what is wrong with it. Without errors in the findings the task is whole.
+    """
+    findings = Findings()
+    if not isinstance(node, MapNode):
+        hint = "put the steps under `main:`" if isinstance(node, ListNode) else "a task needs at least `main:`"
+        findings.error(codes.NOT_A_TASK, f"a task must be an object, not {describe(node)}", node.position, hint=hint)
+        return TaskSpec(workflows={}), findings
+    fields = Fields(node, findings, "", "the task")
+    name = _title(fields, "name")
+    description = fields.text("description")
+    canonical = _title(fields, "canonical_name")
+    tools = read_tools(fields.list("tools"), findings)
+    main = fields.need("main", hint="`main:` is the list of steps where the task starts")
+    fields.entry("main")
+    workflows: dict[str, StepList] = {}
+    if main is not None:
+        if isinstance(main, ScalarNode):
+            fields.wrong_type("main", main, "a list of steps")
+        else:
+            workflows["main"] = read_step_list(main, findings, "main")
+    input_schema = fields.schema("input_schema")
+    inherit = fields.flag("inherit_tools")
+    metadata = fields.json_object("metadata")
+    limits = _limits(fields)
+    _dialect(fields)
+    for entry in fields.left():
+        steps = _other_key(entry, fields)
+        if steps is not None:
+            workflows[entry.key] = steps
+    task = TaskSpec(
+        workflows=workflows,
+        name=name,
+        description="" if description is None else description.text,
+        canonical_name=canonical,
+        input_schema=input_schema,
+        tools=tools,
+        inherit_tools=inherit or False,
+        metadata=metadata or {},
+        limits=limits,
+    )
+    return task, findings
+
+
+def _title(fields: Fields, key: str) -> str:
+    title = fields.text(key)
+    if title is None:
+        return ""
+    if len(title.text) > vocabulary.MAX_TITLE_CHARS:
+        message = f"'{key}' is longer than {vocabulary.MAX_TITLE_CHARS} characters"
+        fields.error(codes.BAD_NAME, message, title.position, key=key)
+    elif not title.text.strip() or any(ord(char) < 32 for char in title.text):
+        message = f"'{key}' must be one line of text"
+        fields.error(codes.BAD_NAME, message, title.position, key=key)
+    return title.text
+
+
+def _limits(fields: Fields) -> LimitsSpec:
+    node = fields.object("limits")
+    if node is None:
+        return LimitsSpec()
+    inner = Fields(node, fields.findings, "limits", "limits")
+    limits = LimitsSpec(
+        steps=inner.whole("steps", 1, 1_000_000_000),
+        seconds=inner.duration("time"),
+        tokens=inner.whole("tokens", 1, 1_000_000_000_000),
+    )
+    for key in ("cost", "rounds"):
+        entry = inner.entry(key)
+        if entry is not None:
+            message = f"the limit '{key}' is not available in this version"
+            inner.error(codes.LATER, message, entry.key_position, key=key)
+    inner.refuse_left(("steps", "time", "tokens"))
+    return limits
+
+
+def _dialect(fields: Fields) -> None:
+    word = fields.text("dialect")
+    if word is None or word.text == "everstep":
+        return
+    if word.text in vocabulary.LATER_DIALECTS or word.text.startswith("julep"):
+        message = f"the dialect '{word.text}' is not available in this version"
+        fields.error(codes.LATER, message, word.position, key="dialect", hint="leave it out, or write `everstep`")
+    else:
+        message = f"'{word.text}' is not a dialect"
+        hint = did_you_mean(word.text, ["everstep"]) or "leave it out, or write `everstep`"
+        fields.error(codes.NOT_ONE_OF, message, word.position, key="dialect", hint=hint)
+
+
+def _other_key(entry: MapEntry, fields: Fields) -> StepList | None:
+    """Read a key that is no setting: a named list of steps, something of a later version, or a mistake."""
+    findings = fields.findings
+    if entry.key in vocabulary.LATER_TASK_KEYS:
+        message = f"'{entry.key}' of a task is not available in this version"
+        findings.error(codes.LATER, message, entry.key_position, path=entry.key)
+        return None
+    near = did_you_mean(entry.key, vocabulary.TASK_KEYS)
+    is_steps = isinstance(entry.value, ListNode) and any(isinstance(item, MapNode) for item in entry.value.items)
+    if not is_steps:
+        hint = near or "a sub-workflow is a list of steps" if isinstance(entry.value, ListNode) else near
+        findings.error(
+            codes.UNKNOWN_KEY,
+            f"the task has no key '{entry.key[:60]}'",
+            entry.key_position,
+            path=entry.key[:60],
+            hint=hint or f"it may have {', '.join(vocabulary.TASK_KEYS)}, and lists of steps as sub-workflows",
+        )
+        return None
+    if near and _looks_like_setting(entry):
+        message = f"the task has no key '{entry.key}'"
+        findings.error(codes.UNKNOWN_KEY, message, entry.key_position, path=entry.key, hint=near)
+        return None
+    if not entry.key.isidentifier() or len(entry.key) > vocabulary.MAX_NAME_CHARS:
+        findings.error(
+            codes.BAD_NAME,
+            f"'{entry.key[:60]}' is not a name for a sub-workflow",
+            entry.key_position,
+            path=entry.key[:60],
+            hint=f"use letters, digits and _, at most {vocabulary.MAX_NAME_CHARS}, and no digit first",
+        )
+    return read_step_list(entry.value, findings, entry.key)
+
+
+def _looks_like_setting(entry: MapEntry) -> bool:
+    """Whether the list holds no step at all, as when `tools` or `main` is misspelt."""
+    assert isinstance(entry.value, ListNode)
+    kinds = {*vocabulary.MARKERS, *vocabulary.LATER_KINDS, "kind_"}
+    return not any(isinstance(item, MapNode) and kinds & set(item.keys()) for item in entry.value.items)

@@ -1,0 +1,168 @@
+"""Reads prompt steps and the function tools that are offered to a model. Workflow-safe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from engine.core.diagnostics import Findings
+from engine.core.spec import codes, vocabulary
+from engine.core.spec.fields import Fields
+from engine.core.spec.model import FunctionToolSpec, NameSpec, PromptStep, SchemaSpec
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, node_to_json
+from engine.core.values import Json
+
+PromptTools = tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"]
+
+
+def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
+    """Read the members of a prompt step.
+
+    Args:
+        fields: The step's members.
+        common: Position, path, label and modifiers, read already.
+
+    Returns:
+        The step.
+    """
+    messages = fields.need("prompt", hint="give it a text or a list of messages {role, content}")
+    fields.entry("prompt")
+    if isinstance(messages, ListNode):
+        _check_messages(messages, fields)
+    elif isinstance(messages, MapNode):
+        fields.wrong_type("prompt", messages, "text or a list of messages", "put the message into a list: `- role: user`")
+    elif messages is not None and not isinstance(messages.value, str):
+        fields.wrong_type("prompt", messages, "text or a list of messages", "put quotes around it")
+    settings = fields.object("settings")
+    repair = fields.whole("repair", 0, vocabulary.MAX_REPAIR_ROUNDS)
+    step = PromptStep(
+        messages=messages or ScalarNode("", fields.node.position),
+        model=_model(fields, settings),
+        settings=settings,
+        tools=_tools(fields),
+        tool_choice=_tool_choice(fields),
+        output_schema=fields.schema("output_schema"),
+        repair=2 if repair is None else repair,
+        unwrap=fields.flag("unwrap") or False,
+        **common,
+    )
+    for key in ("auto_run_tools", "disable_cache"):
+        entry = fields.node.entry(key)
+        if fields.flag(key) and key == "auto_run_tools" and entry is not None:
+            message = "'auto_run_tools: true' is not available in this version"
+            fields.error(codes.LATER, message, entry.key_position, key=key)
+    return step
+
+
+def _check_messages(messages: ListNode, fields: Fields) -> None:
+    if not messages.items:
+        fields.error(codes.MISSING_KEY, "'prompt' has no messages", messages.position, key="prompt")
+    for index, item in enumerate(messages.items):
+        path = f"{fields.at('prompt')}[{index}]"
+        if not isinstance(item, MapNode):
+            if not (isinstance(item, ScalarNode) and isinstance(item.value, str) and item.value.startswith("$")):
+                message = "a message must be an object {role, content}"
+                fields.findings.error(codes.WRONG_TYPE, message, item.position, path=path)
+            continue
+        role = item.get("role")
+        if role is None:
+            fields.findings.error(codes.MISSING_KEY, "the message has no 'role'", item.position, path=path)
+        if item.get("content") is None and item.get("tool_calls") is None:
+            fields.findings.error(codes.MISSING_KEY, "the message has no 'content'", item.position, path=path)
+
+
+def _model(fields: Fields, settings: MapNode | None) -> NameSpec | None:
+    model = fields.text("model")
+    inner = None if settings is None else settings.entry("model")
+    if inner is None:
+        return model
+    if model is not None:
+        message = "the model is named twice, in 'model' and in 'settings'"
+        fields.error(codes.CONFLICT, message, inner.key_position, key="settings", hint="keep one of them")
+        return model
+    if isinstance(inner.value, ScalarNode) and isinstance(inner.value.value, str):
+        return NameSpec(inner.value.value, inner.value.position)
+    fields.wrong_type("model", inner.value, "text")
+    return None
+
+
+def _tools(fields: Fields) -> PromptTools:
+    node = fields.take("tools")
+    if node is None:
+        return ()
+    if isinstance(node, ScalarNode) and node.value == "all":
+        return "all"
+    if not isinstance(node, ListNode):
+        fields.wrong_type("tools", node, "`all` or a list of tools")
+        return ()
+    tools: list[NameSpec | FunctionToolSpec] = []
+    for index, item in enumerate(node.items):
+        tool = _prompt_tool(item, fields.findings, f"{fields.at('tools')}[{index}]")
+        if tool is not None:
+            tools.append(tool)
+    return tuple(tools)
+
+
+def _prompt_tool(node: Node, findings: Findings, path: str) -> NameSpec | FunctionToolSpec | None:
+    if isinstance(node, ScalarNode) and isinstance(node.value, str):
+        return NameSpec(node.value, node.position)
+    if not isinstance(node, MapNode):
+        message = "a tool of a prompt must be a name or an object"
+        findings.error(codes.WRONG_TYPE, message, node.position, path=path)
+        return None
+    fields = Fields(node, findings, path, "the tool")
+    reference = fields.object("ref")
+    if reference is not None:
+        inner = Fields(reference, findings, f"{path}.ref", "ref")
+        if inner.need("name") is None:
+            return None
+        name = reference.get("name")
+        assert isinstance(name, (ScalarNode, ListNode, MapNode))
+        return NameSpec(str(node_to_json(name)), name.position)
+    kind = fields.choice("type", ("function",))
+    name_spec, description, parameters = read_function(fields)
+    fields.refuse_left(("ref", "type", "name", "description", "parameters", "function"))
+    if name_spec is None:
+        if kind is not None or node.get("type") is None:
+            fields.error(codes.MISSING_KEY, "the tool has no 'name'", node.position)
+        return None
+    return FunctionToolSpec(name=name_spec, description=description or "", parameters=parameters)
+
+
+def read_function(fields: Fields) -> tuple[NameSpec | None, str | None, SchemaSpec | None]:
+    """Take name, description and parameters, which stand in the tool itself or in its `function`.
+
+    Args:
+        fields: The tool's members.
+
+    Returns:
+        What was found of the three.
+    """
+    name, description, parameters = fields.text("name"), fields.text("description"), fields.schema("parameters")
+    node = fields.object("function")
+    if node is not None:
+        inner = Fields(node, fields.findings, fields.at("function"), "function")
+        name = inner.text("name") or name
+        description = inner.text("description") or description
+        parameters = inner.schema("parameters") or parameters
+        inner.refuse_left(("name", "description", "parameters"), skip=("strict",))
+    return name, None if description is None else description.text, parameters
+
+
+def _tool_choice(fields: Fields) -> Json:
+    node = fields.take("tool_choice")
+    if node is None:
+        return None
+    value = node_to_json(node)
+    if isinstance(value, str) and value in ("auto", "none", "required"):
+        return value
+    if isinstance(value, dict):
+        function = value.get("function")
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            return {"type": "function", "function": {"name": function["name"]}}
+    fields.error(
+        codes.NOT_ONE_OF,
+        "'tool_choice' must be auto, none, required or {type: function, function: {name: …}}",
+        node.position,
+        key="tool_choice",
+    )
+    return None

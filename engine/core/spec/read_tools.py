@@ -1,0 +1,177 @@
+"""Reads the tools of a task. Workflow-safe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+from engine.core.diagnostics import Findings, Position, did_you_mean
+from engine.core.kinds import ToolEffect
+from engine.core.spec import codes, vocabulary
+from engine.core.spec.fields import Fields
+from engine.core.spec.model import NameSpec, ToolSpec
+from engine.core.spec.nodes import ListNode, MapNode, Node, describe, node_to_json
+from engine.core.spec.read_prompt import read_function
+
+_TYPES = ("python", "api_call", "function")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_CALL_KEYS = ("method", "url", "headers", "params", "json", "timeout", "follow_redirects")
+_LATER_CALL_KEYS = (
+    "params_schema",
+    "data",
+    "files",
+    "content",
+    "cookies",
+    "include_response_content",
+    "schema",
+    "secrets",
+)
+
+
+def read_tools(node: ListNode | None, findings: Findings) -> tuple[ToolSpec, ...]:
+    """Read the task's `tools`.
+
+    Args:
+        node: The list, or None.
+        findings: Where to put what is wrong.
+
+    Returns:
+        The tools that could be read.
+    """
+    tools: list[ToolSpec] = []
+    seen: dict[str, Position] = {}
+    for index, item in enumerate(node.items if node is not None else ()):
+        tool = _read_tool(item, findings, f"tools[{index}]")
+        if tool is None:
+            continue
+        first = seen.get(tool.name.text)
+        if first is not None:
+            message = f"the tool '{tool.name.text}' is defined twice; first at line {first.line}"
+            findings.error(codes.DUPLICATE_TOOL, message, tool.name.position, path=tool.path)
+            continue
+        seen[tool.name.text] = tool.name.position
+        tools.append(tool)
+    return tuple(tools)
+
+
+def check_tool_name(name: NameSpec, findings: Findings, path: str) -> None:
+    """Report a name that models and clients would not accept."""
+    text = name.text
+    if not (text.isascii() and text.isidentifier() and len(text) <= vocabulary.MAX_NAME_CHARS):
+        findings.error(
+            codes.BAD_NAME,
+            f"'{text[:60]}' is not a name for a tool",
+            name.position,
+            path=path,
+            hint=f"use letters, digits and _, at most {vocabulary.MAX_NAME_CHARS}, and no digit first",
+        )
+
+
+def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
+    if not isinstance(node, MapNode):
+        message = f"a tool must be an object, not {describe(node)}"
+        findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint="write `- name: …` and `type: …`")
+        return None
+    fields = Fields(node, findings, path, "the tool")
+    kind = _type(fields)
+    name, description, parameters = read_function(fields)
+    if name is None and node.entry("name") is None:
+        fields.error(codes.MISSING_KEY, "the tool has no 'name'", node.position)
+    effect = fields.choice("effect", tuple(ToolEffect))
+    idempotent = fields.flag("idempotent")
+    timeout_s = fields.duration("timeout")
+    call, call_timeout_s = _api_call(fields, kind == "api_call")
+    known = ("name", "type", "description", "parameters", "effect", "idempotent", "timeout", "api_call", "function")
+    fields.refuse_left(known, skip=vocabulary.LATER_TOOL_TYPES if kind is None else ())
+    if name is None:
+        return None
+    check_tool_name(name, findings, f"{path}.name")
+    return ToolSpec(
+        name=name,
+        type=kind or "function",
+        description=description,
+        parameters=parameters,
+        effect=None if effect is None else ToolEffect(effect),
+        idempotent=idempotent,
+        timeout_s=timeout_s if timeout_s is not None else call_timeout_s,
+        spec=call,
+        position=node.position,
+        path=path,
+    )
+
+
+def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
+    word = fields.text("type")
+    if word is None:
+        for kind in ("api_call", "function"):
+            if fields.node.entry(kind) is not None:
+                return cast("Literal['api_call', 'function']", kind)
+        for later in vocabulary.LATER_TOOL_TYPES:
+            entry = fields.node.entry(later)
+            if entry is not None:
+                message = f"tools of type '{later}' are not available in this version"
+                fields.error(codes.LATER, message, entry.key_position)
+                return None
+        return "python"
+    if word.text in vocabulary.LATER_TOOL_TYPES:
+        message = f"tools of type '{word.text}' are not available in this version"
+        fields.error(codes.LATER, message, word.position, key="type")
+        return None
+    if word.text not in _TYPES:
+        hint = did_you_mean(word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
+        fields.error(codes.NOT_ONE_OF, f"'{word.text}' is not a type of tool", word.position, key="type", hint=hint)
+        return None
+    return cast("Literal['python', 'api_call', 'function']", word.text)
+
+
+def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | None]:
+    if not wanted:
+        entry = fields.entry("api_call")
+        if entry is not None and fields.node.get("type") is not None:
+            message = "'api_call' stands in a tool of another type"
+            fields.error(codes.CONFLICT, message, entry.key_position, key="api_call")
+        return {}, None
+    node = fields.need("api_call", hint="write `api_call: {method: GET, url: …}`")
+    fields.entry("api_call")
+    if not isinstance(node, MapNode):
+        if node is not None:
+            fields.wrong_type("api_call", node, "an object")
+        return {}, None
+    inner = Fields(node, fields.findings, fields.at("api_call"), "api_call")
+    call: dict[str, Any] = {"method": _method(inner)}
+    url = inner.text("url")
+    if url is None and node.entry("url") is None:
+        inner.error(codes.MISSING_KEY, "api_call has no 'url'", node.position)
+    elif url is not None:
+        if not url.text.startswith(("http://", "https://")):
+            message = "'url' must start with http:// or https://"
+            inner.error(codes.OUT_OF_RANGE, message, url.position, key="url")
+        call["url"] = url.text
+    for key in ("headers", "params"):
+        value = inner.object(key)
+        if value is not None:
+            call[key] = node_to_json(value)
+    body = inner.entry("json")
+    if body is not None:
+        call["json"] = node_to_json(body.value)
+    follow = inner.flag("follow_redirects")
+    if follow is not None:
+        call["follow_redirects"] = follow
+    timeout_s = inner.duration("timeout")
+    reported = [entry.key for entry in inner.left() if entry.key in _LATER_CALL_KEYS]
+    for key in reported:
+        entry = node.entry(key)
+        assert entry is not None
+        inner.error(codes.LATER, f"'{key}' of api_call is not available in this version", entry.key_position, key=key)
+    inner.refuse_left(_CALL_KEYS, skip=reported)
+    return call, timeout_s
+
+
+def _method(inner: Fields) -> str:
+    word = inner.text("method")
+    if word is None:
+        return "GET"
+    if word.text.upper() not in _METHODS:
+        message = f"'{word.text}' is not an HTTP method"
+        inner.error(codes.NOT_ONE_OF, message, word.position, key="method", hint=f"one of {', '.join(_METHODS)}")
+        return "GET"
+    return word.text.upper()

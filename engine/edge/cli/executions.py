@@ -1,0 +1,301 @@
+"""Commands on executions that exist: ls, describe, logs, result, answer, cancel."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.core.errors import EngineError, RunError, run_error_from_json
+from engine.core.kinds import ExecutionStatus
+from engine.edge.cli.exits import TimedOut, exit_of_status
+from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
+from engine.edge.cli.output import Mode, as_json, note, report_error, table, write, write_rows, write_value
+from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, read_input
+
+POLL_S = 0.2
+PAGE = 500
+
+
+def list_executions(
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+    status: Annotated[
+        ExecutionStatus | None, typer.Option("--status", help="Only executions that stand like this.")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="Only executions of this task (id or name).")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, the newest first.")] = 20,
+) -> None:
+    """List executions, the newest first."""
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.tasks import task_id_of
+
+    api = Api(address, api_key)
+    task_id = task_id_of(api, task) if task else ""
+    page = api.get("/executions", limit=limit, status=status.value if status else "", task_id=task_id)
+    items = page["items"]
+    if output is not Mode.TEXT:
+        write_rows(items, output)
+        return
+    rows = [
+        (
+            item["id"],
+            item["status"],
+            str(item.get("task_name") or item["task_id"]),
+            moment(item["created_at"]),
+            _took(item),
+        )
+        for item in items
+    ]
+    write(table(("ID", "STATUS", "TASK", "CREATED", "TOOK"), rows))
+
+
+def describe(
+    execution_id: ExecutionId, address: Address = DEFAULT_ADDRESS, api_key: ApiKey = None, output: Output = Mode.TEXT
+) -> None:
+    """Show one execution: status, task, times, input, output or error, steps and open waits."""
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.live import answer_hint
+    from engine.edge.cli.tasks import steps_of_execution
+
+    api = Api(address, api_key)
+    view = api.get(f"/executions/{execution_id}")
+    tree = steps_of_execution(api, view)
+    for event in all_events(api, execution_id):
+        tree.apply(event)
+    lines = tree.lines(time.time())
+    if output is not Mode.TEXT:
+        steps = [
+            {"depth": line.depth, "step": line.text, "state": line.state.value, "took": line.time, "note": line.note}
+            for line in lines
+        ]
+        write(as_json({**view, "steps": steps}, pretty=output is Mode.JSON))
+        return
+    facts = [
+        ("id", view["id"]),
+        ("status", view["status"]),
+        ("task", f"{view.get('task_name') or ''} ({view['task_id']}, version {view.get('task_version', 1)})".strip()),
+        ("created", moment(view["created_at"])),
+        ("ended", moment(view.get("closed_at"))),
+        ("took", _took(view)),
+        ("input", clip(view.get("input"), 300)),
+    ]
+    if view.get("error"):
+        facts.append(("error", clip(view["error"], 600)))
+    elif view["status"] == ExecutionStatus.SUCCEEDED:
+        facts.append(("output", clip(view.get("output"), 600)))
+    write("\n".join(f"{name:<8} {value}" for name, value in facts))
+    write("steps")
+    for line in lines:
+        parts = [f"{'  ' * line.depth}{line.text}", line.state.value, line.time, line.note]
+        write("  " + "  ".join(part for part in parts if part))
+    for wait in view.get("waits") or ():
+        write(f"waits for input at {wait['path']}: {clip(wait.get('info'), 300)}")
+        write(answer_hint(execution_id, wait))
+
+
+def logs(
+    execution_id: ExecutionId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution ends.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Print what happened, one line an event; with -f until the end."""
+    from engine.edge.cli.api import Api
+
+    api = Api(address, api_key)
+    if follow:
+        api.get(f"/executions/{execution_id}")
+        for item in api.follow(f"/executions/{execution_id}/events.stream"):
+            if "seq" in item.data:
+                _print_event(item.data, Mode.JSONL if output is not Mode.TEXT else output)
+        return
+    events = all_events(api, execution_id)
+    if output is Mode.JSON:
+        write_rows(events, output)
+        return
+    for event in events:
+        _print_event(event, output)
+
+
+def result(
+    execution_id: ExecutionId,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the execution has ended.")] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait at most so many seconds.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Print the result of an execution that has ended; the exit code says how it ended."""
+    from engine.edge.cli.api import Api
+
+    api = Api(address, api_key)
+    view = await_end(api, execution_id, timeout) if wait or timeout else api.get(f"/executions/{execution_id}")
+    if not ExecutionStatus(view["status"]).is_terminal:
+        raise EngineError(
+            f"execution {execution_id} is {view['status']}", code="result.not_ready", hint="wait for it with --wait"
+        )
+    finish(view, output)
+
+
+def answer(
+    execution_id: ExecutionId,
+    input_json: InputJson = None,
+    input_file: InputFile = None,
+    wait_id: Annotated[str, typer.Option("--wait-id", help="Which wait; needed if several are open.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Answer an execution that waits for input."""
+    from engine.core.errors import InvalidInput
+    from engine.edge.cli.api import ANSWER_TIMEOUT_S, Api
+
+    if input_json is None and input_file is None:
+        raise InvalidInput("an answer needs --input or --input-file", code="usage", hint="""such as --input '"yes"'""")
+    body: dict[str, Any] = {
+        "status": "running",
+        "input": read_input(input_json, input_file),
+        # a lost reply may make somebody run the command again, but never this request twice
+        "key": str(uuid.uuid4()),
+    }
+    if wait_id:
+        body["wait_id"] = wait_id
+    view = Api(address, api_key).put(f"/executions/{execution_id}", body, timeout_s=ANSWER_TIMEOUT_S)
+    _confirm(view, f"execution {execution_id} took the answer", output)
+
+
+def cancel(
+    execution_id: ExecutionId,
+    reason: Annotated[str, typer.Option("--reason", help="Why; is kept with the execution.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Cancel an execution."""
+    from engine.edge.cli.api import Api
+
+    view = Api(address, api_key).put(f"/executions/{execution_id}", {"status": "cancelled", "reason": reason})
+    _confirm(view, f"execution {execution_id} is being cancelled", output)
+
+
+# --- shared with `run` -------------------------------------------------------------------------------------------------
+
+
+def all_events(api: Any, execution_id: str) -> Iterator[Mapping[str, Any]]:
+    """Yield all events of an execution that are stored, oldest first.
+
+    Args:
+        api: The connection (engine.edge.cli.api.Api).
+        execution_id: The execution.
+    """
+    after = 0
+    while True:
+        page = api.get(f"/executions/{execution_id}/events", after=after, limit=PAGE)["items"]
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1]["seq"]
+
+
+def await_end(api: Any, execution_id: str, timeout_s: float | None = None) -> dict[str, Any]:
+    """Return an execution once it has ended.
+
+    Args:
+        api: The connection (engine.edge.cli.api.Api).
+        execution_id: The execution.
+        timeout_s: Longest wait in seconds; None = no limit.
+
+    Raises:
+        TimedOut: The time is over; the execution goes on.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        view: dict[str, Any] = api.get(f"/executions/{execution_id}")
+        if ExecutionStatus(view["status"]).is_terminal:
+            return view
+        if deadline is not None and time.monotonic() >= deadline:
+            raise timed_out(execution_id, timeout_s or 0)
+        time.sleep(POLL_S)
+
+
+def timed_out(execution_id: str, timeout_s: float) -> TimedOut:
+    """Return the error for a --timeout that passed."""
+    return TimedOut(
+        f"execution {execution_id} did not end within {timeout_s:g} s; it goes on",
+        hint=f"see it with: everstep logs -f {execution_id}",
+    )
+
+
+def finish(view: Mapping[str, Any], output: Mode) -> None:
+    """Print how an execution ended, and leave with the exit code that says the same.
+
+    Args:
+        view: The ended execution.
+        output: In text mode only the output is printed, else the whole execution.
+
+    Raises:
+        typer.Exit: Always, unless it succeeded.
+    """
+    if output is not Mode.TEXT:
+        write(as_json(view, pretty=output is Mode.JSON))
+    elif view["status"] == ExecutionStatus.SUCCEEDED:
+        write_value(view.get("output"), output)
+    else:
+        report_error(_failure_of(view), as_json_text=False)
+    code = exit_of_status(view["status"])
+    if code:
+        raise typer.Exit(code)
+
+
+def _failure_of(view: Mapping[str, Any]) -> RunError:
+    error = view.get("error") or {}
+    if view["status"] == ExecutionStatus.CANCELLED:
+        reason = error.get("reason") or error.get("message") or ""
+        return RunError(f"execution {view['id']} was cancelled{f': {reason}' if reason else ''}", code="cancelled")
+    failure = run_error_from_json(error)
+    where = error.get("step") or (error.get("details") or {}).get("step")
+    if where:
+        failure.message = f"{where}: {failure.message}"
+    failure.hint = failure.hint or f"see what happened with: everstep describe {view['id']}"
+    return failure
+
+
+def _confirm(view: Any, text: str, output: Mode) -> None:
+    if output is Mode.TEXT:
+        note(text)
+    else:
+        write(as_json(view, pretty=output is Mode.JSON))
+
+
+def _took(view: Mapping[str, Any]) -> str:
+    if not view.get("closed_at"):
+        return "-"
+    return duration((parse_moment(view["closed_at"]) - parse_moment(view["created_at"])).total_seconds())
+
+
+def _print_event(event: Mapping[str, Any], output: Mode) -> None:
+    if output is not Mode.TEXT:
+        write(as_json(event, pretty=False))
+        return
+    body = event["body"]
+    error = body.get("error") or {}
+    told = {
+        "attempt": body["attempt"] if body.get("attempt", 1) != 1 else None,
+        "error": f"{error.get('code')}: {error.get('message')}" if error else None,
+        "retry_in_s": body.get("retry_in_s"),
+        "input": body.get("input"),
+        "info": body.get("info"),
+        "output": body.get("output"),
+        "reason": body.get("reason"),
+    }
+    facts = "  ".join(f"{name}={clip(value, 200)}" for name, value in told.items() if value is not None)
+    name = body.get("label") or body.get("name") or body.get("kind") or body.get("construct") or ""
+    parts = (clock(event["at"]), f"{event['seq']:>5}", f"{event['type']:<14}", body.get("path", ""), str(name), facts)
+    write("  ".join(part for part in parts if part))

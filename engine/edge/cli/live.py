@@ -1,0 +1,174 @@
+"""Shows a running execution: a live tree in a terminal, else one plain line per thing that happens."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.edge.cli.output import as_json, write
+from engine.edge.cli.tree import RunTree, State, Step, line_of
+from engine.edge.cli.values import clock, parse_moment
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.text import Text
+
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_MARKS: dict[State, tuple[str, str]] = {
+    State.PENDING: ("·", "dim"),
+    State.RUNNING: ("", "cyan"),
+    State.WAITING: ("?", "bold yellow"),
+    State.RETRYING: ("↻", "yellow"),
+    State.DONE: ("✓", "green"),
+    State.FAILED: ("✗", "bold red"),
+    State.CANCELLED: ("■", "yellow"),
+    State.SKIPPED: ("-", "dim"),
+}
+REFRESH_PER_SECOND = 10
+
+
+class Display(Protocol):
+    """Shows the events of one execution."""
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Take one more event."""
+
+    def close(self) -> None:
+        """Leave the terminal as the user will keep it."""
+
+
+class PlainDisplay:
+    """One line on standard error per step that ends, fails, waits or is tried again.
+
+    Args:
+        tree: The tree that the events are folded into.
+        execution_id: The execution, for the hint how to answer.
+    """
+
+    def __init__(self, tree: RunTree, execution_id: str) -> None:
+        self._tree = tree
+        self._execution_id = execution_id
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Print what the event says, if it says something."""
+        step = self._tree.apply(event)
+        if step is None:
+            return
+        line = _plain_line(step, event)
+        if line:
+            sys.stderr.write(f"{clock(event['at'])}  {line}\n")
+        if event["type"] == "wait":
+            sys.stderr.write(f"{answer_hint(self._execution_id, event['body'])}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing to put right."""
+
+
+def _plain_line(step: Step, event: Mapping[str, Any]) -> str:
+    kind = event["type"]
+    if kind == "resume":
+        return ""
+    line = line_of(step, 0, parse_moment(event["at"]).timestamp())
+    if kind == "effect.started":
+        return "  ".join(part for part in (step.path, line.text, "started", line.note) if part)
+    return "  ".join(part for part in (step.path, line.text, line.state.value, line.time, line.note) if part)
+
+
+class TreeDisplay:
+    """A tree that is redrawn ten times a second on a terminal.
+
+    Args:
+        tree: The tree that the events are folded into.
+        execution_id: The execution.
+        title: First line.
+    """
+
+    def __init__(self, tree: RunTree, execution_id: str, title: str) -> None:
+        self._tree = tree
+        self._execution_id = execution_id
+        self._title = title
+        self._lock = threading.Lock()
+        self._live = self._start()
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        live = Live(
+            get_renderable=self.render,
+            console=Console(highlight=False),
+            refresh_per_second=REFRESH_PER_SECOND,
+            vertical_overflow="ellipsis",
+        )
+        live.start()
+        return live
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Fold the event into the tree; the next redraw shows it."""
+        with self._lock:
+            self._tree.apply(event)
+
+    def close(self) -> None:
+        """Draw the last state and give the terminal back."""
+        self._live.stop()
+
+    def render(self) -> Text:
+        """Return the tree as coloured text."""
+        from rich.text import Text
+
+        now = time.time()
+        with self._lock:
+            lines = self._tree.lines(now)
+            waits = list(self._tree.waits.values()) if not self._tree.ended else []
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(self._title, "bold")
+        for line in lines:
+            mark, style = _MARKS[line.state]
+            if line.state is State.RUNNING:
+                mark = _SPINNER[int(now * REFRESH_PER_SECOND) % len(_SPINNER)]
+            text.append(f"\n{'  ' * line.depth}  ")
+            text.append(f"{mark} ", style)
+            text.append(line.text, "dim" if line.state in (State.PENDING, State.SKIPPED) else "")
+            if line.time:
+                text.append(f"  {line.time}", "dim")
+            if line.note:
+                text.append(f"  {line.note}", style)
+        for wait in waits:
+            text.append(f"\n{answer_hint(self._execution_id, wait)}", "bold yellow")
+        return text
+
+
+def answer_hint(execution_id: str, wait: Mapping[str, Any]) -> str:
+    """Say how to answer a wait.
+
+    Args:
+        execution_id: The execution.
+        wait: A wait of the API or the body of a `wait` event.
+    """
+    wait_id = wait.get("wait_id") or wait.get("id") or ""
+    return f"answer it with: everstep answer {execution_id} --wait-id '{wait_id}' --input JSON"
+
+
+class SilentDisplay:
+    """Shows nothing; for output that programs read."""
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Drop the event."""
+
+    def close(self) -> None:
+        """Nothing to put right."""
+
+
+class JsonDisplay:
+    """One JSON line on standard output per event."""
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Print the event."""
+        write(as_json(dict(event), pretty=False))
+
+    def close(self) -> None:
+        """Nothing to put right."""

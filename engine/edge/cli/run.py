@@ -1,0 +1,128 @@
+"""The command `run`: uploads a task if it is a file, starts it, shows it live, prints its result."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.core.errors import EngineError
+from engine.core.kinds import EventType
+from engine.edge.cli.executions import await_end, finish, timed_out
+from engine.edge.cli.exits import Exit
+from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, InputFile, InputJson, Output
+from engine.edge.cli.output import Mode, as_json, note, write
+from engine.edge.cli.values import read_input
+
+if TYPE_CHECKING:
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.live import Display
+
+_ENDS = (EventType.FINISH, EventType.ERROR, EventType.CANCELLED)
+_TICK_S = 0.2
+
+
+def run(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task file, or the id or name of a task.")],
+    input_json: InputJson = None,
+    input_file: InputFile = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id and leave.")] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait at most so many seconds.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Run a task and wait for its result; Ctrl-C leaves, the execution goes on."""
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.tasks import find_task, looks_like_file, upload_task
+
+    given = read_input(input_json, input_file)
+    api = Api(address, api_key)
+    definition = upload_task(api, Path(task)) if looks_like_file(task) else find_task(api, task)
+    started = api.post(f"/tasks/{definition['id']}/executions", {"input": given})
+    execution_id = str(started["id"])
+    if detach:
+        write(execution_id if output is Mode.TEXT else as_json(started, pretty=output is Mode.JSON))
+        return
+    try:
+        watch(api, definition, execution_id, output, timeout)
+    except KeyboardInterrupt:
+        note(f"\nexecution {execution_id} goes on; come back with: everstep logs -f {execution_id}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def watch(api: Api, task: dict[str, Any], execution_id: str, output: Mode, timeout_s: float | None = None) -> None:
+    """Show an execution until it ends, then print its result and leave with its exit code.
+
+    Args:
+        api: The connection.
+        task: The task, for the titles of its steps.
+        execution_id: The execution.
+        output: Text shows the steps, jsonl prints the events, json prints the ended execution only.
+        timeout_s: Longest wait in seconds; None = no limit.
+
+    Raises:
+        TimedOut: The time is over; the execution goes on.
+        typer.Exit: It did not succeed.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    display = open_display(task, execution_id, output)
+    try:
+        _show_events(api, execution_id, display, deadline)
+    except TimeoutError:
+        raise timed_out(execution_id, timeout_s or 0) from None
+    finally:
+        display.close()
+    rest = None if deadline is None else max(0.0, deadline - time.monotonic())
+    finish(await_end(api, execution_id, rest), output)
+
+
+def open_display(task: dict[str, Any], execution_id: str, output: Mode) -> Display:
+    """Return the display that fits the output mode and the terminal."""
+    from engine.edge.cli.live import JsonDisplay, PlainDisplay, SilentDisplay, TreeDisplay
+    from engine.edge.cli.tree import RunTree
+
+    if output is Mode.JSON:
+        return SilentDisplay()
+    if output is Mode.JSONL:
+        return JsonDisplay()
+    tree = RunTree(task.get("main") or ())
+    if sys.stdout.isatty():
+        return TreeDisplay(tree, execution_id, f"{task.get('name', 'task')}  {execution_id}")
+    return PlainDisplay(tree, execution_id)
+
+
+def _show_events(api: Api, execution_id: str, display: Display, deadline: float | None) -> None:
+    """Feed the display until the execution ends; raises TimeoutError at the deadline."""
+    arrived: queue.Queue[dict[str, Any] | EngineError | None] = queue.Queue()
+    threading.Thread(target=_read_stream, args=(api, execution_id, arrived), daemon=True).start()
+    while True:
+        try:
+            event = arrived.get(timeout=_TICK_S)
+        except queue.Empty:
+            event = {}
+        if event is None:
+            return
+        if isinstance(event, EngineError):
+            raise event
+        if event:
+            display.show(event)
+            if event["type"] in _ENDS:
+                return
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError
+
+
+def _read_stream(api: Api, execution_id: str, arrived: queue.Queue[dict[str, Any] | EngineError | None]) -> None:
+    try:
+        for item in api.follow(f"/executions/{execution_id}/events.stream"):
+            if "seq" in item.data:
+                arrived.put(item.data)
+        arrived.put(None)
+    except EngineError as error:
+        arrived.put(error)

@@ -1,0 +1,103 @@
+"""Reads what users give on the command line: JSON values, files, durations; and prints times for people."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import InvalidInput
+
+
+def parse_json(text: str, *, option: str) -> Any:
+    """Read a JSON value.
+
+    Args:
+        text: The text.
+        option: The option it came from, for the message.
+
+    Returns:
+        The value.
+
+    Raises:
+        InvalidInput: `input.not_json` with the place of the mistake.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{option} is not JSON: {error}",
+            code="input.not_json",
+            hint="""give JSON, such as '{"name": "Ada"}'; a text needs its own quotes: '"hello"'""",
+        ) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def read_input(text: str | None, file: Path | None) -> Any:
+    """Return the value of `--input` or `--input-file`; an empty object if neither is given.
+
+    Raises:
+        InvalidInput: Both are given, or the text is not JSON.
+    """
+    if text is not None and file is not None:
+        raise InvalidInput("--input and --input-file exclude each other", code="usage", hint="give one of them")
+    if file is not None:
+        return parse_json(read_file(file), option=f"--input-file {file}")
+    return {} if text is None else parse_json(text, option="--input")
+
+
+def read_file(path: Path) -> str:
+    """Read a text file; `-` is standard input.
+
+    Raises:
+        InvalidInput: `file.unreadable` with the reason.
+    """
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text", code="file.unreadable", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", code="file.unreadable") from error
+
+
+def moment(text: str | None) -> str:
+    """Return an RFC 3339 time as local time to the second; `-` for none."""
+    if not text:
+        return "-"
+    return parse_moment(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def clock(text: str) -> str:
+    """Return an RFC 3339 time as local time of day with milliseconds."""
+    return parse_moment(text).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def parse_moment(text: str) -> dt.datetime:
+    """Read an RFC 3339 time."""
+    return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people: `40 ms`, `3.2 s`, `2 min 05 s`, `3 h 10 min`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clip(value: Any, width: int) -> str:
+    """Return a value on one line, cut to a width."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"

@@ -1,0 +1,166 @@
+"""The script of the mock LLM server: rules that say which call gets which reply or fault, read from YAML or JSON."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import InvalidInput
+from engine.core.values import Json, to_json_value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class MockToolCall(_Part):
+    """A tool call of a reply: {name, arguments}."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class MockStream(_Part):
+    """How a streamed reply is cut: {chunk_chars, delay_s}; the pause stands before each chunk."""
+
+    chunk_chars: int = Field(default=16, ge=1)
+    delay_s: float = Field(default=0.0, ge=0)
+
+
+class MockUsage(_Part):
+    """Token counts of a reply: {prompt_tokens, completion_tokens}."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+
+class MockRule(_Part):
+    """One rule: when it applies, and what the server does then.
+
+    Attributes:
+        model: Name or glob of the model that was asked for.
+        match: Regular expression that must be found in the last user message.
+        turn: Number of assistant messages in the conversation so far.
+        times: The rule applies to its first so many calls only.
+        reply: Text; `{last}` is the last user message, `{n}` the number of the call.
+        json_reply: JSON value as the reply (`json` in the file), with the same marks in its texts.
+        tool_calls: Tool calls of the reply.
+        delay_s: Pause before anything is sent, in seconds.
+        stream: How a streamed reply is cut; default: in one piece.
+        status: HTTP status of a refusal, 400 to 599.
+        retry_after_s: Retry-After of the refusal, in seconds.
+        error: Body of the refusal; default: an OpenAI-shaped one.
+        cut_after_chars: The connection is dropped after so many characters of the reply.
+        bad_json: The body is broken JSON.
+        usage: Token counts; default: words are counted.
+        finish_reason: Default: `stop`, or `tool_calls`.
+    """
+
+    model: str = "*"
+    match: str | None = None
+    turn: int | None = Field(default=None, ge=0)
+    times: int | None = Field(default=None, ge=1)
+
+    reply: str | None = None
+    json_reply: Json = Field(default=None, alias="json")
+    tool_calls: list[MockToolCall] = Field(default_factory=list)
+    delay_s: float = Field(default=0.0, ge=0)
+    stream: MockStream | None = None
+    status: int | None = Field(default=None, ge=400, le=599)
+    retry_after_s: float | None = Field(default=None, ge=0)
+    error: Json = None
+    cut_after_chars: int | None = Field(default=None, ge=0)
+    bad_json: bool = False
+    usage: MockUsage | None = None
+    finish_reason: str | None = None
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_action(self) -> Self:
+        if self.reply is not None and "json_reply" in self.model_fields_set:
+            raise ValueError("reply and json exclude each other")
+        if self.status is None and (self.retry_after_s is not None or self.error is not None):
+            raise ValueError("retry_after_s and error need a status")
+        return self
+
+    def applies(self, *, model: str, last: str, turn: int) -> bool:
+        """Say whether the rule is meant for a call; `times` is counted by the server."""
+        return (
+            (self.model == "*" or model == self.model or fnmatch.fnmatchcase(model, self.model))
+            and (self.turn is None or turn == self.turn)
+            and (self.match is None or re.search(self.match, last) is not None)
+        )
+
+
+class MockScript(_Part):
+    """A whole script: {rules, models}; the first rule that applies is taken, and without one the server echoes.
+
+    Attributes:
+        rules: In order.
+        models: What `GET /v1/models` lists.
+    """
+
+    rules: list[MockRule] = Field(default_factory=list)
+    models: list[str] = Field(default_factory=lambda: ["mock"])
+
+
+ECHO = MockRule(reply="{last}")
+
+
+def load_script(path: Path) -> MockScript:
+    """Read a script.
+
+    Args:
+        path: YAML or JSON file: an object with `rules` and `models`, or only the list of rules.
+
+    Returns:
+        The script.
+
+    Raises:
+        InvalidInput: `config.invalid` with the place, the reason and a remedy.
+    """
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(f"{path}: {error}", code="config.invalid", hint="a script is a YAML or JSON file") from error
+    try:
+        return MockScript.model_validate({"rules": body} if isinstance(body, list) else body or {})
+    except ValidationError as error:
+        raise InvalidInput(_explain(path, error), code="config.invalid") from error
+
+
+def fill(value: Json, *, last: str, n: int) -> Json:
+    """Put the last user message and the call's number into a reply's texts."""
+    if isinstance(value, str):
+        return value.replace("{n}", str(n)).replace("{last}", last)
+    if isinstance(value, list):
+        return [fill(item, last=last, n=n) for item in value]
+    if isinstance(value, dict):
+        return {key: fill(item, last=last, n=n) for key, item in value.items()}
+    return to_json_value(value, where="json")
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    names = {field.alias or name for name, field in MockRule.model_fields.items()}
+    known = {*names, *MockScript.model_fields, *MockStream.model_fields, *MockUsage.model_fields, "name", "arguments"}
+    lines: list[str] = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"])
+        hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
+        lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
+    return "\n".join(lines)

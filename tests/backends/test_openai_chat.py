@@ -1,0 +1,239 @@
+"""What the OpenAI-compatible adapter sends, and how it puts replies together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from activities.backends.openai import OpenAIBackend, fits_strict_mode
+from engine.core.contracts.activities import Usage
+from engine.edge.mockllm.app import MockLlm, create_app
+from engine.edge.mockllm.script import MockScript
+from tests.backends.loopback import chat_params, config, header, raw_server, serving, simple_app
+
+
+@asynccontextmanager
+async def mock_backend(*rules: dict[str, Any], **changes: Any) -> AsyncIterator[tuple[OpenAIBackend, MockLlm]]:
+    app = create_app(MockScript.model_validate({"rules": list(rules)}))
+    async with serving(app) as url:
+        backend = OpenAIBackend("mock", config(url, **changes))
+        try:
+            yield backend, app
+        finally:
+            await backend.aclose()
+
+
+def sse(*events: Any, done: bool = True) -> bytes:
+    body = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events)
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    return (head + body + ("data: [DONE]\n\n" if done else "")).encode()
+
+
+def whole(body: Any) -> bytes:
+    text = json.dumps(body).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text)
+
+
+async def ask(answer: bytes, **changes: Any) -> Any:
+    async with raw_server(answer) as url:
+        backend = OpenAIBackend("raw", config(url))
+        try:
+            return await backend.chat(chat_params(**changes))
+        finally:
+            await backend.aclose()
+
+
+async def test_a_streamed_reply_is_put_together_with_its_usage():
+    rule = {
+        "reply": "one two three",
+        "stream": {"chunk_chars": 2},
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+    }
+    async with mock_backend(rule) as (backend, _):
+        result = await backend.chat(chat_params())
+    assert result.message == {"role": "assistant", "content": "one two three"}
+    assert (result.finish_reason, result.model, result.backend) == ("stop", "m", "mock")
+    assert result.usage == Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
+    assert result.id == "chatcmpl-mock-1"
+    assert result.created > 1_700_000_000
+
+
+async def test_tool_calls_that_come_in_pieces_are_put_together_in_order():
+    calls = [{"name": "add", "arguments": {"a": 1, "b": 22}}, {"name": "look", "arguments": {}}]
+    async with mock_backend({"tool_calls": calls, "stream": {"chunk_chars": 3}}) as (backend, _):
+        result = await backend.chat(chat_params())
+    assert result.finish_reason == "tool_calls"
+    assert result.message == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1_0", "type": "function", "function": {"name": "add", "arguments": '{"a":1,"b":22}'}},
+            {"id": "call_1_1", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+        ],
+    }
+
+
+async def test_tool_calls_without_numbers_are_told_apart():
+    first = {"id": "a", "function": {"name": "add", "arguments": {"a": 1}}}
+    second = {"id": "b", "function": {"name": "add", "arguments": '{"a":'}}
+    rest = {"function": {"arguments": "2}"}}
+    deltas = [{"tool_calls": [first]}, {"tool_calls": [second]}, {"tool_calls": [rest]}]
+    result = await ask(sse(*({"choices": [{"index": 0, "delta": delta}]} for delta in deltas)))
+    calls = result.message["tool_calls"]
+    assert [json.loads(call["function"]["arguments"]) for call in calls] == [{"a": 1}, {"a": 2}]
+    assert result.finish_reason == "tool_calls"
+
+
+async def test_a_server_that_does_not_stream_is_understood():
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "length"}
+    usage = {"prompt_tokens": 4, "completion_tokens": 1}
+    result = await ask(whole({"id": "x", "model": "real", "created": 5, "choices": [choice], "usage": usage}))
+    assert result.message == {"role": "assistant", "content": "hi"}
+    assert (result.id, result.model, result.created, result.finish_reason) == ("x", "real", 5, "length")
+    assert result.usage == Usage(prompt_tokens=4, completion_tokens=1, total_tokens=5)
+
+
+async def test_a_stream_that_ends_after_its_finish_reason_needs_no_done_mark():
+    event = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
+    assert (await ask(sse(event, done=False))).message["content"] == "hi"
+
+
+async def test_line_separators_inside_the_text_do_not_cut_the_stream():
+    text = "a\u2028b\u2029c\x85d\x0be"
+    event = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+    assert (await ask(sse(event))).message["content"] == text
+
+
+async def test_comments_blank_lines_and_carriage_returns_of_a_stream_are_passed_over():
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]})
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    body = f": ping\r\n\r\nevent: x\r\nid: 1\r\ndata:{event}\r\n\r\n\r\ndata: [DONE]"
+    assert (await ask((head + body).encode())).message["content"] == "hi"
+
+
+async def test_other_choices_than_the_first_are_left_out():
+    event = {"choices": [{"index": 1, "delta": {"content": "no"}}, {"index": 0, "delta": {"content": "yes"}}]}
+    assert (await ask(sse(event))).message["content"] == "yes"
+
+
+async def test_content_parts_are_joined_and_a_refusal_is_kept():
+    message = {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "refusal": "I must not"}
+    result = await ask(whole({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+    assert result.message == {"role": "assistant", "content": "ab", "refusal": "I must not"}
+
+
+async def test_the_request_carries_settings_tools_schema_and_idempotency_key():
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    async with mock_backend() as (backend, app):
+        await backend.chat(
+            chat_params(
+                settings={"temperature": 0, "top_k": 3, "stream": False, "model": "other"},
+                tools=[tool],
+                tool_choice="auto",
+                output_schema=schema,
+            )
+        )
+    call = app.calls[0]
+    assert (call["model"], call["stream"], call["idempotency_key"]) == ("m", True, "e1/main.0")
+    assert call["messages"] == [{"role": "user", "content": "hello"}]
+    assert call["body"] == {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}},
+        "temperature": 0,
+        "top_k": 3,
+        "stream_options": {"include_usage": True},
+        "tools": [tool],
+        "tool_choice": "auto",
+    }
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"type": "object", "properties": {}, "additionalProperties": False}, True),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, False),
+        ({"type": "array", "items": {"type": "object"}}, False),
+        ({"type": "string"}, True),
+        ({"anyOf": [{"type": "null"}, {"type": "object"}]}, False),
+        ({"$defs": {"x": {"type": "object"}}, "$ref": "#/$defs/x"}, False),
+    ],
+)
+def test_strict_mode_is_asked_for_only_where_servers_grant_it(schema, strict):
+    assert fits_strict_mode(schema) is strict
+
+
+async def test_the_key_is_read_from_the_environment_at_the_time_of_the_call(monkeypatch):
+    seen = []
+
+    async def handler(scope, body):
+        seen.append(header(scope, "authorization"))
+        return (
+            200,
+            {"content-type": "application/json"},
+            json.dumps({"choices": [{"message": {"content": "x"}}]}).encode(),
+        )
+
+    async with serving(simple_app(handler)) as url:
+        backend = OpenAIBackend("b", config(url, api_key_env="SOME_KEY"))
+        monkeypatch.setenv("SOME_KEY", "first\n")
+        await backend.chat(chat_params())
+        monkeypatch.setenv("SOME_KEY", "second")
+        await backend.chat(chat_params())
+        await backend.aclose()
+    assert seen == ["Bearer first", "Bearer second"]
+
+
+async def test_a_key_of_foreign_letters_becomes_a_legal_header():
+    async with mock_backend() as (backend, app):
+        params = chat_params()
+        context = type(params.context)(tenant="t", execution_id="e", path="hauptschlüssel", key="e/schlüssel\n.0")
+        await backend.chat(chat_params(context=context))
+    assert app.calls[0]["idempotency_key"] == "e/schl%C3%BCssel%0A.0"
+
+
+async def test_models_are_listed():
+    async with mock_backend() as (backend, _):
+        assert await backend.list_models() == ["mock"]
+
+
+async def test_many_calls_at_one_time_are_spread_over_several_small_pools():
+    async with mock_backend({"delay_s": 0.05}, max_connections=28) as (backend, app):
+        results = await asyncio.gather(*(backend.chat(chat_params(f"q{number}")) for number in range(56)))
+    assert [result.message["content"] for result in results] == [f"q{number}" for number in range(56)]
+    # 28 at one time: the second half starts when the first has ended
+    times = sorted(call["time"] for call in app.calls)
+    assert times[28] - times[0] >= 0.04
+    assert times[27] - times[0] < times[28] - times[0]
+
+
+async def test_a_cancelled_call_lets_go_of_the_connection_at_once():
+    gone = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b": hold on\n\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    async with serving(app) as url:
+        backend = OpenAIBackend("slow", config(url))
+        call = asyncio.create_task(backend.chat(chat_params()))
+        await asyncio.sleep(0.1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(gone.wait(), 1)
+        await backend.aclose()

@@ -1,0 +1,44 @@
+"""Fixtures of the whole suite: one real Temporal dev server a session, a laboratory a test, a clean environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import Lab, open_lab
+from tests.support.servers import temporal_process
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the suite."""
+    parser.addoption("--temporal", default="", help="address of a Temporal server to use instead of an own one")
+    parser.addoption("--chaos", default="short", choices=["short", "full"], help="length of the crash tests")
+
+
+@pytest.fixture(autouse=True)
+def clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the machine must not change what tests see."""
+    for name in list(os.environ):
+        if name.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def temporal_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real Temporal server with the dev profile."""
+    given = request.config.getoption("--temporal")
+    if given:
+        yield given
+        return
+    with temporal_process(tmp_path_factory.mktemp("temporal")) as server:
+        yield server.address
+
+
+@pytest.fixture
+async def lab(temporal_address: str, tmp_path: Path) -> AsyncIterator[Lab]:
+    """A laboratory of the test's own at the session's server."""
+    async with open_lab(temporal_address, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,174 @@
+"""A laboratory for tests: a store, a worker of ours in the test's loop, a scripted model, and short words to use them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+
+from activities.llm import ChatActivities, build_backends
+from activities.tools.runner import ToolActivities
+from engine.control.compiling import compile_text
+from engine.control.live import LiveEvents
+from engine.control.payloads import data_converter
+from engine.core.contracts.execution import (
+    SIGNAL_ANSWER,
+    SIGNAL_CANCEL_REASON,
+    AnswerSignal,
+    CancelReasonSignal,
+    ExecutionParams,
+)
+from engine.core.plan.codec import plan_to_json
+from engine.core.plan.ir import AgentSnapshot, Plan
+from engine.core.run.events import EventRecord, body_of
+from engine.edge.mockllm.app import create_app
+from engine.edge.mockllm.script import MockScript
+from engine.settings import BackendConfig, HttpConfig, Project
+from engine.store.database import open_database
+from engine.store.projection import ProjectionStore
+from engine.tool import Tool, ToolCatalog
+from tests.support.servers import serve_app
+from worker import build_worker
+
+TENANT = "default"
+
+
+def plan_of(text: str, tools: Sequence[Tool[..., Any]] = (), agent: AgentSnapshot | None = None) -> Plan:
+    """Compile a task given as YAML."""
+    contracts = {tool.contract().name: tool.contract() for tool in tools}
+    return compile_text(text, contracts=contracts, agent=agent or AgentSnapshot()).plan
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an execution ended: its output, or the body of its error, or cancelled."""
+
+    output: Any = None
+    error: dict[str, Any] | None = None
+    cancelled: bool = False
+    events: int = 0
+    digest: str = ""
+
+
+@dataclass
+class Lab:
+    """See the module.
+
+    Attributes:
+        client: Client of the real server.
+        store: A store of the test's own.
+        folder: A folder of the test's own.
+        queue: A task queue of the test's own.
+        tools: Python tools of the worker.
+        script: What the model says.
+        http: Which private addresses HTTP tools may reach.
+    """
+
+    client: Client
+    store: ProjectionStore
+    folder: Path
+    queue: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
+    tools: Sequence[Tool[..., Any]] = ()
+    script: MockScript | None = None
+    http: HttpConfig = field(default_factory=lambda: HttpConfig(allow=["127.0.0.1:*"]))
+    mock: Any = None
+    llm_url: str = ""
+
+    @contextlib.asynccontextmanager
+    async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
+        """Run a worker for the length of the block."""
+        project = Project(backends={"mock": BackendConfig(base_url=self.llm_url, default_model="mock")}, http=self.http)
+        chat = ChatActivities(build_backends(project))
+        tools = ToolActivities(ToolCatalog(self.tools), self.http)
+        live = LiveEvents(self.store, _ignore_ended)
+        flusher = asyncio.create_task(live.run())
+        try:
+            options = {"cached_workflows": more.pop("cached_workflows", 1_000)}
+            async with build_worker(
+                self.client, task_queue=self.queue, sink=live.sink, chat=chat, tools=tools, more=more, **options
+            ):
+                yield live
+        finally:
+            live.stop()
+            await flusher
+            await chat.aclose()
+            await tools.aclose()
+
+    async def start(
+        self, plan: Plan | str, given: Any = None, **options: Any
+    ) -> WorkflowHandle[Any, Any]:
+        """Start an execution and return its handle."""
+        compiled = plan_of(plan, self.tools) if isinstance(plan, str) else plan
+        execution_id = str(uuid.uuid4())
+        params = ExecutionParams(
+            execution_id=execution_id, tenant=TENANT, plan=plan_to_json(compiled), input=given, **options
+        )
+        return await self.client.start_workflow(compiled.task, params, id=execution_id, task_queue=self.queue)
+
+    async def end_of(self, handle: WorkflowHandle[Any, Any]) -> Ended:
+        """Wait for the end of an execution."""
+        try:
+            result = await handle.result()
+        except WorkflowFailureError as error:
+            body = getattr(error.cause, "details", None)
+            if not body:
+                return Ended(cancelled=True)
+            details = dict(body[0])
+            return Ended(error=details, events=details.get("events", 0), digest=details.get("digest", ""))
+        return Ended(output=result["output"], events=result["events"], digest=result["digest"])
+
+    async def run(self, plan: Plan | str, given: Any = None, **options: Any) -> Ended:
+        """Start an execution, wait for its end and return it; a worker must be running."""
+        return await self.end_of(await self.start(plan, given, **options))
+
+    async def answer(self, handle: WorkflowHandle[Any, Any], value: Any, *, key: str = "", wait_id: str = "") -> None:
+        """Send an answer."""
+        signal = AnswerSignal(key=key or uuid.uuid4().hex, value=value, wait_id=wait_id, actor="test")
+        await handle.signal(SIGNAL_ANSWER, signal)
+
+    async def cancel(self, handle: WorkflowHandle[Any, Any], reason: str = "") -> None:
+        """Cancel an execution."""
+        await handle.signal(SIGNAL_CANCEL_REASON, CancelReasonSignal(reason=reason, actor="test"))
+        await handle.cancel()
+
+    async def events(self, handle: WorkflowHandle[Any, Any]) -> list[EventRecord]:
+        """Return the stored events of an execution."""
+        return await self.store.list_events(handle.id, tenant=TENANT, limit=1_000_000)
+
+    async def until(self, handle: WorkflowHandle[Any, Any], event_type: str, *, count: int = 1, path: str = "") -> dict[str, Any]:
+        """Wait until so many events of a type are stored and return the body of the last of them."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = [body_of(event) for event in await self.events(handle) if event.type == event_type]
+            found = [body for body in found if not path or body.get("path") == path]
+            if len(found) >= count:
+                return found[count - 1]
+            await asyncio.sleep(0.02)
+        seen = [event.type for event in await self.events(handle)]
+        raise AssertionError(f"no {count}. event {event_type} at {path or 'any path'}; seen {seen[-20:]}")
+
+
+async def _ignore_ended(ended: list[str]) -> None:
+    """Tests read the end of an execution from Temporal themselves."""
+
+
+@contextlib.asynccontextmanager
+async def open_lab(address: str, folder: Path, **options: Any) -> AsyncIterator[Lab]:
+    """Open a laboratory at a Temporal server."""
+    client = await Client.connect(address, data_converter=data_converter(folder / "blobs"))
+    database = await open_database(f"sqlite+aiosqlite:///{folder / 'lab.db'}")
+    mock = create_app(options.get("script"))
+    try:
+        async with serve_app(mock) as url:
+            yield Lab(client, ProjectionStore(database), folder, mock=mock, llm_url=f"{url}/v1", **options)
+    finally:
+        await database.close()
+
+

@@ -1,0 +1,112 @@
+"""Real servers for tests: the Temporal dev server as a process, ASGI apps on loopback in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from engine.edge.supervisor.temporal import find_temporal, server_command
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class TemporalProcess:
+    """A dev server with the dev profile.
+
+    Args:
+        folder: Where its database is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Its gRPC address."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        command = server_command(find_temporal(), data_dir=self.folder, port=self.port, ui_port=None)
+        with (self.folder / "temporal.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.2):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"the Temporal server did not start: {(self.folder / 'temporal.log').read_text()[-2000:]}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Stop it."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+@contextlib.contextmanager
+def temporal_process(folder: Path) -> Iterator[TemporalProcess]:
+    """Run a dev server for the length of the block."""
+    server = TemporalProcess(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.asynccontextmanager
+async def serve_app(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI app on loopback for the length of the block and yield its address, `http://127.0.0.1:PORT`."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test run keeps its own
+    serving = asyncio.create_task(server._serve(sockets=[listener]))
+    try:
+        while not server.started:
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without settings of ours, for processes that a test starts."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_"))
+    }
