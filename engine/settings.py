@@ -168,7 +168,7 @@ def _explain(path: Path, error: ValidationError) -> str:
     lines: list[str] = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
-        known = {*Project.model_fields, *ToolsConfig.model_fields, *HttpConfig.model_fields, *BackendConfig.model_fields}
+        known = {name for model in (Project, ToolsConfig, HttpConfig, BackendConfig) for name in model.model_fields}
         hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
         lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
     return "\n".join(lines)

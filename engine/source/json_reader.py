@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from json.decoder import JSONDecodeError, scanstring
+from json import decoder
+from typing import Any
 
 from engine.core.diagnostics import Position
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
 from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, duplicate_key, source_error
 
+# unknown to the type stubs, but the same function since Python 2.6; it is what json.loads itself uses
+_scanstring: Any = vars(decoder)["scanstring"]
 _BLANK = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
@@ -32,7 +35,7 @@ def read_json(text: str) -> Node | None:
     try:
         node = reader.value(0)
         reader.skip()
-    except (_NotJson, JSONDecodeError):
+    except (_NotJson, decoder.JSONDecodeError):
         return None
     return node if reader.at == len(text) else None
 
@@ -89,7 +92,8 @@ class _Reader:
         return self.number(at)
 
     def string(self, at: Position) -> str:
-        text, self.at = scanstring(self.text, self.at + 1, True)
+        found: tuple[str, int] = _scanstring(self.text, self.at + 1, True)
+        text, self.at = found
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise source_error(codes.NOT_TEXT, "the text holds half of a surrogate pair", at)
         return text

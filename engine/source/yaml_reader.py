@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from engine.core.diagnostics import Position
+from engine.core.diagnostics import NOWHERE, Position
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, Scalar, ScalarNode
 from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, MAX_TEXT_CHARS, duplicate_key, source_error
@@ -74,7 +74,7 @@ class _Open:
     items: list[Node] = field(default_factory=list)
     entries: dict[str, MapEntry] = field(default_factory=dict)
     key: str | None = None
-    key_position: Position = Position(1, 1)
+    key_position: Position = NOWHERE
     count: int = 1
     chars: int = 0
 
@@ -134,7 +134,8 @@ class _Builder:
             return None
         raw = ""
         if isinstance(value, str):
-            raw = self.text[event.start_mark.index : event.end_mark.index].rstrip("\n")
+            marks: Any = event  # the stubs say that marks may be missing; the parser always sets them
+            raw = self.text[marks.start_mark.index : marks.end_mark.index].rstrip("\n")
         node = ScalarNode(value, at, raw, style)
         return self._add(node, event.anchor, 1, len(event.value))
 
@@ -168,7 +169,7 @@ class _Builder:
         return self._add(node, done.anchor, done.count, done.chars, charged=True)
 
     def _alias(self, event: yaml.AliasEvent, at: Position) -> Node | None:
-        name = event.anchor
+        name = str(event.anchor)
         found = self.anchors.get(name)
         if found is None:
             inside = any(item.anchor == name for item in self.stack)
@@ -319,7 +320,13 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
         message = "a colon stands where none may"
         hint = "put quotes around a text that contains ': ', and check the indentation"
     elif "did not find expected key" in message or "expected <block end>" in message:
-        message, hint = "this line does not fit its surroundings", "check the indentation of this line and the one before"
+        message, hint = (
+            "this line does not fit its surroundings",
+            "check the indentation of this line and the one before",
+        )
+    elif "did not find expected ',' or" in message and at.column > 1:
+        message = f"this does not fit into the {'object' if '}' in message else 'list'} in brackets around it"
+        hint = "put quotes around a text that contains any of [ ] { } , inside brackets, or close the bracket"
     elif "cannot start any token" in message and line[at.column - 1 : at.column] in ("@", "`", "%"):
         message, hint = f"a text cannot start with {line[at.column - 1]}", "put quotes around it"
     elif error.context and error.context_mark is not None:

@@ -68,7 +68,7 @@ async def page_of(
     The filter runs here and not in SQL, whose JSON operators differ between SQLite and PostgreSQL.
     """
     if not metadata:
-        return (await connection.execute(query.limit(limit).offset(offset))).all()
+        return list((await connection.execute(query.limit(limit).offset(offset))).all())
     rows = await connection.execute(query)
     found = [row for row in rows if contains(json.loads(row._mapping["metadata"]), metadata)]
     return found[offset : offset + limit]

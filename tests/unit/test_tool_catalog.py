@@ -114,6 +114,6 @@ def test_a_missing_module_is_named(tmp_path, entry):
 
 def test_a_tool_without_schema_is_refused_when_the_catalog_is_read(tmp_path):
     (tmp_path / "odd_tools.py").write_text(
-        "from engine.tool import tool\n\n@tool\ndef odd(a: type[object]) -> None: ...\n"
+        "from engine.tool import tool\n\nclass X: ...\n\n@tool\ndef odd(a: X) -> None: ...\n"
     )
     assert failure(tmp_path, "odd_tools.py").code == "config.bad_tool"

@@ -1,4 +1,4 @@
-"""How values leave an evaluation: as JSON of our own, as text of Python's kind, as text of a template. Workflow-safe."""
+"""How values leave an evaluation: as JSON of our own, as Python's text, as the text of a template. Workflow-safe."""
 
 from __future__ import annotations
 

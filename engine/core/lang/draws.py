@@ -1,4 +1,4 @@
-"""Random values that are a function of the seed and the number of the draw, the same in every process. Workflow-safe."""
+"""Random values computed from the seed and the number of the draw, the same in every process. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def between(frame: Frame, low: Any, high: Any) -> float:
 
 def whole_number(frame: Frame, low: Any, high: Any) -> int:
     """Return a whole number from `low` to `high`, both included."""
-    low, high = need_int(low, "the lower bound"), need_int(high, "the upper bound")
-    span = high - low + 1
+    first, last = need_int(low, "the lower bound"), need_int(high, "the upper bound")
+    span = last - first + 1
     if span <= 0:
-        raise fail("value", f"no number lies between {low} and {high}")
+        raise fail("value", "no number lies between the bounds", "the lower bound comes first")
     if span.bit_length() > MAX_SPAN_BITS:
         raise fail("too_large", "the bounds are too far apart")
-    return low + _draw(frame) % span
+    return first + _draw(frame) % span
 
 
 def _sequence(frame: Frame, value: Any) -> list[Any]:

@@ -76,7 +76,8 @@ class Expression:
         try:
             blame(error, 0)
         except ExpressionError as found:
-            raise describe(found, self.source)
+            describe(found, self.source)
+            raise
 
     def problems(self, known: Collection[str]) -> list[Problem]:
         """Check the expression without running it.

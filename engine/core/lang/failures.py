@@ -59,12 +59,11 @@ def blame(error: Exception, offset: int) -> NoReturn:
     raise found from error
 
 
-def describe(error: ExpressionError, source: str) -> ExpressionError:
+def describe(error: ExpressionError, source: str) -> None:
     """Add the (clipped) source text to an error's details."""
     clipped = source if len(source) <= MAX_QUOTED_CHARS else source[: MAX_QUOTED_CHARS - 1] + "…"
     error.details.setdefault("offset", 0)
     error.details.setdefault("expression", clipped)
-    return error
 
 
 def no_key(key: Any, value: Mapping[Any, Any], *, called: bool = False) -> ExpressionError:

@@ -142,7 +142,7 @@ def _round(value: Any, precision: Any = 0, method: Any = "common") -> float:
         whole += 1
     elif method not in ("ceil", "floor"):
         raise fail("value", "the method of round is common, ceil or floor")
-    return whole / factor
+    return float(whole / factor)
 
 
 # --- lists ---------------------------------------------------------------------------------------------------------

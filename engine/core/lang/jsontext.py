@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import Any, Final
 
 from engine.core.lang.border import check_unicode
@@ -72,7 +73,7 @@ def extract_json(frame: Frame, text: Any) -> Json:
     if found:
         return value
     marks = [match for match, _ in zip(_FENCE.finditer(source), range(2 * MAX_STARTS), strict=False)]
-    for opening, closing in zip(marks, marks[1:], strict=False):
+    for opening, closing in pairwise(marks):
         inner = source[opening.end() : closing.start()].strip()
         fuel.charge((len(inner) >> PARSE_SHIFT) + 1)
         found, value = _try(inner)

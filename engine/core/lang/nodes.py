@@ -200,7 +200,7 @@ class Builder:
         """Return the closure of `-x`, `+x`, `~x` or `not x`."""
         if symbol == "not":
             return lambda frame: not operand(frame)
-        apply: Callable[[Any], Any] = {"-": operator.neg, "+": operator.pos, "~": operator.invert}[symbol]
+        apply = _SIGNS[symbol]
         known = self.constants.get(operand)
         if isinstance(known, (int, float)) and not (symbol == "~" and isinstance(known, (float, bool))):
             return self.constant(apply(known))
@@ -372,9 +372,15 @@ class Builder:
         return run
 
     def call_function(
-        self, function: Function, args: Sequence[tuple[Run, bool]], keywords: Mapping[str, Run], offset: int
+        self,
+        function: Function,
+        args: Sequence[tuple[Run, bool]],
+        keywords: Mapping[str, Run],
+        offset: int,
+        *,
+        bound: bool = False,
     ) -> Run:
-        """Return the closure of a call of a known function."""
+        """Return the closure of a call of a known function; `bound` if the first argument is a filter's operand."""
         plain = [arg for arg, starred in args if not starred]
         if keywords or len(plain) != len(args):
 
@@ -382,7 +388,7 @@ class Builder:
                 try:
                     values = spread(frame, args)
                     named = {name: value(frame) for name, value in keywords.items()}
-                    return invoke(function, frame, values, named)
+                    return invoke(function, frame, values, named, bound=bound)
                 except CAUGHT as error:
                     blame(error, offset)
 
@@ -557,6 +563,8 @@ def spread(frame: Frame, items: Sequence[tuple[Run, bool]]) -> list[Any]:
             result.append(value)
     return result
 
+
+_SIGNS: Final[Mapping[str, Callable[[Any], Any]]] = {"-": operator.neg, "+": operator.pos, "~": operator.invert}
 
 _NUMBER_TESTS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,

@@ -54,10 +54,12 @@ def add(left: Any, right: Any, fuel: Fuel) -> Any:
     if isinstance(left, str) and isinstance(right, str):
         fuel.charge(len(left) + len(right) >> TEXT_SHIFT)
         return left + right
-    for kind in (list, tuple):
-        if isinstance(left, kind) and isinstance(right, kind):
-            fuel.charge(len(left) + len(right) >> SLOT_SHIFT)
-            return left + right
+    if isinstance(left, list) and isinstance(right, list):
+        fuel.charge(len(left) + len(right) >> SLOT_SHIFT)
+        return left + right
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        fuel.charge(len(left) + len(right) >> SLOT_SHIFT)
+        return left + right
     if isinstance(left, (dt.datetime, dt.timedelta)) and isinstance(right, (dt.datetime, dt.timedelta)):
         return left + right  # type: ignore[operator]  # two dates raise TypeError, which becomes expression.type
     raise _mismatch("add", left, right)

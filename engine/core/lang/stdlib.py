@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -201,7 +202,7 @@ def order_keys(frame: Frame, items: Sequence[Any], key: Any) -> list[Any]:
         keys = [lookup(item, key) for item in items]
     else:
         keys = [call_value(frame, key, (item,)) for item in items]
-    for previous, following in zip(keys, keys[1:], strict=False):
+    for previous, following in pairwise(keys):
         if not comparable(previous, following):
             message = f"cannot put {type_name(previous)} and {type_name(following)} in order"
             raise wrong_type(message, "leave out null values, or sort by key=str")

@@ -1,4 +1,4 @@
-"""Parses an expression with `ast` and lets only the language's own nodes pass; all else is an error with its place. Workflow-safe."""
+"""Parses an expression with `ast`, lets only the language's own nodes pass, and makes closures of them. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class Source:
         try:
             return ast.parse(text, mode="eval").body
         except SyntaxError as error:
-            line = min(max((error.lineno or 1) - 1, 0), len(starts) - 1)
-            place = starts[line] + max((error.offset or 1) - 1, 0)
+            row = min(max((error.lineno or 1) - 1, 0), len(starts) - 1)
+            place = starts[row] + max((error.offset or 1) - 1, 0)
             message = (error.msg or "invalid syntax").split(". Perhaps", 1)[0]
             raise self.error(
                 f"this is not an expression: {message}", self.to_source(place), _hint(self.text)
@@ -233,7 +233,7 @@ class Compiler:
 
     # --- leaves ---
 
-    def literal(self, node: ast.Constant) -> Run:
+    def _literal(self, node: ast.Constant) -> Run:
         value = node.value
         if type(value) is int and value.bit_length() > MAX_INT_BITS:
             raise self.error(node, f"a whole number has at most {MAX_INT_BITS} bits")
@@ -246,7 +246,7 @@ class Compiler:
         kind = {bytes: "bytes", complex: "a complex number"}.get(type(value), "...")
         raise self.error(node, f"{kind} is not part of the language")
 
-    def name(self, node: ast.Name) -> Run:
+    def _name(self, node: ast.Name) -> Run:
         slot = self.scope.get(node.id)
         if slot is not None:
             return self.build.local(slot)
@@ -260,18 +260,18 @@ class Compiler:
             return node.id
         return ""
 
-    def attribute(self, node: ast.Attribute) -> Run:
-        place = self.attribute_place(node)
+    def _attribute(self, node: ast.Attribute) -> Run:
+        place = self._attribute_place(node)
         module = self.module_of(node.value)
         if module:
             self.build.members.append((module, node.attr, False, place))
         return self.build.attribute(self.compile(node.value), node.attr, place)
 
-    def attribute_place(self, node: ast.Attribute) -> int:
+    def _attribute_place(self, node: ast.Attribute) -> int:
         end = self.source.text.find(node.attr, self.at(node.value))
         return self.at(node) if end < 0 else end
 
-    def subscript(self, node: ast.Subscript) -> Run:
+    def _subscript(self, node: ast.Subscript) -> Run:
         base = self.compile(node.value)
         place = self.at(node)
         if isinstance(node.slice, ast.Slice):
@@ -280,10 +280,10 @@ class Compiler:
         if isinstance(node.slice, ast.Tuple):
             raise self.error(node.slice, "only one index stands in []", "write a[1][2]")
         key = self.compile(node.slice)
-        self.check_literal_index(node, key)
+        self._check_literal_index(node, key)
         return self.build.subscript(base, key, place)
 
-    def check_literal_index(self, node: ast.Subscript, key: Run) -> None:
+    def _check_literal_index(self, node: ast.Subscript, key: Run) -> None:
         index = self.build.constants.get(key)
         if type(index) is int and isinstance(node.value, (ast.List, ast.Tuple)):
             size = len(node.value.elts)
@@ -292,8 +292,8 @@ class Compiler:
                 message = f"there is no item {index}: the list has {size} items"
                 self.build.found.append(Problem(self.at(node.slice), "expression.no_index", message))
 
-    def call(self, node: ast.Call) -> Run:
-        args = [self.item(arg) for arg in node.args]
+    def _call(self, node: ast.Call) -> Run:
+        args = [self._item(arg) for arg in node.args]
         keywords: dict[str, Run] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
@@ -305,7 +305,7 @@ class Compiler:
                 raise self.error(target, f"'{target.id}' is data, not a function", "write it without ()")
             return self.build.call(target.id, args, keywords, self.at(target))
         if isinstance(target, ast.Attribute):
-            place = self.attribute_place(target)
+            place = self._attribute_place(target)
             module = self.module_of(target.value)
             if module:
                 self.build.members.append((module, target.attr, True, place))
@@ -314,46 +314,46 @@ class Compiler:
             return self.build.call_method(self.compile(target.value), target.attr, args, keywords, place)
         raise self.error(target, "only functions and methods can be called", "data is read without ()")
 
-    def item(self, node: ast.expr) -> tuple[Run, bool]:
+    def _item(self, node: ast.expr) -> tuple[Run, bool]:
         if isinstance(node, ast.Starred):
             return self.compile(node.value), True
         return self.compile(node), False
 
     # --- operations ---
 
-    def binary(self, node: ast.BinOp) -> Run:
+    def _binary(self, node: ast.BinOp) -> Run:
         symbol = _BINARY.get(type(node.op))
         if symbol is None:
             raise self.error(node, "@ is not part of the language")
         return self.build.binary(symbol, self.compile(node.left), self.compile(node.right), self.at(node))
 
-    def unary(self, node: ast.UnaryOp) -> Run:
+    def _unary(self, node: ast.UnaryOp) -> Run:
         return self.build.unary(_UNARY[type(node.op)], self.compile(node.operand), self.at(node))
 
-    def compare(self, node: ast.Compare) -> Run:
+    def _compare(self, node: ast.Compare) -> Run:
         left = self.compile(node.left)
         tests = [
             (_COMPARE[type(op)], self.compile(right)) for op, right in zip(node.ops, node.comparators, strict=True)
         ]
         return self.build.compare(left, tests, self.at(node))
 
-    def boolean(self, node: ast.BoolOp) -> Run:
+    def _boolean(self, node: ast.BoolOp) -> Run:
         parts = [self.compile(part) for part in node.values]
         return self.build.both(parts) if isinstance(node.op, ast.And) else self.build.either(parts)
 
-    def conditional(self, node: ast.IfExp) -> Run:
+    def _conditional(self, node: ast.IfExp) -> Run:
         return self.build.choose(self.compile(node.test), self.compile(node.body), self.compile(node.orelse))
 
     # --- displays and comprehensions ---
 
-    def array(self, node: ast.List) -> Run:
-        return self.build.array([self.item(item) for item in node.elts], self.at(node))
+    def _array(self, node: ast.List) -> Run:
+        return self.build.array([self._item(item) for item in node.elts], self.at(node))
 
-    def pair(self, node: ast.Tuple) -> Run:
-        return self.build.array([self.item(item) for item in node.elts], self.at(node), tuple)
+    def _pair(self, node: ast.Tuple) -> Run:
+        return self.build.array([self._item(item) for item in node.elts], self.at(node), tuple)
 
-    def set(self, node: ast.Set) -> Run:
-        members = self.build.array([self.item(item) for item in node.elts], self.at(node))
+    def _set(self, node: ast.Set) -> Run:
+        members = self.build.array([self._item(item) for item in node.elts], self.at(node))
         place = self.at(node)
 
         def run(frame: Frame) -> Any:
@@ -364,7 +364,7 @@ class Compiler:
 
         return run
 
-    def object(self, node: ast.Dict) -> Run:
+    def _object(self, node: ast.Dict) -> Run:
         items = [
             (None if key is None else self.compile(key), self.compile(value))
             for key, value in zip(node.keys, node.values, strict=True)
@@ -386,7 +386,7 @@ class Compiler:
             if isinstance(part.target, ast.Name):
                 self.scope[part.target.id] = loop.slot
             else:
-                loop.unpack = self.unpacking(part.target)
+                loop.unpack = self._unpacking(part.target)
             tests = [self.compile(test) for test in part.ifs]
             if tests:
                 loop.test = tests[0] if len(tests) == 1 else self.build.both(tests)
@@ -396,7 +396,7 @@ class Compiler:
             loop.cost = 1 + (self.build.nodes - start >> NODE_SHIFT)
         self.scope = outer
 
-    def unpacking(self, target: ast.expr) -> Callable[[Frame, Any], None]:
+    def _unpacking(self, target: ast.expr) -> Callable[[Frame, Any], None]:
         if not isinstance(target, (ast.Tuple, ast.List)):
             raise self.error(target, "only names can be loop variables")
         self.build.nodes += len(target.elts)
@@ -410,11 +410,11 @@ class Compiler:
                 self.depth += 1
                 if self.depth > MAX_NESTING:
                     raise self.error(part, "the variables are nested too deeply")
-                places.append(self.unpacking(part))
+                places.append(self._unpacking(part))
                 self.depth -= 1
         return make_unpack(places, self.at(target))
 
-    def list_of(self, node: ast.ListComp | ast.GeneratorExp) -> Run:
+    def _list_of(self, node: ast.ListComp | ast.GeneratorExp) -> Run:
         with self.loops(node.generators) as loops:
             element = self.compile(node.elt)
         if len(loops) == 1 and loops[0].unpack is None:
@@ -425,7 +425,7 @@ class Compiler:
 
         return self.build.comprehension(loops, emit, list)
 
-    def set_of(self, node: ast.SetComp) -> Run:
+    def _set_of(self, node: ast.SetComp) -> Run:
         with self.loops(node.generators) as loops:
             element = self.compile(node.elt)
         place = self.at(node)
@@ -438,7 +438,7 @@ class Compiler:
 
         return self.build.comprehension(loops, emit, OrderedSet)
 
-    def object_of(self, node: ast.DictComp) -> Run:
+    def _object_of(self, node: ast.DictComp) -> Run:
         with self.loops(node.generators) as loops:
             key = self.compile(node.key)
             value = self.compile(node.value)
@@ -455,7 +455,7 @@ class Compiler:
 
     # --- f-strings ---
 
-    def fstring(self, node: ast.JoinedStr) -> Run:
+    def _fstring(self, node: ast.JoinedStr) -> Run:
         parts = [self.compile(part) for part in node.values]
 
         def run(frame: Frame) -> str:
@@ -466,7 +466,7 @@ class Compiler:
 
         return run
 
-    def formatted(self, node: ast.FormattedValue) -> Run:
+    def _formatted(self, node: ast.FormattedValue) -> Run:
         value = self.compile(node.value)
         spec = None if node.format_spec is None else self.compile(node.format_spec)
         how = chr(node.conversion) if node.conversion > 0 else ""
@@ -493,24 +493,24 @@ def unknown_method(name: str, offset: int) -> Problem:
 
 
 _HANDLERS: Final[dict[type[ast.AST], Callable[[Compiler, Any], Run]]] = {
-    ast.Constant: Compiler.literal,
-    ast.Name: Compiler.name,
-    ast.Attribute: Compiler.attribute,
-    ast.Subscript: Compiler.subscript,
-    ast.Call: Compiler.call,
-    ast.BinOp: Compiler.binary,
-    ast.UnaryOp: Compiler.unary,
-    ast.Compare: Compiler.compare,
-    ast.BoolOp: Compiler.boolean,
-    ast.IfExp: Compiler.conditional,
-    ast.List: Compiler.array,
-    ast.Tuple: Compiler.pair,
-    ast.Set: Compiler.set,
-    ast.Dict: Compiler.object,
-    ast.ListComp: Compiler.list_of,
-    ast.GeneratorExp: Compiler.list_of,
-    ast.SetComp: Compiler.set_of,
-    ast.DictComp: Compiler.object_of,
-    ast.JoinedStr: Compiler.fstring,
-    ast.FormattedValue: Compiler.formatted,
+    ast.Constant: Compiler._literal,
+    ast.Name: Compiler._name,
+    ast.Attribute: Compiler._attribute,
+    ast.Subscript: Compiler._subscript,
+    ast.Call: Compiler._call,
+    ast.BinOp: Compiler._binary,
+    ast.UnaryOp: Compiler._unary,
+    ast.Compare: Compiler._compare,
+    ast.BoolOp: Compiler._boolean,
+    ast.IfExp: Compiler._conditional,
+    ast.List: Compiler._array,
+    ast.Tuple: Compiler._pair,
+    ast.Set: Compiler._set,
+    ast.Dict: Compiler._object,
+    ast.ListComp: Compiler._list_of,
+    ast.GeneratorExp: Compiler._list_of,
+    ast.SetComp: Compiler._set_of,
+    ast.DictComp: Compiler._object_of,
+    ast.JoinedStr: Compiler._fstring,
+    ast.FormattedValue: Compiler._formatted,
 }

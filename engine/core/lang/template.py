@@ -68,7 +68,8 @@ class Template:
         try:
             blame(error, 0)
         except ExpressionError as found:
-            raise describe(found, self.source)
+            describe(found, self.source)
+            raise
 
     def problems(self, known: Collection[str]) -> list[Problem]:
         """Check the template without rendering it.

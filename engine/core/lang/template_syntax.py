@@ -1,4 +1,4 @@
-"""Parses a template with Jinja's parser and turns its nodes into closures; what is not listed is an error. Workflow-safe."""
+"""Parses a template with Jinja's parser, lets only listed nodes pass, and makes closures of them. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -118,6 +118,8 @@ class TemplateCompiler:
         self.place = Place(source)
         self.optional: frozenset[str] = frozenset()
         self.scopes: list[dict[str, int]] = [{}]
+        self.always: set[int] = set()
+        self.conditions = 0
         self.depth = 0
 
     def compile_all(self) -> Write:
@@ -175,13 +177,13 @@ class TemplateCompiler:
         """Return what writes one statement."""
         self.enter(node)
         if isinstance(node, nodes.Output):
-            result = self.output(node)
+            result = self._output(node)
         elif isinstance(node, nodes.If):
-            result = self.branches(node)
+            result = self._branches(node)
         elif isinstance(node, nodes.For):
-            result = self.loop(node)
+            result = self._loop(node)
         elif isinstance(node, nodes.Assign):
-            result = self.assign(node)
+            result = self._assign(node)
         else:
             name = _REFUSED.get(type(node), type(node).__name__)
             word = name.split()[1] if name.startswith("{%") else ""
@@ -190,7 +192,7 @@ class TemplateCompiler:
         self.depth -= 1
         return result
 
-    def output(self, node: nodes.Output) -> Write:
+    def _output(self, node: nodes.Output) -> Write:
         parts: list[str | Run] = []
         for part in node.nodes:
             if isinstance(part, nodes.TemplateData):
@@ -207,9 +209,11 @@ class TemplateCompiler:
 
         return write
 
-    def branches(self, node: nodes.If) -> Write:
+    def _branches(self, node: nodes.If) -> Write:
+        self.conditions += 1
         arms = [(self.expression(arm.test), self.body(arm.body)) for arm in (node, *node.elif_)]
         other = self.body(node.else_)
+        self.conditions -= 1
 
         def write(frame: Frame) -> None:
             for test, body in arms:
@@ -220,7 +224,7 @@ class TemplateCompiler:
 
         return write
 
-    def assign(self, node: nodes.Assign) -> Write:
+    def _assign(self, node: nodes.Assign) -> Write:
         value = self.expression(node.node)
         store = self.target(node.target)
 
@@ -232,7 +236,7 @@ class TemplateCompiler:
     def target(self, node: nodes.Node) -> Callable[[Frame, Any], None]:
         """Return what stores a value in the variables of the innermost scope."""
         if isinstance(node, nodes.Name):
-            slot = self.slot(node)
+            slot = self._slot(node)
 
             def store(frame: Frame, value: Any) -> None:
                 frame.slots[slot] = value
@@ -241,38 +245,46 @@ class TemplateCompiler:
         if isinstance(node, nodes.Tuple):
             self.enter(node)
             parts: list[int | Callable[[Frame, Any], None]] = [
-                self.slot(item) if isinstance(item, nodes.Name) else self.target(item) for item in node.items
+                self._slot(item) if isinstance(item, nodes.Name) else self.target(item) for item in node.items
             ]
             self.depth -= 1
             return make_unpack(parts, self.place.line(node.lineno))
         hint = "a variable set in a loop ends with its round; compute totals with sum, or a filter"
         raise self.error(node, f"{_REFUSED.get(type(node), 'this')} is not part of templates here", hint)
 
-    def slot(self, node: nodes.Name) -> int:
+    def _slot(self, node: nodes.Name) -> int:
         self.build.nodes += 1
         self.place.word(node.name, node.lineno)
         scope = self.scopes[-1]
         if node.name not in scope:
             scope[node.name] = self.build.new_slot()
-        return scope[node.name]
+        slot = scope[node.name]
+        if not self.conditions:
+            # from here on the variable is set whenever its scope is entered
+            self.always.add(slot)
+        return slot
 
-    def loop(self, node: nodes.For) -> Write:
+    def _loop(self, node: nodes.For) -> Write:
         if node.recursive:
             raise self.error(node, "recursive loops are not part of templates here", "", "recursive")
         items_of = self.expression(node.iter)
         place = self.place.line(node.lineno)
         before = self.build.nodes
         self.scopes.append({})
+        conditions, self.conditions = self.conditions, 0
         store = self.target(node.target)
         bound = set(self.scopes[-1].values())
         test = None if node.test is None else self.expression(node.test)
         loop_slot = -1
         if any(name.name == "loop" for statement in node.body for name in _names(statement)):
             loop_slot = self.scopes[-1]["loop"] = self.build.new_slot()
+            self.always.add(loop_slot)
         body = self.body(node.body)
         fresh = [slot for slot in self.scopes.pop().values() if slot not in bound and slot != loop_slot]
         cost = 1 + (self.build.nodes - before >> NODE_SHIFT) + (2 if loop_slot >= 0 else 0)
+        self.conditions = conditions + 1
         other = self.body(node.else_)
+        self.conditions = conditions
 
         def write(frame: Frame) -> None:
             slots = frame.slots
@@ -318,16 +330,16 @@ class TemplateCompiler:
         self.depth -= 1
         return result
 
-    def constant(self, node: nodes.Const) -> Run:
+    def _constant(self, node: nodes.Const) -> Run:
         value = node.value
         if type(value) is int and value.bit_length() > MAX_INT_BITS:
             raise self.error(node, f"a whole number has at most {MAX_INT_BITS} bits")
         return self.build.constant(value)
 
-    def data(self, node: nodes.TemplateData) -> Run:
+    def _data(self, node: nodes.TemplateData) -> Run:
         return self.build.constant(node.data)
 
-    def name(self, node: nodes.Name) -> Run:
+    def _name(self, node: nodes.Name) -> Run:
         offset = self.place.word(node.name, node.lineno)
         return self.local(node.name, self.build.name, offset)
 
@@ -336,6 +348,8 @@ class TemplateCompiler:
         places = [scope[name] for scope in reversed(self.scopes) if name in scope]
         if not places:
             return free(name, offset)
+        if places[0] in self.always:
+            return self.build.local(places[0])
         reads = len(self.build.reads)
         fallback = free(name, offset)
         # whether the variable is set is known only when it runs, so the check does not ask for the free name
@@ -357,7 +371,7 @@ class TemplateCompiler:
         if isinstance(node, nodes.Name):
             self.enter(node)
             self.depth -= 1
-            return self.local(node.name, self.soft_free, self.place.word(node.name, node.lineno))
+            return self.local(node.name, self._soft_free, self.place.word(node.name, node.lineno))
         if isinstance(node, (nodes.Getattr, nodes.Getitem)) and not isinstance(getattr(node, "arg", None), nodes.Slice):
             self.enter(node)
             base = self.soft(node.node)
@@ -372,14 +386,14 @@ class TemplateCompiler:
             return _soft(self.expression(node))
         return self.expression(node)
 
-    def soft_free(self, name: str, offset: int) -> Run:
+    def _soft_free(self, name: str, offset: int) -> Run:
         if name in CONSTANTS:
             return self.build.constant(CONSTANTS[name])
         self.optional |= {name}
         library: Any = FUNCTIONS.get(name) or MODULES.get(name) or UNSET
         return lambda frame: frame.env.get(name, library)
 
-    def attribute(self, node: nodes.Getattr) -> Run:
+    def _attribute(self, node: nodes.Getattr) -> Run:
         base = self.expression(node.node)
         offset = self.place.word(node.attr, node.lineno)
         self.note_member(node, False, offset)
@@ -395,7 +409,7 @@ class TemplateCompiler:
         self.build.members.append((base.name, node.attr, called, offset))
         return True
 
-    def item(self, node: nodes.Getitem) -> Run:
+    def _item(self, node: nodes.Getitem) -> Run:
         base = self.expression(node.node)
         offset = self.place.line(node.lineno)
         if isinstance(node.arg, nodes.Slice):
@@ -403,11 +417,11 @@ class TemplateCompiler:
             return self.build.slice(base, [None if part is None else self.expression(part) for part in parts], offset)
         return self.build.subscript(base, self.expression(node.arg), offset)
 
-    def call(self, node: nodes.Call) -> Run:
+    def _call(self, node: nodes.Call) -> Run:
         target = node.node
         if isinstance(target, nodes.Name):
             offset = self.place.word(target.name, node.lineno)
-            args, keywords = self.arguments(node)
+            args, keywords = self._arguments(node)
             return self.build.call(target.name, args, keywords, offset)
         if isinstance(target, nodes.Getattr):
             base = self.expression(target.node)
@@ -415,25 +429,26 @@ class TemplateCompiler:
             known = self.note_member(target, True, offset) or target.attr in ALL_METHOD_NAMES
             if not known and not target.attr.startswith("__"):
                 self.build.found.append(unknown_method(target.attr, offset))
-            args, keywords = self.arguments(node)
+            args, keywords = self._arguments(node)
             return self.build.call_method(base, target.attr, args, keywords, offset)
         raise self.error(node, "only functions and methods can be called", "data is read without ()")
 
-    def arguments(self, node: nodes.Call | nodes.Filter | nodes.Test) -> tuple[list[tuple[Run, bool]], dict[str, Run]]:
+    def _arguments(self, node: nodes.Call | nodes.Filter | nodes.Test) -> tuple[list[tuple[Run, bool]], dict[str, Run]]:
         if node.dyn_args is not None or node.dyn_kwargs is not None:
             raise self.error(node, "* and ** are not allowed in calls of templates")
         args = [(self.expression(arg), False) for arg in node.args]
-        return args, {keyword.key: self.expression(keyword.value) for keyword in node.kwargs}
+        keywords = [keyword for keyword in node.kwargs if isinstance(keyword, nodes.Keyword)]
+        return args, {keyword.key: self.expression(keyword.value) for keyword in keywords}
 
-    def filter(self, node: nodes.Filter) -> Run:
+    def _filter(self, node: nodes.Filter) -> Run:
         if node.node is None:
             raise self.error(node, "a filter needs a value")
         if node.name in ("default", "d"):
-            return self.default(node)
+            return self._default(node)
         operand = self.expression(node.node)
         return self.apply(FILTERS.get(node.name), node, operand, [*FILTERS, "default"], "filter")
 
-    def test(self, node: nodes.Test) -> Run:
+    def _test(self, node: nodes.Test) -> Run:
         if node.name in ("defined", "undefined"):
             operand = self.soft(node.node)
             self.place.word(node.name, node.lineno)
@@ -451,16 +466,16 @@ class TemplateCompiler:
             self.place.cursor = offset
             hint = did_you_mean(node.name, known) or f"there are {', '.join(sorted(known))}"
             raise self.error(node, f"unknown {what} '{node.name}'", hint, node.name)
-        args, keywords = self.arguments(node)
+        args, keywords = self._arguments(node)
         problem = function.misuse(len(args), tuple(keywords))
         if problem:
             raise syntax_error(f"{what} {problem} (line {node.lineno})", offset, "", self.source)
-        return self.build.call_function(function, [(operand, False), *args], keywords, offset)
+        return self.build.call_function(function, [(operand, False), *args], keywords, offset, bound=True)
 
-    def default(self, node: nodes.Filter) -> Run:
+    def _default(self, node: nodes.Filter) -> Run:
         operand = self.soft(node.node) if node.node is not None else self.build.constant(UNSET)
         self.place.word(node.name, node.lineno)
-        args, keywords = self.arguments(node)
+        args, keywords = self._arguments(node)
         parts = [arg for arg, _ in args]
         if len(parts) + len(keywords) > 2 or not set(keywords) <= {"default_value", "boolean"}:
             raise self.error(node, "default takes a value and whether to replace false values too")
@@ -475,28 +490,28 @@ class TemplateCompiler:
 
         return run
 
-    def compare(self, node: nodes.Compare) -> Run:
+    def _compare(self, node: nodes.Compare) -> Run:
         left = self.expression(node.expr)
         tests = [(_COMPARE[operand.op], self.expression(operand.expr)) for operand in node.ops]
         return self.build.compare(left, tests, self.place.line(node.lineno))
 
-    def both(self, node: nodes.And) -> Run:
+    def _both(self, node: nodes.And) -> Run:
         return self.build.both([self.expression(node.left), self.expression(node.right)])
 
-    def either(self, node: nodes.Or) -> Run:
+    def _either(self, node: nodes.Or) -> Run:
         return self.build.either([self.expression(node.left), self.expression(node.right)])
 
-    def unary(self, node: nodes.UnaryExpr) -> Run:
+    def _unary(self, node: nodes.UnaryExpr) -> Run:
         symbol = {nodes.Not: "not", nodes.Neg: "-", nodes.Pos: "+"}[type(node)]
         return self.build.unary(symbol, self.expression(node.node), self.place.line(node.lineno))
 
-    def conditional(self, node: nodes.CondExpr) -> Run:
+    def _conditional(self, node: nodes.CondExpr) -> Run:
         then = self.expression(node.expr1)
         test = self.expression(node.test)
         other = self.build.constant(None) if node.expr2 is None else self.expression(node.expr2)
         return self.build.choose(test, then, other)
 
-    def concat(self, node: nodes.Concat) -> Run:
+    def _concat(self, node: nodes.Concat) -> Run:
         parts = [self.expression(part) for part in node.nodes]
 
         def run(frame: Frame) -> str:
@@ -506,12 +521,12 @@ class TemplateCompiler:
 
         return run
 
-    def array(self, node: nodes.List | nodes.Tuple) -> Run:
+    def _array(self, node: nodes.List | nodes.Tuple) -> Run:
         items = [(self.expression(item), False) for item in node.items]
         make = list if isinstance(node, nodes.List) else tuple
         return self.build.array(items, self.place.line(node.lineno), make)
 
-    def object(self, node: nodes.Dict) -> Run:
+    def _object(self, node: nodes.Dict) -> Run:
         items = [(self.expression(pair.key), self.expression(pair.value)) for pair in node.items]
         return self.build.object(items, self.place.line(node.lineno))
 
@@ -577,23 +592,23 @@ def _soft_item(base: Run, key: Run, offset: int) -> Run:
 
 
 _HANDLERS: Final[dict[type[nodes.Node], Callable[[TemplateCompiler, Any], Run]]] = {
-    nodes.Const: TemplateCompiler.constant,
-    nodes.TemplateData: TemplateCompiler.data,
-    nodes.Name: TemplateCompiler.name,
-    nodes.Getattr: TemplateCompiler.attribute,
-    nodes.Getitem: TemplateCompiler.item,
-    nodes.Call: TemplateCompiler.call,
-    nodes.Filter: TemplateCompiler.filter,
-    nodes.Test: TemplateCompiler.test,
-    nodes.Compare: TemplateCompiler.compare,
-    nodes.And: TemplateCompiler.both,
-    nodes.Or: TemplateCompiler.either,
-    nodes.Not: TemplateCompiler.unary,
-    nodes.Neg: TemplateCompiler.unary,
-    nodes.Pos: TemplateCompiler.unary,
-    nodes.CondExpr: TemplateCompiler.conditional,
-    nodes.Concat: TemplateCompiler.concat,
-    nodes.List: TemplateCompiler.array,
-    nodes.Tuple: TemplateCompiler.array,
-    nodes.Dict: TemplateCompiler.object,
+    nodes.Const: TemplateCompiler._constant,
+    nodes.TemplateData: TemplateCompiler._data,
+    nodes.Name: TemplateCompiler._name,
+    nodes.Getattr: TemplateCompiler._attribute,
+    nodes.Getitem: TemplateCompiler._item,
+    nodes.Call: TemplateCompiler._call,
+    nodes.Filter: TemplateCompiler._filter,
+    nodes.Test: TemplateCompiler._test,
+    nodes.Compare: TemplateCompiler._compare,
+    nodes.And: TemplateCompiler._both,
+    nodes.Or: TemplateCompiler._either,
+    nodes.Not: TemplateCompiler._unary,
+    nodes.Neg: TemplateCompiler._unary,
+    nodes.Pos: TemplateCompiler._unary,
+    nodes.CondExpr: TemplateCompiler._conditional,
+    nodes.Concat: TemplateCompiler._concat,
+    nodes.List: TemplateCompiler._array,
+    nodes.Tuple: TemplateCompiler._array,
+    nodes.Dict: TemplateCompiler._object,
 }

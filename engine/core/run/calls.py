@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
-from engine.core.errors import BackendError, InputRejected, LimitExceeded, RunError
+from engine.core.errors import BackendError, InputRejected, LimitExceeded, RunError, ToolError
 from engine.core.ids import shorten_id
 from engine.core.kinds import EventType
 from engine.core.plan.ir import PromptOp, ToolCallOp
@@ -259,14 +259,14 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
-        raise InputRejected(
+        raise ToolError(
             f"the arguments of tool '{op.tool}' are not an object but {type(arguments).__name__}",
             code="tool.bad_arguments",
             hint="write `arguments:` as an object",
         )
     problems = value_problems(arguments, contract.parameters)
     if problems:
-        raise InputRejected(
+        raise ToolError(
             f"the arguments do not fit tool '{op.tool}': {'; '.join(problems)}",
             code="tool.bad_arguments",
             details={"tool": op.tool},

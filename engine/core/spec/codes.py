@@ -70,7 +70,7 @@ CODES: Final = MappingProxyType(
         TOO_DEEP: "The source is nested deeper than 100 levels.",
         BAD_ALIAS: "A YAML alias is unknown, contains itself, or expands to too much.",
         MERGE_KEY: "The merge key `<<` is not supported; write the members out.",
-        BAD_TAG: "A YAML tag other than the JSON types (`!!str`, `!!int`, `!!float`, `!!bool`, `!!null`, `!!seq`, `!!map`).",
+        BAD_TAG: "A YAML tag other than `!!str`, `!!int`, `!!float`, `!!bool`, `!!null`, `!!seq`, `!!map`.",
         BAD_KEY: "A key is a list or an object; keys are text.",
         BAD_NUMBER: "A number that JSON cannot hold: infinity, NaN, or too many digits.",
         EMPTY: "The source holds nothing.",
@@ -109,7 +109,7 @@ CODES: Final = MappingProxyType(
         LOOKS_LIKE_EXPRESSION: "Literal text that looks like an expression; start it with `$ ` if it is one.",
         UNREACHABLE: "Steps that can never run, since the step before them always ends the list.",
         SINGLE_BRACES: "Literal text with single braces around a known name; templates have two.",
-        WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the execution grows each round.",
+        WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the state grows.",
         UNUSED_WORKFLOW: "A sub-workflow that no step runs.",
     }
 )

@@ -102,9 +102,7 @@ class Fields:
             self.wrong_type(key, node, "a whole number")
             return None
         if not least <= value <= most:
-            self.error(
-                codes.OUT_OF_RANGE, f"'{key}' is {value}, but must be {least} to {most}", node.position, key=key
-            )
+            self.error(codes.OUT_OF_RANGE, f"'{key}' is {value}, but must be {least} to {most}", node.position, key=key)
             return None
         return value
 
@@ -164,7 +162,7 @@ class Fields:
         )
         return None
 
-    def object(self, key: str) -> MapNode | None:
+    def mapping(self, key: str) -> MapNode | None:
         """Take an object."""
         node = self.take(key)
         if node is None or isinstance(node, MapNode):
@@ -172,7 +170,7 @@ class Fields:
         self.wrong_type(key, node, "an object")
         return None
 
-    def list(self, key: str) -> ListNode | None:
+    def sequence(self, key: str) -> ListNode | None:
         """Take a list."""
         node = self.take(key)
         if node is None or isinstance(node, ListNode):
@@ -192,7 +190,7 @@ class Fields:
 
     def json_object(self, key: str) -> dict[str, Json] | None:
         """Take an object as plain JSON."""
-        node = self.object(key)
+        node = self.mapping(key)
         return None if node is None else node_to_json(node)
 
     def left(self) -> list[MapEntry]:

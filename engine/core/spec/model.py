@@ -1,4 +1,4 @@
-"""The task as its author wrote it: one frozen dataclass per kind of step, tools and modifiers, each with its place. Workflow-safe.
+"""The task as its author wrote it: steps, tools and modifiers, each with its place in the source. Workflow-safe.
 
 Values that are computed when the task runs stay nodes of the source; what they mean (expression, template, literal) is
 decided by the compiler.

@@ -95,7 +95,7 @@ def node_from_json(value: Json, position: Position = NOWHERE) -> Node:
 
 
 def describe(node: Node) -> str:
-    """Return what a node is, in words for messages: `text`, `a number`, `a list`…"""
+    """Return what a node is, in words for messages, such as `text` or `a list`."""
     match node:
         case ListNode():
             return "a list"

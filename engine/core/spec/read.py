@@ -18,7 +18,7 @@ def read_task(node: Node) -> tuple[TaskSpec, Findings]:
         node: The root of the source.
 
     Returns:
-        The task as far as it could be read, and what is wrong with it. Without errors in the findings the task is whole.
+        The task as far as it could be read, and what is wrong with it; without errors the task is whole.
     """
     findings = Findings()
     if not isinstance(node, MapNode):
@@ -29,7 +29,7 @@ def read_task(node: Node) -> tuple[TaskSpec, Findings]:
     name = _title(fields, "name")
     description = fields.text("description")
     canonical = _title(fields, "canonical_name")
-    tools = read_tools(fields.list("tools"), findings)
+    tools = read_tools(fields.sequence("tools"), findings)
     main = fields.need("main", hint="`main:` is the list of steps where the task starts")
     fields.entry("main")
     workflows: dict[str, StepList] = {}
@@ -75,7 +75,7 @@ def _title(fields: Fields, key: str) -> str:
 
 
 def _limits(fields: Fields) -> LimitsSpec:
-    node = fields.object("limits")
+    node = fields.mapping("limits")
     if node is None:
         return LimitsSpec()
     inner = Fields(node, fields.findings, "limits", "limits")

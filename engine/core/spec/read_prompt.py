@@ -29,10 +29,12 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
     if isinstance(messages, ListNode):
         _check_messages(messages, fields)
     elif isinstance(messages, MapNode):
-        fields.wrong_type("prompt", messages, "text or a list of messages", "put the message into a list: `- role: user`")
+        fields.wrong_type(
+            "prompt", messages, "text or a list of messages", "put the message into a list: `- role: user`"
+        )
     elif messages is not None and not isinstance(messages.value, str):
         fields.wrong_type("prompt", messages, "text or a list of messages", "put quotes around it")
-    settings = fields.object("settings")
+    settings = fields.mapping("settings")
     repair = fields.whole("repair", 0, vocabulary.MAX_REPAIR_ROUNDS)
     step = PromptStep(
         messages=messages or ScalarNode("", fields.node.position),
@@ -110,7 +112,7 @@ def _prompt_tool(node: Node, findings: Findings, path: str) -> NameSpec | Functi
         findings.error(codes.WRONG_TYPE, message, node.position, path=path)
         return None
     fields = Fields(node, findings, path, "the tool")
-    reference = fields.object("ref")
+    reference = fields.mapping("ref")
     if reference is not None:
         inner = Fields(reference, findings, f"{path}.ref", "ref")
         if inner.need("name") is None:
@@ -138,7 +140,7 @@ def read_function(fields: Fields) -> tuple[NameSpec | None, str | None, SchemaSp
         What was found of the three.
     """
     name, description, parameters = fields.text("name"), fields.text("description"), fields.schema("parameters")
-    node = fields.object("function")
+    node = fields.mapping("function")
     if node is not None:
         inner = Fields(node, fields.findings, fields.at("function"), "function")
         name = inner.text("name") or name

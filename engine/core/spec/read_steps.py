@@ -1,4 +1,4 @@
-"""Reads steps: finds the kind by its marker key, takes its members, and reports all that does not fit. Workflow-safe."""
+"""Reads steps: finds the kind by its marker key, takes its members, reports what does not fit. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ def _refuse_rest(kind: StepKind, fields: Fields) -> None:
         if entry.key in vocabulary.LATER_MODIFIERS or entry.key in vocabulary.LATER_KINDS:
             reported.append(entry.key)
             fields.error(
-                codes.LATER, f"'{entry.key}' on a step is not available in this version", entry.key_position, key=entry.key
+                codes.LATER,
+                f"'{entry.key}' on a step is not available in this version",
+                entry.key_position,
+                key=entry.key,
             )
     fields.refuse_left([*vocabulary.KEYS[kind], *vocabulary.MODIFIERS], skip=reported)
 
@@ -192,7 +195,7 @@ def _modifiers(fields: Fields) -> ModifiersSpec:
 
 
 def _retry(fields: Fields) -> RetrySpec | None:
-    node = fields.object("retry")
+    node = fields.mapping("retry")
     if node is None:
         return None
     inner = Fields(node, fields.findings, fields.at("retry"), "retry")

@@ -102,9 +102,10 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
 def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
     word = fields.text("type")
     if word is None:
-        for kind in ("api_call", "function"):
+        kinds: tuple[Literal["api_call"], Literal["function"]] = ("api_call", "function")
+        for kind in kinds:
             if fields.node.entry(kind) is not None:
-                return cast("Literal['api_call', 'function']", kind)
+                return kind
         for later in vocabulary.LATER_TOOL_TYPES:
             entry = fields.node.entry(later)
             if entry is not None:
@@ -147,7 +148,7 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
             inner.error(codes.OUT_OF_RANGE, message, url.position, key="url")
         call["url"] = url.text
     for key in ("headers", "params"):
-        value = inner.object(key)
+        value = inner.mapping(key)
         if value is not None:
             call[key] = node_to_json(value)
     body = inner.entry("json")

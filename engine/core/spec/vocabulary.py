@@ -1,4 +1,4 @@
-"""The words of the task language: which keys mark a kind, which may stand beside them, and which come in a later version. Workflow-safe."""
+"""The words of the task language: keys, modifiers, what comes in a later version, and limits. Workflow-safe."""
 
 from __future__ import annotations
 

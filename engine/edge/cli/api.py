@@ -149,7 +149,8 @@ class Api:
 
 def parse_stream(lines: Iterator[str]) -> Iterator[StreamEvent]:
     """Read the lines of a server-sent stream; the data of each event must be JSON."""
-    event_id, data = "", []
+    event_id = ""
+    data: list[str] = []
     for line in lines:
         if not line:
             if data:
@@ -178,14 +179,15 @@ def error_of(response: httpx.Response) -> EngineError:
     except ValueError:
         body = {}
     body = body if isinstance(body, dict) else {}
-    inner = body.get("error") if isinstance(body.get("error"), dict) else {}
-    facts: dict[str, Any] = {**body, **inner}
+    inner = body.get("error")
+    facts: dict[str, Any] = {**body, **inner} if isinstance(inner, dict) else dict(body)
     status = response.status_code
     message = str(facts.get("message") or facts.get("detail") or facts.get("title") or f"the API answered {status}")
     hint = str(facts.get("hint") or facts.get("fix") or "")
     code = str(facts.get("code") or "")
-    details = facts.get("details") if isinstance(facts.get("details"), dict) else {}
-    diagnostics = facts.get("diagnostics") or (details or {}).get("diagnostics")
+    told = facts.get("details")
+    details: dict[str, Any] = told if isinstance(told, dict) else {}
+    diagnostics = facts.get("diagnostics") or details.get("diagnostics")
     if diagnostics:
         return DefinitionError(
             message,

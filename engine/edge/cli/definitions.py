@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.core.errors import DefinitionError, InvalidInput
+from engine.core.errors import DefinitionError, InvalidInput, run_error_from_json
+from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import InputFile, InputJson, Output, ProjectFile
-from engine.edge.cli.output import Mode, as_json, note, write, write_rows, write_value
+from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
 from engine.edge.cli.values import parse_json, read_file, read_input
 
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
+    from engine.dryrun import DryRun
 
 
 def validate(
@@ -83,23 +85,33 @@ def dry_run(
     _finish_dry_run(ran, events, output)
 
 
-def _finish_dry_run(ran: Any, events: list[dict[str, Any]], output: Mode) -> None:
-    ended = ran.finished
-    status = "awaiting_input" if ended is None else ended.status.value
-    value = None if ended is None else ended.output
-    error = None if ended is None else ended.error
+def _finish_dry_run(ran: DryRun, events: list[dict[str, Any]], output: Mode) -> None:
+    status, value, error = _outcome_of(ran)
+    facts = {"status": status, "output": value, "error": error, "waits": list(ran.waits)}
     if output is Mode.JSON:
-        write(as_json({"status": status, "output": value, "error": error, "waits": list(ran.waits), "events": events}))
+        write(as_json({**facts, "events": events}))
     elif output is Mode.JSONL:
-        write(as_json({"status": status, "output": value, "error": error, "waits": list(ran.waits)}, pretty=False))
-    elif status == "succeeded":
+        write(as_json(facts, pretty=False))
+    elif status == ExecutionStatus.SUCCEEDED:
         write_value(value, output)
-    elif ended is None:
+    elif status == ExecutionStatus.AWAITING_INPUT:
         note(f"waits for input at {', '.join(ran.waits)}; give one with --answer JSON")
-    else:
-        note(f"error[{(error or {}).get('code', 'failed')}]: {(error or {}).get('message', status)}")
-    if status != "succeeded":
+    elif error is not None:
+        report_error(run_error_from_json(error), as_json_text=False)
+    if status != ExecutionStatus.SUCCEEDED:
         raise typer.Exit(Exit.FAILED)
+
+
+def _outcome_of(ran: DryRun) -> tuple[str, Any, dict[str, Any] | None]:
+    from engine.core.run.effects import Failed, Ok
+
+    if ran.finished is None:
+        return ExecutionStatus.AWAITING_INPUT, None, None
+    outcome = ran.finished.outcome
+    if isinstance(outcome, Ok):
+        return ExecutionStatus.SUCCEEDED, outcome.value, None
+    error = outcome.error.to_json() if isinstance(outcome, Failed) else {"code": "cancelled", "message": "cancelled"}
+    return ExecutionStatus.FAILED, None, error
 
 
 def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
@@ -122,7 +134,7 @@ def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
     from engine.settings import load_project
 
     catalog = load_catalog(load_project(find_project(project_file, [file])))
-    return compile_text(text, file=str(file), contracts=catalog.contracts)
+    return compile_text(text, file=str(file), contracts=catalog.contracts())
 
 
 def find_project(given: Path | None, files: list[Path]) -> Path:

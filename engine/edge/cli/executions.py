@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -185,7 +184,7 @@ def cancel(
     _confirm(view, f"execution {execution_id} is being cancelled", output)
 
 
-# --- shared with `run` -------------------------------------------------------------------------------------------------
+# --- shared with `run` -----------------------------------------------------------------------------------------------
 
 
 def all_events(api: Any, execution_id: str) -> Iterator[Mapping[str, Any]]:

@@ -19,7 +19,6 @@ from engine.edge.cli.output import note, report_error, wants_json
 app = typer.Typer(
     name="everstep",
     help="Run multi-step LLM tasks as durable executions.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -64,7 +63,7 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit code (engine.edge.cli.exits.Exit).
     """
     try:
-        code = app(list(arguments), prog_name="everstep", standalone_mode=False)
+        code = app(list(arguments) or ["--help"], prog_name="everstep", standalone_mode=False)
     except EngineError as error:
         report_error(error, as_json_text=wants_json(arguments))
         return exit_of(error)

@@ -1,4 +1,4 @@
-"""What the command line prints: text, JSON or JSON lines on standard output, errors with their hint on standard error."""
+"""What the command line prints: text or JSON on standard output, errors with their hint on standard error."""
 
 from __future__ import annotations
 

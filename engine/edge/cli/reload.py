@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,9 +46,7 @@ async def watch_tasks(
     folders = {path if path.is_dir() else path.parent for path in wanted}
     existing = [folder for folder in sorted(folders) if folder.is_dir()]
     async for changes in awatch(*existing, stop_event=stop, debounce=DEBOUNCE_MS, step=20, raise_interrupt=False):
-        touched = {Path(name).resolve() for _, name in changes}
-        files = [file for file in task_files(paths) if file.resolve() in touched]
-        await asyncio.to_thread(_load_all, api, files, notes)
+        await asyncio.to_thread(_load_all, api, changed_files(paths, {name for _, name in changes}), notes)
 
 
 def task_files(paths: Sequence[Path]) -> list[Path]:
@@ -58,6 +56,12 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
         inside = sorted(item for item in path.iterdir() if item.suffix in TASK_SUFFIXES) if path.is_dir() else [path]
         found.update(dict.fromkeys(file for file in inside if file.is_file()))
     return list(found)
+
+
+def changed_files(paths: Sequence[Path], changed: Collection[str]) -> list[Path]:
+    """Return those task files among the paths whose names are among the changed ones."""
+    touched = {Path(name).resolve() for name in changed}
+    return [file for file in task_files(paths) if file.resolve() in touched]
 
 
 def _load_all(api: Api, files: Sequence[Path], notes: Notes) -> None:

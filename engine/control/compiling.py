@@ -1,0 +1,75 @@
+"""The use case "compile a text": source to tree to task to plan, with everything that is wrong said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from engine.core.diagnostics import Diagnostic, Severity
+from engine.core.errors import CompileError
+from engine.core.plan.compile import compile_task
+from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
+from engine.core.spec.nodes import node_to_json
+from engine.core.spec.read import read_task
+from engine.source.parse import parse_source
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A task that may be run.
+
+    Attributes:
+        plan: The plan.
+        spec: The task as its author wrote it, as plain JSON.
+        warnings: What is doubtful about it.
+    """
+
+    plan: Plan
+    spec: dict[str, Any]
+    warnings: list[Diagnostic]
+
+
+def compile_text(
+    text: str,
+    *,
+    file: str = "task",
+    contracts: Mapping[str, ToolContract],
+    agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
+) -> Compiled:
+    """Compile the text of a task.
+
+    Args:
+        text: YAML or JSON.
+        file: Name of the source for messages; a task without a name is called after it.
+        contracts: The operator's tools by name.
+        agent: The settings of the agent the task belongs to.
+
+    Returns:
+        The plan, the task as JSON, and the warnings.
+
+    Raises:
+        SourceError: The text cannot be read.
+        CompileError: It can be read, but is no task that makes sense; carries all findings, errors and warnings.
+    """
+    root = parse_source(text, file)
+    spec, findings = read_task(root)
+    if not spec.name:
+        spec = replace(spec, name=PurePath(file).stem or "task")
+    plan, more = compile_task(spec, contracts=contracts, agent=agent)
+    found = sorted(
+        [*findings.items, *more.items],
+        key=lambda item: (item.position.line, item.position.column, item.code, item.path),
+    )
+    errors = [item for item in found if item.severity is Severity.ERROR]
+    if errors:
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise CompileError(
+            f"{file}: {count}; first: {errors[0].message}",
+            hint=errors[0].hint,
+            diagnostics=found,
+            file=file,
+            source=text,
+        )
+    return Compiled(plan, node_to_json(root), found)

@@ -1,0 +1,266 @@
+"""Checks a whole task: labels, sub-workflows, steps that can never run, calls that never end. Workflow-safe."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from engine.core.diagnostics import Findings, Position, did_you_mean
+from engine.core.lang.syntax import Source
+from engine.core.spec import codes
+from engine.core.spec.model import (
+    ErrorStep,
+    ForeachStep,
+    IfElseStep,
+    MapReduceStep,
+    ParallelStep,
+    ReturnStep,
+    SleepStep,
+    StepList,
+    StepSpec,
+    WaitStep,
+    YieldStep,
+)
+from engine.core.spec.walk import all_steps, inner_lists
+
+_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_IN_TAG = re.compile(
+    r"""(?<![\w.'"])steps\s*(?:\[\s*(?:'(?P<one>[^'\\\n]*)'|"(?P<two>[^"\\\n]*)"|(?P<number>[0-9]+))\s*\]|\.\s*(?P<word>[A-Za-z_]\w*)(?!\w*\s*\())"""
+)
+_QUOTED = re.compile(r"""(?P<keep>\[\s*)?('[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")""")
+_METHODS = frozenset({"items", "keys", "values", "get"})
+
+
+def check_labels(name: str, steps: StepList, findings: Findings) -> frozenset[str]:
+    """Report labels that stand twice in a named list.
+
+    Returns:
+        The labels of the list.
+    """
+    seen: dict[str, Position] = {}
+    for step in all_steps(steps):
+        if step.label is None:
+            continue
+        first = seen.get(step.label.text)
+        if first is not None:
+            findings.error(
+                codes.DUPLICATE_LABEL,
+                f"the label '{step.label.text}' stands twice in '{name}'; first at line {first.line}",
+                step.label.position,
+                path=f"{step.path}.label",
+                hint="give one of the steps another label",
+            )
+        seen.setdefault(step.label.text, step.label.position)
+    return frozenset(seen)
+
+
+def check_reachable(steps: StepList, findings: Findings) -> None:
+    """Warn about steps after one that always ends the list, here and in all inner lists."""
+    for number, step in enumerate(steps.steps):
+        if number + 1 < len(steps.steps) and _always_ends(step):
+            after = steps.steps[number + 1]
+            what = "the step before it always ends the list"
+            findings.warn(codes.UNREACHABLE, f"this step can never run: {what}", after.position, path=after.path)
+            break
+    for step in steps.steps:
+        for _, inner in inner_lists(step):
+            check_reachable(inner, findings)
+
+
+def _always_ends(step: StepSpec) -> bool:
+    if step.mods.when is not None:
+        return False
+    if isinstance(step, ReturnStep):
+        return True
+    if isinstance(step, ErrorStep):
+        return step.mods.on_error is None
+    if isinstance(step, IfElseStep) and step.otherwise is not None and step.mods.on_error is None:
+        return _list_ends(step.then) and _list_ends(step.otherwise)
+    return False
+
+
+def _list_ends(steps: StepList) -> bool:
+    return any(_always_ends(step) for step in steps.steps)
+
+
+def check_calls(workflows: Mapping[str, StepList], findings: Findings) -> None:
+    """Report unknown sub-workflows, those that call each other for ever, and those that nothing runs."""
+    used: set[str] = set()
+    for steps in workflows.values():
+        for step in all_steps(steps):
+            if not isinstance(step, YieldStep) or not step.workflow.text:
+                continue
+            used.add(step.workflow.text)
+            if step.workflow.text not in workflows:
+                hint = did_you_mean(step.workflow.text, workflows)
+                findings.error(
+                    codes.UNKNOWN_WORKFLOW,
+                    f"the task has no sub-workflow '{step.workflow.text[:60]}'",
+                    step.workflow.position,
+                    path=f"{step.path}.workflow",
+                    hint=hint or "define it as a list of steps beside `main:`",
+                )
+    _check_endless(workflows, findings)
+    if not findings.errors:
+        for name, steps in workflows.items():
+            if name != "main" and name not in used:
+                message = f"no step runs the sub-workflow '{name}'"
+                findings.warn(codes.UNUSED_WORKFLOW, message, steps.position, path=name)
+
+
+def _check_endless(workflows: Mapping[str, StepList], findings: Findings) -> None:
+    ending = _ending_workflows(workflows)
+    reported: set[str] = set()
+    for start in workflows:
+        chain: list[str] = []
+        calls: list[YieldStep] = []
+        name = start
+        while name not in ending and name not in chain and name not in reported:
+            chain.append(name)
+            call = next(
+                step
+                for step in all_steps(workflows[name])
+                if isinstance(step, YieldStep) and step.workflow.text in workflows and step.workflow.text not in ending
+            )
+            calls.append(call)
+            name = call.workflow.text
+        reported.update(chain)
+        if name in chain:
+            first = chain.index(name)
+            _report_cycle(workflows, chain[first:], calls[-1], findings)
+
+
+def _report_cycle(workflows: Mapping[str, StepList], cycle: list[str], call: YieldStep, findings: Findings) -> None:
+    chain = " → ".join([*cycle, cycle[0]])
+    waits = any(isinstance(step, (WaitStep, SleepStep)) for name in cycle for step in all_steps(workflows[name]))
+    at, path = call.workflow.position, f"{call.path}.workflow"
+    if waits:
+        message = f"the sub-workflows call each other for ever: {chain}"
+        hint = "each round makes the execution's state larger; end it with an `if` at some time"
+        findings.warn(codes.WAITING_CYCLE, message, at, path=path, hint=hint)
+        return
+    hint = "put the call under an `if` or give it a `when`"
+    findings.error(codes.ENDLESS_CYCLE, f"this never ends, whatever the data: {chain}", at, path=path, hint=hint)
+
+
+def _ending_workflows(workflows: Mapping[str, StepList]) -> set[str]:
+    """Return the named lists that can come to an end by some way through their branches."""
+    ending: set[str] = set()
+    grown = True
+    while grown:
+        grown = False
+        for name, steps in workflows.items():
+            if name not in ending and any(_ways(steps, workflows, ending)):
+                ending.add(name)
+                grown = True
+    return ending
+
+
+def _ways(steps: StepList, workflows: Mapping[str, StepList], ending: set[str]) -> tuple[bool, bool]:
+    """Return whether control may fall through the list, and whether it may leave the named list from within."""
+    leaves = False
+    for step in steps.steps:
+        through, out = _step_ways(step, workflows, ending)
+        leaves = leaves or out
+        if not through:
+            return False, leaves
+    return True, leaves
+
+
+def _step_ways(step: StepSpec, workflows: Mapping[str, StepList], ending: set[str]) -> tuple[bool, bool]:
+    through, out = True, False
+    match step:
+        case ReturnStep() | ErrorStep():
+            through, out = False, True
+        case YieldStep():
+            through = step.workflow.text in ending or step.workflow.text not in workflows
+        case IfElseStep():
+            ways = [_ways(step.then, workflows, ending)]
+            ways.append((True, False) if step.otherwise is None else _ways(step.otherwise, workflows, ending))
+            through, out = any(way[0] for way in ways), any(way[1] for way in ways)
+        case ForeachStep():
+            out = _ways(step.do, workflows, ending)[1]
+        case MapReduceStep():
+            out = _ways(step.map, workflows, ending)[1]
+        case ParallelStep():
+            ways = [_ways(branch, workflows, ending) for branch in step.branches]
+            through, out = all(way[0] for way in ways), any(way[1] for way in ways)
+        case _:
+            pass
+    if step.mods.on_error is not None:
+        handled = _ways(step.mods.on_error, workflows, ending)
+        through, out = through or handled[0], out or handled[1]
+    return through or step.mods.when is not None, out
+
+
+@dataclass(frozen=True, slots=True)
+class StepNames:
+    """What a place in a named list knows of names and of steps; satisfies `Scope` of the resolver.
+
+    Attributes:
+        names: Root names.
+        workflow: The named list.
+        labels: Labels of the named list.
+        count: Number of steps at its top level.
+        index: Number of the top-level step in which the place is.
+    """
+
+    names: Collection[str]
+    workflow: str
+    labels: frozenset[str]
+    count: int
+    index: int
+
+    def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
+        """Return (offset, message, hint) for each reference to a step that does not exist."""
+        if "steps" not in source:
+            return []
+        found = _in_template(source) if is_template else _in_expression(source)
+        return [(offset, *problem) for offset, key in found for problem in self._problem(key)]
+
+    def _problem(self, key: int | str) -> Iterator[tuple[str, str]]:
+        if isinstance(key, str) and key.isdigit():
+            key = int(key)
+        if isinstance(key, str):
+            if key not in self.labels and key not in _METHODS:
+                hint = did_you_mean(key, self.labels) or "only labels of the same named list are visible"
+                yield f"'{self.workflow}' has no step with the label '{key[:60]}'", hint
+        elif key >= self.count:
+            last = f"the last one is steps[{self.count - 1}]"
+            yield f"'{self.workflow}' has {self.count} steps, so there is no steps[{key}]", last
+        elif key > self.index:
+            yield f"steps[{key}] has not run yet at this place, which is in step {self.index}", ""
+
+
+def _in_expression(source: str) -> list[tuple[int, int | str]]:
+    text = Source(source)
+    tree = text.parse()
+    found: list[tuple[int, int | str]] = []
+    for node in ast.walk(tree):
+        base = node.value if isinstance(node, (ast.Subscript, ast.Attribute)) else None
+        if not isinstance(base, ast.Name) or base.id != "steps":
+            continue
+        offset = text.offset(base)
+        if isinstance(node, ast.Attribute):
+            found.append((offset, node.attr))
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            key = node.slice.value
+            if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
+                found.append((offset, key))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _in_template(source: str) -> list[tuple[int, int | str]]:
+    found: list[tuple[int, int | str]] = []
+    for tag in _TAG.finditer(source):
+        # quoted text is no code, except as a key in brackets
+        code = _QUOTED.sub(
+            lambda match: match.group() if match.group("keep") else " " * len(match.group()), tag.group()
+        )
+        for match in _IN_TAG.finditer(code):
+            key = next(value for value in match.groups() if value is not None)
+            number = match.group("number")
+            found.append((tag.start() + match.start(), int(number) if number and len(number) < 10 else key))
+    return found

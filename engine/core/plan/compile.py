@@ -1,0 +1,316 @@
+"""Compiles a task into a plan: flat blocks of ops, with values and tools resolved and all checked. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from engine.core.diagnostics import Findings
+from engine.core.plan.checks import StepNames, check_calls, check_labels, check_reachable
+from engine.core.plan.ir import (
+    NO_MODIFIERS,
+    AgentSnapshot,
+    Block,
+    ErrorOp,
+    EvaluateOp,
+    Expr,
+    ForeachOp,
+    GetOp,
+    IfElseOp,
+    Limits,
+    Lit,
+    MapReduceOp,
+    Modifiers,
+    Obj,
+    Op,
+    ParallelOp,
+    Plan,
+    RetryPolicy,
+    ReturnOp,
+    SetOp,
+    SleepOp,
+    ToolCallOp,
+    ToolContract,
+    Value,
+    WaitOp,
+    YieldOp,
+)
+from engine.core.plan.prompts import compile_prompt
+from engine.core.plan.resolve import ERROR_NAMES, REDUCE_NAMES, ROOT_NAMES, Resolver
+from engine.core.plan.schema_check import check_schema
+from engine.core.plan.toolbox import Toolbox
+from engine.core.spec import codes
+from engine.core.spec.fields import MAX_DURATION_S, parse_duration
+from engine.core.spec.model import (
+    ErrorStep,
+    EvaluateStep,
+    ForeachStep,
+    GetStep,
+    IfElseStep,
+    LimitsSpec,
+    MapReduceStep,
+    ModifiersSpec,
+    ParallelStep,
+    PromptStep,
+    ReturnStep,
+    SetStep,
+    SleepStep,
+    StepList,
+    StepSpec,
+    TaskSpec,
+    ToolCallStep,
+    WaitStep,
+    YieldStep,
+)
+from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
+
+MAX_OPS = 20_000
+"""Steps of one task, inner ones included; the plan travels in the input of each of its executions."""
+
+
+def compile_task(
+    spec: TaskSpec, *, contracts: Mapping[str, ToolContract], agent: AgentSnapshot
+) -> tuple[Plan, Findings]:
+    """Compile a task.
+
+    Args:
+        spec: The task.
+        contracts: The operator's tools by name.
+        agent: The agent's settings; `AgentSnapshot()` for a task without agent.
+
+    Returns:
+        The plan, and what is wrong with the task; with errors in the findings the plan must not be run.
+    """
+    findings = Findings()
+    return _Compiler(spec, contracts, findings).compile(agent), findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a step stands: what its expressions see, with and without being inside an `on_error`."""
+
+    scope: StepNames
+
+    def at(self, index: int) -> _Place:
+        return _Place(replace(self.scope, index=index))
+
+    def in_handler(self) -> _Place:
+        return _Place(replace(self.scope, names=ERROR_NAMES))
+
+    def reducing(self) -> StepNames:
+        return replace(self.scope, names=frozenset(self.scope.names) | REDUCE_NAMES)
+
+
+class _Compiler:
+    def __init__(self, spec: TaskSpec, contracts: Mapping[str, ToolContract], findings: Findings) -> None:
+        self.spec = spec
+        self.findings = findings
+        self.resolver = Resolver(findings)
+        self.toolbox = Toolbox(spec.tools, contracts, findings)
+        self.blocks: list[Block] = []
+        self.ops = 0
+        self.tools: dict[str, ToolContract] = {}
+
+    def compile(self, agent: AgentSnapshot) -> Plan:
+        if self.spec.input_schema is not None:
+            check_schema(self.spec.input_schema, self.findings, "input_schema")
+        workflows = {name: self._named_list(name, steps) for name, steps in self.spec.workflows.items()}
+        for steps in self.spec.workflows.values():
+            check_reachable(steps, self.findings)
+        check_calls(self.spec.workflows, self.findings)
+        if self.ops > MAX_OPS:
+            message = f"the task has {self.ops:,} steps, more than {MAX_OPS:,}"
+            self.findings.error(codes.PLAN_TOO_LARGE, message, hint="use loops, or split it into several tasks")
+        return Plan(
+            task=self.spec.name or "task",
+            blocks=tuple(self.blocks),
+            workflows=workflows,
+            tools=dict(sorted(self.tools.items())),
+            agent=agent,
+            input_schema=None if self.spec.input_schema is None else self.spec.input_schema.value,
+            limits=_limits(self.spec.limits),
+            dialect=self.spec.dialect,
+        )
+
+    # --- lists and modifiers ---
+
+    def _named_list(self, name: str, steps: StepList) -> int:
+        labels = check_labels(name, steps, self.findings)
+        return self._block(name, steps, _Place(StepNames(ROOT_NAMES, name, labels, len(steps.steps), 0)), top=True)
+
+    def _block(self, name: str, steps: StepList, place: _Place, *, top: bool = False) -> int:
+        number = len(self.blocks)
+        self.blocks.append(Block(name, ()))
+        self.ops += len(steps.steps)
+        ops = tuple(self._op(step, place.at(index) if top else place) for index, step in enumerate(steps.steps))
+        self.blocks[number] = Block(name, ops)
+        return number
+
+    def _modifiers(self, step: StepSpec, place: _Place) -> Modifiers:
+        mods: ModifiersSpec = step.mods
+        if mods == ModifiersSpec():
+            return NO_MODIFIERS
+        return Modifiers(
+            when=None if mods.when is None else self.resolver.expression(mods.when, f"{step.path}.when", place.scope),
+            retry=None
+            if mods.retry is None
+            else RetryPolicy(
+                mods.retry.attempts, mods.retry.initial_s, mods.retry.factor, mods.retry.max_s, mods.retry.on
+            ),
+            timeout_s=mods.timeout_s,
+            total_timeout_s=mods.total_timeout_s,
+            on_error=None if mods.on_error is None else self._block("on_error", mods.on_error, place.in_handler()),
+        )
+
+    # --- steps ---
+
+    def _op(self, step: StepSpec, place: _Place) -> Op:
+        op = self._plain_op(step, place)
+        # inner lists of the step itself come before its on_error, as in the source
+        label = "" if step.label is None else step.label.text
+        return replace(op, label=label, mods=self._modifiers(step, place))
+
+    def _plain_op(self, step: StepSpec, place: _Place) -> Op:
+        match step:
+            case EvaluateStep():
+                return EvaluateOp(value=self._value(step.value, f"{step.path}.evaluate", place))
+            case ReturnStep():
+                return ReturnOp(value=self._value(step.value, f"{step.path}.return", place))
+            case SetStep():
+                return SetOp(values=self._object(step.values, f"{step.path}.set", "set", place))
+            case GetStep():
+                return GetOp(key=self._text(step.key, f"{step.path}.get", "get", place))
+            case ErrorStep():
+                return ErrorOp(message=self._text(step.message, f"{step.path}.error", "error", place))
+            case PromptStep():
+                return compile_prompt(step, self.resolver, self.toolbox, place.scope)
+            case ToolCallStep():
+                return self._tool_call(step, place)
+            case YieldStep():
+                arguments = self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope)
+                return YieldOp(workflow=step.workflow.text, arguments=arguments)
+            case WaitStep():
+                return self._wait(step, place)
+            case SleepStep():
+                return SleepOp(seconds=self._sleep(step, place))
+            case IfElseStep() | ForeachStep() | MapReduceStep() | ParallelStep():
+                return self._block_op(step, place)
+
+    def _block_op(self, step: IfElseStep | ForeachStep | MapReduceStep | ParallelStep, place: _Place) -> Op:
+        resolver, path = self.resolver, step.path
+        match step:
+            case IfElseStep():
+                return IfElseOp(
+                    condition=resolver.expression(step.condition, f"{path}.if", place.scope),
+                    then=self._block("then", step.then, place),
+                    otherwise=None if step.otherwise is None else self._block("else", step.otherwise, place),
+                )
+            case ForeachStep():
+                return ForeachOp(
+                    items=resolver.expression(step.items, f"{path}.foreach.in", place.scope),
+                    do=self._block("do", step.do, place),
+                )
+            case MapReduceStep():
+                over = resolver.expression(step.over, f"{path}.over", place.scope)
+                reduce = (
+                    None
+                    if step.reduce is None
+                    else resolver.expression(step.reduce, f"{path}.reduce", place.reducing())
+                )
+                initial = Lit([]) if step.initial is None else self._value(step.initial, f"{path}.initial", place)
+                return MapReduceOp(
+                    over=over,
+                    map=self._block("map", step.map, place),
+                    parallelism=step.parallelism,
+                    on_item_error=step.on_item_error,
+                    reduce=reduce,
+                    initial=initial,
+                )
+            case ParallelStep():
+                branches = tuple(self._block(str(number), item, place) for number, item in enumerate(step.branches))
+                return ParallelOp(branches=branches, parallelism=step.parallelism, on_item_error=step.on_item_error)
+
+    def _tool_call(self, step: ToolCallStep, place: _Place) -> Op:
+        path = f"{step.path}.arguments"
+        arguments = self.resolver.arguments(step.arguments, path, place.scope)
+        contract = self.toolbox.callable_tool(step.tool, f"{step.path}.tool")
+        if contract is not None:
+            self.tools[contract.name] = contract
+            self.toolbox.check_arguments(contract, arguments, step.arguments, path)
+        return ToolCallOp(tool=step.tool.text, arguments=arguments)
+
+    def _wait(self, step: WaitStep, place: _Place) -> Op:
+        if step.schema is not None:
+            check_schema(step.schema, self.findings, f"{step.path}.wait_for_input.schema")
+        info = Lit(None) if step.info is None else self._value(step.info, f"{step.path}.wait_for_input.info", place)
+        return WaitOp(info=info, schema=None if step.schema is None else step.schema.value)
+
+    # --- values ---
+
+    def _value(self, node: Node, path: str, place: _Place) -> Value:
+        return self.resolver.value(node, path, place.scope)
+
+    def _object(self, node: Node, path: str, key: str, place: _Place) -> Value:
+        value = self._value(node, path, place)
+        if isinstance(value, (Obj, Expr)) or isinstance(node, MapNode):
+            return value
+        hint = "start an expression with `$ `" if isinstance(node, ScalarNode) else ""
+        message = f"'{key}' must be an object or an expression, not {describe(node)}"
+        self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
+        return value
+
+    def _text(self, node: Node, path: str, key: str, place: _Place) -> Value:
+        if isinstance(node, ScalarNode) and isinstance(node.value, str):
+            return self._value(node, path, place)
+        hint = "put quotes around it" if isinstance(node, ScalarNode) else ""
+        message = f"'{key}' must be text, not {describe(node)}"
+        self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
+        return Lit("")
+
+    def _sleep(self, step: SleepStep, place: _Place) -> Value:
+        """Return the seconds of a sleep: one number if all parts are written out, else one expression."""
+        path = f"{step.path}.sleep"
+        total, sources = 0.0, []
+        for node, unit_s in step.parts:
+            seconds = self._amount(node, unit_s)
+            if seconds is not None:
+                total += seconds
+                continue
+            if isinstance(node, ScalarNode) and isinstance(node.value, str):
+                value = self._value(node, path, place)
+                if isinstance(value, Expr):
+                    sources.append(f"({value.source})" if unit_s == 1 else f"({value.source}) * {_number(unit_s)}")
+                    continue
+            self.findings.error(
+                codes.BAD_DURATION,
+                f"a part of 'sleep' is {describe(node)}, but must be a number or an expression",
+                node.position,
+                path=path,
+                hint="write `sleep: {seconds: 30}` or `sleep: {seconds: $ _.pause}`",
+            )
+            return Lit(1)
+        if not sources:
+            if step.parts and not 0 < total <= MAX_DURATION_S:
+                at = step.parts[0][0].position
+                message = f"'sleep' is {total:g} seconds, but must be more than 0 and at most ten years"
+                self.findings.error(codes.OUT_OF_RANGE, message, at, path=path)
+            return Lit(_number(total))
+        if len(sources) == 1 and not total:
+            single = sources[0]
+            return Expr(single[1:-1] if single.endswith(")") else single)
+        return Expr(" + ".join([*sources, str(_number(total))] if total else sources))
+
+    def _amount(self, node: Node, unit_s: float) -> float | None:
+        if isinstance(node, ScalarNode) and isinstance(node.value, str) and unit_s != 1:
+            return None
+        seconds = parse_duration(node)
+        return None if seconds is None else seconds * unit_s
+
+
+def _number(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
+
+
+def _limits(spec: LimitsSpec) -> Limits:
+    default = Limits()
+    return Limits(steps=default.steps if spec.steps is None else spec.steps, seconds=spec.seconds, tokens=spec.tokens)

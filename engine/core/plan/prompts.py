@@ -1,0 +1,128 @@
+"""Compiles prompt steps: messages, settings, offered tools, and the schema of the reply. Workflow-safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.core.diagnostics import did_you_mean
+from engine.core.plan.ir import Arr, Expr, Lit, Obj, PromptOp, Tmpl, Value
+from engine.core.plan.resolve import Resolver, Scope
+from engine.core.plan.schema_check import check_schema
+from engine.core.plan.toolbox import Toolbox
+from engine.core.spec import codes
+from engine.core.spec.model import NameSpec, PromptStep
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+
+ROLES = ("system", "user", "assistant", "tool", "developer")
+
+
+def compile_prompt(step: PromptStep, resolver: Resolver, toolbox: Toolbox, scope: Scope) -> PromptOp:
+    """Compile a prompt step.
+
+    Args:
+        step: The step.
+        resolver: Reads values.
+        toolbox: Knows the tools.
+        scope: What expressions of the step see.
+
+    Returns:
+        The op without label and modifiers.
+    """
+    model, settings = _model_and_settings(step, resolver, scope)
+    if step.output_schema is not None:
+        check_schema(step.output_schema, resolver.findings, f"{step.path}.output_schema")
+    tools = _tools(step, toolbox)
+    _check_choice(step, tools, resolver)
+    return PromptOp(
+        messages=_messages(step, resolver, scope),
+        model=model,
+        settings=settings,
+        tools=tools,
+        tool_choice=step.tool_choice,
+        output_schema=None if step.output_schema is None else step.output_schema.value,
+        repair=step.repair,
+        unwrap=step.unwrap,
+    )
+
+
+def _messages(step: PromptStep, resolver: Resolver, scope: Scope) -> Value:
+    path = f"{step.path}.prompt"
+    value = resolver.value(step.messages, path, scope)
+    if isinstance(step.messages, ListNode):
+        for index, item in enumerate(step.messages.items):
+            _check_role(item, f"{path}[{index}].role", resolver)
+        return value
+    # an expression may give a whole list of messages; the run takes a text as one message of the user
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, Lit):
+        return Lit([{"role": "user", "content": value.value}])
+    return Arr((Obj({"role": Lit("user"), "content": value}),))
+
+
+def _check_role(item: Node, path: str, resolver: Resolver) -> None:
+    role = item.get("role") if isinstance(item, MapNode) else None
+    if role is None:
+        return
+    text = role.value if isinstance(role, ScalarNode) else None
+    if isinstance(text, str) and (text in ROLES or text.startswith("$") or "{{" in text):
+        return
+    resolver.findings.error(
+        codes.NOT_ONE_OF,
+        f"the role of a message must be one of {', '.join(ROLES)}",
+        role.position,
+        path=path,
+        hint=did_you_mean(str(text), ROLES),
+    )
+
+
+def _model_and_settings(step: PromptStep, resolver: Resolver, scope: Scope) -> tuple[str, Value]:
+    settings: Value = Lit({})
+    inner = False
+    if step.settings is not None:
+        inner = step.settings.entry("model") is not None
+        settings = resolver.value(step.settings, f"{step.path}.settings", scope)
+    if step.model is None:
+        return "", settings
+    node = ScalarNode(step.model.text, step.model.position)
+    model = resolver.value(node, f"{step.path}.model", scope)
+    if isinstance(model, Lit):
+        return str(model.value), _without_model(settings) if inner else settings
+    # a model that is computed travels in the settings
+    return "", _with_model(settings, model)
+
+
+def _without_model(settings: Value) -> Value:
+    if isinstance(settings, Lit):
+        return Lit({key: item for key, item in settings.value.items() if key != "model"})
+    assert isinstance(settings, Obj)
+    return Obj({key: item for key, item in settings.items.items() if key != "model"})
+
+
+def _with_model(settings: Value, model: Expr | Tmpl | Obj | Arr) -> Value:
+    if isinstance(settings, Lit):
+        return Obj({**{key: Lit(item) for key, item in settings.value.items()}, "model": model})
+    assert isinstance(settings, Obj)
+    return Obj({**settings.items, "model": model})
+
+
+def _tools(step: PromptStep, toolbox: Toolbox) -> tuple[dict[str, Any], ...]:
+    items = [NameSpec(name) for name in toolbox.own] if step.tools == "all" else list(step.tools)
+    offered = [toolbox.offered(item, f"{step.path}.tools[{index}]") for index, item in enumerate(items)]
+    return tuple(tool for tool in offered if tool is not None)
+
+
+def _check_choice(step: PromptStep, tools: tuple[dict[str, Any], ...], resolver: Resolver) -> None:
+    if step.tool_choice is None or step.tool_choice in ("auto", "none"):
+        return
+    names = [tool["function"]["name"] for tool in tools]
+    path = f"{step.path}.tool_choice"
+    if not step.tools:
+        message = "'tool_choice' asks for a tool, but the prompt offers none"
+        resolver.findings.error(codes.CONFLICT, message, step.position, path=path, hint="name them under `tools:`")
+    elif isinstance(step.tool_choice, dict):
+        name = step.tool_choice["function"]["name"]
+        if name not in names:
+            message = f"'tool_choice' names the tool '{name}', which the prompt does not offer"
+            hint = did_you_mean(name, names)
+            resolver.findings.error(codes.UNKNOWN_TOOL, message, step.position, path=path, hint=hint)

@@ -1,0 +1,207 @@
+"""Decides what values mean (expression, template or literal) and checks each in its place. Workflow-safe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from engine.core.diagnostics import Findings
+from engine.core.errors import ExpressionSyntaxError
+from engine.core.lang.expression import Problem, compile_expression
+from engine.core.lang.template import compile_template
+from engine.core.plan.ir import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.spec import codes
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe, position_at
+
+ROOT_NAMES = frozenset({"_", "steps", "state", "inputs", "outputs", "input", "agent", "task", "execution"})
+"""Names that every expression sees."""
+ERROR_NAMES = ROOT_NAMES | {"error"}
+REDUCE_NAMES = frozenset({"results"})
+
+_ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
+_LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|state(?:\.\w+|\[.*))\Z", re.DOTALL)
+_BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*)?\s*\}}(?!\}})")
+_PROSE = re.compile(r"[.!?]\s|\w\s+\w+\s+\w+\s+\w+\s+\w")
+
+
+class Scope(Protocol):
+    """What the surroundings of a value know."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Root names that exist there."""
+
+    def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
+        """Return (offset, message, hint) for each reference to a step that does not exist."""
+
+
+class Resolver:
+    """Turns nodes into values of the plan and collects what is wrong with them."""
+
+    def __init__(self, findings: Findings) -> None:
+        """Prepare a resolver.
+
+        Args:
+            findings: Where to put what is wrong.
+        """
+        self.findings = findings
+
+    def value(self, node: Node, path: str, scope: Scope) -> Value:
+        """Read a value by the rules of the dialect.
+
+        `$ expr` is an expression, text with `{{ }}` or `{% %}` a template, everything else stands for itself.
+
+        Args:
+            node: What the author wrote.
+            path: Its place in the structure.
+            scope: What its surroundings know.
+
+        Returns:
+            The value; a list or object without computed parts is one literal.
+        """
+        match node:
+            case MapNode():
+                members = {entry.key: self.value(entry.value, f"{path}.{entry.key}", scope) for entry in node.entries}
+                literals = {key: item.value for key, item in members.items() if isinstance(item, Lit)}
+                return Lit(literals) if len(literals) == len(members) else Obj(members)
+            case ListNode():
+                items = tuple(self.value(item, f"{path}[{index}]", scope) for index, item in enumerate(node.items))
+                values = [item.value for item in items if isinstance(item, Lit)]
+                return Lit(values) if len(values) == len(items) else Arr(items)
+            case ScalarNode(value=str() as text):
+                return self._text(node, text, path, scope)
+            case ScalarNode():
+                return Lit(node.value)
+
+    def expression(self, node: Node, path: str, scope: Scope) -> Expr:
+        """Read a value of a field that is an expression by nature, with or without `$ `.
+
+        Numbers, true, false and whole lists or objects are taken as they stand.
+        """
+        if not (isinstance(node, ScalarNode) and isinstance(node.value, str)):
+            source = self._as_source(node, path, scope)
+            return Expr(source)
+        text = node.value
+        lead = mark_length(text)
+        if not lead and is_template(text):
+            self.findings.error(
+                codes.NOT_AN_EXPRESSION,
+                "a template stands where an expression is needed",
+                node.position,
+                path=path,
+                hint="write the expression without braces",
+            )
+            return Expr("None")
+        return self._expr(node, text, lead, path, scope)
+
+    def arguments(self, node: Node | None, path: str, scope: Scope) -> Value:
+        """Read `arguments`: an object, or an expression; without any, the step's input is passed on."""
+        if node is None:
+            return Expr("_")
+        if isinstance(node, MapNode):
+            return self.value(node, path, scope)
+        if isinstance(node, ScalarNode) and isinstance(node.value, str):
+            if node.value.strip() == "_" or mark_length(node.value):
+                return self.expression(node, path, scope)
+            hint = "start an expression with `$ `"
+        else:
+            hint = ""
+        message = f"'arguments' must be an object, `_` or an expression, not {describe(node)}"
+        self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
+        return Expr("_")
+
+    def _text(self, node: ScalarNode, text: str, path: str, scope: Scope) -> Value:
+        lead = mark_length(text)
+        if lead:
+            return self._expr(node, text, lead, path, scope)
+        if is_template(text):
+            return self._template(node, text, path, scope)
+        self._warn_literal(node, text, path)
+        return Lit(text)
+
+    def _expr(self, node: ScalarNode, text: str, lead: int, path: str, scope: Scope) -> Expr:
+        lead += len(text[lead:]) - len(text[lead:].lstrip())
+        source = text[lead:].rstrip()
+        try:
+            compiled = compile_expression(source)
+        except ExpressionSyntaxError as error:
+            at = position_at(node, lead + error.offset)
+            self.findings.error(codes.BAD_EXPRESSION, error.message, at, hint=error.hint, path=path)
+            return Expr(source)
+        self._report(compiled.problems(scope.names), node, lead, path)
+        self._report_steps(scope.check_steps(source, False), node, lead, path)
+        return Expr(source)
+
+    def _template(self, node: ScalarNode, text: str, path: str, scope: Scope) -> Tmpl:
+        try:
+            compiled = compile_template(text)
+        except ExpressionSyntaxError as error:
+            at = position_at(node, error.offset)
+            self.findings.error(codes.BAD_TEMPLATE, error.message, at, hint=error.hint, path=path)
+            return Tmpl(text)
+        self._report(compiled.problems(scope.names), node, 0, path)
+        self._report_steps(scope.check_steps(text, True), node, 0, path)
+        return Tmpl(text)
+
+    def _report(self, problems: Iterable[Problem], node: ScalarNode, lead: int, path: str) -> None:
+        for problem in problems:
+            unknown = problem.code == "expression.unknown_name"
+            code = codes.UNKNOWN_NAME if unknown else codes.FORBIDDEN_EXPRESSION
+            at = position_at(node, lead + problem.offset)
+            self.findings.error(code, problem.message, at, hint=problem.hint, path=path)
+
+    def _report_steps(self, found: Iterable[tuple[int, str, str]], node: ScalarNode, lead: int, path: str) -> None:
+        for offset, message, hint in found:
+            self.findings.error(codes.UNKNOWN_STEP, message, position_at(node, lead + offset), hint=hint, path=path)
+
+    def _as_source(self, node: Node, path: str, scope: Scope) -> str:
+        """Return the expression text of a value that was written as YAML where an expression is needed."""
+        match node:
+            case ScalarNode(value=str()):
+                value = self.value(node, path, scope)
+                if isinstance(value, Tmpl):
+                    self.expression(node, path, scope)
+                return f"({value.source})" if isinstance(value, Expr) else repr(node.value)
+            case ScalarNode():
+                return repr(node.value)
+            case ListNode():
+                items = [self._as_source(item, f"{path}[{index}]", scope) for index, item in enumerate(node.items)]
+                return f"[{', '.join(items)}]"
+            case MapNode():
+                members = [
+                    f"{entry.key!r}: {self._as_source(entry.value, f'{path}.{entry.key}', scope)}"
+                    for entry in node.entries
+                ]
+                return f"{{{', '.join(members)}}}"
+
+    def _warn_literal(self, node: ScalarNode, text: str, path: str) -> None:
+        short = text.strip()
+        if len(short) <= 200 and _LOOKS_LIKE.match(short) and not _PROSE.search(short):
+            hint = f"write `$ {short.removeprefix('$')}` if it is one"
+            message = f"the text '{_clip(short)}' looks like an expression, but stands for itself"
+            self.findings.warn(codes.LOOKS_LIKE_EXPRESSION, message, node.position, path=path, hint=hint)
+            return
+        braces = _BRACES.search(text)
+        if braces is not None:
+            self.findings.warn(
+                codes.SINGLE_BRACES,
+                f"'{_clip(braces.group())}' stands for itself; a template has two braces",
+                position_at(node, braces.start()),
+                path=path,
+                hint=f"write {{{braces.group()}}} if the value is meant",
+            )
+
+
+def is_template(text: str) -> bool:
+    """Return whether a text is a template: it holds `{{` or `{%`; a lone `{#` is literal, as in `{#fff}`."""
+    return "{{" in text or "{%" in text
+
+
+def mark_length(text: str) -> int:
+    """Return the length of the `$ ` mark of an expression, or 0 if the text has none."""
+    return 2 if len(text) > 1 and text[0] == "$" and text[1] in " \n\t" else 0
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"

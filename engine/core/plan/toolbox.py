@@ -1,0 +1,247 @@
+"""Gathers the tools a task may use as contracts, and checks literal arguments against them. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.core.diagnostics import Findings, did_you_mean
+from engine.core.kinds import ToolEffect
+from engine.core.plan.ir import Lit, Obj, ToolContract, Value
+from engine.core.plan.schema_check import check_schema
+from engine.core.schemas import value_problems
+from engine.core.spec import codes
+from engine.core.spec.model import FunctionToolSpec, NameSpec, ToolSpec
+from engine.core.spec.nodes import MapNode, Node
+from engine.core.values import Json
+
+SAFE_METHODS = ("GET", "HEAD")
+API_CALL_ARGUMENTS = frozenset(
+    {"url", "method", "headers", "params", "json", "json_", "data", "content", "cookies", "follow_redirects"}
+)
+"""What the arguments of an api_call may be when it declares no `parameters`."""
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+class Toolbox:
+    """The tools of a task and of the operator, by name; the task's own win."""
+
+    def __init__(self, specs: tuple[ToolSpec, ...], contracts: Mapping[str, ToolContract], findings: Findings) -> None:
+        """Gather the tools.
+
+        Args:
+            specs: Tools of the task.
+            contracts: Tools of the operator.
+            findings: Where to put what is wrong.
+        """
+        self.findings = findings
+        self.functions: dict[str, ToolSpec] = {}
+        self.contracts: dict[str, ToolContract] = dict(contracts)
+        self.own: list[str] = []
+        for spec in specs:
+            self.own.append(spec.name.text)
+            if spec.parameters is not None:
+                check_schema(spec.parameters, findings, f"{spec.path}.parameters")
+            if spec.type == "function":
+                self.functions[spec.name.text] = spec
+                self.contracts.pop(spec.name.text, None)
+            elif spec.type == "api_call":
+                self.contracts[spec.name.text] = _api_call_contract(spec)
+            else:
+                self._python(spec, contracts)
+
+    def names(self) -> set[str]:
+        """Return all names."""
+        return {*self.contracts, *self.functions}
+
+    def callable_tool(self, name: NameSpec, path: str) -> ToolContract | None:
+        """Return the contract of a tool that a step calls, or None after saying why it cannot."""
+        contract = self.contracts.get(name.text)
+        if contract is not None:
+            return contract
+        if name.text in self.functions:
+            self.findings.error(
+                codes.NOT_CALLABLE,
+                f"the tool '{name.text}' is a function of the client; steps cannot call it in this version",
+                name.position,
+                path=path,
+                hint="offer it to a model with `tools:` of a prompt, or make it an api_call or python tool",
+            )
+        elif name.text:
+            self._unknown(name, path)
+        return None
+
+    def offered(self, item: NameSpec | FunctionToolSpec, path: str) -> dict[str, Any] | None:
+        """Return a tool in the shape that models get: {type: function, function: {name, description?, parameters}}."""
+        if isinstance(item, FunctionToolSpec):
+            if item.parameters is not None:
+                check_schema(item.parameters, self.findings, f"{path}.parameters")
+            return _function(item.name.text, item.description, item.parameters.value if item.parameters else None)
+        found = self.functions.get(item.text)
+        if found is not None:
+            return _function(item.text, found.description or "", found.parameters.value if found.parameters else None)
+        contract = self.contracts.get(item.text)
+        if contract is not None:
+            return _function(item.text, contract.description, contract.parameters)
+        self._unknown(item, path)
+        return None
+
+    def _python(self, spec: ToolSpec, contracts: Mapping[str, ToolContract]) -> None:
+        found = contracts.get(spec.name.text)
+        if found is None:
+            self.findings.error(
+                codes.UNKNOWN_TOOL,
+                f"the operator has no Python tool '{spec.name.text}'",
+                spec.name.position,
+                path=f"{spec.path}.name",
+                hint=did_you_mean(spec.name.text, contracts) or "name its module under [tools] in everstep.toml",
+            )
+            # steps that name it are not to blame a second time
+            self.contracts[spec.name.text] = ToolContract(spec.name.text, "python")
+            return
+        fixed = [
+            key
+            for key, value in (
+                ("parameters", spec.parameters),
+                ("effect", spec.effect),
+                ("idempotent", spec.idempotent),
+            )
+            if value is not None
+        ]
+        if fixed:
+            self.findings.error(
+                codes.CONFLICT,
+                f"the Python tool '{spec.name.text}' has its {' and '.join(fixed)} from its own code",
+                spec.position,
+                path=spec.path,
+                hint="leave it out here, or change it in the `@tool` of the function",
+            )
+        self.contracts[spec.name.text] = replace(
+            found,
+            description=found.description if spec.description is None else spec.description,
+            timeout_s=found.timeout_s if spec.timeout_s is None else spec.timeout_s,
+        )
+
+    def _unknown(self, name: NameSpec, path: str) -> None:
+        known = self.names()
+        hint = did_you_mean(name.text, known)
+        if not hint:
+            hint = f"known are {', '.join(sorted(known)[:20])}" if known else "define it under `tools:`"
+        message = f"there is no tool '{name.text[:60]}'"
+        self.findings.error(codes.UNKNOWN_TOOL, message, name.position, path=path, hint=hint)
+
+    def check_arguments(self, contract: ToolContract, value: Value, node: Node | None, path: str) -> None:
+        """Report literal arguments that cannot fit the tool's schema.
+
+        Args:
+            contract: The tool.
+            value: The arguments.
+            node: Where they stand.
+            path: Their place in the structure.
+        """
+        if node is None or not isinstance(value, (Lit, Obj)) or not isinstance(node, MapNode):
+            return
+        members: dict[str, Value] = (
+            value.items if isinstance(value, Obj) else {key: Lit(item) for key, item in value.value.items()}
+        )
+        if contract.type == "api_call":
+            self._check_method(contract, members, node, path)
+            if contract.parameters is None:
+                for key in members:
+                    if key not in API_CALL_ARGUMENTS:
+                        self._argument(contract, key, "is unknown", did_you_mean(key, API_CALL_ARGUMENTS), node, path)
+                return
+        for key, problem, hint in _misfits(contract.parameters, members):
+            self._argument(contract, key, problem, hint, node, path)
+
+    def _check_method(self, contract: ToolContract, members: dict[str, Value], node: MapNode, path: str) -> None:
+        method = members.get("method")
+        if not isinstance(method, Lit) or not isinstance(method.value, str):
+            return
+        if contract.effect is ToolEffect.READ and method.value.upper() not in SAFE_METHODS:
+            problem = f"is {method.value}, but the tool counts as reading, so that its calls may be repeated"
+            self._argument(contract, "method", problem, "give the tool `effect: write`", node, path)
+
+    def _argument(self, contract: ToolContract, key: str, problem: str, hint: str, node: MapNode, path: str) -> None:
+        entry = node.entry(key)
+        at = node.position if entry is None else entry.key_position
+        message = f"the argument '{key[:60]}' of the tool '{contract.name}' {problem}"
+        self.findings.error(codes.BAD_ARGUMENTS, message, at, path=f"{path}.{key[:60]}", hint=hint)
+
+
+def _api_call_contract(spec: ToolSpec) -> ToolContract:
+    effect = spec.effect
+    if effect is None:
+        effect = ToolEffect.READ if spec.spec.get("method") in SAFE_METHODS else ToolEffect.WRITE
+    default = ToolContract(spec.name.text, "api_call")
+    return ToolContract(
+        name=spec.name.text,
+        type="api_call",
+        parameters=None if spec.parameters is None else spec.parameters.value,
+        effect=effect,
+        idempotent=spec.idempotent or False,
+        description=spec.description or "",
+        timeout_s=default.timeout_s if spec.timeout_s is None else spec.timeout_s,
+        spec=spec.spec,
+    )
+
+
+def _function(name: str, description: str, parameters: Json) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": name}
+    if description:
+        function["description"] = description
+    function["parameters"] = NO_PARAMETERS if parameters is None else parameters
+    return {"type": "function", "function": function}
+
+
+def _misfits(schema: Json, members: dict[str, Value]) -> Iterator[tuple[str, str, str]]:
+    """Yield (argument, problem, hint) for what no computed value could mend."""
+    if not isinstance(schema, dict):
+        return
+    known = schema.get("properties")
+    properties: dict[str, Any] = known if isinstance(known, dict) else {}
+    for key in schema.get("required", ()):
+        if key not in members:
+            yield key, "is missing", ""
+    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    for key, value in members.items():
+        if key not in properties:
+            if closed and "$ref" not in schema:
+                yield key, "is unknown", did_you_mean(key, properties) or _listing(properties)
+        elif isinstance(value, Lit):
+            yield from (
+                (key, f"does not fit: {problem}", "") for problem in _problems(schema, properties[key], value.value)
+            )
+        elif isinstance(value, Obj) and _type_of(properties[key]) not in (None, "object"):
+            yield key, f"is an object, but must be of type {_type_of(properties[key])}", ""
+
+
+def _problems(schema: dict[str, Any], part: Json, value: Json) -> list[str]:
+    alone: dict[str, Any] = {"allOf": [part]}
+    for key in ("$defs", "definitions"):
+        if key in schema:
+            alone[key] = schema[key]
+    if not _refers_only_to(part, tuple(f"#/{key}/" for key in alone if key != "allOf")):
+        return []
+    return [problem.removeprefix("value: ") for problem in value_problems(value, alone)]
+
+
+def _refers_only_to(node: Json, heads: tuple[str, ...]) -> bool:
+    if isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and not reference.startswith(heads):
+            return False
+        return "$dynamicRef" not in node and all(_refers_only_to(item, heads) for item in node.values())
+    if isinstance(node, list):
+        return all(_refers_only_to(item, heads) for item in node)
+    return True
+
+
+def _type_of(schema: Json) -> str | None:
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _listing(properties: dict[str, Any]) -> str:
+    return f"it takes {', '.join(sorted(properties)[:20])}" if properties else "it takes no arguments"

@@ -1,0 +1,97 @@
+"""Reads request bodies: JSON or YAML, bounded, as text or as a checked model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from engine.core.errors import InvalidInput
+from engine.core.spec.nodes import node_to_json
+from engine.core.values import MAX_VALUE_BYTES, Json
+from engine.source.parse import parse_source
+
+MAX_BODY_BYTES = MAX_VALUE_BYTES + 1024 * 1024
+"""A largest value with room for what stands around it."""
+
+YAML_TYPES = frozenset({"application/yaml", "text/yaml", "text/x-yaml", "application/x-yaml"})
+JSON_TYPES = frozenset({"application/json", ""})
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_text(request: Request) -> str:
+    """Return the body of a request as text.
+
+    Raises:
+        InvalidInput: `request.media_type` unless it is JSON or YAML, `request.too_large`, `request.unreadable` if it
+            is no UTF-8.
+    """
+    kind = _media_type(request)
+    if kind not in YAML_TYPES and kind not in JSON_TYPES:
+        raise InvalidInput(
+            f"a body of type {kind!r} cannot be read here",
+            code="request.media_type",
+            hint="send application/json or application/yaml",
+        )
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise InvalidInput(
+                f"the body is larger than {MAX_BODY_BYTES // 2**20} MB",
+                code="request.too_large",
+                hint="keep large data outside and pass a reference",
+            )
+        parts.append(part)
+    try:
+        return b"".join(parts).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not UTF-8: {error.reason}", code="request.unreadable") from error
+
+
+async def read_json(request: Request) -> Json:
+    """Return the body of a request as a JSON value; an empty body is an empty object.
+
+    Raises:
+        InvalidInput: As `read_text`, and `request.unreadable` for text that is no JSON.
+        SourceError: For text that is no YAML, with the place.
+    """
+    text = await read_text(request)
+    if not text.strip():
+        return {}
+    if _media_type(request) in YAML_TYPES:
+        return node_to_json(parse_source(text, "body"))
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", code="request.unreadable") from error
+    except RecursionError as error:
+        raise InvalidInput("the body is nested too deeply", code="request.unreadable") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def read_model(request: Request, model: type[Model]) -> Model:
+    """Return the body of a request as a model.
+
+    Raises:
+        InvalidInput: As `read_json`.
+        SourceError: As `read_json`.
+        RequestValidationError: If the body does not fit the model.
+    """
+    body = await read_json(request)
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error

@@ -1,0 +1,172 @@
+"""Errors as HTTP answers: problem details and Julep's `error` object in one body, by one table from class to status."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from engine.core.errors import (
+    BackendError,
+    BugError,
+    CompileError,
+    Conflict,
+    DefinitionError,
+    EngineError,
+    ExpressionError,
+    ExpressionSyntaxError,
+    InputRejected,
+    InvalidInput,
+    LimitExceeded,
+    NotAllowed,
+    NotFound,
+    RequestError,
+    RunError,
+    SourceError,
+    StepTimeout,
+    TaskError,
+    ToolError,
+    Unavailable,
+    WaitExpired,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS_OF: dict[type[EngineError], int] = {
+    DefinitionError: 400,
+    SourceError: 400,
+    ExpressionSyntaxError: 400,
+    CompileError: 400,
+    RequestError: 400,
+    InvalidInput: 400,
+    NotFound: 404,
+    Conflict: 409,
+    NotAllowed: 403,
+    Unavailable: 503,
+    # run errors reach a caller only where the engine does a step's work on the caller's behalf
+    RunError: 422,
+    ExpressionError: 422,
+    InputRejected: 422,
+    LimitExceeded: 422,
+    WaitExpired: 422,
+    StepTimeout: 504,
+    TaskError: 422,
+    ToolError: 502,
+    BackendError: 502,
+    BugError: 500,
+}
+"""HTTP status of every error class; a test holds it complete."""
+
+STATUS_OF_CODE = {
+    "auth.required": 401,
+    "answer.pending": 504,
+    "request.too_large": 413,
+    "request.media_type": 415,
+    "request.unreadable": 400,
+}
+"""Codes whose status is not that of their class."""
+
+log = structlog.get_logger("everstep.api")
+
+
+def status_of(error: EngineError) -> int:
+    """Return the HTTP status of an error."""
+    return STATUS_OF_CODE.get(error.code, STATUS_OF[type(error)])
+
+
+def problem(
+    status: int,
+    *,
+    code: str,
+    message: str,
+    kind: str,
+    hint: str = "",
+    **more: Any,
+) -> JSONResponse:
+    """Build an error answer.
+
+    Args:
+        status: HTTP status.
+        code: Stable dotted code.
+        message: What is wrong.
+        kind: Name of the error's class.
+        hint: What to do about it; may be empty.
+        more: Further members of the body.
+
+    Returns:
+        {type, title, status, detail, code, hint?, error {message, code, type, fix?}, …} as application/problem+json.
+    """
+    body: dict[str, Any] = {
+        "type": f"urn:everstep:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": message,
+        "code": code,
+    }
+    error: dict[str, Any] = {"message": message, "code": code, "type": kind}
+    if hint:
+        body["hint"] = hint
+        error["fix"] = hint
+    headers: dict[str, str] = {}
+    if status in (409, 504):
+        # Julep's client would otherwise repeat the request five times over half a minute
+        headers["x-should-retry"] = "false"
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse({**body, **more, "error": error}, status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: EngineError) -> JSONResponse:
+    """Build the answer for an error of the engine."""
+    more: dict[str, Any] = {}
+    if error.details:
+        more["details"] = error.details
+    if isinstance(error, DefinitionError):
+        more["diagnostics"] = [item.to_json(error.file) for item in error.diagnostics]
+    return problem(
+        status_of(error), code=error.code, message=error.message, kind=type(error).__name__, hint=error.hint, **more
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let every error leave the app as a problem."""
+
+    async def on_engine_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, EngineError)
+        if isinstance(error, BugError):
+            log.error("an invariant broke", path=request.url.path, code=error.code, exc_info=error)
+        return problem_of(error)
+
+    async def on_bad_request(request: Request, error: Exception) -> JSONResponse:
+        del request
+        assert isinstance(error, RequestValidationError)
+        items = [{"type": item["type"], "msg": item["msg"], "loc": list(item["loc"])} for item in error.errors()]
+        places = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in items)
+        return problem(
+            422,
+            code="request.invalid",
+            message=f"the request is not right: {places}",
+            kind="InvalidInput",
+            errors=items,
+        )
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return problem(error.status_code, code=f"http.{error.status_code}", message=message, kind="RequestError")
+
+    async def on_any_error(request: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", path=request.url.path, exc_info=error)
+        return problem(
+            500, code="bug", message="the engine failed on this request", kind="BugError", hint="see its log"
+        )
+
+    app.add_exception_handler(EngineError, on_engine_error)
+    app.add_exception_handler(RequestValidationError, on_bad_request)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_any_error)

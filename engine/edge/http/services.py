@@ -1,0 +1,90 @@
+"""What the routes work with: the use cases over one store and one connection to Temporal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+from temporalio.client import Client
+
+from engine.control.connect import TemporalConnection
+from engine.control.definitions import DefinitionService
+from engine.control.executions import ExecutionService
+from engine.control.following import Follower
+from engine.core.ids import DEFAULT_TENANT
+from engine.core.plan.ir import ToolContract
+from engine.settings import Settings
+from engine.store.changes import Changes
+from engine.store.database import Database, open_database
+from engine.store.definitions import Definitions
+from engine.store.projection import ProjectionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Use cases and their foundations, built once per process and handed to the app.
+
+    Attributes:
+        settings: Settings of the process.
+        database: The open store.
+        changes: Watch over the store.
+        store: The projection.
+        temporal: The connection to Temporal.
+        definitions: Use cases on agents and tasks.
+        executions: Use cases on executions.
+        follower: Streams.
+    """
+
+    settings: Settings
+    database: Database
+    changes: Changes
+    store: ProjectionStore
+    temporal: TemporalConnection
+    definitions: DefinitionService
+    executions: ExecutionService
+    follower: Follower
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings,
+    *,
+    contracts: Mapping[str, ToolContract],
+    client: Client | None = None,
+    temporal_address: str | None = None,
+) -> AsyncIterator[Services]:
+    """Open the store and build the use cases; Temporal is connected when it is first needed.
+
+    Args:
+        settings: Settings of the process.
+        contracts: Contracts of the operator's tools by name.
+        client: A client that is connected already (tests).
+        temporal_address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+    """
+    database = await open_database(settings.store_url)
+    changes = Changes(database)
+    try:
+        store = ProjectionStore(database)
+        temporal = TemporalConnection(settings, client, address=temporal_address)
+        definitions = DefinitionService(Definitions(database), contracts)
+        executions = ExecutionService(store, definitions, temporal, changes, task_queue=settings.task_queue)
+        follower = Follower(executions, changes)
+        yield Services(settings, database, changes, store, temporal, definitions, executions, follower)
+    finally:
+        await changes.close()
+        await database.close()
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the app that serves a request."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+def tenant_of(request: Request) -> str:
+    """Return the tenant of a request; there is one until keys carry tenants."""
+    del request
+    return DEFAULT_TENANT

@@ -1,0 +1,160 @@
+"""Routes of executions: start, list, read, answer, cancel, transitions and events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from engine.core.errors import NotFound
+from engine.core.kinds import ExecutionStatus
+from engine.core.run.projection import (
+    TRANSITION_TYPES,
+    ExecutionFacts,
+    event_view,
+    execution_view,
+    seq_of_transition,
+    transition_view,
+)
+from engine.edge.http.bodies import read_model
+from engine.edge.http.paging import Page, read_page
+from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.native.shapes import ChangeBody, StartBody
+
+router = APIRouter(tags=["executions"])
+
+In = Annotated[Services, Depends(services_of)]
+Tenant = Annotated[str, Depends(tenant_of)]
+Paged = Annotated[Page, Depends(read_page)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
+
+AGE_HEADER = "Everstep-Data-Age"
+"""Seconds since the store last heard of an execution whose end Temporal could not be asked about."""
+
+
+async def _views(services: Services, tenant: str, found: list[ExecutionFacts]) -> list[dict[str, Any]]:
+    waiting = [facts.id for facts in found if facts.status is ExecutionStatus.AWAITING_INPUT]
+    waits = await services.store.open_waits(waiting, tenant=tenant)
+    return [execution_view(facts, waits.get(facts.id, [])) for facts in found]
+
+
+async def _view(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
+    return (await _views(services, facts.tenant, [facts]))[0]
+
+
+@router.post("/tasks/{task_id}/executions", status_code=201)
+async def start_execution(
+    task_id: str, request: Request, response: Response, services: In, tenant: Tenant, key: Key = None
+) -> dict[str, Any]:
+    """Start an execution; the same Idempotency-Key gives the same execution."""
+    body = await read_model(request, StartBody)
+    task = await services.definitions.definitions.get_task(task_id, tenant=tenant)
+    started = await services.executions.start(
+        task,
+        body.input,
+        execution_id=body.id,
+        idempotency_key=key,
+        metadata=body.metadata,
+        labels=body.labels,
+    )
+    response.status_code = 201 if started.created else 200
+    return await _view(services, started.facts)
+
+
+@router.get("/tasks/{task_id}/executions")
+async def list_task_executions(task_id: str, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
+    """List a task's executions, the newest first."""
+    await services.definitions.definitions.get_task(task_id, tenant=tenant)
+    return await _list(services, tenant, page, task_id=task_id, statuses=[])
+
+
+@router.get("/executions")
+async def list_executions(
+    services: In,
+    tenant: Tenant,
+    page: Paged,
+    task_id: str | None = None,
+    status: Annotated[list[ExecutionStatus], Query()] = [],  # noqa: B006 FastAPI copies it
+) -> dict[str, Any]:
+    """List executions, the newest first; `status` may be repeated."""
+    return await _list(services, tenant, page, task_id=task_id, statuses=status)
+
+
+async def _list(
+    services: Services, tenant: str, page: Page, *, task_id: str | None, statuses: list[ExecutionStatus]
+) -> dict[str, Any]:
+    found = await services.store.list_executions(
+        tenant=tenant,
+        task_id=task_id,
+        statuses=statuses,
+        metadata=page.metadata,
+        limit=page.limit,
+        offset=page.offset,
+        sort_by=page.sort_by,
+        descending=page.descending("desc"),
+    )
+    return {"items": await _views(services, tenant, found)}
+
+
+@router.get("/executions/{execution_id}")
+async def get_execution(execution_id: str, response: Response, services: In, tenant: Tenant) -> dict[str, Any]:
+    """Return an execution."""
+    fresh = await services.executions.read(execution_id, tenant=tenant)
+    if fresh.stale_s is not None:
+        response.headers[AGE_HEADER] = f"{fresh.stale_s:.3f}"
+    return await _view(services, fresh.facts)
+
+
+@router.put("/executions/{execution_id}")
+async def change_execution(
+    execution_id: str, request: Request, services: In, tenant: Tenant, key: Key = None
+) -> dict[str, Any]:
+    """Answer a wait ({status: running, input}) or cancel ({status: cancelled, reason})."""
+    body = await read_model(request, ChangeBody)
+    if body.status == "cancelled":
+        facts = await services.executions.cancel(execution_id, tenant=tenant, reason=body.reason, actor=body.actor)
+    else:
+        facts = await services.executions.answer(
+            execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=body.actor
+        )
+    return await _view(services, facts)
+
+
+@router.get("/executions/{execution_id}/transitions")
+async def list_transitions(execution_id: str, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
+    """List an execution's transitions, the latest first."""
+    await services.store.get_execution(execution_id, tenant=tenant)
+    found = await services.store.list_events(
+        execution_id,
+        tenant=tenant,
+        limit=page.limit,
+        offset=page.offset,
+        transitions_only=True,
+        descending=page.descending("desc"),
+    )
+    return {"items": [transition_view(record) for record in found]}
+
+
+@router.get("/executions/{execution_id}/transitions/{transition_id}")
+async def get_transition(execution_id: str, transition_id: str, services: In, tenant: Tenant) -> dict[str, Any]:
+    """Return a transition."""
+    await services.store.get_execution(execution_id, tenant=tenant)
+    seq = seq_of_transition(execution_id, transition_id)
+    found = None if seq is None else await services.store.find_event(execution_id, seq, tenant=tenant)
+    if found is None or found.type not in TRANSITION_TYPES:
+        raise NotFound(f"execution {execution_id} has no transition {transition_id}", code="transition.not_found")
+    return transition_view(found)
+
+
+@router.get("/executions/{execution_id}/events")
+async def list_events(
+    execution_id: str,
+    services: In,
+    tenant: Tenant,
+    after_seq: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> dict[str, Any]:
+    """List all events of an execution in order, those for operators included."""
+    await services.store.get_execution(execution_id, tenant=tenant)
+    found = await services.store.list_events(execution_id, tenant=tenant, after_seq=after_seq, limit=limit)
+    return {"items": [event_view(record) for record in found]}

@@ -1,0 +1,53 @@
+"""Routes for load balancers and people who wonder what is wrong: healthz and readyz."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine import __version__
+from engine.core.errors import Unavailable
+from engine.edge.http.services import Services, services_of
+
+router = APIRouter(tags=["health"])
+
+In = Annotated[Services, Depends(services_of)]
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, Any]:
+    """Say that the process answers."""
+    return {"status": "ok", "version": __version__}
+
+
+@router.get("/readyz")
+async def readyz(services: In, response: Response) -> dict[str, Any]:
+    """Say whether store and Temporal answer: 200 if both do, else 503 with the reasons.
+
+    With Temporal down the API still answers reads, so this decides about new work only.
+    """
+    parts = {"store": await _check_store(services), "temporal": await _check_temporal(services)}
+    ready = all(part["ok"] for part in parts.values())
+    response.status_code = 200 if ready else 503
+    return {"status": "ready" if ready else "not ready", "version": __version__, **parts}
+
+
+async def _check_store(services: Services) -> dict[str, Any]:
+    try:
+        async with services.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        return {"ok": False, "error": str(error)}
+    return {"ok": True}
+
+
+async def _check_temporal(services: Services) -> dict[str, Any]:
+    address = services.temporal.address
+    try:
+        await services.temporal.check()
+    except Unavailable as error:
+        return {"ok": False, "address": address, "error": error.message, "hint": error.hint}
+    return {"ok": True, "address": address}

@@ -1,0 +1,180 @@
+"""The HTTP server: puts guard, routes and use cases together and serves them until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import uvicorn
+from fastapi import FastAPI
+
+from engine import __version__
+from engine.control.tools import load_catalog
+from engine.core.errors import Conflict
+from engine.core.plan.ir import ToolContract
+from engine.edge.http.access import AccessLog
+from engine.edge.http.guard import Guard, is_loopback, refuse_open_bind
+from engine.edge.http.problems import add_error_handlers
+from engine.edge.http.services import Services, open_services
+from engine.edge.native import definitions, executions, health, streams
+from engine.settings import Settings, load_project
+
+GRACE_S = 3
+"""Seconds that requests under way get when the server stops; streams end at once."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """Build the app.
+
+    Args:
+        services: What the routes work with; opened and closed by the caller.
+
+    Returns:
+        The app, with `services` in its state.
+    """
+    settings = services.settings
+    app = FastAPI(
+        title="Everstep",
+        version=__version__,
+        openapi_url="/api/openapi.json",
+        # the pages that FastAPI offers load their scripts from elsewhere
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    add_error_handlers(app)
+    for router in (definitions.router, executions.router, streams.router, health.router):
+        app.include_router(router, prefix="/api")
+    app.include_router(health.router, include_in_schema=False)
+    app.add_middleware(
+        Guard,
+        api_key=None if settings.api_key is None else settings.api_key.get_secret_value(),
+        local_only=is_loopback(settings.host),
+    )
+    app.add_middleware(AccessLog)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own, and with a word when it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+
+
+def _nothing() -> None:
+    return None
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Bind the address of the API.
+
+    Raises:
+        InvalidInput: `config.api_key_required`.
+        Conflict: `port.in_use`, also for an address that this machine does not have.
+    """
+    refuse_open_bind(settings)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"the API cannot bind to {settings.host}:{settings.port}: {error.strerror}",
+            code="port.in_use",
+            hint="choose another port with --port or EVERSTEP_PORT",
+        ) from error
+    return listener
+
+
+async def serve_api(
+    settings: Settings,
+    *,
+    listener: socket.socket | None = None,
+    started: Callable[[], None] = _nothing,
+    stop: asyncio.Event | None = None,
+    contracts: Mapping[str, ToolContract] | None = None,
+    temporal_address: str | None = None,
+) -> None:
+    """Serve the API until `stop` is set, or until SIGINT or SIGTERM if there is no `stop`.
+
+    Args:
+        settings: Settings of the process.
+        listener: A bound socket; None = bind the address of the settings.
+        started: Called when requests are answered.
+        stop: Ends the server when it is set; streams end at once, requests under way get three seconds.
+        contracts: Contracts of the operator's tools; None = import those of the project file.
+        temporal_address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+
+    Raises:
+        InvalidInput: `config.api_key_required`, or what `load_project` and `load_catalog` say.
+        Conflict: `port.in_use`.
+        Unavailable: `store.locked`, `store.newer`.
+    """
+    refuse_open_bind(settings)
+    if contracts is None:
+        project = load_project(settings.project_file)
+        contracts = (await asyncio.to_thread(load_catalog, project)).contracts()
+    own = bind(settings) if listener is None else None
+    try:
+        async with open_services(settings, contracts=contracts, temporal_address=temporal_address) as services:
+            await _serve(create_app(services), services, listener or own, started, stop or _stop_on_signals())
+    finally:
+        if own is not None:
+            own.close()
+
+
+async def _serve(
+    app: FastAPI,
+    services: Services,
+    listener: socket.socket | None,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        # no hop in front of us is trusted to say who the caller is
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = _Server(config, started)
+    serving = asyncio.create_task(server.serve(None if listener is None else [listener]), name="uvicorn")
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # streams wait for changes: they must hear of the end before uvicorn waits for them
+        await services.changes.close()
+        server.should_exit = True
+        stopping.cancel()
+        await serving
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop

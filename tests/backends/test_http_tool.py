@@ -1,0 +1,264 @@
+"""The tool activity with HTTP services (`api_call`)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.tools.http import MAX_RESPONSE_BYTES
+from activities.tools.runner import ToolActivities
+from engine.core.contracts.activities import ToolParams
+from engine.core.kinds import ToolEffect
+from engine.core.plan.ir import ToolContract
+from engine.settings import HttpConfig
+from engine.tool import ToolCatalog
+from tests.backends.loopback import CONTEXT, raw_server, serving, simple_app, unused_port
+
+LOOPBACK = HttpConfig(allow=["127.0.0.1:*"])
+
+
+async def echo(scope: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Answer with what was received, or as the path says."""
+    path = scope["path"]
+    if path.startswith("/status/"):
+        return int(path[8:]), {"retry-after": "4"}, b"reason " * 1000
+    if path == "/text":
+        return 200, {"content-type": "text/plain", "set-cookie": "seen=1; Path=/"}, b"\xff plain"
+    if path == "/moved":
+        return 302, {"location": "/text"}, b""
+    if path == "/loop":
+        return 302, {"location": "/loop"}, b""
+    if path == "/slow":
+        await asyncio.sleep(5)
+    if path == "/big":
+        return 200, {}, b"x" * (MAX_RESPONSE_BYTES + 1)
+    if path == "/nan":
+        return 200, {"content-type": "application/json"}, b'{"a": NaN}'
+    headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+    seen = {
+        "method": scope["method"],
+        "path": path,
+        "query": parse_qsl(scope["query_string"].decode(), keep_blank_values=True),
+        "headers": headers,
+        "body": body.decode(),
+    }
+    return 200, {"content-type": "application/json"}, json.dumps(seen).encode()
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    async with serving(simple_app(echo)) as address:
+        yield address
+
+
+async def call(
+    spec: dict[str, Any],
+    arguments: dict[str, Any] | None = None,
+    *,
+    http: HttpConfig = LOOPBACK,
+    effect: ToolEffect = ToolEffect.WRITE,
+    activities: ToolActivities | None = None,
+) -> Any:
+    tool = ToolContract(name="service", type="api_call", spec=spec, effect=effect)
+    params = ToolParams(context=CONTEXT, tool=tool, arguments=arguments or {}, timeout_s=10)
+    owned = activities or ToolActivities(ToolCatalog(), http)
+    try:
+        return (await ActivityEnvironment().run(owned.call, params)).output
+    finally:
+        if activities is None:
+            await owned.aclose()
+
+
+async def failure(spec: dict[str, Any], arguments: dict[str, Any] | None = None, **options: Any) -> ApplicationError:
+    with pytest.raises(ApplicationError) as caught:
+        await call(spec, arguments, **options)
+    return caught.value
+
+
+async def test_the_answer_comes_with_status_headers_json_and_raw_content(url):
+    output = await call({"method": "GET", "url": f"{url}/x"})
+    assert set(output) == {"status_code", "headers", "json", "content"}
+    assert output["status_code"] == 200
+    assert output["headers"]["content-type"] == "application/json"
+    assert output["json"]["path"] == "/x"
+    assert json.loads(base64.b64decode(output["content"])) == output["json"]
+
+
+@pytest.mark.parametrize("path", ["/text", "/nan"])
+async def test_a_body_that_is_not_json_gives_null(url, path):
+    assert (await call({"method": "GET", "url": url + path}))["json"] is None
+
+
+async def test_the_raw_content_can_be_left_out(url):
+    assert "content" not in await call({"method": "GET", "url": url, "include_response_content": False})
+
+
+async def test_everything_of_the_definition_is_sent(url):
+    spec = {
+        "method": "post",
+        "url": f"{url}/x?a=1",
+        "headers": {"X-Name": "Jürgen"},
+        "params": {"b": [2, 3], "c": True},
+        "json": {"k": None},
+        "cookies": {"sid": "7"},
+    }
+    seen = (await call(spec))["json"]
+    assert (seen["method"], seen["body"]) == ("POST", '{"k":null}')
+    assert seen["query"] == [("a", "1"), ("b", "2"), ("b", "3"), ("c", "true")] or seen["query"] == [
+        ["a", "1"],
+        ["b", "2"],
+        ["b", "3"],
+        ["c", "true"],
+    ]
+    assert seen["headers"]["x-name"].encode("latin-1").decode() == "Jürgen" or seen["headers"]["x-name"] == "Jürgen"
+    assert seen["headers"]["cookie"] == "sid=7"
+    assert seen["headers"]["content-type"] == "application/json"
+
+
+async def test_arguments_override_all_but_the_headers_of_the_definition(url):
+    spec = {
+        "method": "GET",
+        "url": "http://127.0.0.1:1/never",
+        "headers": {"Authorization": "Bearer own"},
+        "params": {"a": 1, "b": 1},
+        "data": "old",
+    }
+    arguments = {
+        "url": f"{url}/y",
+        "method": "PUT",
+        "headers": {"authorization": "Bearer stolen", "x-more": "1"},
+        "params": {"b": 2},
+        "json_": [1],
+    }
+    seen = (await call(spec, arguments))["json"]
+    assert (seen["method"], seen["path"], seen["body"]) == ("PUT", "/y", "[1]")
+    assert seen["query"] == [["a", "1"], ["b", "2"]]
+    assert (seen["headers"]["authorization"], seen["headers"]["x-more"]) == ("Bearer own", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "content_type"),
+    [
+        ({"json": {"a": "ü"}}, '{"a":"ü"}', "application/json"),
+        ({"json": None}, "null", "application/json"),
+        ({"data": {"a": "1 2"}}, "a=1+2", "application/x-www-form-urlencoded"),
+        ({"data": "raw text"}, "raw text", None),
+        ({"content": base64.b64encode(b"bytes").decode()}, "bytes", None),
+    ],
+)
+async def test_a_body_may_be_json_form_text_or_bytes(url, arguments, body, content_type):
+    seen = (await call({"method": "POST", "url": url}, arguments))["json"]
+    assert (seen["body"], seen["headers"].get("content-type")) == (body, content_type)
+
+
+async def test_the_idempotency_key_is_sent_unless_the_author_sends_one(url):
+    assert (await call({"method": "POST", "url": url}))["json"]["headers"]["idempotency-key"] == CONTEXT.key
+    own = {"method": "POST", "url": url, "headers": {"idempotency-key": "mine"}}
+    assert (await call(own))["json"]["headers"]["idempotency-key"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(400, False), (404, False), (408, True), (429, True), (500, False), (503, True), (504, True), (524, True)],
+)
+async def test_an_error_status_is_an_error_with_the_body_in_its_details(url, status, retryable):
+    error = await failure({"method": "GET", "url": f"{url}/status/{status}?key=secret"})
+    body = error.details[0]
+    assert (body["code"], body["retryable"], body["retry_after_s"]) == ("tool.http_status", retryable, 4.0)
+    assert body["details"]["status"] == status
+    assert body["details"]["body"].startswith("reason reason")
+    assert len(body["details"]["body"]) < 2_100
+    assert str(status) in error.message
+    assert "secret" not in error.message
+
+
+async def test_redirects_are_followed_only_on_request(url):
+    stayed = await call({"method": "GET", "url": f"{url}/moved"})
+    assert (stayed["status_code"], stayed["headers"]["location"]) == (302, "/text")
+    followed = await call({"method": "GET", "url": f"{url}/moved", "follow_redirects": True})
+    assert base64.b64decode(followed["content"]) == b"\xff plain"
+
+
+async def test_redirects_without_end_are_a_bad_reply(url):
+    error = await failure({"method": "GET", "url": f"{url}/loop", "follow_redirects": True})
+    assert error.type == "tool.bad_reply"
+
+
+async def test_a_cookie_of_one_answer_is_not_sent_with_another_call(url):
+    activities = ToolActivities(ToolCatalog(), LOOPBACK)
+    await call({"method": "GET", "url": f"{url}/text"}, activities=activities)
+    seen = await call({"method": "GET", "url": f"{url}/x"}, activities=activities)
+    await activities.aclose()
+    assert "cookie" not in seen["json"]["headers"]
+
+
+@pytest.mark.parametrize(("effect", "retryable"), [(ToolEffect.READ, True), (ToolEffect.WRITE, False)])
+async def test_a_slow_service_times_out_and_is_asked_again_only_if_that_does_no_harm(url, effect, retryable):
+    error = await failure({"method": "GET", "url": f"{url}/slow", "timeout": 0.05}, effect=effect)
+    assert (error.type, error.details[0]["retryable"]) == ("tool.timeout", retryable)
+
+
+async def test_a_service_that_does_not_listen_is_unreachable_and_may_be_asked_again():
+    with unused_port() as port:
+        error = await failure({"method": "GET", "url": f"http://127.0.0.1:{port}/"})
+    assert (error.type, error.details[0]["retryable"]) == ("tool.unreachable", True)
+
+
+@pytest.mark.parametrize(("effect", "retryable"), [(ToolEffect.READ, True), (ToolEffect.WRITE, False)])
+async def test_a_connection_that_breaks_after_the_request_left_is_another_matter(effect, retryable):
+    async with raw_server(drop=True) as address:
+        error = await failure({"method": "POST", "url": address}, effect=effect)
+    assert (error.type, error.details[0]["retryable"]) == ("tool.unreachable", retryable)
+
+
+async def test_an_answer_that_is_not_http_is_told_as_a_broken_connection():
+    async with raw_server(b"SSH-2.0-x\r\n\r\n") as address:
+        assert (await failure({"method": "GET", "url": address})).type == "tool.unreachable"
+
+
+async def test_an_answer_beyond_the_limit_is_too_large(url):
+    assert (await failure({"method": "GET", "url": f"{url}/big"})).type == "tool.too_large"
+
+
+async def test_an_unknown_argument_is_refused_with_a_suggestion(url):
+    error = await failure({"method": "GET", "url": url}, {"header": {}})
+    assert error.type == "tool.bad_arguments"
+    assert "did you mean 'headers'?" in error.details[0]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "code"),
+    [
+        ({"method": "GET"}, {}, "tool.bad_definition"),
+        ({"method": "GET", "url": "http://127.0.0.1:1", "timeout": 0}, {}, "tool.bad_definition"),
+        ({"method": "GET", "url": "http://127.0.0.1:1", "colour": 1}, {}, "tool.bad_definition"),
+        ({"method": "GET", "url": "http://127.0.0.1:1"}, {"url": 3}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "http://127.0.0.1:1"}, {"content": "%%%"}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "http://127.0.0.1:1"}, {"headers": {"a\nb": "c"}}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "http://127.0.0.1:99999"}, {}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "file:///etc/passwd"}, {}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "ftp://127.0.0.1/x"}, {}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "nowhere"}, {}, "tool.bad_arguments"),
+    ],
+)
+async def test_a_request_that_cannot_be_made_is_refused_without_another_try(spec, arguments, code):
+    error = await failure(spec, arguments)
+    assert (error.type, error.details[0]["retryable"]) == (code, False)
+
+
+async def test_arguments_are_checked_against_the_tools_schema_first(url):
+    schema = {"type": "object", "properties": {"params": {"required": ["q"]}}, "required": ["params"]}
+    tool = ToolContract(name="service", type="api_call", parameters=schema, spec={"method": "GET", "url": url})
+    activities = ToolActivities(ToolCatalog(), LOOPBACK)
+    wrong = ToolParams(context=CONTEXT, tool=tool, arguments={"params": {}}, timeout_s=1)
+    with pytest.raises(ApplicationError) as caught:
+        await ActivityEnvironment().run(activities.call, wrong)
+    assert "params: 'q' is a required property" in caught.value.message
