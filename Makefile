@@ -17,8 +17,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP)  ## run the example task end to end on the embedded server and the bundled model
-	@$(BIN)/python -m examples.demo
+demo: $(STAMP)  ## run the example task on the embedded server and the bundled model (KILL=1: kill the worker in the middle)
+	@$(BIN)/python -m examples.demo $(if $(KILL),--kill-worker)
 
 test: $(STAMP)  ## run every test
 	@$(BIN)/python -m pytest tests

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from activities.backends.stream import DONE, Assembler, Chunk, ReplyError, read_
 from activities.net import (
     CONNECT_TIMEOUT_S,
     HTTP_EXCEPTIONS,
+    MAX_PORT,
     NetFault,
     ShardedPool,
     describe_fault,
@@ -46,8 +49,12 @@ class OpenAIBackend:
         self.name = name
         self.config = config
         self._base_url = config.base_url.rstrip("/")
-        self._ssl = make_ssl_context()
+        self._has_port = _has_port(self._base_url)
         self._pool = ShardedPool(self._make_client, config.max_connections)
+
+    @cached_property
+    def _ssl(self) -> ssl.SSLContext:
+        return make_ssl_context()
 
     def _make_client(self, limits: httpx.Limits) -> httpx.AsyncClient:
         # the activity's own limit bounds the whole call, waiting for a connection included
@@ -67,6 +74,7 @@ class OpenAIBackend:
             BackendError: backend.unreachable, .rate_limited, .overloaded, .auth, .unknown_model, .not_found,
                 .context_too_long, .refused, .bad_reply, .cut_off or .timeout.
         """
+        self._require_port()
         body = json.dumps(request_body(params), separators=(",", ":"), allow_nan=False).encode()
         headers = {
             **self._headers(),
@@ -99,6 +107,7 @@ class OpenAIBackend:
         Raises:
             BackendError: As for `chat`.
         """
+        self._require_port()
         url = f"{self._base_url}/models"
         try:
             with self._pool.client() as client:
@@ -186,6 +195,10 @@ class OpenAIBackend:
             details={"backend": self.name},
         )
 
+    def _require_port(self) -> None:
+        if not self._has_port:  # the event loop would raise an OverflowError deep inside
+            raise self._net_error(httpx.InvalidURL("there is no such port"), answered=False)
+
     def _bad_reply(self, text: str) -> BackendError:
         return BackendError(
             f"backend '{self.name}' {text}", code="backend.bad_reply", retryable=True, details={"backend": self.name}
@@ -206,6 +219,13 @@ class OpenAIBackend:
                 details={"backend": self.name},
             )
         return {"Authorization": f"Bearer {key}"}
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return 0 < (httpx.URL(url).port or 1) <= MAX_PORT
+    except httpx.InvalidURL:
+        return True  # the client says it better
 
 
 def request_body(params: ChatParams) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import httpcore
 import httpx
 
+from activities.net import MAX_PORT
 from engine.core.errors import ToolError
 from engine.settings import HttpConfig
 
@@ -132,7 +133,10 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         Raises:
             ToolError: `tool.address_refused`.
             httpcore.ConnectError: None of them answers.
+            httpcore.LocalProtocolError: There is no such port.
         """
+        if not 0 < port <= MAX_PORT:
+            raise httpcore.LocalProtocolError(f"there is no port {port}")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in await self._guard.resolve(host.strip("[]"), port):
             try:

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import binascii
 import json
+import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -30,7 +32,7 @@ from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ToolError
 from engine.core.plan.ir import ToolContract
-from engine.core.values import Json
+from engine.core.values import Json, compact_json
 from engine.settings import HttpConfig
 
 MAX_CONNECTIONS = 200
@@ -90,8 +92,11 @@ class HttpTools:
             config: Which private addresses may be reached.
         """
         self._guard = AddressGuard(config)
-        self._ssl = make_ssl_context()
         self._pool = ShardedPool(self._make_client, MAX_CONNECTIONS)
+
+    @cached_property
+    def _ssl(self) -> ssl.SSLContext:
+        return make_ssl_context()
 
     def _make_client(self, limits: httpx.Limits) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -217,13 +222,15 @@ def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract
     elif call.data is not None:
         body["data"] = call.data
     elif "body" in call.model_fields_set:
-        body["json"] = call.body
+        # httpx takes a JSON null for no body at all
+        body["content"] = compact_json(call.body).encode("utf-8", "surrogatepass")
+        if "content-type" not in {name.lower() for name in headers}:
+            headers["Content-Type"] = "application/json"
     try:
         request = client.build_request(
             call.method.upper(),
-            call.url,
+            httpx.URL(call.url).copy_merge_params(call.params),
             headers=[(name.encode(), value.encode()) for name, value in headers.items()],
-            params=call.params or None,
             cookies=call.cookies or None,
             **body,
         )

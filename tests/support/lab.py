@@ -86,7 +86,7 @@ class Lab:
         """Run a worker for the length of the block."""
         project = Project(backends={"mock": BackendConfig(base_url=self.llm_url, default_model="mock")}, http=self.http)
         chat = ChatActivities(build_backends(project))
-        tools = ToolActivities(ToolCatalog(self.tools), self.http)
+        tools = ToolActivities(ToolCatalog.of(*self.tools), self.http)
         live = LiveEvents(self.store, _ignore_ended)
         flusher = asyncio.create_task(live.run())
         try:

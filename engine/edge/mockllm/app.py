@@ -40,6 +40,11 @@ class MockLlm:
         self._count = 0
         self.calls: list[dict[str, Any]] = []
 
+    def use(self, script: MockScript) -> None:
+        """Follow another script from now on; what was asked stays listed."""
+        self._script = script
+        self._hits = [0] * len(script.rules)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":

@@ -1,0 +1,242 @@
+"""Executions on the real Temporal server: results, waits, cancel, retries, continue-as-new, and what stands in the history."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.core.run.events import EventRecord, roll_digest
+from engine.edge.mockllm.script import MockRule, MockScript
+from engine.tool import tool
+from tests.support.lab import Lab
+from tests.support.receiver import Receiver
+from tests.support.servers import serve_app
+
+
+@tool(effect="read")
+async def double(n: int) -> int:
+    """Double a number."""
+    return n * 2
+
+
+@tool(effect="read")
+async def slowly(seconds: float) -> str:
+    """Take some time."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@tool(effect="write")
+async def fragile() -> str:
+    """Fail always."""
+    raise RuntimeError("it broke")
+
+
+@pytest.fixture
+def tools(lab: Lab) -> Lab:
+    lab.tools = (double, slowly, fragile)
+    return lab
+
+
+async def history_of(handle):
+    return [event async for event in handle.fetch_history_events()]
+
+
+async def test_fifty_evaluate_steps_are_one_workflow_of_at_most_eight_events(lab: Lab):
+    steps = "\n".join("  - evaluate: {n: $ _.n + 1}" for _ in range(50))
+    async with lab.worker():
+        handle = await lab.start(f"name: fifty\nmain:\n{steps}", {"n": 0})
+        ended = await lab.end_of(handle)
+    assert ended.output == {"n": 50}
+    assert len(await history_of(handle)) <= 8
+
+
+async def test_a_thousand_pure_steps_run_and_every_one_is_told(lab: Lab):
+    async with lab.worker():
+        handle = await lab.start("name: t\nmain: [{foreach: {in: $ list(range(1000)), do: {evaluate: $ _ + 1}}}]")
+        ended = await lab.end_of(handle)
+        await lab.until(handle, "finish")
+    assert ended.output == list(range(1, 1001))
+    assert len(await lab.events(handle)) == ended.events == 1 + 2 * 1000 + 1
+
+
+async def test_more_pure_steps_than_one_activation_may_run_take_a_breather(lab: Lab):
+    async with lab.worker():
+        ended = await lab.run("name: t\nmain: [{foreach: {in: $ list(range(12000)), do: {evaluate: $ _}}}]")
+    assert len(ended.output) == 12_000
+
+
+async def test_prompts_and_tools_and_branches_run_to_the_result(tools: Lab):
+    task = """
+name: mixed
+main:
+  - prompt: "say {{ _.word }}"
+    unwrap: true
+  - tool: double
+    arguments: {n: $ len(_)}
+  - over: $ range(_)
+    parallelism: 3
+    map: {tool: double, arguments: {n: $ _}}
+  - if: $ sum(_) > 10
+    then: {evaluate: {big: $ _}}
+    else: {evaluate: {small: $ _}}
+"""
+    async with tools.worker():
+        ended = await tools.run(task, {"word": "a"})
+    assert ended.output == {"big": [n * 2 for n in range(10)]}
+
+
+async def test_the_rolling_hash_in_the_result_is_that_of_the_stored_events(tools: Lab):
+    async with tools.worker():
+        handle = await tools.start("name: t\nmain: [{tool: double, arguments: {n: 1}}, {evaluate: $ _ + 1}]")
+        ended = await tools.end_of(handle)
+        await tools.until(handle, "finish")
+    digest = ""
+    for record in await tools.events(handle):
+        digest = roll_digest(digest, record.seq, record.type, record.body)
+    assert (ended.events, ended.digest) == (len(await tools.events(handle)), digest)
+
+
+async def test_temporal_shows_the_tasks_name_and_our_step_names(tools: Lab):
+    async with tools.worker():
+        handle = await tools.start("name: my_task\nmain: [{tool: double, arguments: {n: 1}, label: twice}]")
+        await tools.end_of(handle)
+    assert (await handle.describe()).workflow_type == "my_task"
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_id
+        for event in await history_of(handle)
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert scheduled == ["main.0#1"]
+
+
+async def test_an_error_of_a_tool_reaches_the_outside_with_code_step_and_details(tools: Lab):
+    async with tools.worker():
+        ended = await tools.run("name: t\nmain: [{evaluate: $ 1}, {tool: fragile, arguments: {}}]")
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["step"], ended.error["attempts"]) == ("tool.failed", "main.1", 1)
+    assert "it broke" in ended.error["message"]
+
+
+async def test_an_overloaded_model_is_asked_again_and_every_attempt_stands_in_the_events(lab: Lab):
+    rules = [MockRule(times=2, status=503), MockRule(reply="fine")]
+    lab.mock.use(MockScript(rules=rules))
+    task = "name: t\nmain: [{prompt: hi, unwrap: true, retry: {attempts: 4, initial: 0.05}}]"
+    async with lab.worker():
+        handle = await lab.start(task)
+        ended = await lab.end_of(handle)
+        await lab.until(handle, "finish")
+    assert ended.output == "fine"
+    types = [event.type for event in await lab.events(handle)]
+    assert types.count("effect.started") == 3
+    assert types.count("attempt.failed") == 2
+
+
+async def test_a_wait_is_answered_by_signal_and_the_answer_stands_in_the_events(lab: Lab):
+    task = "name: t\nmain: [{wait_for_input: {info: {ask: 'go?'}, schema: {type: object}}}, {evaluate: {got: $ _}}]"
+    async with lab.worker():
+        handle = await lab.start(task)
+        waiting = await lab.until(handle, "wait")
+        assert waiting["info"] == {"ask": "go?"}
+        await lab.answer(handle, "wrong", key="k1")
+        assert (await lab.until(handle, "answer.refused"))["code"] == "input.rejected"
+        await lab.answer(handle, {"ok": 1}, key="k2")
+        ended = await lab.end_of(handle)
+        accepted = await lab.until(handle, "answer.accepted")
+    assert ended.output == {"got": {"ok": 1}}
+    assert (accepted["key"], accepted["actor"]) == ("k2", "test")
+
+
+async def test_an_answer_sent_while_no_worker_runs_is_not_lost(lab: Lab):
+    task = "name: t\nmain: [{wait_for_input: {info: {}}}]"
+    async with lab.worker():
+        handle = await lab.start(task)
+        await lab.until(handle, "wait")
+    await lab.answer(handle, 1)
+    async with lab.worker():
+        assert (await lab.end_of(handle)).output == 1
+
+
+async def test_cancel_reaches_a_running_tool_and_tells_the_reason(tools: Lab):
+    async with tools.worker():
+        handle = await tools.start("name: t\nmain: [{tool: slowly, arguments: {seconds: 60}}]")
+        await tools.until(handle, "effect.started")
+        await asyncio.sleep(0.2)
+        await tools.cancel(handle, "changed my mind")
+        ended = await asyncio.wait_for(tools.end_of(handle), 10)
+        told = await tools.until(handle, "cancelled")
+    assert ended.cancelled
+    assert told == {"reason": "changed my mind", "actor": "test"}
+
+
+async def test_sleep_is_a_durable_timer(lab: Lab):
+    async with lab.worker():
+        ended = await lab.run("name: t\nmain: [{sleep: {seconds: 0.2}}, {evaluate: $ _}]", "kept")
+    assert ended.output == "kept"
+
+
+async def test_continue_as_new_is_invisible_in_result_and_events(tools: Lab):
+    task = "name: t\nmain: [{foreach: {in: $ list(range(150)), do: {tool: double, arguments: {n: $ _}}}}]"
+    async with tools.worker():
+        handle = await tools.start(task, continue_after_events=100)
+        ended = await tools.end_of(handle)
+        await tools.until(handle, "finish")
+    assert ended.output == [n * 2 for n in range(150)]
+    records: list[EventRecord] = await tools.events(handle)
+    assert [record.seq for record in records] == list(range(1, ended.events + 1))
+    assert len({record.run_id for record in records}) > 2
+
+
+async def test_waits_and_sleeps_travel_over_continue_as_new(tools: Lab):
+    task = """
+name: t
+main:
+  - parallel:
+      - {wait_for_input: {info: {}}}
+      - {sleep: {seconds: 4}}
+      - {foreach: {in: $ list(range(60)), do: {tool: double, arguments: {n: $ _}}}}
+"""
+    async with tools.worker():
+        handle = await tools.start(task, "in", continue_after_events=60)
+        await tools.until(handle, "finish_branch", path="main.0[2].0", count=1)
+        await tools.answer(handle, "out")
+        ended = await tools.end_of(handle)
+        await tools.until(handle, "finish")
+    assert ended.output == ["out", "in", [n * 2 for n in range(60)]]
+    assert len({record.run_id for record in await tools.events(handle)}) > 1
+
+
+async def test_http_tools_send_the_idempotency_key_of_their_step(lab: Lab):
+    receiver = Receiver()
+    async with serve_app(receiver) as url:
+        task = f"""
+name: t
+tools:
+  - name: post
+    type: api_call
+    idempotent: true
+    api_call: {{method: POST, url: "{url}/orders?fail=1"}}
+main:
+  - tool: post
+    arguments: {{json: {{n: 1}}}}
+    retry: {{attempts: 3, initial: 0.05}}
+  - evaluate: $ _.json.got
+"""
+        async with lab.worker():
+            handle = await lab.start(task)
+            ended = await lab.end_of(handle)
+    assert ended.output == {"n": 1}
+    assert receiver.keys == {f"{handle.id}:main.0": 2}
+
+
+async def test_a_broken_plan_fails_the_execution_instead_of_hanging_it(lab: Lab):
+    from engine.core.contracts.execution import ExecutionParams
+
+    params = ExecutionParams(execution_id="x", tenant="default", plan={"format": 999}, input=None)
+    async with lab.worker():
+        handle = await lab.client.start_workflow("broken", params, id=f"broken-{lab.queue}", task_queue=lab.queue)
+        ended = await asyncio.wait_for(lab.end_of(handle), 10)
+    assert ended.cancelled is False or ended.error is None
+    with pytest.raises(Exception, match="Workflow execution failed"):
+        await handle.result()
