@@ -21,7 +21,7 @@ if importlib.util.find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 CONNECTIONS_PER_CLIENT = 4
-"""An httpx pool looks at all its connections on each call: with 200 calls at one time 20 each cost 2.1 ms, 4 each 0.9."""
+"""An httpx pool looks at all its connections on each call: with 200 calls at once 20 each cost 2.1 ms, 4 each 0.9."""
 MAX_PORT = 65_535
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 4.0

@@ -26,6 +26,9 @@ class Position:
 
 NOWHERE = Position(1, 1)
 
+MAX_LINE_CHARS = 160
+"""Longest part of a source line that is printed with a finding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
@@ -104,10 +107,19 @@ def render_diagnostics(items: Iterable[Diagnostic], *, file: str, source: str) -
         at = item.position
         block = [f"{file}:{at.line}:{at.column}: {item.severity.value}[{item.code}]: {item.message}"]
         if 1 <= at.line <= len(lines):
-            text = lines[at.line - 1].expandtabs(1)
+            text, indent = _window(lines[at.line - 1].expandtabs(1), at.column - 1)
             block.append(f"{at.line:>5} | {text}")
-            block.append(f"      | {' ' * (at.column - 1)}^")
+            block.append(f"      | {' ' * indent}^")
         if item.hint:
             block.append(f"      = hint: {item.hint}")
         blocks.append("\n".join(block))
     return "\n".join(blocks)
+
+
+def _window(line: str, index: int) -> tuple[str, int]:
+    """Cut a long line (JSON often is one) around a character; return the part and the character's index in it."""
+    if len(line) <= MAX_LINE_CHARS:
+        return line, index
+    start = max(0, min(index - MAX_LINE_CHARS // 2, len(line) - MAX_LINE_CHARS))
+    head, tail = "…" if start else "", "…" if start + MAX_LINE_CHARS < len(line) else ""
+    return f"{head}{line[start : start + MAX_LINE_CHARS]}{tail}", index - start + len(head)

@@ -325,11 +325,15 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
             "check the indentation of this line and the one before",
         )
     elif "did not find expected ',' or" in message and at.column > 1:
-        message = f"this does not fit into the {'object' if '}' in message else 'list'} in brackets around it"
+        message = f"this does not fit into the brackets{_opened(error)}"
         hint = "put quotes around a text that contains any of [ ] { } , inside brackets, or close the bracket"
     elif "cannot start any token" in message and line[at.column - 1 : at.column] in ("@", "`", "%"):
         message, hint = f"a text cannot start with {line[at.column - 1]}", "put quotes around it"
     elif error.context and error.context_mark is not None:
-        opened = Position(error.context_mark.line + 1, error.context_mark.column + 1)
-        message = f"{message} ({error.context} that starts at line {opened.line}, column {opened.column})"
+        message = f"{message} ({error.context}; line {error.context_mark.line + 1})"
     return source_error(codes.SYNTAX, message, at, hint=hint)
+
+
+def _opened(error: yaml.MarkedYAMLError) -> str:
+    mark = error.context_mark
+    return "" if mark is None else f" that start at line {mark.line + 1}, column {mark.column + 1}"

@@ -27,6 +27,15 @@ class _QuietServer(uvicorn.Server):
         while not self.should_exit:
             await asyncio.sleep(0.005)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+
 
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:

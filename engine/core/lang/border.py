@@ -13,6 +13,7 @@ from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.values import MAX_DEPTH, MAX_VALUE_BYTES, Json, to_json_value
 
+SMALL_INT_BITS: Final = 128
 ESCAPE_SHIFT: Final = 5
 """2**5 characters of text that is escaped cost one unit: a character may become ten."""
 
@@ -62,32 +63,44 @@ class _Export:
 
     def array(self, items: Any, depth: int) -> list[Json]:
         self.fuel.charge((len(items) >> ITEM_SHIFT) + 1)
-        self.take(2 + len(items))
+        size = 2 + len(items)
         result = []
         for item in items:
             kind = type(item)
-            if kind is int:
-                self.take(8)
+            if kind is str:
+                size += len(item) + 2
+                if not item.isascii():
+                    check_unicode(item)
                 result.append(item)
-            elif kind is str:
-                result.append(self.text(item))
+            elif kind is int:
+                size += 8
+                result.append(item)
             else:
                 result.append(self.convert(item, depth))
+        self.take(size)
         return result
 
     def object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Json]:
         self.fuel.charge((len(value) >> ITEM_SHIFT) + 1)
-        self.take(2 + 4 * len(value))
+        size = 2 + 4 * len(value)
         result: dict[str, Json] = {}
         for key, item in value.items():
-            if type(key) is str:
-                name = self.text(key)
-            elif isinstance(key, (str, int, float)) or key is None:
-                (name,) = to_json_value({key: None}, where="the result")
-            else:
-                raise fail("not_json", f"the result has a key that is {type_name(key)}", "use text as key")
+            name = key if type(key) is str else _key_text(key)
+            size += len(name)
+            if not name.isascii():
+                check_unicode(name)
             kind = type(item)
-            result[name] = self.text(item) if kind is str else self.convert(item, depth)
+            if kind is str:
+                size += len(item) + 2
+                if not item.isascii():
+                    check_unicode(item)
+                result[name] = item
+            elif kind is int:
+                size += 8
+                result[name] = item
+            else:
+                result[name] = self.convert(item, depth)
+        self.take(size)
         return result
 
     def text(self, value: str) -> str:
@@ -104,6 +117,13 @@ class _Export:
                 f"the result is larger than {MAX_VALUE_BYTES // (1024 * 1024)} MB",
                 "keep large data outside and pass a reference",
             )
+
+
+def _key_text(key: Any) -> str:
+    if isinstance(key, (str, int, float)) or key is None:
+        (name,) = to_json_value({key: None}, where="the result")
+        return str(name)
+    raise fail("not_json", f"the result has a key that is {type_name(key)}", "use text as key")
 
 
 def check_unicode(text: str) -> None:
@@ -139,8 +159,7 @@ def json_text(value: Any, fuel: Fuel, *, indent: int | None = None, sort_keys: b
 
 def _pay_for_text(value: Json, fuel: Fuel, depth: int, indent: int) -> None:
     if type(value) is str:
-        if value:
-            fuel.charge(len(value) >> ESCAPE_SHIFT)
+        fuel.charge(len(value) >> ESCAPE_SHIFT)
         return
     if type(value) is list:
         items: Any = value
@@ -148,11 +167,20 @@ def _pay_for_text(value: Json, fuel: Fuel, depth: int, indent: int) -> None:
         items = value.values()
         fuel.charge(sum(map(len, value)) >> ESCAPE_SHIFT)
     else:
+        if type(value) is int:
+            pay_for_digits(value, fuel)
         return
     size = len(items)
     fuel.charge((size >> 2) + 1 + (size * depth * indent >> TEXT_SHIFT))
     for item in items:
         _pay_for_text(item, fuel, depth + 1, indent)
+
+
+def pay_for_digits(value: int, fuel: Fuel) -> None:
+    """Pay for writing a whole number in digits, which takes the square of its length."""
+    bits = value.bit_length()
+    if bits > SMALL_INT_BITS:
+        fuel.charge((bits >> 6) + (bits * bits >> 19))
 
 
 def output_text(value: Any, fuel: Fuel) -> str:
@@ -162,6 +190,7 @@ def output_text(value: Any, fuel: Fuel) -> str:
     if value is None:
         return ""
     if type(value) is int:
+        pay_for_digits(value, fuel)
         return str(value)
     if isinstance(value, (dt.date, dt.time)):
         return str(to_json_value(value))
@@ -174,7 +203,7 @@ def python_text(value: Any, fuel: Fuel) -> str:
         return value
     if isinstance(value, (list, tuple, dict, OrderedSet)):
         return python_repr(value, fuel)
-    return _leaf_text(value)
+    return _leaf_text(value, fuel)
 
 
 def python_repr(value: Any, fuel: Fuel, depth: int = 0) -> str:
@@ -196,7 +225,7 @@ def python_repr(value: Any, fuel: Fuel, depth: int = 0) -> str:
         if isinstance(value, tuple):
             return _joined("(", parts, ",)" if len(parts) == 1 else ")", fuel)
         return _joined("{", parts, "}", fuel) if parts else "set()"
-    return _leaf_text(value)
+    return _leaf_text(value, fuel)
 
 
 def _joined(start: str, parts: list[str], end: str, fuel: Fuel) -> str:
@@ -204,7 +233,9 @@ def _joined(start: str, parts: list[str], end: str, fuel: Fuel) -> str:
     return start + ", ".join(parts) + end
 
 
-def _leaf_text(value: Any) -> str:
+def _leaf_text(value: Any, fuel: Fuel) -> str:
+    if type(value) is int:
+        pay_for_digits(value, fuel)
     if value is None or isinstance(value, (bool, int, float, range)):
         return str(value)
     if isinstance(value, (dt.date, dt.time)):

@@ -15,7 +15,8 @@ from engine.core.lang.nodes import Problem as Problem
 from engine.core.lang.syntax import Compiler, Source
 from engine.core.values import Json
 
-CACHED_EXPRESSIONS: Final = 4_096
+SHORT_CHARS: Final = 500
+"""Longer expressions have a smaller cache, since a large one may take megabytes when compiled."""
 
 
 class Expression:
@@ -91,7 +92,6 @@ class Expression:
         return self._build.check(known)
 
 
-@lru_cache(maxsize=CACHED_EXPRESSIONS)
 def compile_expression(source: str) -> Expression:
     """Compile an expression.
 
@@ -99,12 +99,20 @@ def compile_expression(source: str) -> Expression:
         source: Its text, without the `$ ` mark.
 
     Returns:
-        The expression; equal texts give the same object.
+        The expression; equal texts give the same object as long as it is in the cache.
 
     Raises:
         ExpressionSyntaxError: With `offset`, the character of the text at which it went wrong.
     """
+    return _compile_short(source) if len(source) <= SHORT_CHARS else _compile_long(source)
+
+
+def _compile(source: str) -> Expression:
     text = Source(source)
     compiler = Compiler(text)
     run = compiler.compile(text.parse())
     return Expression(source, run, compiler.build)
+
+
+_compile_short = lru_cache(maxsize=4_096)(_compile)
+_compile_long = lru_cache(maxsize=64)(_compile)

@@ -11,10 +11,19 @@ from engine.core.errors import ExpressionError, ExpressionSyntaxError
 
 MAX_QUOTED_CHARS: Final = 300
 MAX_NAMED_KEYS: Final = 200
+MAX_WORD_CHARS: Final = 80
 
 FOREIGN: Final = (ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
 """What Python itself raises on values that do not fit an operation; anything else is a fault of ours."""
 CAUGHT: Final = (ExpressionError, *FOREIGN)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for the nearest known word; long words and long lists would take too long."""
+    if len(word) > MAX_WORD_CHARS:
+        return ""
+    names = [name for name, _ in zip(known, range(MAX_NAMED_KEYS), strict=False) if len(name) <= MAX_WORD_CHARS]
+    return did_you_mean(word, names)
 
 
 def fail(code: str, message: str, hint: str = "", offset: int | None = None) -> ExpressionError:
@@ -69,12 +78,12 @@ def describe(error: ExpressionError, source: str) -> None:
 def no_key(key: Any, value: Mapping[Any, Any], *, called: bool = False) -> ExpressionError:
     """Return the error for a key that an object does not have; the caller raises it."""
     names = [name for name, _ in zip(value, range(MAX_NAMED_KEYS), strict=False) if isinstance(name, str)]
-    shown = repr(key)[:80]
-    hint = did_you_mean(key, names) if isinstance(key, str) and len(key) <= 80 else ""
+    shown = repr(key)[:MAX_WORD_CHARS]
+    hint = suggest(key, names) if isinstance(key, str) else ""
     if called:
         return fail("no_key", f"an object has neither a key nor a method {shown}", hint)
     if not hint:
-        hint = f"it has {', '.join(names[:8])}" if names else "the object is empty"
+        hint = f"it has {', '.join(name[:40] for name in names[:8])}" if names else "the object is empty"
         if len(value) > 8:
             hint += ", …"
         hint += "; use .get(key, default) if the key may be missing"
@@ -83,7 +92,7 @@ def no_key(key: Any, value: Mapping[Any, Any], *, called: bool = False) -> Expre
 
 def unknown_name(name: str, known: Iterable[str]) -> ExpressionError:
     """Return the error for a name that nothing stands for; the caller raises it."""
-    return fail("unknown_name", f"unknown name '{name}'", did_you_mean(name, known))
+    return fail("unknown_name", f"unknown name '{name[:MAX_WORD_CHARS]}'", suggest(name, known))
 
 
 def syntax_error(message: str, offset: int, hint: str, source: str) -> ExpressionSyntaxError:

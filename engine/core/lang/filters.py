@@ -14,7 +14,7 @@ from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.lang.functions import NO_KEYWORDS, Function, invoke, need_int, need_text, per_item, table
 from engine.core.lang.methods import TEXT_METHODS, replace
 from engine.core.lang.operators import COMPARE
-from engine.core.lang.stdlib import FUNCTIONS, lookup, sort_items
+from engine.core.lang.stdlib import FUNCTIONS, find, lookup, sort_items
 
 MAX_INDENT: Final = 1_000
 MISSING_CODES: Final = frozenset({"expression.no_key", "expression.no_attribute", "expression.no_index"})
@@ -225,12 +225,7 @@ def _map(frame: Frame, values: Any, *args: Any, **named: Any) -> list[Any]:
 
 
 def _pick_or(item: Any, attribute: Any, default: Any) -> Any:
-    try:
-        return _pick(item, attribute)
-    except ExpressionError as error:
-        if error.code in MISSING_CODES:
-            return default
-        raise
+    return find(item, attribute if isinstance(attribute, str) else str(need_int(attribute, "attribute")), default)
 
 
 def _selection(keep: bool, by_attribute: bool) -> Callable[..., Any]:

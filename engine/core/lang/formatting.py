@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import Any, Final
 
-from engine.core.lang.border import python_repr, python_text
+from engine.core.lang.border import pay_for_digits, python_repr, python_text
 from engine.core.lang.context import TEXT_SHIFT, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.lang.methods import format_date
@@ -37,6 +37,7 @@ def format_value(value: Any, spec: str, fuel: Fuel) -> str:
     if len(spec) > MAX_SPEC_CHARS:
         raise fail("too_large", f"a format spec has at most {MAX_SPEC_CHARS} characters")
     if isinstance(value, dt.datetime):
+        fuel.charge(5 + (len(spec) >> 2))
         return format_date(value, spec)
     if not isinstance(value, (str, int, float)):
         raise wrong_type(f"{type_name(value)} takes no format spec", "format its parts, or leave the spec away")
@@ -50,6 +51,8 @@ def format_value(value: Any, spec: str, fuel: Fuel) -> str:
         raise fail("too_large", message)
     size = len(value) if isinstance(value, str) else MAX_PRECISION
     fuel.charge(max(size, width) >> TEXT_SHIFT)
+    if isinstance(value, int):
+        pay_for_digits(value, fuel)
     return format(value, spec)
 
 

@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from typing import Any, Final
 
+from engine.core.errors import ExpressionError
 from engine.core.lang.border import check_unicode
 from engine.core.lang.context import Frame
 from engine.core.lang.failures import fail
@@ -27,9 +28,13 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _too_deep() -> ExpressionError:
+    return fail("too_deep", f"the JSON is nested deeper than {MAX_DEPTH} levels")
+
+
 def _check_depth(value: Json, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
-        raise fail("too_deep", f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        raise _too_deep()
     if isinstance(value, dict):
         for item in value.values():
             _check_depth(item, depth + 1)
@@ -55,6 +60,8 @@ def load_json(frame: Frame, text: Any) -> Json:
         where = f"line {error.lineno}, column {error.colno}"
         message = f"the text is not JSON: {error.msg} ({where})"
         raise fail("value", message, "use extract_json() if there is other text around it") from error
+    except RecursionError as error:
+        raise _too_deep() from error
     _check_depth(value)
     return value
 
@@ -88,7 +95,9 @@ def extract_json(frame: Frame, text: Any) -> Json:
         fuel.charge((len(source) - start.start() >> RETRY_SHIFT) + 1)
         try:
             value, _ = _DECODER.raw_decode(source, start.start())
-        except (ValueError, RecursionError):
+        except RecursionError as error:
+            raise _too_deep() from error
+        except ValueError:
             # prose may hold brackets; the next one is tried
             place = start.end()
             continue
@@ -102,7 +111,9 @@ def _try(source: str) -> tuple[bool, Json]:
         return False, None
     try:
         value = _DECODER.decode(source)
-    except (ValueError, RecursionError):
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError:
         return False, None
     _check_depth(value)
     return True, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -213,10 +213,14 @@ def format_date(value: dt.datetime, spec: Any) -> str:
     return value.strftime(text)
 
 
+def _per_format(fuel: Fuel, args: Sequence[Any]) -> None:
+    fuel.charge(5 + (len(need_text(args[1], "the date format")) >> 2))
+
+
 DATE_METHODS: Final = table(
     Function("isoformat", lambda value: str(to_json_value(value)), 0, 0),
     Function("timestamp", lambda value: value.timestamp(), 0, 0),
-    Function("strftime", format_date, 1, 1),
+    Function("strftime", format_date, 1, 1, _per_format),
     Function("weekday", lambda value: value.weekday(), 0, 0),
     Function("isoweekday", lambda value: value.isoweekday(), 0, 0),
 )

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError
 from engine.core.lang.containers import check_key, iterate
 from engine.core.lang.context import ITEM_SHIFT, SLOT_SHIFT, TEXT_SHIFT, Frame
-from engine.core.lang.failures import CAUGHT, blame, fail, no_key, type_name, unknown_name, wrong_type
+from engine.core.lang.failures import CAUGHT, blame, fail, no_key, suggest, type_name, unknown_name, wrong_type
 from engine.core.lang.functions import Function, Module, invoke
 from engine.core.lang.methods import (
     ALL_METHOD_NAMES,
@@ -29,6 +28,7 @@ from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, LIBRARY_NAMES, MODULES
 
 Run = Callable[[Frame], Any]
 
+MAX_HINTS: Final = 20
 NODE_SHIFT: Final = 3
 """2**3 nodes cost one unit."""
 
@@ -353,7 +353,7 @@ class Builder:
         """Return the closure of `name(…)` for a function of the library."""
         function = FUNCTIONS.get(name)
         if function is None:
-            hint = did_you_mean(name, FUNCTIONS) or "functions are listed in docs/expressions.md"
+            hint = suggest(name, FUNCTIONS) or "functions are listed in docs/expressions.md"
             if name in ALL_METHOD_NAMES:
                 hint = f"{name} is a method: write value.{name}()"
             return self._broken("unknown_function", f"unknown function '{name}'", hint, offset)
@@ -473,14 +473,15 @@ class Builder:
         problems = list(self.found)
         for name, offset in self.reads:
             if name not in known:
-                hint = did_you_mean(name, [*known, *LIBRARY_NAMES])
+                # looking for near words takes long, and nobody reads hundreds of hints
+                hint = suggest(name, [*known, *LIBRARY_NAMES]) if len(problems) < MAX_HINTS else ""
                 problems.append(Problem(offset, "expression.unknown_name", f"unknown name '{name}'", hint))
         for module, member, called, offset in self.members:
             if module in known:
                 continue
             library = MODULES[module].members
             if member not in library:
-                hint = did_you_mean(member, library) or f"{module} has {', '.join(sorted(library))}"
+                hint = suggest(member, library) or f"{module} has {', '.join(sorted(library))}"
                 kind = "function" if called else "member"
                 message = f"unknown {kind} '{module}.{member}'"
                 problems.append(Problem(offset, "expression.unknown_function", message, hint))
@@ -604,7 +605,7 @@ def read_attribute(value: Any, name: str) -> Any:
     if type(value) is Module:
         if name in value.members:
             return value.members[name]
-        raise fail("no_attribute", f"{value.name} has no member '{name}'", did_you_mean(name, value.members))
+        raise fail("no_attribute", f"{value.name} has no member '{name}'", suggest(name, value.members))
     if isinstance(value, dt.datetime) and name in DATE_FIELDS:
         return getattr(value, name)
     if isinstance(value, dt.timedelta) and name in DURATION_FIELDS:
@@ -612,7 +613,7 @@ def read_attribute(value: Any, name: str) -> Any:
     if value is None:
         raise fail("no_attribute", f"cannot read '.{name}' of null", "test for null first, or use get(value, path)")
     methods = methods_of(value)
-    hint = f"it is a method: write .{name}()" if name in methods else did_you_mean(name, methods)
+    hint = f"it is a method: write .{name}()" if name in methods else suggest(name, methods)
     raise fail("no_attribute", f"{type_name(value)} has no member '{name}'", hint)
 
 
@@ -647,7 +648,7 @@ def module_function(module: Module, name: str) -> Function:
         return member
     if member is not None:
         raise wrong_type(f"{module.name}.{name} is a value, not a function", "write it without ()")
-    raise fail("unknown_function", f"unknown function '{module.name}.{name}'", did_you_mean(name, module.members))
+    raise fail("unknown_function", f"unknown function '{module.name}.{name}'", suggest(name, module.members))
 
 
 def no_method(value: Any, name: str) -> ExpressionError:
@@ -661,4 +662,4 @@ def no_method(value: Any, name: str) -> ExpressionError:
         return fail(
             "no_method", f"{type_name(value)} cannot be changed by '{name}'", "build a new value: [*a, b], {**a}"
         )
-    return fail("no_method", f"{type_name(value)} has no method '{name}'", did_you_mean(name, methods))
+    return fail("no_method", f"{type_name(value)} has no method '{name}'", suggest(name, methods))

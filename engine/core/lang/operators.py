@@ -21,6 +21,7 @@ from engine.core.lang.context import SLOT_SHIFT, TEXT_SHIFT, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
 
 MAX_INT_BITS: Final = 4096
+SMALL_INT_BITS: Final = 128
 
 BinaryOp = Callable[[Any, Any, Fuel], Any]
 
@@ -102,15 +103,24 @@ def multiply(left: Any, right: Any, fuel: Fuel) -> Any:
 def divide(left: Any, right: Any, fuel: Fuel) -> Any:
     """Return `left / right` of numbers, or of durations."""
     if _numbers(left, right):
+        _pay_for_division(left, right, fuel)
         return left / right
     if isinstance(left, dt.timedelta) and isinstance(right, (int, float, dt.timedelta)):
         return left / right
     raise _mismatch("divide", left, right)
 
 
+def _pay_for_division(left: Any, right: Any, fuel: Fuel) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        bits = int(left).bit_length()
+        if bits > SMALL_INT_BITS:
+            fuel.charge(bits * int(right).bit_length() >> 20)
+
+
 def floor_divide(left: Any, right: Any, fuel: Fuel) -> Any:
     """Return `left // right` of numbers."""
     if _numbers(left, right):
+        _pay_for_division(left, right, fuel)
         return left // right
     raise _mismatch("divide", left, right)
 
@@ -118,6 +128,7 @@ def floor_divide(left: Any, right: Any, fuel: Fuel) -> Any:
 def modulo(left: Any, right: Any, fuel: Fuel) -> Any:
     """Return `left % right` of numbers; formatting text with % is not part of the language."""
     if _numbers(left, right):
+        _pay_for_division(left, right, fuel)
         return left % right
     if isinstance(left, str):
         raise wrong_type("text cannot be formatted with %", 'use an f-string: f"{value:.2f}"')

@@ -43,11 +43,12 @@ def _bool(value: Any = False) -> bool:
     return bool(value)
 
 
-def _int(value: Any = 0, base: Any = None) -> int:
+def _int(frame: Frame, value: Any = 0, base: Any = None) -> int:
     if isinstance(value, str):
         if len(value) > MAX_INT_CHARS:
             raise fail("too_large", "the text is too long for a number")
         try:
+            frame.fuel.charge(len(value) >> 4)
             return int(value, 10 if base is None else need_int(base, "base"))
         except ValueError as error:
             raise fail("value", f"{value[:80]!r} is not a whole number") from error
@@ -125,7 +126,7 @@ def _set(frame: Frame, value: Any = ()) -> OrderedSet:
     return make_set(iterate(value), frame.fuel)
 
 
-def _dict(frame: Frame, value: Any = None, **members: Any) -> dict[Any, Any]:
+def _dict(frame: Frame, value: Any = None, /, **members: Any) -> dict[Any, Any]:
     if value is None:
         return dict(members)
     fuel = frame.fuel
@@ -208,6 +209,18 @@ def order_keys(frame: Frame, items: Sequence[Any], key: Any) -> list[Any]:
             raise wrong_type(message, "leave out null values, or sort by key=str")
     measure(keys, frame.fuel)
     return keys
+
+
+def find(item: Any, path: str, default: Any) -> Any:
+    """Return the member of an item at a dotted path, or the default if a part is missing."""
+    for part in path.split("."):
+        if isinstance(item, Mapping) and part in item:
+            item = item[part]
+        elif isinstance(item, (list, tuple)) and part.isdecimal() and int(part) < len(item):
+            item = item[int(part)]
+        else:
+            return default
+    return item
 
 
 def lookup(item: Any, path: str) -> Any:
@@ -356,7 +369,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
         Function("filter", _filter, 2, 2, framed=True),
         Function("float", _float, 0, 1),
         Function("get", get_path, 2, 3, framed=True, keywords=("default",)),
-        Function("int", _int, 0, 2, keywords=("base",)),
+        Function("int", _int, 0, 2, keywords=("base",), framed=True),
         Function("len", _len, 1, 1),
         Function("list", _list, 0, 1, _per_pair),
         LOAD_JSON,

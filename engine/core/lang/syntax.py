@@ -1,4 +1,4 @@
-"""Parses an expression with `ast`, lets only the language's own nodes pass, and makes closures of them. Workflow-safe."""
+"""Parses an expression with `ast`, lets only nodes of the language pass, and makes closures of them. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.containers import OrderedSet, check_key, make_set
 from engine.core.lang.context import TEXT_SHIFT, Frame
-from engine.core.lang.failures import CAUGHT, blame, syntax_error
+from engine.core.lang.failures import CAUGHT, blame, suggest, syntax_error
 from engine.core.lang.formatting import convert, format_value
 from engine.core.lang.methods import ALL_METHOD_NAMES
 from engine.core.lang.nodes import NODE_SHIFT, Builder, Loop, Problem, Run, make_unpack
@@ -114,8 +113,14 @@ class Source:
 
     def offset(self, node: ast.AST) -> int:
         """Return the character of the source at which a node starts."""
-        line = max(0, min(getattr(node, "lineno", 1) - 1, len(self.lines) - 1))
-        column = getattr(node, "col_offset", 0)
+        return self._place(getattr(node, "lineno", 1), getattr(node, "col_offset", 0))
+
+    def end(self, node: ast.AST) -> int:
+        """Return the character of the source behind a node."""
+        return self._place(getattr(node, "end_lineno", None) or 1, getattr(node, "end_col_offset", None) or 0)
+
+    def _place(self, row: int, column: int) -> int:
+        line = max(0, min(row - 1, len(self.lines) - 1))
         text = self.lines[line]
         if not text.isascii():
             # the parser counts bytes
@@ -268,8 +273,7 @@ class Compiler:
         return self.build.attribute(self.compile(node.value), node.attr, place)
 
     def _attribute_place(self, node: ast.Attribute) -> int:
-        end = self.source.text.find(node.attr, self.at(node.value))
-        return self.at(node) if end < 0 else end
+        return max(self.at(node), self.source.end(node) - len(node.attr))
 
     def _subscript(self, node: ast.Subscript) -> Run:
         base = self.compile(node.value)
@@ -488,7 +492,7 @@ class Compiler:
 
 def unknown_method(name: str, offset: int) -> Problem:
     """Return the problem of a method that no value has."""
-    hint = did_you_mean(name, ALL_METHOD_NAMES)
+    hint = suggest(name, ALL_METHOD_NAMES)
     return Problem(offset, "expression.unknown_function", f"no value has a method '{name}'", hint)
 
 

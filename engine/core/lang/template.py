@@ -13,7 +13,8 @@ from engine.core.lang.failures import CAUGHT, blame, describe
 from engine.core.lang.nodes import NODE_SHIFT, UNSET, Problem
 from engine.core.lang.template_syntax import TemplateCompiler, Write
 
-CACHED_TEMPLATES: Final = 512
+SHORT_CHARS: Final = 4_000
+"""Longer templates have a smaller cache, since a large one may take megabytes when compiled."""
 
 
 def is_template(text: str) -> bool:
@@ -83,7 +84,6 @@ class Template:
         return self._compiler.build.check({*known, *self._compiler.optional})
 
 
-@lru_cache(maxsize=CACHED_TEMPLATES)
 def compile_template(source: str) -> Template:
     """Compile a template.
 
@@ -91,10 +91,18 @@ def compile_template(source: str) -> Template:
         source: Its text.
 
     Returns:
-        The template; equal texts give the same object.
+        The template; equal texts give the same object as long as it is in the cache.
 
     Raises:
         ExpressionSyntaxError: With `offset`, the character of the text at which it went wrong.
     """
+    return _compile_short(source) if len(source) <= SHORT_CHARS else _compile_long(source)
+
+
+def _compile(source: str) -> Template:
     compiler = TemplateCompiler(source)
     return Template(source, compiler.compile_all(), compiler)
+
+
+_compile_short = lru_cache(maxsize=1_024)(_compile)
+_compile_long = lru_cache(maxsize=32)(_compile)

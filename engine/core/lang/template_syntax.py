@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,14 +12,13 @@ import jinja2
 from jinja2 import nodes
 from jinja2.parser import Parser
 
-from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ExpressionSyntaxError
 from engine.core.lang.border import output_text
-from engine.core.lang.containers import iterate
+from engine.core.lang.containers import check_key, iterate
 from engine.core.lang.context import TEXT_SHIFT, Frame
-from engine.core.lang.failures import CAUGHT, blame, syntax_error
+from engine.core.lang.failures import CAUGHT, blame, suggest, syntax_error
 from engine.core.lang.filters import FILTERS, MISSING_CODES, TESTS
-from engine.core.lang.functions import Function
+from engine.core.lang.functions import Function, Module
 from engine.core.lang.methods import ALL_METHOD_NAMES
 from engine.core.lang.nodes import (
     NODE_SHIFT,
@@ -38,6 +38,8 @@ Write = Callable[[Frame], None]
 MAX_TEMPLATE_CHARS: Final = 500_000
 MAX_TAGS: Final = 5_000
 MAX_NODES: Final = 50_000
+SEARCHED_CHARS: Final = 4_000
+"""How far behind its line's start a word is looked for."""
 
 _BINARY: Final[dict[type[nodes.Node], str]] = {
     nodes.Add: "+",
@@ -94,13 +96,23 @@ class Place:
     def word(self, word: str, line: int) -> int:
         """Return the place of the next occurrence of a word from its line on, or the start of the line."""
         start = self.line(line)
-        pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
         for begin in (max(start, self.cursor), start):
-            found = pattern.search(self.text, begin)
-            if found is not None:
-                self.cursor = found.end()
-                return found.start()
+            found = self._find(word, begin)
+            if found >= 0:
+                self.cursor = found + len(word)
+                return found
         return start
+
+    def _find(self, word: str, begin: int) -> int:
+        limit = begin + SEARCHED_CHARS
+        while True:
+            found = self.text.find(word, begin, limit)
+            if found < 0:
+                return -1
+            around = self.text[found - 1 : found] + self.text[found + len(word) : found + len(word) + 1]
+            if not any(char.isalnum() or char == "_" for char in around):
+                return found
+            begin = found + 1
 
     def skip(self, data: str) -> None:
         """Move behind literal text."""
@@ -464,7 +476,7 @@ class TemplateCompiler:
         offset = self.place.word(node.name, node.lineno)
         if function is None:
             self.place.cursor = offset
-            hint = did_you_mean(node.name, known) or f"there are {', '.join(sorted(known))}"
+            hint = suggest(node.name, known) or f"there are {', '.join(sorted(known))}"
             raise self.error(node, f"unknown {what} '{node.name}'", hint, node.name)
         args, keywords = self._arguments(node)
         problem = function.misuse(len(args), tuple(keywords))
@@ -569,9 +581,11 @@ def _soft(strict: Run) -> Run:
 def _soft_attribute(base: Run, name: str) -> Run:
     def run(frame: Frame) -> Any:
         value = base(frame)
-        if value is UNSET or value is None:
-            return UNSET
-        return read_attribute(value, name)
+        if isinstance(value, Mapping):
+            return value.get(name, UNSET)
+        if isinstance(value, (Module, dt.datetime, dt.timedelta)):
+            return read_attribute(value, name)
+        return UNSET
 
     return _soft(run)
 
@@ -582,7 +596,10 @@ def _soft_item(base: Run, key: Run, offset: int) -> Run:
         if value is UNSET or value is None:
             return UNSET
         try:
-            return read_item(frame, value, key(frame))
+            wanted = key(frame)
+            if isinstance(value, Mapping):
+                return value.get(check_key(wanted, len(value), frame.fuel), UNSET)
+            return read_item(frame, value, wanted)
         except IndexError:
             return UNSET
         except CAUGHT as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.core.diagnostics import Findings, did_you_mean
+from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
-from engine.core.spec.fields import Fields
+from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import LimitsSpec, StepList, TaskSpec
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe
 from engine.core.spec.read_steps import read_step_list
@@ -102,7 +102,7 @@ def _dialect(fields: Fields) -> None:
         fields.error(codes.LATER, message, word.position, key="dialect", hint="leave it out, or write `everstep`")
     else:
         message = f"'{word.text}' is not a dialect"
-        hint = did_you_mean(word.text, ["everstep"]) or "leave it out, or write `everstep`"
+        hint = suggest(fields.findings, word.text, ["everstep"]) or "leave it out, or write `everstep`"
         fields.error(codes.NOT_ONE_OF, message, word.position, key="dialect", hint=hint)
 
 
@@ -113,7 +113,7 @@ def _other_key(entry: MapEntry, fields: Fields) -> StepList | None:
         message = f"'{entry.key}' of a task is not available in this version"
         findings.error(codes.LATER, message, entry.key_position, path=entry.key)
         return None
-    near = did_you_mean(entry.key, vocabulary.TASK_KEYS)
+    near = suggest(fields.findings, entry.key, vocabulary.TASK_KEYS)
     is_steps = isinstance(entry.value, ListNode) and any(isinstance(item, MapNode) for item in entry.value.items)
     if not is_steps:
         hint = near or "a sub-workflow is a list of steps" if isinstance(entry.value, ListNode) else near

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from engine.core.diagnostics import Findings, did_you_mean
+from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
-from engine.core.spec.fields import Fields
+from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import (
     ErrorStep,
     EvaluateStep,
@@ -64,7 +64,7 @@ def read_step(node: Node, findings: Findings, path: str) -> StepSpec:
         findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
         return EvaluateStep(value=ScalarNode(None, node.position), position=node.position, path=path)
     kind = _find_kind(node, findings, path)
-    what = "the step" if kind is None else f"the {kind.value} step"
+    what = "the step" if kind is None else f"the {vocabulary.MARKER_OF[kind]} step"
     fields = Fields(node, findings, path, what)
     common: dict[str, Any] = {
         "position": node.position,
@@ -91,7 +91,7 @@ def _find_kind(node: MapNode, findings: Findings, path: str) -> StepKind | None:
             findings.error(codes.LATER, message, named.value.position, path=path)
             return None
         if word not in list(StepKind):
-            hint = did_you_mean(str(word), list(StepKind)) or f"kinds are {', '.join(StepKind)}"
+            hint = suggest(findings, str(word), list(StepKind)) or f"kinds are {', '.join(StepKind)}"
             findings.error(
                 codes.UNKNOWN_KIND, f"'{word}' is not a kind of step", named.value.position, path=path, hint=hint
             )
@@ -133,7 +133,7 @@ def _explain_no_kind(node: MapNode, findings: Findings, path: str) -> None:
             return
     known = [*vocabulary.MARKERS, *vocabulary.LATER_KINDS]
     for entry in node.entries:
-        near = did_you_mean(entry.key, known) if entry.key not in vocabulary.MODIFIERS else ""
+        near = suggest(findings, entry.key, known) if entry.key not in vocabulary.MODIFIERS else ""
         if near:
             message = f"'{entry.key}' is not a kind of step"
             findings.error(codes.UNKNOWN_KIND, message, entry.key_position, path=path, hint=near)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-from engine.core.diagnostics import Findings, Position, did_you_mean
+from engine.core.diagnostics import Findings, Position
 from engine.core.kinds import ToolEffect
 from engine.core.spec import codes, vocabulary
-from engine.core.spec.fields import Fields
+from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import NameSpec, ToolSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, describe, node_to_json
 from engine.core.spec.read_prompt import read_function
 
 _TYPES = ("python", "api_call", "function")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_CALL_KEYS = ("method", "url", "headers", "params", "json", "timeout", "follow_redirects")
-_LATER_CALL_KEYS = (
-    "params_schema",
+_CALL_KEYS = (
+    "method",
+    "url",
+    "headers",
+    "params",
+    "json",
     "data",
-    "files",
     "content",
     "cookies",
+    "timeout",
+    "follow_redirects",
     "include_response_content",
+)
+_LATER_CALL_KEYS = (
+    "params_schema",
+    "files",
     "schema",
     "secrets",
 )
@@ -118,7 +126,7 @@ def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
         fields.error(codes.LATER, message, word.position, key="type")
         return None
     if word.text not in _TYPES:
-        hint = did_you_mean(word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
+        hint = suggest(fields.findings, word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
         fields.error(codes.NOT_ONE_OF, f"'{word.text}' is not a type of tool", word.position, key="type", hint=hint)
         return None
     return cast("Literal['python', 'api_call', 'function']", word.text)
@@ -147,16 +155,15 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
             message = "'url' must start with http:// or https://"
             inner.error(codes.OUT_OF_RANGE, message, url.position, key="url")
         call["url"] = url.text
-    for key in ("headers", "params"):
+    for key in ("headers", "params", "cookies"):
         value = inner.mapping(key)
         if value is not None:
             call[key] = node_to_json(value)
-    body = inner.entry("json")
-    if body is not None:
-        call["json"] = node_to_json(body.value)
-    follow = inner.flag("follow_redirects")
-    if follow is not None:
-        call["follow_redirects"] = follow
+    _body(inner, call)
+    for key in ("follow_redirects", "include_response_content"):
+        flag = inner.flag(key)
+        if flag is not None:
+            call[key] = flag
     timeout_s = inner.duration("timeout")
     reported = [entry.key for entry in inner.left() if entry.key in _LATER_CALL_KEYS]
     for key in reported:
@@ -165,6 +172,24 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
         inner.error(codes.LATER, f"'{key}' of api_call is not available in this version", entry.key_position, key=key)
     inner.refuse_left(_CALL_KEYS, skip=reported)
     return call, timeout_s
+
+
+def _body(inner: Fields, call: dict[str, Any]) -> None:
+    content = inner.text("content")
+    data = inner.take("data")
+    if content is not None:
+        call["content"] = content.text
+    if isinstance(data, ListNode):
+        inner.wrong_type("data", data, "text or an object")
+    elif data is not None:
+        call["data"] = node_to_json(data)
+    body = inner.entry("json")
+    if body is not None:
+        call["json"] = node_to_json(body.value)
+    given = [key for key in ("json", "data", "content") if key in call]
+    if len(given) > 1:
+        message = f"a request has one body, but this one has {' and '.join(given)}"
+        inner.error(codes.CONFLICT, message, inner.node.position, hint="keep one of them")
 
 
 def _method(inner: Fields) -> str:

@@ -14,7 +14,7 @@ from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.exits import TimedOut, exit_of_status
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
 from engine.edge.cli.output import Mode, as_json, note, report_error, table, write, write_rows, write_value
-from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, read_input
+from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, read_input, segment
 
 POLL_S = 0.2
 PAGE = 500
@@ -63,7 +63,7 @@ def describe(
     from engine.edge.cli.tasks import steps_of_execution
 
     api = Api(address, api_key)
-    view = api.get(f"/executions/{execution_id}")
+    view = api.get(f"/executions/{segment(execution_id)}")
     tree = steps_of_execution(api, view)
     for event in all_events(api, execution_id):
         tree.apply(event)
@@ -110,8 +110,8 @@ def logs(
 
     api = Api(address, api_key)
     if follow:
-        api.get(f"/executions/{execution_id}")
-        for item in api.follow(f"/executions/{execution_id}/events.stream"):
+        api.get(f"/executions/{segment(execution_id)}")
+        for item in api.follow(f"/executions/{segment(execution_id)}/events.stream"):
             if "seq" in item.data:
                 _print_event(item.data, Mode.JSONL if output is not Mode.TEXT else output)
         return
@@ -135,7 +135,7 @@ def result(
     from engine.edge.cli.api import Api
 
     api = Api(address, api_key)
-    view = await_end(api, execution_id, timeout) if wait or timeout else api.get(f"/executions/{execution_id}")
+    view = await_end(api, execution_id, timeout) if wait or timeout else api.get(f"/executions/{segment(execution_id)}")
     if not ExecutionStatus(view["status"]).is_terminal:
         raise EngineError(
             f"execution {execution_id} is {view['status']}", code="result.not_ready", hint="wait for it with --wait"
@@ -166,7 +166,7 @@ def answer(
     }
     if wait_id:
         body["wait_id"] = wait_id
-    view = Api(address, api_key).put(f"/executions/{execution_id}", body, timeout_s=ANSWER_TIMEOUT_S)
+    view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", body, timeout_s=ANSWER_TIMEOUT_S)
     _confirm(view, f"execution {execution_id} took the answer", output)
 
 
@@ -180,7 +180,7 @@ def cancel(
     """Cancel an execution."""
     from engine.edge.cli.api import Api
 
-    view = Api(address, api_key).put(f"/executions/{execution_id}", {"status": "cancelled", "reason": reason})
+    view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", {"status": "cancelled", "reason": reason})
     _confirm(view, f"execution {execution_id} is being cancelled", output)
 
 
@@ -195,8 +195,9 @@ def all_events(api: Any, execution_id: str) -> Iterator[Mapping[str, Any]]:
         execution_id: The execution.
     """
     after = 0
+    execution_id = segment(execution_id)
     while True:
-        page = api.get(f"/executions/{execution_id}/events", after=after, limit=PAGE)["items"]
+        page = api.get(f"/executions/{execution_id}/events", after_seq=after, limit=PAGE)["items"]
         yield from page
         if len(page) < PAGE:
             return
@@ -216,7 +217,7 @@ def await_end(api: Any, execution_id: str, timeout_s: float | None = None) -> di
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        view: dict[str, Any] = api.get(f"/executions/{execution_id}")
+        view: dict[str, Any] = api.get(f"/executions/{segment(execution_id)}")
         if ExecutionStatus(view["status"]).is_terminal:
             return view
         if deadline is not None and time.monotonic() >= deadline:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.core.errors import DefinitionError, NotFound
 from engine.edge.cli.tree import RunTree
-from engine.edge.cli.values import read_file
+from engine.edge.cli.values import read_file, segment
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
@@ -42,7 +42,7 @@ def upload_task(api: Api, file: Path) -> dict[str, Any]:
     text = read_file(file)
     try:
         task: dict[str, Any] = api.post_text(
-            "/tasks", text, content_type=content_type_of(file), params={"file": file.name}
+            "/tasks", text, content_type=content_type_of(file), params={"file": file.name, "by_name": "true"}
         )
     except DefinitionError as error:
         raise with_source(error, str(file), text) from error
@@ -73,10 +73,10 @@ def find_task(api: Api, name_or_id: str) -> dict[str, Any]:
         NotFound: `task.not_found`.
     """
     try:
-        task: dict[str, Any] = api.get(f"/tasks/{name_or_id}")
+        task: dict[str, Any] = api.get(f"/tasks/{segment(name_or_id)}")
     except NotFound:
-        items = api.get("/tasks", limit=1000)["items"]
-        found: list[dict[str, Any]] = [item for item in items if item.get("name") == name_or_id]
+        query = {"name": name_or_id, "limit": 1, "sort_by": "created_at", "direction": "desc"}
+        found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
         if not found:
             raise NotFound(
                 f"there is no task '{name_or_id}'",

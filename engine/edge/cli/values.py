@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from engine.core.errors import InvalidInput
 
@@ -65,6 +66,11 @@ def read_file(path: Path) -> str:
         raise InvalidInput(f"{path} is not UTF-8 text", code="file.unreadable", hint="save it as UTF-8") from error
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}", code="file.unreadable") from error
+
+
+def segment(text: str) -> str:
+    """Return a text as one segment of a URL path, so that no id a user types can lead elsewhere."""
+    return quote(text, safe="")
 
 
 def moment(text: str | None) -> str:

