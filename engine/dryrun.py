@@ -96,7 +96,7 @@ class MemoryEffects:
         """See `Effects.cancel_timer`."""
         self._kill("timer", timer_id)
 
-    def set_waiting(self, waiting: bool) -> None:
+    def set_waiting(self, wait_ids: tuple[str, ...]) -> None:
         """See `Effects.set_waiting`; nobody lists executions in memory."""
 
     def _push(self, at_us: int, kind: str, name: str, outcome: CallOutcome | None) -> None:

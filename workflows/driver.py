@@ -66,6 +66,7 @@ class TemporalEffects:
         self._timers: dict[str, asyncio.Task[None]] = {}
         self.news: deque[CallNews | TimerNews] = deque()
         self._wake: asyncio.Future[None] | None = None
+        self._waiting = False
 
     # --- waiting for news --------------------------------------------------------------------------------------
 
@@ -149,9 +150,13 @@ class TemporalEffects:
             task.cancel()
         self.news = deque(item for item in self.news if not (isinstance(item, TimerNews) and item.timer_id == timer_id))
 
-    def set_waiting(self, waiting: bool) -> None:
+    def set_waiting(self, wait_ids: tuple[str, ...]) -> None:
         """See `Effects.set_waiting`."""
-        status = ExecutionStatus.AWAITING_INPUT if waiting else ExecutionStatus.RUNNING
+        workflow.set_current_details("\n".join(f"- waits for input at `{wait_id}`" for wait_id in wait_ids[:20]))
+        if bool(wait_ids) == self._waiting:
+            return
+        self._waiting = bool(wait_ids)
+        status = ExecutionStatus.AWAITING_INPUT if wait_ids else ExecutionStatus.RUNNING
         workflow.upsert_search_attributes([_STATUS.value_set(status.value)])
 
     # --- for continue-as-new -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from engine.core.diagnostics import Diagnostic, Severity
 from engine.core.errors import CompileError
 from engine.core.plan.compile import compile_task
 from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
+from engine.core.spec import codes
 from engine.core.spec.nodes import node_to_json
 from engine.core.spec.read import read_task
 from engine.source.parse import parse_source
@@ -64,6 +65,8 @@ def compile_text(
     )
     errors = [item for item in found if item.severity is Severity.ERROR]
     if errors:
+        # what a broken step does not name is not unused
+        found = [item for item in found if item.code != codes.UNUSED_WORKFLOW]
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         raise CompileError(
             f"{file}: {count}; first: {errors[0].message}",

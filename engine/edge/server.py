@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from engine import __version__
+from engine.control.executions import ANSWER_TIMEOUT_S
 from engine.control.tools import load_catalog
 from engine.core.errors import Conflict
 from engine.core.plan.ir import ToolContract
@@ -112,6 +113,7 @@ async def serve_api(
     stop: asyncio.Event | None = None,
     contracts: Mapping[str, ToolContract] | None = None,
     temporal_address: str | None = None,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> None:
     """Serve the API until `stop` is set, or until SIGINT or SIGTERM if there is no `stop`.
 
@@ -122,6 +124,7 @@ async def serve_api(
         stop: Ends the server when it is set; streams end at once, requests under way get three seconds.
         contracts: Contracts of the operator's tools; None = import those of the project file.
         temporal_address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+        answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
 
     Raises:
         InvalidInput: `config.api_key_required`, or what `load_project` and `load_catalog` say.
@@ -134,7 +137,9 @@ async def serve_api(
         contracts = (await asyncio.to_thread(load_catalog, project)).contracts()
     own = bind(settings) if listener is None else None
     try:
-        async with open_services(settings, contracts=contracts, temporal_address=temporal_address) as services:
+        async with open_services(
+            settings, contracts=contracts, temporal_address=temporal_address, answer_timeout_s=answer_timeout_s
+        ) as services:
             await _serve(create_app(services), services, listener or own, started, stop or _stop_on_signals())
     finally:
         if own is not None:

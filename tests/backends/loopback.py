@@ -24,7 +24,7 @@ class _QuietServer(uvicorn.Server):
     async def main_loop(self) -> None:
         # the original sleeps a tenth of a second at a time, which a suite with a server per test would feel
         await self.on_tick(0)
-        while not self.should_exit:
+        while not self.should_exit:  # noqa: ASYNC110 - uvicorn tells it by this attribute only
             await asyncio.sleep(0.005)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -46,7 +46,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
         server = _QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this attribute only
             await asyncio.sleep(0.002)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

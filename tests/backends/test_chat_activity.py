@@ -75,18 +75,18 @@ async def mock_activities(*rules: dict[str, Any]) -> AsyncIterator[ChatActivitie
             await activities.aclose()
 
 
-async def test_the_backend_that_names_the_model_is_asked_before_one_that_takes_any():
+async def test_the_backend_that_names_the_model_is_asked_before_one_that_takes_any() -> None:
     anything, named = Recording("any"), Recording("named", "gpt")
     assert (await chat(anything, named, model="gpt")).backend == "named"
     assert (await chat(anything, named, model="other")).backend == "any"
 
 
-async def test_a_prompt_without_model_goes_to_the_first_backends_default():
+async def test_a_prompt_without_model_goes_to_the_first_backends_default() -> None:
     assert (await chat(Recording("a", "x", "y", default="y"), Recording("b"), model="")).model == "y"
     assert (await chat(Recording("a", "x", "y"), Recording("b"), model="")).model == "x"
 
 
-async def test_a_default_that_nobody_configured_is_asked_of_the_server_once():
+async def test_a_default_that_nobody_configured_is_asked_of_the_server_once() -> None:
     backend = Recording("a", listed=("first", "second"))
     activities = ChatActivities([backend])
     for _ in range(2):
@@ -94,12 +94,12 @@ async def test_a_default_that_nobody_configured_is_asked_of_the_server_once():
     assert (backend.asked, backend.listings) == (["first", "first"], 1)
 
 
-async def test_a_server_without_models_needs_one_named():
+async def test_a_server_without_models_needs_one_named() -> None:
     error = await failure(Recording("a"), model="")
     assert error.type == "backend.unknown_model"
 
 
-async def test_an_unknown_model_is_named_with_the_known_ones():
+async def test_an_unknown_model_is_named_with_the_known_ones() -> None:
     error = await failure(Recording("a", "llama-3"), Recording("b", "qwen"), model="lama-3")
     assert error.type == "backend.unknown_model"
     assert "'lama-3'" in error.message
@@ -107,13 +107,13 @@ async def test_an_unknown_model_is_named_with_the_known_ones():
     assert error.details[0]["retryable"] is False
 
 
-async def test_no_backend_at_all_comes_with_the_remedy():
+async def test_no_backend_at_all_comes_with_the_remedy() -> None:
     error = await failure()
     assert error.type == "backend.none_configured"
     assert all(word in error.details[0]["hint"] for word in ("everstep.toml", "OPENAI_API_KEY", "everstep dev"))
 
 
-async def test_an_error_reaches_temporal_typed_benign_and_never_retried_by_it():
+async def test_an_error_reaches_temporal_typed_benign_and_never_retried_by_it() -> None:
     async with mock_activities({"status": 429, "retry_after_s": 3}) as activities:
         with pytest.raises(ApplicationError) as caught:
             await ActivityEnvironment().run(activities.chat, chat_params())
@@ -129,7 +129,7 @@ async def test_an_error_reaches_temporal_typed_benign_and_never_retried_by_it():
     assert rebuilt.details["retry_after_s"] == 3.0
 
 
-async def test_a_call_that_takes_too_long_times_out_and_may_be_repeated():
+async def test_a_call_that_takes_too_long_times_out_and_may_be_repeated() -> None:
     started = time.monotonic()
     error = await failure(Recording("a", wait_s=30), timeout_s=0.05)
     assert time.monotonic() - started < 5
@@ -138,7 +138,7 @@ async def test_a_call_that_takes_too_long_times_out_and_may_be_repeated():
     assert "0.05 s" in error.message
 
 
-async def test_a_defect_of_an_adapter_ends_the_call_as_a_bug():
+async def test_a_defect_of_an_adapter_ends_the_call_as_a_bug() -> None:
     backend = Recording("a")
     backend.problem = ZeroDivisionError("oops")
     error = await failure(backend)
@@ -149,13 +149,13 @@ async def test_a_defect_of_an_adapter_ends_the_call_as_a_bug():
     assert "problem" in error.details[0]["details"]["traceback"]
 
 
-async def test_a_timeout_error_that_is_not_the_limit_is_not_taken_for_it():
+async def test_a_timeout_error_that_is_not_the_limit_is_not_taken_for_it() -> None:
     backend = Recording("a")
     backend.problem = TimeoutError("another one")
     assert (await failure(backend)).type == "bug"
 
 
-async def test_a_cancel_ends_the_call_as_cancelled():
+async def test_a_cancel_ends_the_call_as_cancelled() -> None:
     environment = ActivityEnvironment()
     call = asyncio.create_task(chat(Recording("a", wait_s=30), environment=environment))
     await asyncio.sleep(0.05)
@@ -164,13 +164,13 @@ async def test_a_cancel_ends_the_call_as_cancelled():
         await call
 
 
-async def test_a_cancellation_from_within_is_not_taken_for_a_cancel():
+async def test_a_cancellation_from_within_is_not_taken_for_a_cancel() -> None:
     backend = Recording("a")
     backend.problem = asyncio.CancelledError()
     assert (await failure(backend)).type == "bug"
 
 
-async def test_a_long_call_beats_and_a_short_one_does_not():
+async def test_a_long_call_beats_and_a_short_one_does_not() -> None:
     beats: list[float] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(time.monotonic())

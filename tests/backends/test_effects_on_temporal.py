@@ -67,13 +67,13 @@ async def running(
         await activities.aclose()
 
 
-async def test_a_reply_comes_back_typed(temporal_address):
+async def test_a_reply_comes_back_typed(temporal_address: str) -> None:
     async with running(temporal_address, {"reply": "hi"}) as (_, handle):
         result = await handle.result()
     assert (result.message, result.backend) == ({"role": "assistant", "content": "hi"}, "mock")
 
 
-async def test_a_backends_error_is_not_retried_by_temporal_and_keeps_its_body(temporal_address):
+async def test_a_backends_error_is_not_retried_by_temporal_and_keeps_its_body(temporal_address: str) -> None:
     async with running(temporal_address, {"status": 503, "retry_after_s": 2}) as (app, handle):
         with pytest.raises(WorkflowFailureError) as caught:
             await handle.result()
@@ -87,9 +87,9 @@ async def test_a_backends_error_is_not_retried_by_temporal_and_keeps_its_body(te
     assert error.details[0]["details"]["status"] == 503
 
 
-async def test_a_cancel_reaches_the_backend_within_about_a_second_and_is_recorded_as_one(temporal_address):
+async def test_a_cancel_reaches_the_backend_within_about_a_second_and_is_recorded_as_one(temporal_address: str) -> None:
     async with running(temporal_address, {"delay_s": 30}) as (app, handle):
-        while not app.calls:
+        while not app.calls:  # noqa: ASYNC110 - the mock records calls in a list
             await asyncio.sleep(0.02)
         await handle.cancel()
         async with asyncio.timeout(5):

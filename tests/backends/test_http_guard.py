@@ -17,7 +17,7 @@ from tests.backends.test_http_tool import call, echo, failure
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
-def test_public_addresses_are_public(address):
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -52,7 +52,7 @@ def test_public_addresses_are_public(address):
         "2001:db8::1",
     ],
 )
-def test_addresses_that_are_not_in_the_public_internet_are_not(address):
+def test_addresses_that_are_not_in_the_public_internet_are_not(address: str) -> None:
     assert not is_public(address)
 
 
@@ -70,7 +70,7 @@ def test_addresses_that_are_not_in_the_public_internet_are_not(address):
         "169.254.169.254",
     ],
 )
-async def test_every_spelling_of_a_private_address_is_refused_with_the_remedy(host):
+async def test_every_spelling_of_a_private_address_is_refused_with_the_remedy(host: str) -> None:
     error = await failure({"method": "GET", "url": f"http://{host}:8080/x"}, http=HttpConfig())
     body = error.details[0]
     assert (error.type, body["retryable"]) == ("tool.address_refused", False)
@@ -79,14 +79,14 @@ async def test_every_spelling_of_a_private_address_is_refused_with_the_remedy(ho
 
 
 @pytest.mark.parametrize("host", ["0177.0.0.1", "0177.1", "017700000001"])
-async def test_octal_spellings_are_seen_through(host):
+async def test_octal_spellings_are_seen_through(host: str) -> None:
     # httpx refuses some of these as addresses; the guard does not count on it
     with pytest.raises(ToolError) as caught:
         await AddressGuard(HttpConfig()).resolve(host, 80)
     assert caught.value.code == "tool.address_refused"
 
 
-async def test_the_remedy_works():
+async def test_the_remedy_works() -> None:
     async with serving(simple_app(echo)) as url:
         error = await failure({"method": "GET", "url": url}, http=HttpConfig())
         entry = error.details[0]["hint"].split('"')[1]
@@ -106,7 +106,7 @@ async def test_the_remedy_works():
         ("10.0.0.1:80", "127.0.0.1", 80, False),
     ],
 )
-async def test_only_what_the_operator_named_is_let_through(allow, host, port, passes):
+async def test_only_what_the_operator_named_is_let_through(allow: str, host: str, port: int, passes: bool) -> None:
     guard = AddressGuard(HttpConfig(allow=[allow]))
     if passes:
         assert await guard.resolve(host, port)
@@ -115,7 +115,7 @@ async def test_only_what_the_operator_named_is_let_through(allow, host, port, pa
             await guard.resolve(host, port)
 
 
-async def test_a_redirect_to_a_private_address_is_refused():
+async def test_a_redirect_to_a_private_address_is_refused() -> None:
     async with serving(simple_app(echo)) as inner:
         port = int(inner.rsplit(":", 1)[1])
         location = f"http://localhost:{port}/x".encode()
@@ -142,7 +142,9 @@ def resolver(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
     return asked
 
 
-async def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to(monkeypatch):
+async def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # the second answer is what an attacker's name server would say to a second look-up
     asked = resolver(monkeypatch, ["192.0.2.1"], ["127.0.0.1"])
     guard = AddressGuard(HttpConfig())
@@ -151,12 +153,14 @@ async def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connec
     assert asked == ["rebind.example"]
 
 
-async def test_of_several_addresses_only_the_public_ones_are_used(monkeypatch):
+async def test_of_several_addresses_only_the_public_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver(monkeypatch, ["10.0.0.1", "8.8.8.8", "127.0.0.1"])
     assert await AddressGuard(HttpConfig()).resolve("mixed.example", 80) == ["8.8.8.8"]
 
 
-async def test_the_connection_goes_to_the_resolved_address_under_the_urls_host_name(monkeypatch):
+async def test_the_connection_goes_to_the_resolved_address_under_the_urls_host_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with serving(simple_app(echo)) as url:
         port = int(url.rsplit(":", 1)[1])
         # a dead address first: the next one is tried
@@ -167,7 +171,7 @@ async def test_the_connection_goes_to_the_resolved_address_under_the_urls_host_n
     assert seen["headers"]["host"] == f"service.example:{port}"
 
 
-async def test_a_name_that_does_not_resolve_is_unreachable(monkeypatch):
+async def test_a_name_that_does_not_resolve_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(self: Any, *args: Any, **rest: Any) -> list[Any]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -177,7 +181,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable(monkeypatch):
     assert (error.type, error.details[0]["retryable"]) == ("tool.unreachable", True)
 
 
-async def test_proxies_of_the_environment_do_not_lead_around_the_guard(monkeypatch):
+async def test_proxies_of_the_environment_do_not_lead_around_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(simple_app(echo)) as url:
         monkeypatch.setenv("HTTP_PROXY", url)
         monkeypatch.setenv("ALL_PROXY", url)

@@ -83,7 +83,7 @@ async def failure(spec: dict[str, Any], arguments: dict[str, Any] | None = None,
     return caught.value
 
 
-async def test_the_answer_comes_with_status_headers_json_and_raw_content(url):
+async def test_the_answer_comes_with_status_headers_json_and_raw_content(url: str) -> None:
     output = await call({"method": "GET", "url": f"{url}/x"})
     assert set(output) == {"status_code", "headers", "json", "content"}
     assert output["status_code"] == 200
@@ -93,15 +93,15 @@ async def test_the_answer_comes_with_status_headers_json_and_raw_content(url):
 
 
 @pytest.mark.parametrize("path", ["/text", "/nan"])
-async def test_a_body_that_is_not_json_gives_null(url, path):
+async def test_a_body_that_is_not_json_gives_null(url: str, path: str) -> None:
     assert (await call({"method": "GET", "url": url + path}))["json"] is None
 
 
-async def test_the_raw_content_can_be_left_out(url):
+async def test_the_raw_content_can_be_left_out(url: str) -> None:
     assert "content" not in await call({"method": "GET", "url": url, "include_response_content": False})
 
 
-async def test_everything_of_the_definition_is_sent(url):
+async def test_everything_of_the_definition_is_sent(url: str) -> None:
     spec = {
         "method": "post",
         "url": f"{url}/x?a=1",
@@ -118,7 +118,7 @@ async def test_everything_of_the_definition_is_sent(url):
     assert seen["headers"]["content-type"] == "application/json"
 
 
-async def test_arguments_override_all_but_the_headers_of_the_definition(url):
+async def test_arguments_override_all_but_the_headers_of_the_definition(url: str) -> None:
     spec = {
         "method": "GET",
         "url": "http://127.0.0.1:1/never",
@@ -149,12 +149,14 @@ async def test_arguments_override_all_but_the_headers_of_the_definition(url):
         ({"content": base64.b64encode(b"bytes").decode()}, "bytes", None),
     ],
 )
-async def test_a_body_may_be_json_form_text_or_bytes(url, arguments, body, content_type):
+async def test_a_body_may_be_json_form_text_or_bytes(
+    url: str, arguments: dict[str, Any], body: Any, content_type: str | None
+) -> None:
     seen = (await call({"method": "POST", "url": url}, arguments))["json"]
     assert (seen["body"], seen["headers"].get("content-type")) == (body, content_type)
 
 
-async def test_the_idempotency_key_is_sent_unless_the_author_sends_one(url):
+async def test_the_idempotency_key_is_sent_unless_the_author_sends_one(url: str) -> None:
     assert (await call({"method": "POST", "url": url}))["json"]["headers"]["idempotency-key"] == CONTEXT.key
     own = {"method": "POST", "url": url, "headers": {"idempotency-key": "mine"}}
     assert (await call(own))["json"]["headers"]["idempotency-key"] == "mine"
@@ -164,7 +166,7 @@ async def test_the_idempotency_key_is_sent_unless_the_author_sends_one(url):
     ("status", "retryable"),
     [(400, False), (404, False), (408, True), (429, True), (500, False), (503, True), (504, True), (524, True)],
 )
-async def test_an_error_status_is_an_error_with_the_body_in_its_details(url, status, retryable):
+async def test_an_error_status_is_an_error_with_the_body_in_its_details(url: str, status: int, retryable: bool) -> None:
     error = await failure({"method": "GET", "url": f"{url}/status/{status}?key=secret"})
     body = error.details[0]
     assert (body["code"], body["retryable"], body["retry_after_s"]) == ("tool.http_status", retryable, 4.0)
@@ -175,19 +177,19 @@ async def test_an_error_status_is_an_error_with_the_body_in_its_details(url, sta
     assert "secret" not in error.message
 
 
-async def test_redirects_are_followed_only_on_request(url):
+async def test_redirects_are_followed_only_on_request(url: str) -> None:
     stayed = await call({"method": "GET", "url": f"{url}/moved"})
     assert (stayed["status_code"], stayed["headers"]["location"]) == (302, "/text")
     followed = await call({"method": "GET", "url": f"{url}/moved", "follow_redirects": True})
     assert base64.b64decode(followed["content"]) == b"\xff plain"
 
 
-async def test_redirects_without_end_are_a_bad_reply(url):
+async def test_redirects_without_end_are_a_bad_reply(url: str) -> None:
     error = await failure({"method": "GET", "url": f"{url}/loop", "follow_redirects": True})
     assert error.type == "tool.bad_reply"
 
 
-async def test_a_cookie_of_one_answer_is_not_sent_with_another_call(url):
+async def test_a_cookie_of_one_answer_is_not_sent_with_another_call(url: str) -> None:
     activities = ToolActivities(ToolCatalog(), LOOPBACK)
     await call({"method": "GET", "url": f"{url}/text"}, activities=activities)
     seen = await call({"method": "GET", "url": f"{url}/x"}, activities=activities)
@@ -196,34 +198,38 @@ async def test_a_cookie_of_one_answer_is_not_sent_with_another_call(url):
 
 
 @pytest.mark.parametrize(("effect", "retryable"), [(ToolEffect.READ, True), (ToolEffect.WRITE, False)])
-async def test_a_slow_service_times_out_and_is_asked_again_only_if_that_does_no_harm(url, effect, retryable):
+async def test_a_slow_service_times_out_and_is_asked_again_only_if_that_does_no_harm(
+    url: str, effect: ToolEffect, retryable: bool
+) -> None:
     error = await failure({"method": "GET", "url": f"{url}/slow", "timeout": 0.05}, effect=effect)
     assert (error.type, error.details[0]["retryable"]) == ("tool.timeout", retryable)
 
 
-async def test_a_service_that_does_not_listen_is_unreachable_and_may_be_asked_again():
+async def test_a_service_that_does_not_listen_is_unreachable_and_may_be_asked_again() -> None:
     with unused_port() as port:
         error = await failure({"method": "GET", "url": f"http://127.0.0.1:{port}/"})
     assert (error.type, error.details[0]["retryable"]) == ("tool.unreachable", True)
 
 
 @pytest.mark.parametrize(("effect", "retryable"), [(ToolEffect.READ, True), (ToolEffect.WRITE, False)])
-async def test_a_connection_that_breaks_after_the_request_left_is_another_matter(effect, retryable):
+async def test_a_connection_that_breaks_after_the_request_left_is_another_matter(
+    effect: ToolEffect, retryable: bool
+) -> None:
     async with raw_server(drop=True) as address:
         error = await failure({"method": "POST", "url": address}, effect=effect)
     assert (error.type, error.details[0]["retryable"]) == ("tool.unreachable", retryable)
 
 
-async def test_an_answer_that_is_not_http_is_told_as_a_broken_connection():
+async def test_an_answer_that_is_not_http_is_told_as_a_broken_connection() -> None:
     async with raw_server(b"SSH-2.0-x\r\n\r\n") as address:
         assert (await failure({"method": "GET", "url": address})).type == "tool.unreachable"
 
 
-async def test_an_answer_beyond_the_limit_is_too_large(url):
+async def test_an_answer_beyond_the_limit_is_too_large(url: str) -> None:
     assert (await failure({"method": "GET", "url": f"{url}/big"})).type == "tool.too_large"
 
 
-async def test_an_unknown_argument_is_refused_with_a_suggestion(url):
+async def test_an_unknown_argument_is_refused_with_a_suggestion(url: str) -> None:
     error = await failure({"method": "GET", "url": url}, {"header": {}})
     assert error.type == "tool.bad_arguments"
     assert "did you mean 'headers'?" in error.details[0]["hint"]
@@ -243,18 +249,22 @@ async def test_an_unknown_argument_is_refused_with_a_suggestion(url):
         ({"method": "GET", "url": "nowhere"}, {}, "tool.bad_arguments"),
     ],
 )
-async def test_a_request_that_cannot_be_made_is_refused_without_another_try(spec, arguments, code):
+async def test_a_request_that_cannot_be_made_is_refused_without_another_try(
+    spec: dict[str, Any], arguments: dict[str, Any], code: str
+) -> None:
     error = await failure(spec, arguments)
     assert (error.type, error.details[0]["retryable"]) == (code, False)
 
 
 @pytest.mark.parametrize("headers", [{"a\nb": "c"}, {"a": "b\nc"}, {"": "x"}])
-async def test_headers_that_http_cannot_carry_are_refused_without_another_try(url, headers):
+async def test_headers_that_http_cannot_carry_are_refused_without_another_try(
+    url: str, headers: dict[str, str]
+) -> None:
     error = await failure({"method": "GET", "url": url}, {"headers": headers})
     assert (error.type, error.details[0]["retryable"]) == ("tool.bad_arguments", False)
 
 
-async def test_a_redirect_to_no_port_at_all_is_told(url):
+async def test_a_redirect_to_no_port_at_all_is_told(url: str) -> None:
     async with raw_server(
         b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:99999/\r\ncontent-length: 0\r\n\r\n"
     ) as odd:
@@ -263,7 +273,7 @@ async def test_a_redirect_to_no_port_at_all_is_told(url):
     assert "99999" in error.message
 
 
-async def test_arguments_are_checked_against_the_tools_schema_first(url):
+async def test_arguments_are_checked_against_the_tools_schema_first(url: str) -> None:
     schema = {"type": "object", "properties": {"params": {"required": ["q"]}}, "required": ["params"]}
     tool = ToolContract(name="service", type="api_call", parameters=schema, spec={"method": "GET", "url": url})
     activities = ToolActivities(ToolCatalog(), LOOPBACK)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,7 +41,7 @@ def events(response: httpx.Response) -> list[Any]:
     return [json.loads(item) for item in data]
 
 
-async def test_without_a_script_the_last_user_message_comes_back():
+async def test_without_a_script_the_last_user_message_comes_back() -> None:
     async with serving(create_app()) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         response = await ask(client, "echo this")
     reply = response.json()
@@ -51,7 +52,7 @@ async def test_without_a_script_the_last_user_message_comes_back():
     assert reply["object"] == "chat.completion"
 
 
-async def test_a_stream_brings_role_text_finish_reason_usage_and_done():
+async def test_a_stream_brings_role_text_finish_reason_usage_and_done() -> None:
     async with mock({"reply": "abcde", "stream": {"chunk_chars": 2}}) as client:
         response = await ask(client, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -65,12 +66,12 @@ async def test_a_stream_brings_role_text_finish_reason_usage_and_done():
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 1)
 
 
-async def test_usage_is_streamed_only_on_request():
+async def test_usage_is_streamed_only_on_request() -> None:
     async with mock() as client:
         assert all("usage" not in event for event in events(await ask(client, stream=True)))
 
 
-async def test_streamed_chunks_come_with_their_pauses():
+async def test_streamed_chunks_come_with_their_pauses() -> None:
     async with mock({"reply": "abc", "stream": {"chunk_chars": 1, "delay_s": 0.03}}) as client:
         times = []
         async with client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response:
@@ -79,8 +80,11 @@ async def test_streamed_chunks_come_with_their_pauses():
     assert times[2] - times[0] >= 0.05
 
 
-async def test_the_first_rule_that_applies_answers_and_is_used_up_after_its_times():
-    rules = [{"match": "hi", "times": 2, "reply": "first {n}"}, {"match": "hi", "reply": "then {n}: {last}"}]
+async def test_the_first_rule_that_applies_answers_and_is_used_up_after_its_times() -> None:
+    rules: list[dict[str, Any]] = [
+        {"match": "hi", "times": 2, "reply": "first {n}"},
+        {"match": "hi", "reply": "then {n}: {last}"},
+    ]
     async with mock(*rules) as client:
         texts = [(await ask(client, "hi you")).json()["choices"][0]["message"]["content"] for _ in range(3)]
         other = (await ask(client, "else")).json()["choices"][0]["message"]["content"]
@@ -88,7 +92,7 @@ async def test_the_first_rule_that_applies_answers_and_is_used_up_after_its_time
     assert other == "else"
 
 
-async def test_a_rule_may_wait_for_a_turn_of_the_conversation():
+async def test_a_rule_may_wait_for_a_turn_of_the_conversation() -> None:
     async with mock({"turn": 1, "reply": "second"}, {"turn": 0, "reply": "first"}) as client:
         first = await ask(client)
         messages = [*body()["messages"], {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
@@ -96,8 +100,8 @@ async def test_a_rule_may_wait_for_a_turn_of_the_conversation():
     assert [item.json()["choices"][0]["message"]["content"] for item in (first, second)] == ["first", "second"]
 
 
-async def test_json_replies_and_tool_calls():
-    rules = [
+async def test_json_replies_and_tool_calls() -> None:
+    rules: list[dict[str, Any]] = [
         {"match": "json", "json": {"said": "{last}", "n": [1, None]}},
         {"tool_calls": [{"name": "look", "arguments": {"q": "{last}"}}]},
     ]
@@ -110,7 +114,7 @@ async def test_json_replies_and_tool_calls():
     assert (call["type"], call["function"]) == ("function", {"name": "look", "arguments": '{"q":"a"}'})
 
 
-async def test_usage_and_finish_reason_may_be_set():
+async def test_usage_and_finish_reason_may_be_set() -> None:
     rule = {"reply": "x", "usage": {"prompt_tokens": 5, "completion_tokens": 6}, "finish_reason": "length"}
     async with mock(rule) as client:
         reply = (await ask(client)).json()
@@ -118,8 +122,11 @@ async def test_usage_and_finish_reason_may_be_set():
     assert reply["choices"][0]["finish_reason"] == "length"
 
 
-async def test_a_refusal_has_status_retry_after_and_body():
-    rules = [{"status": 429, "retry_after_s": 1.5, "times": 1}, {"status": 503, "error": {"any": "thing"}}]
+async def test_a_refusal_has_status_retry_after_and_body() -> None:
+    rules: list[dict[str, Any]] = [
+        {"status": 429, "retry_after_s": 1.5, "times": 1},
+        {"status": 503, "error": {"any": "thing"}},
+    ]
     async with mock(*rules) as client:
         first, second = await ask(client), await ask(client, stream=True)
     assert (first.status_code, first.headers["retry-after"]) == (429, "1.5")
@@ -129,13 +136,14 @@ async def test_a_refusal_has_status_retry_after_and_body():
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_cut_reply_ends_in_the_middle_and_drops_the_connection(stream):
+async def test_a_cut_reply_ends_in_the_middle_and_drops_the_connection(stream: bool) -> None:
     async with mock({"reply": "a long reply", "cut_after_chars": 4}) as client:
         received = b""
-        with pytest.raises(httpx.RemoteProtocolError):
-            async with client.stream("POST", "/v1/chat/completions", json=body(stream=stream)) as response:
-                async for part in response.aiter_bytes():
-                    received += part
+        async with client.stream("POST", "/v1/chat/completions", json=body(stream=stream)) as response:
+            parts = response.aiter_bytes()
+            received += await anext(parts)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await anext(parts)
     if stream:
         assert b'"a lo"' in received
         assert b"[DONE]" not in received
@@ -144,22 +152,22 @@ async def test_a_cut_reply_ends_in_the_middle_and_drops_the_connection(stream):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_broken_json_is_broken(stream):
+async def test_broken_json_is_broken(stream: bool) -> None:
     async with mock({"bad_json": True}) as client:
         response = await ask(client, stream=stream)
     assert response.status_code == 200
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         json.loads(response.text.removeprefix("data: "))
 
 
-async def test_a_delay_holds_back_one_call_and_no_other():
+async def test_a_delay_holds_back_one_call_and_no_other() -> None:
     async with mock({"match": "slow", "delay_s": 5}) as client:
         with pytest.raises(httpx.ReadTimeout):
             await client.post("/v1/chat/completions", json=body("slow"), timeout=0.1)
         assert (await ask(client, "fast")).status_code == 200
 
 
-async def test_calls_are_recorded_with_their_keys_and_can_be_forgotten():
+async def test_calls_are_recorded_with_their_keys_and_can_be_forgotten() -> None:
     async with mock({"match": "x", "status": 500}) as client:
         await client.post("/v1/chat/completions", json=body("a", seed=1), headers={"Idempotency-Key": "k1"})
         await ask(client, "x", stream=True)
@@ -176,7 +184,7 @@ async def test_calls_are_recorded_with_their_keys_and_can_be_forgotten():
     assert after == {"count": 0, "calls": []}
 
 
-async def test_models_are_listed_and_unknown_places_are_not_found():
+async def test_models_are_listed_and_unknown_places_are_not_found() -> None:
     async with mock() as client:
         models = (await client.get("/v1/models")).json()
         nowhere = await client.get("/v2/else")
@@ -185,14 +193,14 @@ async def test_models_are_listed_and_unknown_places_are_not_found():
 
 
 @pytest.mark.parametrize("content", [b"no json", b"[]", b"{}", b'{"messages": 3}'])
-async def test_a_body_that_is_no_chat_call_is_refused_and_not_counted(content):
+async def test_a_body_that_is_no_chat_call_is_refused_and_not_counted(content: bytes) -> None:
     async with mock() as client:
         response = await client.post("/v1/chat/completions", content=content)
         assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
         assert (await client.get("/mock/calls")).json()["count"] == 0
 
 
-async def test_content_in_parts_is_read():
+async def test_content_in_parts_is_read() -> None:
     async with mock() as client:
         parts = [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]
         response = await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": parts}]})
@@ -205,7 +213,7 @@ def start_process(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_process_says_where_it_serves_and_ends_cleanly_when_told(tmp_path, number):
+def test_the_process_says_where_it_serves_and_ends_cleanly_when_told(tmp_path: Path, number: int) -> None:
     (tmp_path / "s.yaml").write_text("- reply: from the file\n")
     process = start_process(f"script_path=Path({str(tmp_path / 's.yaml')!r})")
     with process:
@@ -220,7 +228,7 @@ def test_the_process_says_where_it_serves_and_ends_cleanly_when_told(tmp_path, n
         assert process.stderr.read() == ""
 
 
-def test_a_port_that_is_taken_is_told():
+def test_a_port_that_is_taken_is_told() -> None:
     with start_process("port=0") as first:
         assert first.stdout is not None
         port = json.loads(first.stdout.readline())["url"].split(":")[2].split("/")[0]

@@ -48,7 +48,7 @@ async def ask(answer: bytes, **changes: Any) -> Any:
             await backend.aclose()
 
 
-async def test_a_streamed_reply_is_put_together_with_its_usage():
+async def test_a_streamed_reply_is_put_together_with_its_usage() -> None:
     rule = {
         "reply": "one two three",
         "stream": {"chunk_chars": 2},
@@ -63,7 +63,7 @@ async def test_a_streamed_reply_is_put_together_with_its_usage():
     assert result.created > 1_700_000_000
 
 
-async def test_tool_calls_that_come_in_pieces_are_put_together_in_order():
+async def test_tool_calls_that_come_in_pieces_are_put_together_in_order() -> None:
     calls = [{"name": "add", "arguments": {"a": 1, "b": 22}}, {"name": "look", "arguments": {}}]
     async with mock_backend({"tool_calls": calls, "stream": {"chunk_chars": 3}}) as (backend, _):
         result = await backend.chat(chat_params())
@@ -78,7 +78,7 @@ async def test_tool_calls_that_come_in_pieces_are_put_together_in_order():
     }
 
 
-async def test_tool_calls_without_numbers_are_told_apart():
+async def test_tool_calls_without_numbers_are_told_apart() -> None:
     first = {"id": "a", "function": {"name": "add", "arguments": {"a": 1}}}
     second = {"id": "b", "function": {"name": "add", "arguments": '{"a":'}}
     rest = {"function": {"arguments": "2}"}}
@@ -89,7 +89,7 @@ async def test_tool_calls_without_numbers_are_told_apart():
     assert result.finish_reason == "tool_calls"
 
 
-async def test_a_server_that_does_not_stream_is_understood():
+async def test_a_server_that_does_not_stream_is_understood() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "length"}
     usage = {"prompt_tokens": 4, "completion_tokens": 1}
     result = await ask(whole({"id": "x", "model": "real", "created": 5, "choices": [choice], "usage": usage}))
@@ -98,36 +98,36 @@ async def test_a_server_that_does_not_stream_is_understood():
     assert result.usage == Usage(prompt_tokens=4, completion_tokens=1, total_tokens=5)
 
 
-async def test_a_stream_that_ends_after_its_finish_reason_needs_no_done_mark():
+async def test_a_stream_that_ends_after_its_finish_reason_needs_no_done_mark() -> None:
     event = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}
     assert (await ask(sse(event, done=False))).message["content"] == "hi"
 
 
-async def test_line_separators_inside_the_text_do_not_cut_the_stream():
+async def test_line_separators_inside_the_text_do_not_cut_the_stream() -> None:
     text = "a\u2028b\u2029c\x85d\x0be"
     event = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
     assert (await ask(sse(event))).message["content"] == text
 
 
-async def test_comments_blank_lines_and_carriage_returns_of_a_stream_are_passed_over():
+async def test_comments_blank_lines_and_carriage_returns_of_a_stream_are_passed_over() -> None:
     event = json.dumps({"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]})
     head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
     body = f": ping\r\n\r\nevent: x\r\nid: 1\r\ndata:{event}\r\n\r\n\r\ndata: [DONE]"
     assert (await ask((head + body).encode())).message["content"] == "hi"
 
 
-async def test_other_choices_than_the_first_are_left_out():
+async def test_other_choices_than_the_first_are_left_out() -> None:
     event = {"choices": [{"index": 1, "delta": {"content": "no"}}, {"index": 0, "delta": {"content": "yes"}}]}
     assert (await ask(sse(event))).message["content"] == "yes"
 
 
-async def test_content_parts_are_joined_and_a_refusal_is_kept():
+async def test_content_parts_are_joined_and_a_refusal_is_kept() -> None:
     message = {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "refusal": "I must not"}
     result = await ask(whole({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
     assert result.message == {"role": "assistant", "content": "ab", "refusal": "I must not"}
 
 
-async def test_the_request_carries_settings_tools_schema_and_idempotency_key():
+async def test_the_request_carries_settings_tools_schema_and_idempotency_key() -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string"}},
@@ -169,14 +169,14 @@ async def test_the_request_carries_settings_tools_schema_and_idempotency_key():
         ({"$defs": {"x": {"type": "object"}}, "$ref": "#/$defs/x"}, False),
     ],
 )
-def test_strict_mode_is_asked_for_only_where_servers_grant_it(schema, strict):
+def test_strict_mode_is_asked_for_only_where_servers_grant_it(schema: Any, strict: bool) -> None:
     assert fits_strict_mode(schema) is strict
 
 
-async def test_the_key_is_read_from_the_environment_at_the_time_of_the_call(monkeypatch):
+async def test_the_key_is_read_from_the_environment_at_the_time_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    async def handler(scope, body):
+    async def handler(scope: Any, body: Any) -> tuple[int, dict[str, str], bytes]:
         seen.append(header(scope, "authorization"))
         return (
             200,
@@ -194,7 +194,7 @@ async def test_the_key_is_read_from_the_environment_at_the_time_of_the_call(monk
     assert seen == ["Bearer first", "Bearer second"]
 
 
-async def test_a_key_of_foreign_letters_becomes_a_legal_header():
+async def test_a_key_of_foreign_letters_becomes_a_legal_header() -> None:
     async with mock_backend() as (backend, app):
         params = chat_params()
         context = type(params.context)(tenant="t", execution_id="e", path="hauptschlüssel", key="e/schlüssel\n.0")
@@ -202,12 +202,12 @@ async def test_a_key_of_foreign_letters_becomes_a_legal_header():
     assert app.calls[0]["idempotency_key"] == "e/schl%C3%BCssel%0A.0"
 
 
-async def test_models_are_listed():
+async def test_models_are_listed() -> None:
     async with mock_backend() as (backend, _):
         assert await backend.list_models() == ["mock"]
 
 
-async def test_many_calls_at_one_time_are_spread_over_several_small_pools():
+async def test_many_calls_at_one_time_are_spread_over_several_small_pools() -> None:
     async with mock_backend({"delay_s": 0.05}, max_connections=28) as (backend, app):
         results = await asyncio.gather(*(backend.chat(chat_params(f"q{number}")) for number in range(56)))
     assert [result.message["content"] for result in results] == [f"q{number}" for number in range(56)]
@@ -217,10 +217,10 @@ async def test_many_calls_at_one_time_are_spread_over_several_small_pools():
     assert times[27] - times[0] < times[28] - times[0]
 
 
-async def test_a_cancelled_call_lets_go_of_the_connection_at_once():
+async def test_a_cancelled_call_lets_go_of_the_connection_at_once() -> None:
     gone = asyncio.Event()
 
-    async def app(scope, receive, send):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b": hold on\n\n", "more_body": True})

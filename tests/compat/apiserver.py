@@ -46,7 +46,11 @@ def settings_for(folder: Path, **more: Any) -> Settings:
 
 @contextlib.asynccontextmanager
 async def api_server(
-    settings: Settings, *, temporal: str, contracts: dict[str, ToolContract] | None = None
+    settings: Settings,
+    *,
+    temporal: str,
+    contracts: dict[str, ToolContract] | None = None,
+    answer_timeout_s: float = 8.0,
 ) -> AsyncIterator[ApiServer]:
     """Serve the API for the length of the block."""
     listener = bind(settings)
@@ -59,6 +63,7 @@ async def api_server(
             stop=stop,
             contracts=contracts or {},
             temporal_address=temporal,
+            answer_timeout_s=answer_timeout_s,
         )
     )
     waiter = asyncio.create_task(started.wait())

@@ -289,14 +289,16 @@ async def test_several_open_waits_need_an_id(http: httpx.AsyncClient, lab: Lab) 
 
 
 async def test_an_answer_without_a_worker_is_pending_and_may_be_repeated(
-    http: httpx.AsyncClient, api: ApiServer, lab: Lab, temporal_address: str
+    http: httpx.AsyncClient, lab: Lab, temporal_address: str
 ) -> None:
     task_id = await create(http, ASK)
     async with lab.worker():
         execution = (await start(http, task_id))["id"]
         await until(http, execution, "awaiting_input")
     body = {"status": "running", "input": False, "key": "k"}
-    pending = await http.put(f"/executions/{execution}", json=body)
+    settings = settings_for(lab.folder, task_queue=lab.queue)
+    async with api_server(settings, temporal=temporal_address, answer_timeout_s=0.2) as hasty:
+        pending = await hasty.http.put(f"/executions/{execution}", json=body)
     assert (pending.status_code, pending.json()["code"]) == (504, "answer.pending")
     async with lab.worker():
         assert (await http.put(f"/executions/{execution}", json=body)).status_code == 200
@@ -322,7 +324,7 @@ async def test_a_cancel_tells_its_reason_and_ends_the_execution(http: httpx.Asyn
 
 async def test_an_operators_terminate_is_told_apart(http: httpx.AsyncClient, lab: Lab) -> None:
     execution = (await start(http, await create(http, ASK)))["id"]
-    await lab.client.get_workflow_handle(execution).terminate("maintenance")
+    await lab.client.get_workflow_handle(execution).terminate(reason="maintenance")
     answer = await http.put(f"/executions/{execution}", json={"status": "cancelled"})
     assert (answer.status_code, answer.json()["code"]) == (409, "execution.closed")
     done = (await http.get(f"/executions/{execution}")).json()

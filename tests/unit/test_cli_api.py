@@ -1,4 +1,4 @@
-"""Tests of the command line's HTTP client against real servers on loopback: errors, streams, dead and silent servers."""
+"""Tests of the command line's HTTP client against real servers on loopback: errors, streams, silence."""
 
 from __future__ import annotations
 

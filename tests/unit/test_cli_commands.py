@@ -1,4 +1,4 @@
-"""Tests of commands that need no server: exit codes, error texts, validate, dry-run, and that the program starts fast."""
+"""Tests of commands that need no server: exit codes, error texts, validate, dry-run, imports."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.control.compiling import compile_text
-from engine.core.run.effects import Call, Failed, Ok
+from engine.core.run.effects import Call, CallOutcome, Failed, Ok
 from engine.dryrun import START_US, Answered, chat_reply, failed, run_in_memory
 from engine.edge.cli.tree import RunTree, State, describe_step
 
@@ -90,7 +90,7 @@ def test_steps_that_have_not_begun_stand_under_the_names_their_author_gave_them(
 
 
 def test_a_retried_step_shows_its_attempt_and_the_reason() -> None:
-    outcomes = [failed("backend.rate_limited", "slow down"), Ok(chat_reply("fine"))]
+    outcomes: list[CallOutcome] = [failed("backend.rate_limited", "slow down"), Ok(chat_reply("fine"))]
     source = 'name: r\nmain:\n  - prompt: "x"\n    unwrap: true\n'
     events = events_of(source, lambda call: Answered(outcomes.pop(0)))
     tree = RunTree()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +13,7 @@ from engine.core.errors import InvalidInput
 from engine.edge.mockllm.script import MockRule, fill, load_script
 
 
-def rule(**body):
+def rule(**body: Any) -> MockRule:
     return MockRule.model_validate(body)
 
 
@@ -30,11 +32,11 @@ def rule(**body):
         ({"model": "m", "match": "h", "turn": 2}, {"turn": 2}, True),
     ],
 )
-def test_a_rule_applies_when_all_its_conditions_do(body, call, applies):
+def test_a_rule_applies_when_all_its_conditions_do(body: Any, call: dict[str, Any], applies: bool) -> None:
     assert rule(**body).applies(**{"model": "m", "last": "hello", "turn": 0, **call}) is applies
 
 
-def test_marks_are_filled_into_all_texts_of_a_reply_and_braces_stay():
+def test_marks_are_filled_into_all_texts_of_a_reply_and_braces_stay() -> None:
     value = {"{n}": ["{last}!", {"x": "call {n}"}, 3, None], "y": "{other} {}"}
     assert fill(value, last="a {n}", n=7) == {"{n}": ["a {n}!", {"x": "call 7"}, 3, None], "y": "{other} {}"}
 
@@ -53,12 +55,12 @@ def test_marks_are_filled_into_all_texts_of_a_reply_and_braces_stay():
         {"tool_calls": [{"arguments": {}}]},
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(body):
+def test_a_rule_that_makes_no_sense_is_refused(body: Any) -> None:
     with pytest.raises(ValidationError):
         rule(**body)
 
 
-def test_a_script_is_read_from_yaml_and_from_json(tmp_path):
+def test_a_script_is_read_from_yaml_and_from_json(tmp_path: Path) -> None:
     body = {"models": ["a"], "rules": [{"match": "x", "json": {"k": None}}, {"reply": "r"}]}
     (tmp_path / "s.json").write_text(json.dumps(body))
     (tmp_path / "s.yaml").write_text("models: [a]\nrules:\n  - match: x\n    json: {k: null}\n  - reply: r\n")
@@ -67,7 +69,7 @@ def test_a_script_is_read_from_yaml_and_from_json(tmp_path):
     assert (script.models, script.rules[0].json_reply) == (["a"], {"k": None})
 
 
-def test_a_script_may_be_the_bare_list_of_rules_or_empty(tmp_path):
+def test_a_script_may_be_the_bare_list_of_rules_or_empty(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- reply: one\n- reply: two\n")
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
     assert [item.reply for item in load_script(tmp_path / "list.yaml").rules] == ["one", "two"]
@@ -83,7 +85,7 @@ def test_a_script_may_be_the_bare_list_of_rules_or_empty(tmp_path):
         ("just text", ["s.yaml"]),
     ],
 )
-def test_a_wrong_script_is_refused_with_place_and_remedy(tmp_path, text, parts):
+def test_a_wrong_script_is_refused_with_place_and_remedy(tmp_path: Path, text: str, parts: list[str]) -> None:
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(InvalidInput) as caught:
         load_script(tmp_path / "s.yaml")
@@ -91,6 +93,6 @@ def test_a_wrong_script_is_refused_with_place_and_remedy(tmp_path, text, parts):
     assert all(part in caught.value.message for part in parts)
 
 
-def test_a_script_that_is_missing_is_refused(tmp_path):
+def test_a_script_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nowhere\.yaml"):
         load_script(tmp_path / "nowhere.yaml")

@@ -221,7 +221,7 @@ main:
     machine.run()
     machine.cancel("enough", "ann")
     machine.run()
-    assert machine.result is None, "it waits for the end of the running call"
+    assert not machine.result, "it waits for the end of the running call"
     kind, name, outcome = effects.pop() or ("", "", None)
     assert (kind, outcome) == ("call", Stopped())
     machine.call_done(name, Stopped())

@@ -24,8 +24,8 @@ class Place(BaseModel):
 
 @tool
 def add(a: int, b: int = 2) -> int:
-    """Add two numbers
-    and return the sum.
+    """Add two numbers and return
+    the sum.
 
     More words.
 
@@ -36,7 +36,7 @@ def add(a: int, b: int = 2) -> int:
 
     Returns:
         x: not an argument.
-    """
+    """  # noqa: D205 - a summary may be wrapped
     return a + b
 
 
@@ -52,7 +52,7 @@ async def find(
     return [where, when, kind, limit, context]
 
 
-def test_a_bare_decorator_takes_name_description_and_schema_from_the_function():
+def test_a_bare_decorator_takes_name_description_and_schema_from_the_function() -> None:
     contract = add.contract()
     assert (contract.name, contract.type, contract.description) == (
         "add",
@@ -70,29 +70,29 @@ def test_a_bare_decorator_takes_name_description_and_schema_from_the_function():
     }
 
 
-def test_a_tool_counts_as_a_write_that_is_not_repeated_unless_it_says_otherwise():
+def test_a_tool_counts_as_a_write_that_is_not_repeated_unless_it_says_otherwise() -> None:
     contract = add.contract()
     assert (contract.effect, contract.idempotent, contract.repeatable) == (ToolEffect.WRITE, False, False)
     assert contract.timeout_s == 60.0
 
 
-def test_keywords_override_what_the_function_says():
+def test_keywords_override_what_the_function_says() -> None:
     contract = find.contract()
     assert (contract.name, contract.description, contract.timeout_s) == ("find-it", "Looks.", 5.0)
     assert (contract.effect, contract.idempotent) == (ToolEffect.READ, True)
 
 
-def test_a_tool_is_still_callable_as_the_function():
+def test_a_tool_is_still_callable_as_the_function() -> None:
     assert add(1) == 3
     assert add(1, b=5) == 6
 
 
-def test_a_tool_cannot_be_changed():
+def test_a_tool_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         add.name = "other"  # type: ignore[misc]
 
 
-def test_the_context_is_left_out_of_the_schema_and_passed_on():
+def test_the_context_is_left_out_of_the_schema_and_passed_on() -> None:
     parameters = find.contract().parameters
     assert set(parameters["properties"]) == {"where", "when", "kind", "limit"}
     assert parameters["required"] == ["where", "when"]
@@ -100,7 +100,7 @@ def test_the_context_is_left_out_of_the_schema_and_passed_on():
     assert bound == {"where": Place(city="Ulm"), "when": dt.date(2025, 2, 3), "context": CONTEXT}
 
 
-def test_parameters_may_have_names_that_a_pydantic_model_could_not_have():
+def test_parameters_may_have_names_that_a_pydantic_model_could_not_have() -> None:
     @tool
     def odd(json: str, copy: int, _hidden: int, model_config: str) -> None: ...
 
@@ -109,7 +109,7 @@ def test_parameters_may_have_names_that_a_pydantic_model_could_not_have():
     assert odd.bind(arguments, CONTEXT) == arguments
 
 
-def test_a_function_with_keyword_rest_takes_any_argument():
+def test_a_function_with_keyword_rest_takes_any_argument() -> None:
     @tool
     def loose(a: int, **rest: Any) -> None: ...
 
@@ -117,14 +117,14 @@ def test_a_function_with_keyword_rest_takes_any_argument():
     assert loose.bind({"a": 1, "b": [2]}, CONTEXT) == {"a": 1, "b": [2]}
 
 
-def test_parameters_without_annotation_take_anything():
+def test_parameters_without_annotation_take_anything() -> None:
     @tool
-    def untyped(a, b=None): ...  # type: ignore[no-untyped-def]
+    def untyped(a, b=None): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - the very point
 
     assert untyped.contract().parameters["properties"] == {"a": {}, "b": {"default": None}}
 
 
-def test_two_decorations_of_one_text_give_the_same_contract():
+def test_two_decorations_of_one_text_give_the_same_contract() -> None:
     again = tool(add.function)
     assert again.contract() == add.contract()
 
@@ -164,20 +164,20 @@ def _unannotatable(a: Iterator[Any], b: tuple[object, type]) -> None: ...
         (add.function, {"timeout_s": 0}, "time limit"),
     ],
 )
-def test_what_cannot_be_a_tool_is_refused_at_once(function, options, part):
+def test_what_cannot_be_a_tool_is_refused_at_once(function: Any, options: Any, part: str) -> None:
     with pytest.raises(InvalidInput, match=part) as caught:
         tool(**options)(function)
     assert caught.value.code == "config.bad_tool"
 
 
-def test_a_parameter_type_without_json_schema_is_refused_with_the_tools_name():
+def test_a_parameter_type_without_json_schema_is_refused_with_the_tools_name() -> None:
     odd = tool(_unannotatable)
     with pytest.raises(InvalidInput, match="_unannotatable") as caught:
         odd.contract()
     assert caught.value.code == "config.bad_tool"
 
 
-def test_a_catalog_finds_tools_by_name_and_refuses_two_of_one_name():
+def test_a_catalog_finds_tools_by_name_and_refuses_two_of_one_name() -> None:
     catalog = ToolCatalog.of(add, find, add)
     assert catalog.get("find-it") is find
     assert catalog.get("nothing") is None
@@ -190,7 +190,7 @@ def test_a_catalog_finds_tools_by_name_and_refuses_two_of_one_name():
 def _plain() -> None: ...
 
 
-def test_a_catalog_cannot_be_changed_from_outside():
+def test_a_catalog_cannot_be_changed_from_outside() -> None:
     source: dict[str, Tool[..., Any]] = {"add": add}
     catalog = ToolCatalog(source)
     source.clear()

@@ -18,6 +18,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.tools.runner import ToolActivities
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.errors import BackendError, ToolError
+from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
 from engine.settings import HttpConfig
 from engine.tool import Tool, ToolCatalog, ToolContext, tool
@@ -42,7 +43,7 @@ async def failure(item: Tool[..., Any], *, timeout_s: float = 10.0, **arguments:
     return caught.value
 
 
-async def test_an_async_tool_runs_in_the_event_loop_and_a_plain_one_in_a_thread():
+async def test_an_async_tool_runs_in_the_event_loop_and_a_plain_one_in_a_thread() -> None:
     @tool
     async def inside() -> str:
         return threading.current_thread().name
@@ -55,7 +56,7 @@ async def test_an_async_tool_runs_in_the_event_loop_and_a_plain_one_in_a_thread(
     assert await call(beside) == "everstep-tool"
 
 
-async def test_a_plain_function_that_wraps_an_async_one_is_awaited():
+async def test_a_plain_function_that_wraps_an_async_one_is_awaited() -> None:
     async def real(a: int) -> int:
         return a + 1
 
@@ -67,23 +68,19 @@ async def test_a_plain_function_that_wraps_an_async_one_is_awaited():
     assert await call(wrapper, a=1) == 2
 
 
-async def test_arguments_become_the_types_that_the_function_asks_for():
-    class Item(BaseModel):
-        price: float
+class Item(BaseModel):
+    price: float
 
-    describe = tool(describe_function(Item))
+
+async def test_arguments_become_the_types_that_the_function_asks_for() -> None:
+    @tool
+    def describe(day: dt.date, items: list[Item], sign: str = "+") -> str:
+        return f"{day.year}{sign}{sum(item.price for item in items)}"
+
     assert await call(describe, day="2025-01-01", items=[{"price": 1}, {"price": 2.5}]) == "2025+3.5"
 
 
-def describe_function(item_type: type[BaseModel]) -> Any:
-    def describe(day, items, sign="+"):  # type: ignore[no-untyped-def]
-        return f"{day.year}{sign}{sum(item.price for item in items)}"
-
-    describe.__annotations__ = {"day": dt.date, "items": list[item_type], "sign": str}  # type: ignore[valid-type]
-    return describe
-
-
-async def test_the_context_says_who_calls():
+async def test_the_context_says_who_calls() -> None:
     @tool
     def whoami(*, me: ToolContext) -> list[Any]:
         return [me.idempotency_key, me.execution_id, me.path, me.attempt, me.tenant]
@@ -101,7 +98,7 @@ class Model(BaseModel):
     day: dt.date
 
 
-async def test_results_of_common_types_become_json():
+async def test_results_of_common_types_become_json() -> None:
     @tool
     def mixed() -> Any:
         return {"point": Point(1, {"a"}), "models": (Model(day=dt.date(2025, 1, 2)),), 3: dt.timedelta(seconds=1.5)}
@@ -110,7 +107,7 @@ async def test_results_of_common_types_become_json():
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), {"a": lambda: None}], ids=["object", "nan", "function"])
-async def test_a_result_that_is_not_json_is_a_bad_result(value):
+async def test_a_result_that_is_not_json_is_a_bad_result(value: Any) -> None:
     @tool
     def odd() -> Any:
         return value
@@ -120,7 +117,7 @@ async def test_a_result_that_is_not_json_is_a_bad_result(value):
     assert "'odd'" in error.message
 
 
-async def test_a_result_that_contains_itself_is_a_bad_result():
+async def test_a_result_that_contains_itself_is_a_bad_result() -> None:
     @tool
     def endless() -> Any:
         loop: list[Any] = []
@@ -144,14 +141,16 @@ def add(a: int, b: int = 0) -> int:
         ({"a": 1, "c": 2}, "'c' was unexpected"),
     ],
 )
-async def test_arguments_that_do_not_fit_the_schema_are_refused_before_the_call(arguments, part):
+async def test_arguments_that_do_not_fit_the_schema_are_refused_before_the_call(
+    arguments: dict[str, Any], part: str
+) -> None:
     error = await failure(add, **arguments)
     assert error.type == "tool.bad_arguments"
     assert part in error.message
     assert error.details[0]["retryable"] is False
 
 
-async def test_arguments_that_fit_an_old_schema_but_not_the_function_are_refused():
+async def test_arguments_that_fit_an_old_schema_but_not_the_function_are_refused() -> None:
     contract = dataclasses.replace(add.contract(), parameters=None)
     activities = ToolActivities(ToolCatalog.of(add), HttpConfig())
     stale = ToolParams(context=CONTEXT, tool=contract, arguments={"a": []}, timeout_s=1)
@@ -161,7 +160,7 @@ async def test_arguments_that_fit_an_old_schema_but_not_the_function_are_refused
     assert "a: Input should be a valid integer" in caught.value.message
 
 
-async def test_a_tool_that_this_worker_lacks_is_named_with_the_known_ones():
+async def test_a_tool_that_this_worker_lacks_is_named_with_the_known_ones() -> None:
     activities = ToolActivities(ToolCatalog.of(add), HttpConfig())
     lost = ToolParams(context=CONTEXT, tool=ToolContract(name="ad", type="python"), arguments={}, timeout_s=1)
     with pytest.raises(ApplicationError) as caught:
@@ -170,7 +169,7 @@ async def test_a_tool_that_this_worker_lacks_is_named_with_the_known_ones():
     assert caught.value.details[0]["hint"] == "did you mean 'add'? known tools: add"
 
 
-async def test_an_exception_of_a_tool_is_told_bounded_with_the_end_of_its_traceback():
+async def test_an_exception_of_a_tool_is_told_bounded_with_the_end_of_its_traceback() -> None:
     @tool
     def explode() -> None:
         raise ValueError("boom " * 1000)
@@ -185,7 +184,7 @@ async def test_an_exception_of_a_tool_is_told_bounded_with_the_end_of_its_traceb
     assert "in explode" in body["details"]["traceback"]
 
 
-async def test_a_tool_may_choose_its_own_code_and_say_that_it_is_worth_another_try():
+async def test_a_tool_may_choose_its_own_code_and_say_that_it_is_worth_another_try() -> None:
     @tool
     def busy() -> None:
         raise ToolError("come back", code="tool.busy", retryable=True, details={"retry_after_s": 2, "queue": {1: (2,)}})
@@ -208,7 +207,7 @@ async def test_a_tool_may_choose_its_own_code_and_say_that_it_is_worth_another_t
     ],
     ids=lambda raised: type(raised).__name__,
 )
-async def test_nothing_that_a_plain_tool_raises_passes_for_something_else(raised):
+async def test_nothing_that_a_plain_tool_raises_passes_for_something_else(raised: BaseException) -> None:
     @tool
     def rogue() -> None:
         raise raised
@@ -217,7 +216,7 @@ async def test_nothing_that_a_plain_tool_raises_passes_for_something_else(raised
 
 
 @pytest.mark.parametrize("raised", [SystemExit(1), asyncio.CancelledError(), TimeoutError("own")])
-async def test_nothing_that_an_async_tool_raises_passes_for_something_else(raised):
+async def test_nothing_that_an_async_tool_raises_passes_for_something_else(raised: BaseException) -> None:
     @tool
     async def rogue() -> None:
         raise raised
@@ -226,7 +225,9 @@ async def test_nothing_that_an_async_tool_raises_passes_for_something_else(raise
 
 
 @pytest.mark.parametrize(("effect", "retryable"), [("read", True), ("write", False)])
-async def test_a_tool_that_takes_too_long_may_be_repeated_only_if_that_does_no_harm(effect, retryable):
+async def test_a_tool_that_takes_too_long_may_be_repeated_only_if_that_does_no_harm(
+    effect: ToolEffect, retryable: bool
+) -> None:
     release = threading.Event()
 
     @tool(effect=effect)
@@ -239,7 +240,7 @@ async def test_a_tool_that_takes_too_long_may_be_repeated_only_if_that_does_no_h
     assert error.details[0]["retryable"] is retryable
 
 
-async def test_the_late_result_of_a_cancelled_plain_tool_is_dropped_and_its_slot_comes_back():
+async def test_the_late_result_of_a_cancelled_plain_tool_is_dropped_and_its_slot_comes_back() -> None:
     release, ended = threading.Event(), threading.Event()
 
     @tool
@@ -265,7 +266,7 @@ async def test_the_late_result_of_a_cancelled_plain_tool_is_dropped_and_its_slot
     assert ended.is_set()
 
 
-async def test_plain_tools_run_at_one_time_up_to_the_limit():
+async def test_plain_tools_run_at_one_time_up_to_the_limit() -> None:
     running: list[int] = []
     peak = 0
     lock = threading.Lock()

@@ -193,6 +193,7 @@ def output_text(value: Any, fuel: Fuel) -> str:
         pay_for_digits(value, fuel)
         return str(value)
     if isinstance(value, (dt.date, dt.time)):
+        fuel.charge(3)
         return str(to_json_value(value))
     return json_text(value, fuel)
 
@@ -239,6 +240,7 @@ def _leaf_text(value: Any, fuel: Fuel) -> str:
     if value is None or isinstance(value, (bool, int, float, range)):
         return str(value)
     if isinstance(value, (dt.date, dt.time)):
+        fuel.charge(3)
         return str(to_json_value(value))
     if isinstance(value, dt.timedelta):
         return str(value)

@@ -218,7 +218,7 @@ def _per_format(fuel: Fuel, args: Sequence[Any]) -> None:
 
 
 DATE_METHODS: Final = table(
-    Function("isoformat", lambda value: str(to_json_value(value)), 0, 0),
+    Function("isoformat", lambda value: str(to_json_value(value)), 0, 0, lambda fuel, args: fuel.charge(3)),
     Function("timestamp", lambda value: value.timestamp(), 0, 0),
     Function("strftime", format_date, 1, 1, _per_format),
     Function("weekday", lambda value: value.weekday(), 0, 0),

@@ -7,9 +7,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from engine.core.diagnostics import Findings, Position, did_you_mean
+from engine.core.diagnostics import Findings, Position
 from engine.core.lang.syntax import Source
+from engine.core.plan.toolbox import is_literal
 from engine.core.spec import codes
+from engine.core.spec.fields import suggest
 from engine.core.spec.model import (
     ErrorStep,
     ForeachStep,
@@ -93,21 +95,21 @@ def check_calls(workflows: Mapping[str, StepList], findings: Findings) -> None:
             if not isinstance(step, YieldStep) or not step.workflow.text:
                 continue
             used.add(step.workflow.text)
-            if step.workflow.text not in workflows:
-                hint = did_you_mean(step.workflow.text, workflows)
+            path = f"{step.path}.workflow"
+            if step.workflow.text not in workflows and is_literal(step.workflow, "sub-workflow", path, findings):
+                hint = suggest(findings, step.workflow.text, workflows)
                 findings.error(
                     codes.UNKNOWN_WORKFLOW,
                     f"the task has no sub-workflow '{step.workflow.text[:60]}'",
                     step.workflow.position,
-                    path=f"{step.path}.workflow",
+                    path=path,
                     hint=hint or "define it as a list of steps beside `main:`",
                 )
     _check_endless(workflows, findings)
-    if not findings.errors:
-        for name, steps in workflows.items():
-            if name != "main" and name not in used:
-                message = f"no step runs the sub-workflow '{name}'"
-                findings.warn(codes.UNUSED_WORKFLOW, message, steps.position, path=name)
+    for name, steps in workflows.items():
+        if name != "main" and name not in used:
+            message = f"no step runs the sub-workflow '{name}'"
+            findings.warn(codes.UNUSED_WORKFLOW, message, steps.position, path=name)
 
 
 def _check_endless(workflows: Mapping[str, StepList], findings: Findings) -> None:
@@ -205,6 +207,7 @@ class StepNames:
         labels: Labels of the named list.
         count: Number of steps at its top level.
         index: Number of the top-level step in which the place is.
+        findings: What was found so far.
     """
 
     names: Collection[str]
@@ -212,6 +215,7 @@ class StepNames:
     labels: frozenset[str]
     count: int
     index: int
+    findings: Findings
 
     def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
         """Return (offset, message, hint) for each reference to a step that does not exist."""
@@ -225,7 +229,7 @@ class StepNames:
             key = int(key)
         if isinstance(key, str):
             if key not in self.labels and key not in _METHODS:
-                hint = did_you_mean(key, self.labels) or "only labels of the same named list are visible"
+                hint = suggest(self.findings, key, self.labels) or "only labels of the same named list are visible"
                 yield f"'{self.workflow}' has no step with the label '{key[:60]}'", hint
         elif key >= self.count:
             last = f"the last one is steps[{self.count - 1}]"

@@ -136,7 +136,9 @@ class _Compiler:
 
     def _named_list(self, name: str, steps: StepList) -> int:
         labels = check_labels(name, steps, self.findings)
-        return self._block(name, steps, _Place(StepNames(ROOT_NAMES, name, labels, len(steps.steps), 0)), top=True)
+        return self._block(
+            name, steps, _Place(StepNames(ROOT_NAMES, name, labels, len(steps.steps), 0, self.findings)), top=True
+        )
 
     def _block(self, name: str, steps: StepList, place: _Place, *, top: bool = False) -> int:
         number = len(self.blocks)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.diagnostics import did_you_mean
 from engine.core.plan.ir import Arr, Expr, Lit, Obj, PromptOp, Tmpl, Value
 from engine.core.plan.resolve import Resolver, Scope
 from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
+from engine.core.spec.fields import suggest
 from engine.core.spec.model import NameSpec, PromptStep
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
 
@@ -72,7 +72,7 @@ def _check_role(item: Node, path: str, resolver: Resolver) -> None:
         f"the role of a message must be one of {', '.join(ROLES)}",
         role.position,
         path=path,
-        hint=did_you_mean(str(text), ROLES),
+        hint=suggest(resolver.findings, str(text), ROLES),
     )
 
 
@@ -124,5 +124,5 @@ def _check_choice(step: PromptStep, tools: tuple[dict[str, Any], ...], resolver:
         name = step.tool_choice["function"]["name"]
         if name not in names:
             message = f"'tool_choice' names the tool '{name}', which the prompt does not offer"
-            hint = did_you_mean(name, names)
+            hint = suggest(resolver.findings, name, names)
             resolver.findings.error(codes.UNKNOWN_TOOL, message, step.position, path=path, hint=hint)

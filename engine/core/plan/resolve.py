@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Protocol
 
 from engine.core.diagnostics import Findings
@@ -17,11 +18,14 @@ from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
 ROOT_NAMES = frozenset({"_", "steps", "state", "inputs", "outputs", "input", "agent", "task", "execution"})
 """Names that every expression sees."""
 ERROR_NAMES = ROOT_NAMES | {"error"}
+MAX_PROBLEMS = 20
+"""Findings per text; finding the place of each takes time in proportion to the text."""
 REDUCE_NAMES = frozenset({"results"})
 
 _ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
 _LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|state(?:\.\w+|\[.*))\Z", re.DOTALL)
-_BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*)?\s*\}}(?!\}})")
+# of linear time on any text: no two repetitions in a row can match the same characters
+_BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*|\s*)\}}(?!\}})")
 _PROSE = re.compile(r"[.!?]\s|\w\s+\w+\s+\w+\s+\w+\s+\w")
 
 
@@ -145,14 +149,14 @@ class Resolver:
         return Tmpl(text)
 
     def _report(self, problems: Iterable[Problem], node: ScalarNode, lead: int, path: str) -> None:
-        for problem in problems:
+        for problem in islice(problems, MAX_PROBLEMS):
             unknown = problem.code == "expression.unknown_name"
             code = codes.UNKNOWN_NAME if unknown else codes.FORBIDDEN_EXPRESSION
             at = position_at(node, lead + problem.offset)
             self.findings.error(code, problem.message, at, hint=problem.hint, path=path)
 
     def _report_steps(self, found: Iterable[tuple[int, str, str]], node: ScalarNode, lead: int, path: str) -> None:
-        for offset, message, hint in found:
+        for offset, message, hint in islice(found, MAX_PROBLEMS):
             self.findings.error(codes.UNKNOWN_STEP, message, position_at(node, lead + offset), hint=hint, path=path)
 
     def _as_source(self, node: Node, path: str, scope: Scope) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.core.diagnostics import Findings, did_you_mean
+from engine.core.diagnostics import Findings
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import Lit, Obj, ToolContract, Value
+from engine.core.plan.resolve import is_template, mark_length
 from engine.core.plan.schema_check import check_schema
 from engine.core.schemas import value_problems
 from engine.core.spec import codes
+from engine.core.spec.fields import suggest
 from engine.core.spec.model import FunctionToolSpec, NameSpec, ToolSpec
 from engine.core.spec.nodes import MapNode, Node
 from engine.core.values import Json
@@ -21,6 +23,7 @@ API_CALL_ARGUMENTS = frozenset(
     {"url", "method", "headers", "params", "json", "json_", "data", "content", "cookies", "follow_redirects"}
 )
 """What the arguments of an api_call may be when it declares no `parameters`."""
+UNKNOWN = "is unknown"
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -69,7 +72,8 @@ class Toolbox:
                 hint="offer it to a model with `tools:` of a prompt, or make it an api_call or python tool",
             )
         elif name.text:
-            self._unknown(name, path)
+            if is_literal(name, "tool", path, self.findings):
+                self._unknown(name, path)
         return None
 
     def offered(self, item: NameSpec | FunctionToolSpec, path: str) -> dict[str, Any] | None:
@@ -95,7 +99,8 @@ class Toolbox:
                 f"the operator has no Python tool '{spec.name.text}'",
                 spec.name.position,
                 path=f"{spec.path}.name",
-                hint=did_you_mean(spec.name.text, contracts) or "name its module under [tools] in everstep.toml",
+                hint=suggest(self.findings, spec.name.text, contracts)
+                or "name its module under [tools] in everstep.toml",
             )
             # steps that name it are not to blame a second time
             self.contracts[spec.name.text] = ToolContract(spec.name.text, "python")
@@ -125,7 +130,7 @@ class Toolbox:
 
     def _unknown(self, name: NameSpec, path: str) -> None:
         known = self.names()
-        hint = did_you_mean(name.text, known)
+        hint = suggest(self.findings, name.text, known)
         if not hint:
             hint = f"known are {', '.join(sorted(known)[:20])}" if known else "define it under `tools:`"
         message = f"there is no tool '{name.text[:60]}'"
@@ -150,10 +155,13 @@ class Toolbox:
             if contract.parameters is None:
                 for key in members:
                     if key not in API_CALL_ARGUMENTS:
-                        self._argument(contract, key, "is unknown", did_you_mean(key, API_CALL_ARGUMENTS), node, path)
+                        self._argument(
+                            contract, key, UNKNOWN, suggest(self.findings, key, API_CALL_ARGUMENTS), node, path
+                        )
                 return
         for key, problem, hint in _misfits(contract.parameters, members):
-            self._argument(contract, key, problem, hint, node, path)
+            near = suggest(self.findings, key, _properties(contract.parameters)) if problem == UNKNOWN else ""
+            self._argument(contract, key, problem, near or hint, node, path)
 
     def _check_method(self, contract: ToolContract, members: dict[str, Value], node: MapNode, path: str) -> None:
         method = members.get("method")
@@ -168,6 +176,20 @@ class Toolbox:
         at = node.position if entry is None else entry.key_position
         message = f"the argument '{key[:60]}' of the tool '{contract.name}' {problem}"
         self.findings.error(codes.BAD_ARGUMENTS, message, at, path=f"{path}.{key[:60]}", hint=hint)
+
+
+def is_literal(name: NameSpec, what: str, path: str, findings: Findings) -> bool:
+    """Return whether a name is written out, and report it if it would have to be computed."""
+    if not mark_length(name.text) and not is_template(name.text):
+        return True
+    findings.error(
+        codes.NOT_LITERAL,
+        f"the name of a {what} must be written out, it cannot be computed",
+        name.position,
+        path=path,
+        hint="choose between several steps with `if`",
+    )
+    return False
 
 
 def _api_call_contract(spec: ToolSpec) -> ToolContract:
@@ -199,8 +221,7 @@ def _misfits(schema: Json, members: dict[str, Value]) -> Iterator[tuple[str, str
     """Yield (argument, problem, hint) for what no computed value could mend."""
     if not isinstance(schema, dict):
         return
-    known = schema.get("properties")
-    properties: dict[str, Any] = known if isinstance(known, dict) else {}
+    properties = _properties(schema)
     for key in schema.get("required", ()):
         if key not in members:
             yield key, "is missing", ""
@@ -208,7 +229,7 @@ def _misfits(schema: Json, members: dict[str, Value]) -> Iterator[tuple[str, str
     for key, value in members.items():
         if key not in properties:
             if closed and "$ref" not in schema:
-                yield key, "is unknown", did_you_mean(key, properties) or _listing(properties)
+                yield key, UNKNOWN, _listing(properties)
         elif isinstance(value, Lit):
             yield from (
                 (key, f"does not fit: {problem}", "") for problem in _problems(schema, properties[key], value.value)
@@ -241,6 +262,11 @@ def _refers_only_to(node: Json, heads: tuple[str, ...]) -> bool:
 def _type_of(schema: Json) -> str | None:
     kind = schema.get("type") if isinstance(schema, dict) else None
     return kind if isinstance(kind, str) else None
+
+
+def _properties(schema: Json) -> dict[str, Any]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _listing(properties: dict[str, Any]) -> str:

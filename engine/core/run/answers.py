@@ -59,7 +59,7 @@ def _accept(walker: Walker, branch: Branch, frame: WaitFrame, signal: AnswerSign
     }
     walker.emit(EventType.RESUME, {**place, **body})
     branch.stack.pop()
-    walker.note_wait(-1)
+    walker.close_wait(frame.wait_id)
     walker.give(branch, signal.value)
     walker.enqueue(branch)
 

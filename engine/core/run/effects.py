@@ -82,6 +82,6 @@ class Effects(Protocol):
         """Forget a timer; it must not fire afterwards."""
         ...
 
-    def set_waiting(self, waiting: bool) -> None:
-        """Learn whether the execution waits for an answer (for lists by status)."""
+    def set_waiting(self, wait_ids: tuple[str, ...]) -> None:
+        """Learn which waits are open now, the oldest first (for lists by status and for Temporal's own UI)."""
         ...

@@ -110,7 +110,9 @@ class Machine:
             if isinstance(top, SleepFrame):
                 walker.arm(branch, "sleep", top.timer_id, top.deadline_us, f"sleep of {top.timer_id}")
             elif isinstance(top, WaitFrame):
-                walker.open_waits += 1
+                walker.open_waits[top.wait_id] = None
+        if walker.open_waits:
+            walker.effects.set_waiting(tuple(walker.open_waits))
         self.end_drain()
 
     def _arm_limit(self) -> None:
@@ -255,7 +257,7 @@ class Machine:
         if isinstance(frame, SleepFrame):
             walker.disarm("sleep", frame.timer_id)
         elif isinstance(frame, WaitFrame):
-            walker.note_wait(-1)
+            walker.close_wait(frame.wait_id)
         elif isinstance(frame, GuardFrame):
             guards.release_guard(walker, frame)
         return True

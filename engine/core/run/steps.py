@@ -147,7 +147,7 @@ def _begin_wait(walker: Walker, branch: Branch, op: WaitOp, path: str, given: Js
         "deadline_us": guard.attempt_deadline_us if guard is not None else None,
     }
     walker.emit(EventType.WAIT, body)
-    walker.note_wait(1)
+    walker.open_wait(wait_id)
 
 
 def _begin_block(

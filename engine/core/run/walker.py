@@ -88,7 +88,7 @@ class Walker:
         self.runnable: deque[int] = deque()
         self.calls: dict[str, int] = {}
         self.timers: dict[str, Timer] = {}
-        self.open_waits = 0
+        self.open_waits: dict[str, None] = {}
         self.draining = False
 
     # --- events ------------------------------------------------------------------------------------------------
@@ -231,9 +231,12 @@ class Walker:
         self.emit(EventType.EFFECT_STARTED, started)
         self.effects.start_call(call)
 
-    def note_wait(self, change: int) -> None:
-        """Count open waits and tell the outside when the first one opens or the last one closes."""
-        before = self.open_waits
-        self.open_waits += change
-        if (before == 0) != (self.open_waits == 0):
-            self.effects.set_waiting(self.open_waits > 0)
+    def open_wait(self, wait_id: str) -> None:
+        """Note that a wait is open and tell the outside."""
+        self.open_waits[wait_id] = None
+        self.effects.set_waiting(tuple(self.open_waits))
+
+    def close_wait(self, wait_id: str) -> None:
+        """Note that a wait is closed and tell the outside."""
+        self.open_waits.pop(wait_id, None)
+        self.effects.set_waiting(tuple(self.open_waits))

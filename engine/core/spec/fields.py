@@ -15,8 +15,9 @@ from engine.core.values import Json
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S = 3650 * 86400.0
-MAX_HINTS = 200
-"""Findings after which nothing is compared any more: each costs a tenth of a millisecond, and a source can hold 100,000 mistakes."""
+MAX_HINTS = 50
+MAX_COMPARED = 1_000
+"""A comparison takes some microseconds, and a source can hold 100,000 mistakes."""
 
 
 class Fields:
@@ -221,8 +222,15 @@ class Fields:
 
 
 def suggest(findings: Findings, word: str, known: Iterable[str]) -> str:
-    """Return a did-you-mean for a word, or nothing once so many findings exist that more comparing helps nobody."""
-    return did_you_mean(word, known) if len(findings.items) < MAX_HINTS else ""
+    """Return a did-you-mean for a word, or nothing where comparing costs more than it helps.
+
+    Args:
+        findings: What was found so far; after 50 findings nothing is compared any more.
+        word: The unknown word.
+        known: What there is; of more than 1,000 words nothing is compared.
+    """
+    words = list(known)
+    return did_you_mean(word, words) if len(findings.items) < MAX_HINTS and len(words) <= MAX_COMPARED else ""
 
 
 def parse_duration(node: Node) -> float | None:

@@ -14,10 +14,15 @@ from engine.edge.cli.options import DataDir, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, note, write
 
 if TYPE_CHECKING:
-    from engine.edge.supervisor.dev import Addresses, DevOptions
+    import asyncio
+    from collections.abc import Callable
+    from socket import socket
+
+    from engine.edge.supervisor.dev import Addresses, ApiServer, DevOptions, TaskWatch
 
 DEFAULT_DATA_DIR = Path(".everstep")
 DEFAULT_PORT = 8700
+LOOPBACK = "127.0.0.1"
 _SOURCES = {
     "openai": "the model of OPENAI_BASE_URL / OPENAI_API_KEY",
     "everstep.toml": "the backends of everstep.toml",
@@ -61,16 +66,20 @@ def dev(
     asyncio.run(run_dev(options, reporter, load_api=_load_api, watch_tasks=_task_watch(options, reporter)))
 
 
-def _load_api() -> Any:
-    from engine.edge.supervisor.api import load_api
+def _load_api() -> ApiServer:
+    from engine.edge.server import serve_api
+    from engine.settings import Settings
 
-    return load_api()
+    async def serve(listener: socket, *, started: Callable[[], None], stop: asyncio.Event) -> None:
+        await serve_api(Settings(host=LOOPBACK), listener=listener, started=started, stop=stop)
+
+    return serve
 
 
-def _task_watch(options: DevOptions, reporter: TextReporter | JsonReporter) -> Any:
+def _task_watch(options: DevOptions, reporter: TextReporter | JsonReporter) -> TaskWatch | None:
     from engine.edge.cli.reload import watch_tasks
 
-    async def watch(address: str, stop: Any) -> None:
+    async def watch(address: str, stop: asyncio.Event) -> None:
         await watch_tasks(options.tasks, address, os.environ.get("EVERSTEP_API_KEY"), reporter, stop)
 
     return watch if options.tasks else None
@@ -118,7 +127,7 @@ def serve(
     """Serve the API (settings: EVERSTEP_* and TEMPORAL_ADDRESS); beyond loopback it needs EVERSTEP_API_KEY."""
     import asyncio
 
-    from engine.edge.native.server import serve_api
+    from engine.edge.server import serve_api
     from engine.settings import Settings
 
     asyncio.run(serve_api(Settings(host=host, port=port)))

@@ -31,6 +31,9 @@ _MARKERS = {
     "get": "get",
     "error": "error",
 }
+_KIND_OF_CONSTRUCT = {"mapreduce": "map_reduce", "foreach": "foreach", "parallel": "parallel", "yield": "yield"}
+UNNAMED = "…"
+"""Title of a step of which only the place is known yet."""
 _FANS = ("map_reduce", "parallel", "foreach")
 
 
@@ -156,11 +159,8 @@ class RunTree:
         step.total = int(body.get("of") or step.total)
         if step.state is not State.RUNNING:
             step.state, step.started_s = State.RUNNING, step.started_s or at
-        if step.kind == "":
-            construct = str(body.get("construct", ""))
-            step.kind = {"mapreduce": "map_reduce", "foreach": "foreach", "parallel": "parallel"}.get(
-                construct.partition("[")[0], step.kind
-            )
+        construct = str(body.get("construct", "")).partition("[")[0]
+        _name(step, _KIND_OF_CONSTRUCT.get(construct, ""))
 
     def _on_effect_started(self, body: Mapping[str, Any], at: float) -> Step | None:
         step = self._step(str(body.get("path", "")), body, at)
@@ -246,7 +246,7 @@ class RunTree:
     # --- places ----------------------------------------------------------------------------------------------------
 
     def _begin(self, branch: Branch, index: int, block: str, at: float) -> None:
-        step = branch.steps.setdefault(index, Step(f"{block}.{index}", f"step {index}"))
+        step = branch.steps.setdefault(index, Step(f"{block}.{index}", UNNAMED))
         step.state, step.started_s = State.RUNNING, at
 
     def _finish_step(self, path: str, body: Mapping[str, Any], at: float) -> Step | None:
@@ -262,13 +262,8 @@ class RunTree:
         if place is None or branch is None:
             return None
         index = int(place["index"])
-        kind = str(facts.get("kind") or "")
-        step = branch.steps.setdefault(index, Step(path, f"step {index}"))
-        step.kind = kind or step.kind
-        if facts.get("label"):
-            step.title = str(facts["label"])
-        elif step.title == f"step {index}" and kind:
-            step.title = kind
+        step = branch.steps.setdefault(index, Step(path, UNNAMED))
+        _name(step, str(facts.get("kind") or ""), str(facts.get("label") or ""))
         return step
 
     def _block_of(self, path: str, at: float) -> Branch | None:
@@ -337,6 +332,15 @@ class RunTree:
             yield Line(depth, state, text, duration(max(0.0, now_s - body.started_s)), note)
         if len(shown) > MAX_BRANCHES_SHOWN:
             yield Line(depth, State.RUNNING, f"… and {len(shown) - MAX_BRANCHES_SHOWN} more", "", "")
+
+
+def _name(step: Step, kind: str, label: str = "") -> None:
+    """Take over what an event tells of a step's kind and label; what is known already stays."""
+    step.kind = step.kind or kind
+    if label:
+        step.title = label
+    elif step.title == UNNAMED and step.kind:
+        step.title = step.kind
 
 
 def line_of(step: Step, depth: int, now_s: float) -> Line:

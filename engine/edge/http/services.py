@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
-from engine.control.executions import ExecutionService
+from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
 from engine.control.following import Follower
 from engine.core.ids import DEFAULT_TENANT
 from engine.core.plan.ir import ToolContract
@@ -54,6 +54,7 @@ async def open_services(
     contracts: Mapping[str, ToolContract],
     client: Client | None = None,
     temporal_address: str | None = None,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> AsyncIterator[Services]:
     """Open the store and build the use cases; Temporal is connected when it is first needed.
 
@@ -62,6 +63,7 @@ async def open_services(
         contracts: Contracts of the operator's tools by name.
         client: A client that is connected already (tests).
         temporal_address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+        answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
     """
     database = await open_database(settings.store_url)
     changes = Changes(database)
@@ -69,7 +71,14 @@ async def open_services(
         store = ProjectionStore(database)
         temporal = TemporalConnection(settings, client, address=temporal_address)
         definitions = DefinitionService(Definitions(database), contracts)
-        executions = ExecutionService(store, definitions, temporal, changes, task_queue=settings.task_queue)
+        executions = ExecutionService(
+            store,
+            definitions,
+            temporal,
+            changes,
+            task_queue=settings.task_queue,
+            answer_timeout_s=answer_timeout_s,
+        )
         follower = Follower(executions, changes)
         yield Services(settings, database, changes, store, temporal, definitions, executions, follower)
     finally:
