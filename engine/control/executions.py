@@ -38,7 +38,7 @@ from engine.core.errors import Conflict, InputRejected, InvalidInput, NotFound, 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import ExecutionFacts, Wait
-from engine.core.schemas import value_problems
+from engine.core.run.answers import fitting_problems
 from engine.core.values import Json
 from engine.store.changes import Changes
 from engine.store.definitions import TaskFacts
@@ -141,7 +141,7 @@ class ExecutionService:
             Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
             Unavailable: `unreachable`.
         """
-        problems = value_problems(given, task.input_schema)
+        problems = fitting_problems(given, task.input_schema)
         if problems:
             raise InvalidInput(
                 f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",
@@ -259,7 +259,7 @@ class ExecutionService:
             if earlier is not None:
                 return await self._after(earlier, facts)
         wait = await self._pick_wait(facts, wait_id, oldest=oldest)
-        problems = value_problems(value, wait.schema)
+        problems = fitting_problems(value, wait.schema)
         if problems:
             raise InputRejected(
                 f"the answer does not fit the wait {wait.wait_id!r}: {'; '.join(problems)}",

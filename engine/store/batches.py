@@ -137,7 +137,7 @@ async def take(connection: AsyncConnection, state: State, arrived: Sequence[Even
         return
     progress = state.progress
     progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
-    progress.last_run_id = state.last_run_id
+    progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
     for record in kept:
         progress.apply(record)
     _absorb(state, progress)
@@ -161,7 +161,7 @@ def _absorb(state: State, progress: Progress) -> None:
     state.progress = progress
     state.last_seq, state.last_us, state.last_run_id = progress.last_seq, progress.last_us, progress.last_run_id
     state.transitions = progress.transitions
-    state.terminal_seen = state.terminal_seen or bool(progress.terminal)
+    state.terminal_seen = progress.ended
     state.updated_us = max(state.updated_us, progress.last_us)
     if not state.settled:
         state.open_waits = len(progress.open_waits)
@@ -203,7 +203,6 @@ async def _rebuild(connection: AsyncConnection, state: State) -> None:
         progress.apply(record_of(row))
     progress.changed = set(progress.waits)
     await connection.execute(delete(waits).where(waits.c.tenant == state.tenant, waits.c.execution_id == state.id))
-    state.terminal_seen = False
     _absorb(state, progress)
     if state.settled:
         for wait in progress.open_waits:

@@ -119,7 +119,7 @@ def test_a_function_with_keyword_rest_takes_any_argument() -> None:
 
 def test_parameters_without_annotation_take_anything() -> None:
     @tool
-    def untyped(a, b=None): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - the very point
+    def untyped(a, b=None): ...  # type: ignore[no-untyped-def]
 
     assert untyped.contract().parameters["properties"] == {"a": {}, "b": {"default": None}}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from engine.core.contracts.execution import AnswerSignal
+from engine.core.errors import ExpressionError
 from engine.core.kinds import EventType
 from engine.core.run.state import Branch, WaitFrame
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
-from engine.core.values import Json
+from engine.core.values import Json, to_json_value
 
 MAX_REMEMBERED_KEYS = 1_000
 
@@ -38,11 +39,20 @@ def take_answer(walker: Walker, signal: AnswerSignal) -> None:
         _refuse(walker, signal, signal.wait_id, code, message)
         return
     branch, frame = chosen
-    problems = value_problems(signal.value, frame.schema)
+    problems = fitting_problems(signal.value, frame.schema)
     if problems:
         _refuse(walker, signal, frame.wait_id, "input.rejected", "; ".join(problems))
         return
     _accept(walker, branch, frame, signal)
+
+
+def fitting_problems(value: Json, schema: Json) -> list[str]:
+    """Say why a value cannot come in as an input or an answer: no JSON of ours, or not what the schema asks for."""
+    try:
+        to_json_value(value)
+    except ExpressionError as error:
+        return [error.message]
+    return value_problems(value, schema)
 
 
 def _accept(walker: Walker, branch: Branch, frame: WaitFrame, signal: AnswerSignal) -> None:

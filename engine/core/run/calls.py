@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
-from engine.core.errors import BackendError, InputRejected, LimitExceeded, RunError, ToolError
+from engine.core.errors import BackendError, ExpressionError, InputRejected, LimitExceeded, RunError, ToolError
 from engine.core.ids import shorten_id
 from engine.core.kinds import EventType
 from engine.core.plan.ir import PromptOp, ToolCallOp
@@ -17,7 +17,7 @@ from engine.core.run.guards import attempt_id
 from engine.core.run.state import Branch, CallFrame, GuardFrame
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
-from engine.core.values import Json
+from engine.core.values import Json, to_json_value
 
 DEFAULT_CHAT_TIMEOUT_S = 600.0
 MAX_SUMMARY_CHARS = 120
@@ -171,7 +171,10 @@ def parse_reply(text: Json) -> tuple[Json, str]:
         return None, "the reply is empty"
     fenced = _FENCE.match(text)
     try:
-        return json.loads(fenced.group(1) if fenced else text, parse_constant=_no_constant), ""
+        parsed = json.loads(fenced.group(1) if fenced else text, parse_constant=_no_constant)
+        return to_json_value(parsed, where="the reply"), ""
+    except ExpressionError as error:
+        return None, error.message
     except (ValueError, RecursionError) as error:
         return None, f"the reply is not JSON: {error}"
 

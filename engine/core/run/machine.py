@@ -39,6 +39,8 @@ FUEL_PER_ACTIVATION = 800_000
 
 Action = Callable[[Walker, Branch], None]
 
+_OUR_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 
 class Pace(Enum):
     """Why the interpreter stopped running."""
@@ -194,6 +196,9 @@ class Machine:
         except RunError as error:
             frame = self.walker.step_frame(branch)
             self.walker.fail(branch, error, f"{frame.path}.{frame.pc}")
+        except _OUR_MISTAKES as error:
+            # left as it is, it would fail the workflow task and be retried for ever without anybody being told
+            raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
         return True
 
     # --- unwinding ---------------------------------------------------------------------------------------------

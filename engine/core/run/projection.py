@@ -87,7 +87,7 @@ def merge_run(stored: Iterable[Stamp], arrived: Iterable[EventRecord]) -> tuple[
     keep: list[EventRecord] = []
     drop: list[int] = []
     # the later of two with the same number comes first, so that one sweep sees every event that can make another fall
-    for stamp in sorted(known | fresh.keys(), key=lambda item: (item.seq, -item.now_us)):
+    for stamp in sorted(known | fresh.keys(), key=lambda item: (item.seq, item.now_us)):
         valid = stamp.now_us >= latest
         latest = max(latest, stamp.now_us)
         if stamp in known:
@@ -153,7 +153,7 @@ class Progress:
         changed: Ids of waits that were opened or closed during the fold.
         init: Body of the `init` event, if it was seen during the fold.
         first_us: Time of that event.
-        terminal: Type of the terminal event, or empty.
+        ended: Whether a terminal event was seen.
     """
 
     last_seq: int = 0
@@ -164,7 +164,7 @@ class Progress:
     changed: set[str] = field(default_factory=set)
     init: dict[str, Any] | None = None
     first_us: int = 0
-    terminal: str = ""
+    ended: bool = False
 
     def apply(self, record: EventRecord) -> None:
         """Take one more event."""
@@ -183,7 +183,7 @@ class Progress:
             if wait is not None:
                 self._close(wait, record.seq)
         elif kind in TERMINAL_EVENTS:
-            self.terminal = kind
+            self.ended = True
             for wait in self.open_waits:
                 self._close(wait, record.seq)
         elif kind in _ENDS_A_PLACE and self.waits:
@@ -224,7 +224,7 @@ class Progress:
             return ExecutionStatus.AWAITING_INPUT
         if self.last_seq == 0:
             return ExecutionStatus.QUEUED
-        return ExecutionStatus.STARTING if self.transitions <= 1 and not self.terminal else ExecutionStatus.RUNNING
+        return ExecutionStatus.STARTING if self.transitions <= 1 and not self.ended else ExecutionStatus.RUNNING
 
 
 # --- views ---------------------------------------------------------------------------------------------------------

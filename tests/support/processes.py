@@ -1,0 +1,142 @@
+"""A worker as a process of its own that a test can kill: started with the settings of a laboratory, ended with the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from tests.support.lab import Lab
+from tests.support.servers import clean_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+_SET_PARENT_DEATH_SIGNAL = 1
+
+# loaded here, because between fork and exec nothing may be imported
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    # a test run that is killed itself must not leave workers behind
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+class WorkerProcess:
+    """`python -m worker run` on a laboratory's queue, store and blobs.
+
+    Args:
+        lab: The laboratory.
+        modules: Tool modules, by import name or file.
+    """
+
+    def __init__(self, lab: Lab, modules: Sequence[str]) -> None:
+        self._folder = lab.folder
+        self._starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        project = lab.folder / "everstep.toml"
+        lines = [
+            f"[tools]\nmodules = {json.dumps(list(modules))}",
+            f"[http]\nallow = {json.dumps(lab.http.allow)}",
+            f'[backends.mock]\nbase_url = {json.dumps(lab.llm_url)}\ndefault_model = "mock"',
+        ]
+        project.write_text("\n".join(lines), encoding="utf-8")
+        self._environment = {
+            **clean_environment(),
+            "EVERSTEP_DATA_DIR": str(lab.folder),
+            "EVERSTEP_DATABASE_URL": f"sqlite+aiosqlite:///{lab.folder / 'lab.db'}",
+            "EVERSTEP_TASK_QUEUE": lab.queue,
+            "EVERSTEP_PROJECT_FILE": str(project),
+            "TEMPORAL_ADDRESS": lab.client.service_client.config.target_host,
+        }
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running worker."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def starts(self) -> int:
+        """How often it was started."""
+        return self._starts
+
+    def start(self) -> None:
+        """Start it, without waiting until it polls."""
+        assert self._process is None, "the worker runs already"
+        self._starts += 1
+        with self._output.open("wb") as out, (self._folder / "worker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker", "run"],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def _output(self) -> Path:
+        return self._folder / f"worker-{self._starts}.out"
+
+    async def ready(self) -> None:
+        """Return when it polls its queue.
+
+        Raises:
+            RuntimeError: It ended or said nothing in time; with the end of its log.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if b'"ready": true' in self._output.read_bytes():
+                return
+            assert self._process is not None
+            if self._process.poll() is not None:
+                break
+            await asyncio.sleep(0.02)
+        log = (self._folder / "worker.log").read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"the worker did not get ready:\n{log[-4000:]}")
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL and wait until it is gone."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    async def stop(self) -> None:
+        """Let it end in its own time; kill it if it takes too long."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if process.poll() is None:
+            self.kill()
+        self._process = None
+
+
+@contextlib.asynccontextmanager
+async def worker_process(lab: Lab, *modules: str) -> AsyncIterator[WorkerProcess]:
+    """Run a worker process for the length of the block; it polls when the block begins."""
+    worker = WorkerProcess(lab, modules)
+    worker.start()
+    try:
+        await worker.ready()
+        yield worker
+    finally:
+        await worker.stop()
