@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -12,11 +13,12 @@ import httpcore
 import httpx
 
 from activities.net import MAX_PORT
-from engine.core.errors import ToolError
+from engine.core.errors import InvalidInput, ToolError
 from engine.settings import HttpConfig
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_ENTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -28,7 +30,17 @@ class AddressGuard:
 
         Args:
             config: `allow` holds `host:port`, `host:*` or `[v6]:port`, with the host as it stands in the URL.
+
+        Raises:
+            InvalidInput: `config.invalid` if an entry has another form.
         """
+        for entry in config.allow:
+            if not _ENTRY.fullmatch(entry.strip()):
+                raise InvalidInput(
+                    f"[http] allow in everstep.toml: '{entry}' is not of the form host:port",
+                    code="config.invalid",
+                    hint='write "localhost:8080", "localhost:*" or "[::1]:8080"',
+                )
         self._allow = frozenset(entry.strip().lower() for entry in config.allow)
 
     async def resolve(self, host: str, port: int) -> list[str]:

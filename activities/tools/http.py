@@ -61,7 +61,7 @@ class HttpCall(BaseModel):
         include_response_content: Whether the output holds the answer's raw body.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     method: str = "GET"
     url: str
@@ -183,13 +183,16 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
     if "json_" in given:
         given.setdefault("json", given.pop("json_"))
     given = {name: value for name, value in given.items() if value is not None or name == "json"}
-    merged = {**tool.spec, **given}
+    spec = {name: value for name, value in tool.spec.items() if value is not None}
+    merged = {**spec, **given}
     for name in ("params", "cookies"):
-        merged[name] = {**_object(tool.spec.get(name)), **_object(merged.get(name))}
-    defined = _object(tool.spec.get("headers"))
-    taken = {name.lower() for name in defined}
-    free = {name: value for name, value in _object(given.get("headers")).items() if name.lower() not in taken}
-    merged["headers"] = {**free, **defined}
+        if isinstance(merged.get(name, {}), dict):
+            merged[name] = {**_object(spec.get(name)), **_object(given.get(name))}
+    if isinstance(merged.get("headers", {}), dict):
+        defined = _object(spec.get("headers"))
+        taken = {name.lower() for name in defined}
+        free = {name: value for name, value in _object(given.get("headers")).items() if name.lower() not in taken}
+        merged["headers"] = {**free, **defined}
     if given.keys() & {"json", "data", "content"}:
         # a request has one body: what the arguments bring replaces the definition's, of whatever kind
         for name in {"json", "data", "content"} - given.keys():
@@ -204,7 +207,8 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    """Return the members of an object that have a value; a null member is one that is not sent."""
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
 
 
 def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, key: str) -> httpx.Request:

@@ -58,8 +58,8 @@ class LiveEvents:
             try:
                 await asyncio.wait_for(self._stopping.wait(), FLUSH_S)
             except TimeoutError:
-                pass
-            await self.flush()
+                await self.flush()
+        await self.flush()
 
     def stop(self) -> None:
         """Let `run` write what is left and return."""

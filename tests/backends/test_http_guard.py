@@ -10,7 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.tools.guard import AddressGuard, is_public
-from engine.core.errors import ToolError
+from engine.core.errors import InvalidInput, ToolError
 from engine.settings import HttpConfig
 from tests.backends.loopback import raw_server, serving, simple_app
 from tests.backends.test_http_tool import call, echo, failure
@@ -113,6 +113,13 @@ async def test_only_what_the_operator_named_is_let_through(allow: str, host: str
     else:
         with pytest.raises(ToolError):
             await guard.resolve(host, port)
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "http://localhost:80", "::1:80", "localhost:http", "", "*"])
+def test_an_exception_of_another_form_is_refused_at_start_instead_of_never_matching(entry: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        AddressGuard(HttpConfig(allow=[entry]))
+    assert caught.value.code == "config.invalid"
 
 
 async def test_a_redirect_to_a_private_address_is_refused() -> None:

@@ -139,6 +139,14 @@ async def test_arguments_override_all_but_the_headers_of_the_definition(url: str
     assert (seen["headers"]["authorization"], seen["headers"]["x-more"]) == ("Bearer own", "1")
 
 
+async def test_nulls_are_not_sent_and_numbers_become_text(url: str) -> None:
+    spec = {"method": "GET", "url": url, "headers": {"x-n": 3, "x-none": None}, "params": None, "timeout": None}
+    seen = (await call(spec, {"params": {"a": None, "b": 0}, "cookies": None}))["json"]
+    assert seen["query"] == [["b", "0"]]
+    assert seen["headers"]["x-n"] == "3"
+    assert "x-none" not in seen["headers"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "body", "content_type"),
     [
@@ -243,6 +251,8 @@ async def test_an_unknown_argument_is_refused_with_a_suggestion(url: str) -> Non
         ({"method": "GET", "url": "http://127.0.0.1:1", "colour": 1}, {}, "tool.bad_definition"),
         ({"method": "GET", "url": "http://127.0.0.1:1"}, {"url": 3}, "tool.bad_arguments"),
         ({"method": "GET", "url": "http://127.0.0.1:1"}, {"content": "%%%"}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "http://127.0.0.1:1"}, {"headers": "x: y"}, "tool.bad_arguments"),
+        ({"method": "GET", "url": "http://127.0.0.1:1"}, {"params": ["a"]}, "tool.bad_arguments"),
         ({"method": "GET", "url": "http://127.0.0.1:99999"}, {}, "tool.bad_arguments"),
         ({"method": "GET", "url": "file:///etc/passwd"}, {}, "tool.bad_arguments"),
         ({"method": "GET", "url": "ftp://127.0.0.1/x"}, {}, "tool.bad_arguments"),

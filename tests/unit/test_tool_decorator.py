@@ -119,7 +119,7 @@ def test_a_function_with_keyword_rest_takes_any_argument() -> None:
 
 def test_parameters_without_annotation_take_anything() -> None:
     @tool
-    def untyped(a, b=None): ...  # type: ignore[no-untyped-def]
+    def untyped(a, b=None): ...
 
     assert untyped.contract().parameters["properties"] == {"a": {}, "b": {"default": None}}
 

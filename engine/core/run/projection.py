@@ -87,7 +87,7 @@ def merge_run(stored: Iterable[Stamp], arrived: Iterable[EventRecord]) -> tuple[
     keep: list[EventRecord] = []
     drop: list[int] = []
     # the later of two with the same number comes first, so that one sweep sees every event that can make another fall
-    for stamp in sorted(known | fresh.keys(), key=lambda item: (item.seq, item.now_us)):
+    for stamp in sorted(known | fresh.keys(), key=lambda item: (item.seq, -item.now_us)):
         valid = stamp.now_us >= latest
         latest = max(latest, stamp.now_us)
         if stamp in known:
