@@ -1,4 +1,4 @@
-"""Entry of the worker, repair and model processes: the one place that joins the engine with its workflows and activities."""
+"""Entry of the worker, repair and model processes: joins the engine with its workflows and activities."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -16,11 +17,11 @@ from typing import Any
 
 import psutil
 
-from engine.core.values import parse_json
 from engine.edge.supervisor import bind
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def free_port() -> int:
@@ -69,7 +70,7 @@ class Process:
         """Start it; returns at once."""
         with self._log.open("ab") as log:
             # bind.py ends the child when the bench itself is killed
-            self._child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, env=self._environment)
+            self._child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, env=self._environment, cwd=ROOT)
 
     async def ready_line(self, *, wanted: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
         """Wait for a line of JSON on standard output.
@@ -85,8 +86,8 @@ class Process:
         assert out is not None
         async with asyncio.timeout(READY_TIMEOUT_S):
             while line := await asyncio.to_thread(out.readline):
-                body = parse_json(line.decode())
-                if isinstance(body, dict) and wanted(body):
+                body: dict[str, Any] = json.loads(line)
+                if wanted(body):
                     return body
         raise RuntimeError(f"{self.name} ended before it was ready: {self.log_tail()}")
 

@@ -1,4 +1,4 @@
-"""Resolves deploy/*.in into requirements.lock: exact versions with hashes for every platform, naming no index address."""
+"""Resolves deploy/*.in into requirements.lock: exact versions with hashes for every platform, no index address."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# Exact versions with hashes, made by `make lock` from deploy/*.in. Install with --no-deps --require-hashes.\n"
+HEADER = (
+    "# Exact versions with hashes, made by `make lock` from deploy/*.in. Install with --no-deps --require-hashes.\n"
+)
 
 
 def compile_file(uv: Path, source: Path, *extra: str) -> str:
     """Resolve one input file and return the lock text."""
     command = [str(uv), "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"]
-    command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--quiet", *extra, str(source)]
+    command += [
+        "--no-annotate",
+        "--no-header",
+        "--no-emit-index-url",
+        "--no-emit-find-links",
+        "--quiet",
+        *extra,
+        str(source),
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

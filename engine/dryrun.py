@@ -1,4 +1,4 @@
-"""Runs a plan in memory: virtual time, calls answered by a function, no server; for `everstep dry-run` and for tests."""
+"""Runs a plan in memory: virtual time, calls answered by a function, no server; for `dry-run` and for tests."""
 
 from __future__ import annotations
 
@@ -174,7 +174,9 @@ def run_in_memory(
             machine.begin_drain()
         if machine.walker.draining and machine.calls_under_way == 0 and not machine.has_work:
             effects.forget_timers()
-            machine = Machine(plan, effects, who, state_from_json(json.loads(json.dumps(state_to_json(machine.carry())))))
+            machine = Machine(
+                plan, effects, who, state_from_json(json.loads(json.dumps(state_to_json(machine.carry()))))
+            )
             machine.resume()
             runs, happened = runs + 1, 0
             continue
@@ -244,7 +246,9 @@ class ScriptedReplies:
             if name in self._table:
                 replies = self._table[name]
                 reply = replies.pop(0) if len(replies) > 1 else replies[0]
-                return Answered(Ok(chat_reply(reply if isinstance(reply, str) else canonical_json(reply)) if is_chat else reply))
+                return Answered(
+                    Ok(chat_reply(reply if isinstance(reply, str) else canonical_json(reply)) if is_chat else reply)
+                )
         return Answered(Ok(self._invent(call)))
 
     def _invent(self, call: Call) -> Json:
@@ -288,7 +292,9 @@ def _example_of_type(kind: Any, schema: dict[str, Any]) -> Json:
     return "text".ljust(int(schema.get("minLength", 0)), ".") if kind == "string" else None
 
 
-def dry_run(plan: Plan, given: Json, *, replies: Mapping[str, Json] | None = None, answers: Sequence[Json] = ()) -> DryRun:
+def dry_run(
+    plan: Plan, given: Json, *, replies: Mapping[str, Json] | None = None, answers: Sequence[Json] = ()
+) -> DryRun:
     """Run a task without server, model and tools.
 
     Args:

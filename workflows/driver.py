@@ -1,4 +1,4 @@
-"""Binds the interpreter's effects to Temporal: activities, timers, search attributes, and the way of the events. Workflow-safe."""
+"""Binds the interpreter's effects to Temporal: activities, timers, attributes, the way of events. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, is_cancelled_exception
-
 from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S, TOOL_ACTIVITY, ChatParams
 from engine.core.contracts.execution import ATTRIBUTE_STATUS, SINK_EXTERN
 from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
@@ -21,9 +17,14 @@ from engine.core.kinds import ExecutionStatus
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.events import EventRecord
 from engine.core.values import Json
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, is_cancelled_exception
 
-REPEAT = RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5))
-"""For calls that may be made again: Temporal repeats them until a worker brings an outcome, at no cost to the author."""
+REPEAT = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
+)
+"""For calls that may be made again: Temporal repeats them until a worker brings an outcome, free for the author."""
 ONCE = RetryPolicy(maximum_attempts=1)
 """For all others: one attempt, whatever happens to the worker."""
 

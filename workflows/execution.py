@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from temporalio import workflow
-from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
-
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
@@ -25,6 +21,10 @@ from engine.core.run.effects import Failed, Ok
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.walker import Identity, error_json
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
 from workflows.driver import CallNews, TemporalEffects
 
 BREATHER_S = 0.001

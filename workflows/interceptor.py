@@ -1,13 +1,12 @@
-"""Gives workflows the extern function through which their events leave; used alike by workers and by replay. Workflow-safe."""
+"""Gives workflows the extern function through which their events leave, in workers and in replay. Workflow-safe."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from temporalio.worker import Interceptor, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
-
 from engine.core.contracts.execution import SINK_EXTERN
+from temporalio.worker import Interceptor, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
 
 Sink = Callable[[tuple[Any, ...], bool], None]
 """Takes an EventRecord as a plain tuple and whether the workflow task is a replay; must not block or raise."""

@@ -1,4 +1,4 @@
-"""The live path: takes events from workflow threads without ever blocking them and writes them to the store in batches."""
+"""The live path: takes events from workflow threads without blocking them and writes them to the store in batches."""
 
 from __future__ import annotations
 

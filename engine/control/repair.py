@@ -1,7 +1,8 @@
-"""The repair path: finds executions whose stored events are not those of their history, replays the history, replaces the rows.
+"""The repair path: replays histories whose events are not those in the store, and replaces the rows.
 
-Live events may get lost with a killed worker and may tell of workflow tasks that never counted. The history is the
-truth: replaying it with the same interpreter gives the same events again, with no worker alive and nothing written twice.
+Live events may get lost with a killed worker and may tell of workflow tasks that never counted. The history is
+the truth: replaying it with the same interpreter gives the same events again, with no worker alive and nothing
+written twice.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from engine.store.reading import OpenExecution
 POLL_S = 0.5
 SCAN_S = 5.0
 QUIET_US = 2_000_000
-"""An open execution is looked at when it has said nothing for so long; before that its events are still on their way."""
+"""An open execution is looked at when it has said nothing for so long; until then its events are on their way."""
 ADOPT_WINDOW_S = 600
 ALL_EVENTS = 10_000_000
 
@@ -129,9 +130,7 @@ async def repair_execution(client: Client, store: ProjectionStore, execution_id:
     horizon = {run_id: run.committed_us for run_id, run in runs.items()}
     fresh = {(r.run_id, r.seq): (r.type, r.body) for run in runs.values() for r in run.records}
     old = {
-        (record.run_id, record.seq)
-        for record in stored
-        if record.now_us <= horizon.get(record.run_id, record.now_us)
+        (record.run_id, record.seq) for record in stored if record.now_us <= horizon.get(record.run_id, record.now_us)
     }
     if set(fresh) == old and all(known[key] == value for key, value in fresh.items()):
         return False

@@ -1,4 +1,4 @@
-"""What is wrong with a definition, and where: findings with a stable code, a place and a hint, printed with a caret. Workflow-safe."""
+"""What is wrong with a definition, and where: findings with code, place, hint and caret. Workflow-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixed vocabularies of the engine: step kinds, statuses and event types; bottom of the import graph. Workflow-safe."""
+"""The fixed vocabularies: step kinds, statuses, event types; bottom of the import graph. Workflow-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks JSON values against JSON Schemas: local references only, linear-time patterns, readable problems. Workflow-safe."""
+"""Checks JSON values against JSON Schemas: local references, linear-time patterns, readable problems. Workflow-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON values as they cross step borders: what is allowed, how other values become JSON, and canonical text. Workflow-safe."""
+"""JSON values at step borders: what is allowed, how other values become JSON, canonical text. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from engine.core.errors import ExpressionError
 
 Json = Any
-"""None, bool, int, float, str, list[Json] or dict[str, Json]. `Any` because mypy cannot narrow recursive unions usefully."""
+"""None, bool, int, float, str, list[Json] or dict[str, Json]; `Any`, since mypy cannot narrow recursive unions usefully."""
 
 MAX_DEPTH = 100
 MAX_VALUE_BYTES = 50 * 1024 * 1024

@@ -132,7 +132,7 @@ async def take(connection: AsyncConnection, state: State, arrived: Sequence[Even
         return
     kept.sort(key=lambda record: (record.seq, record.now_us, record.run_id))
     batch.inserts += [event_row(state.tenant, record) for record in kept]
-    if dropped:
+    if dropped or kept[0].seq <= state.last_seq:
         batch.rebuild.append(state)
         return
     progress = state.progress

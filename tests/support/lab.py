@@ -1,4 +1,4 @@
-"""A laboratory for tests: a store, a worker of ours in the test's loop, a scripted model, and short words to use them."""
+"""A laboratory for tests: a store, a worker of ours in the test's loop, a scripted model, short words to use them."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ class Lab:
             await chat.aclose()
             await tools.aclose()
 
-    async def start(
-        self, plan: Plan | str, given: Any = None, **options: Any
-    ) -> WorkflowHandle[Any, Any]:
+    async def start(self, plan: Plan | str, given: Any = None, **options: Any) -> WorkflowHandle[Any, Any]:
         """Start an execution and return its handle."""
         compiled = plan_of(plan, self.tools) if isinstance(plan, str) else plan
         execution_id = str(uuid.uuid4())
@@ -142,7 +140,9 @@ class Lab:
         """Return the stored events of an execution."""
         return await self.store.list_events(handle.id, tenant=TENANT, limit=1_000_000)
 
-    async def until(self, handle: WorkflowHandle[Any, Any], event_type: str, *, count: int = 1, path: str = "") -> dict[str, Any]:
+    async def until(
+        self, handle: WorkflowHandle[Any, Any], event_type: str, *, count: int = 1, path: str = ""
+    ) -> dict[str, Any]:
         """Wait until so many events of a type are stored and return the body of the last of them."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
@@ -170,5 +170,3 @@ async def open_lab(address: str, folder: Path, **options: Any) -> AsyncIterator[
             yield Lab(client, ProjectionStore(database), folder, mock=mock, llm_url=f"{url}/v1", **options)
     finally:
         await database.close()
-
-

@@ -67,7 +67,9 @@ def run(text: str, given: Any = None, handler: Handler = echo, answers: Sequence
     return run_in_memory(plan, given, handler, answers=answers, **options)
 
 
-def output_of(text: str, given: Any = None, handler: Handler = echo, answers: Sequence[Any] = (), **options: Any) -> Any:
+def output_of(
+    text: str, given: Any = None, handler: Handler = echo, answers: Sequence[Any] = (), **options: Any
+) -> Any:
     """Run a task in memory and return its output."""
     result = run(text, given, handler, answers, **options)
     assert result.finished is not None, f"still waiting: {result.waits}"

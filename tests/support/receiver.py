@@ -1,4 +1,4 @@
-"""A service at the edge of the world that tests call: it counts requests by idempotency key and can be slow or refuse."""
+"""A service at the edge of the world that tests call: it counts requests by key and can be slow or refuse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Receiver:
-    """ASGI app: answers every request with what it got; `?delay=S` waits, `?status=N` refuses, `?fail=K` refuses K times.
+    """ASGI app: answers every request with what it got; `?delay=S` waits, `?status=N` and `?fail=K` refuse.
 
     Attributes:
         keys: Number of requests by idempotency key.
@@ -42,5 +42,7 @@ class Receiver:
             self._failed[key] += 1
             status = 503
         answer = json.dumps({"got": parsed, "key": key, "path": scope["path"]}).encode()
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
+        )
         await send({"type": "http.response.body", "body": answer})

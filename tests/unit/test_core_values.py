@@ -94,7 +94,13 @@ def test_every_error_survives_pickling_with_all_it_carries(kind):
     error = kind("text", code="a.b", hint="do", retryable=True, details={"x": 1})
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
-    assert (again.message, again.code, again.hint, again.retryable, again.details) == ("text", "a.b", "do", True, {"x": 1})
+    assert (again.message, again.code, again.hint, again.retryable, again.details) == (
+        "text",
+        "a.b",
+        "do",
+        True,
+        {"x": 1},
+    )
 
 
 @pytest.mark.parametrize(

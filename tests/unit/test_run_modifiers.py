@@ -277,4 +277,6 @@ def test_continue_as_new_at_any_moment_changes_nothing(carry_every: int):
 
 
 def test_a_run_in_memory_ends_although_the_model_says_nothing_new():
-    assert output_of("name: t\nmain: [{prompt: x, unwrap: true}]", None, lambda call: Answered(Ok(chat_reply("")))) == ""
+    assert (
+        output_of("name: t\nmain: [{prompt: x, unwrap: true}]", None, lambda call: Answered(Ok(chat_reply("")))) == ""
+    )

@@ -1,4 +1,4 @@
-"""Executions on the real Temporal server: results, waits, cancel, retries, continue-as-new, and what stands in the history."""
+"""Executions on the real Temporal server: results, waits, cancel, retries, continue-as-new, and the history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses the border between the interpreter's workflow and the activities: names, parameters, results. Workflow-safe."""
+"""What crosses the border between interpreter and activities: names, parameters, results. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChatParams:
         context: Who calls.
         messages: OpenAI-shaped messages [{role, content, name?, tool_calls?, tool_call_id?}].
         model: Model name; empty = the backend's default model.
-        settings: Sampling settings {temperature?, top_p?, max_tokens?, stop?, seed?, …}; unknown keys go to the backend.
+        settings: Sampling settings {temperature?, top_p?, max_tokens?, stop?, seed?, …}; others go to the backend.
         tools: [{type: function, function: {name, description?, parameters}}].
         tool_choice: As in the OpenAI API, or None.
         output_schema: JSON Schema of a structured reply, or None.

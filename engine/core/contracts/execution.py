@@ -1,4 +1,4 @@
-"""What starts, steers and ends an execution's workflow: parameters, signals, result, memo and search attributes. Workflow-safe."""
+"""What starts, steers and ends an execution's workflow: parameters, signals, result, attributes. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ExecutionParams:
         task_version: Version of the task.
         metadata: The caller's metadata.
         carried: State of the interpreter when a run continues an earlier one, else None.
-        continue_after_events: Continue as new after so many history events instead of when Temporal suggests it (tests).
+        continue_after_events: Continue as new after so many history events, not when Temporal suggests it (tests).
     """
 
     execution_id: str

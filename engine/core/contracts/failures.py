@@ -1,7 +1,7 @@
 """How an error of an activity is written into Temporal's failure details and read back. Workflow-safe.
 
-An activity raises `ApplicationError(message, body, type=code, non_retryable=True)` where body is the object below; texts
-are never parsed.
+An activity raises `ApplicationError(message, body, type=code, non_retryable=True)` where body is the object below;
+texts are never parsed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from engine.core.diagnostics import did_you_mean
@@ -19,11 +20,14 @@ CAUGHT: Final = (ExpressionError, *FOREIGN)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for the nearest known word; long words and long lists would take too long."""
+    """Return `did you mean 'x'?` for the nearest known word.
+
+    Long words and long lists would take too long; which are left out does not depend on the order of a set.
+    """
     if len(word) > MAX_WORD_CHARS:
         return ""
-    names = [name for name, _ in zip(known, range(MAX_NAMED_KEYS), strict=False) if len(name) <= MAX_WORD_CHARS]
-    return did_you_mean(word, names)
+    reach = len(word) // 2 + 1
+    return did_you_mean(word, sorted(name for name in known if abs(len(name) - len(word)) <= reach)[:MAX_NAMED_KEYS])
 
 
 def fail(code: str, message: str, hint: str = "", offset: int | None = None) -> ExpressionError:
@@ -77,7 +81,7 @@ def describe(error: ExpressionError, source: str) -> None:
 
 def no_key(key: Any, value: Mapping[Any, Any], *, called: bool = False) -> ExpressionError:
     """Return the error for a key that an object does not have; the caller raises it."""
-    names = [name for name, _ in zip(value, range(MAX_NAMED_KEYS), strict=False) if isinstance(name, str)]
+    names = [name for name in islice(value, MAX_NAMED_KEYS) if isinstance(name, str)]
     shown = repr(key)[:MAX_WORD_CHARS]
     hint = suggest(key, names) if isinstance(key, str) else ""
     if called:

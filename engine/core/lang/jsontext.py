@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Final
 
 from engine.core.errors import ExpressionError
@@ -79,7 +79,7 @@ def extract_json(frame: Frame, text: Any) -> Json:
     found, value = _try(source)
     if found:
         return value
-    marks = [match for match, _ in zip(_FENCE.finditer(source), range(2 * MAX_STARTS), strict=False)]
+    marks = list(islice(_FENCE.finditer(source), 2 * MAX_STARTS))
     for opening, closing in pairwise(marks):
         inner = source[opening.end() : closing.start()].strip()
         fuel.charge((len(inner) >> PARSE_SHIFT) + 1)

@@ -310,7 +310,7 @@ def _pattern(frame: Frame, pattern: Any) -> Any:
 
 
 def _pay_for_match(fuel: Fuel, compiled: Any, text: str) -> None:
-    fuel.charge((len(text) * (8 + compiled.programsize) >> 9) + (len(text) >> SCAN_SHIFT) + 2)
+    fuel.charge((len(text) * (8 + compiled.programsize) >> 9) + (len(text) >> SCAN_SHIFT) + 4)
 
 
 def _search_regex(frame: Frame, pattern: Any, text: Any) -> RegexMatch | None:

@@ -1,4 +1,4 @@
-"""The plan: the frozen, flat form of a task that the interpreter walks and that travels in the workflow's input. Workflow-safe.
+"""The plan: the frozen, flat form of a task that the interpreter walks, in the workflow's input. Workflow-safe.
 
 A plan is a table of blocks (lists of ops). Ops name other blocks by number, so that a place in a running execution is
 just (block, position) and can be stored, moved and resumed.
@@ -88,7 +88,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Modifiers:
-    """What an author may add to any step; they nest when → on_error(retry(timeout per attempt)), total_timeout around all.
+    """What an author may add to any step: when → on_error(retry(timeout per attempt)), total_timeout around all.
 
     Attributes:
         when: Condition; false passes the input through.
@@ -140,7 +140,7 @@ class PromptOp(OpBase):
         messages: Evaluates to a list of {role, content, …}.
         model: Model name; empty = the backend's default.
         settings: Evaluates to an object of sampling settings (temperature, max_tokens, seed, stop…).
-        tools: Function tools offered to the model, in the shape {type: function, function: {name, description, parameters}}.
+        tools: Function tools offered to the model: {type: function, function: {name, description, parameters}}.
         tool_choice: `auto`, `none`, `required` or {type: function, function: {name}}.
         output_schema: JSON Schema that the reply must satisfy.
         repair: Rounds in which a reply that does not fit is sent back with what is wrong.

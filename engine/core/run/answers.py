@@ -1,4 +1,4 @@
-"""Stage: answers from outside — finding the wait, checking the value, remembering the outcome by the caller's key. Workflow-safe."""
+"""Stage: answers from outside — finding the wait, checking the value, remembering the outcome. Workflow-safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage: steps that call a model or a tool — building the call, reading its outcome, repairing structured replies. Workflow-safe."""
+"""Stage: steps that call a model or a tool — building the call, reading and repairing its outcome. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def build_messages(walker: Walker, branch: Branch, op: PromptOp, path: str, give
     messages: list[dict[str, Any]] = []
     for number, message in enumerate(raw):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InputRejected(f"message {number} of {path} is not an object with a role", hint="give role and content")
+            raise InputRejected(
+                f"message {number} of {path} is not an object with a role", hint="give role and content"
+            )
         messages.append(message)
     instructions = walker.plan.agent.instructions
     if instructions and not any(message["role"] == "system" for message in messages):
@@ -210,7 +212,9 @@ def read_reply(walker: Walker, op: PromptOp, result: dict[str, Json]) -> Json | 
     return message.get("content") or ""
 
 
-def ask_again(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, result: dict[str, Json], repair: Repair) -> None:
+def ask_again(
+    walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, result: dict[str, Json], repair: Repair
+) -> None:
     """Send a reply that does not fit back to the model.
 
     Raises:
@@ -245,7 +249,10 @@ def ask_again(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, re
     frame.messages = [
         *(frame.messages or []),
         {"role": "assistant", "content": result["message"].get("content") or ""},
-        {"role": "user", "content": f"That does not fit: {problems}. Answer again with nothing but the corrected JSON."},
+        {
+            "role": "user",
+            "content": f"That does not fit: {problems}. Answer again with nothing but the corrected JSON.",
+        },
     ]
     if walker.draining:
         frame.parked = True
@@ -345,4 +352,3 @@ def _started(
 
 def _clip(text: str) -> str:
     return text if len(text) <= MAX_SUMMARY_CHARS else f"{text[: MAX_SUMMARY_CHARS - 1]}…"
-

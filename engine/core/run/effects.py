@@ -1,4 +1,4 @@
-"""The protocol by which the interpreter asks the world for everything that is not pure, and what comes back. Workflow-safe.
+"""The protocol by which the interpreter asks the world for what is not pure, and what comes back. Workflow-safe.
 
 The interpreter never waits: it starts effects by id and is told later how they ended. So the same walk runs in a
 Temporal workflow, in memory (tests, dry run) and in replay.

@@ -1,4 +1,4 @@
-"""Turns the values of a plan into JSON: chooses what each expression sees and where its randomness comes from. Workflow-safe."""
+"""Turns the values of a plan into JSON: what each expression sees, where its chance comes from. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Evaluator:
         self.now_us = 0
         self.fuel_used = 0
 
-    def evaluate(self, value: Value, branch: Branch, path: str, given: Json, extra: dict[str, Json] | None = None) -> Json:
+    def evaluate(
+        self, value: Value, branch: Branch, path: str, given: Json, extra: dict[str, Json] | None = None
+    ) -> Json:
         """Return the JSON value of a plan value.
 
         Args:

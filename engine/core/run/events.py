@@ -1,4 +1,4 @@
-"""Events: what the interpreter says happened, as the record that travels to the store, and their rolling hash. Workflow-safe."""
+"""Events: what the interpreter says happened, as the record that travels, and their rolling hash. Workflow-safe."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _pause_before_retry(walker: Walker, op: Op, guard: GuardFrame, error: RunErr
     if policy.on:
         if not any(error.code == code or error.code.startswith(f"{code}.") for code in policy.on):
             return None
-    elif error.code == OUTCOME_UNKNOWN or not (error.retryable or op.mods.retry is not None and _plain(error)):
+    elif error.code == OUTCOME_UNKNOWN or not (error.retryable or (op.mods.retry is not None and _plain(error))):
         return None
     pause = min(policy.initial_s * policy.factor ** (guard.attempt - 1), policy.max_s)
     asked = error.details.get("retry_after_s")
@@ -176,4 +176,3 @@ def restore_timers(walker: Walker, branch: Branch) -> None:
             walker.arm(branch, "attempt", frame.path, frame.attempt_deadline_us, f"timeout of {frame.path}")
         if frame.phase == "pause" and frame.deadline_us is not None:
             walker.arm(branch, "pause", frame.path, frame.deadline_us, f"retry {frame.attempt + 1} of {frame.path}")
-

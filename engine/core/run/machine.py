@@ -1,4 +1,4 @@
-"""The interpreter: lets branches run until all of them wait for the outside, and takes what the outside reports. Workflow-safe."""
+"""The interpreter: runs branches until all wait for the outside, and takes what the outside reports. Workflow-safe."""
 
 from __future__ import annotations
 

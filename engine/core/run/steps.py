@@ -151,7 +151,11 @@ def _begin_wait(walker: Walker, branch: Branch, op: WaitOp, path: str, given: Js
 
 
 def _begin_block(
-    walker: Walker, branch: Branch, op: IfElseOp | ForeachOp | MapReduceOp | ParallelOp | YieldOp, path: str, given: Json
+    walker: Walker,
+    branch: Branch,
+    op: IfElseOp | ForeachOp | MapReduceOp | ParallelOp | YieldOp,
+    path: str,
+    given: Json,
 ) -> None:
     if isinstance(op, IfElseOp):
         _begin_if(walker, branch, op, path, given)

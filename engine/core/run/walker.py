@@ -1,4 +1,4 @@
-"""The interpreter's common ground: state, events, timers and the ways a frame ends; every stage file works on it. Workflow-safe."""
+"""The interpreter's common ground: state, events, timers and the ways a frame ends. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -159,9 +159,7 @@ class Walker:
         branch.returned = True
         branch.value = value
 
-    def push_block(
-        self, branch: Branch, block: int, value: Json, path: str, workflow: str, *, construct: str
-    ) -> None:
+    def push_block(self, branch: Branch, block: int, value: Json, path: str, workflow: str, *, construct: str) -> None:
         """Enter a branch body."""
         self.emit(
             EventType.INIT_BRANCH,
@@ -184,7 +182,11 @@ class Walker:
         number = self.state.next_branch
         self.state.next_branch += 1
         inherited = next(
-            (frame.error for frame in reversed(parent.stack) if isinstance(frame, GuardFrame) and frame.phase == "handler"),
+            (
+                frame.error
+                for frame in reversed(parent.stack)
+                if isinstance(frame, GuardFrame) and frame.phase == "handler"
+            ),
             parent.error,
         )
         branch = Branch(number, parent.id, [], [parent.scope.fork()], inherited)

@@ -1,0 +1,124 @@
+"""The workloads without a crash: W1 to W4, each measured once on one side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.model import FAST, SLOW
+from benchmarks.stand import Side, Stand
+from benchmarks.tasks import CHAIN_STEPS, Job, chain, fan, pair, pure
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement.
+
+    Attributes:
+        value: The figure, in the unit of its measure.
+        cpu_ms: CPU milliseconds of worker and server per unit of work; None if not measured.
+        facts: Further figures by name.
+    """
+
+    value: float
+    cpu_ms: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything.
+
+    Attributes:
+        repeats: Executions of a sequential workload in one sample.
+        executions: Concurrent executions of W2 and W7.
+        items: Items of W3.
+        herd: Executions of the herd.
+        rounds: Tool calls in each of them before the gate; six history events each.
+        calls: Model calls in each of them behind the gate.
+    """
+
+    repeats: int
+    executions: int
+    items: int
+    herd: int
+    rounds: int
+    calls: int
+
+
+FULL = Size(repeats=10, executions=200, items=200, herd=60, rounds=313, calls=10)
+QUICK = Size(repeats=3, executions=40, items=60, herd=8, rounds=40, calls=10)
+
+Measure = Callable[[Stand, Side, Size], Coroutine[Any, Any, Sample]]
+
+
+async def one_after_another(stand: Stand, side: Side, job: Job, repeats: int) -> tuple[float, float]:
+    """Run executions one by one.
+
+    Returns:
+        (seconds, CPU seconds of worker and server), both per execution.
+    """
+    await stand.quiet(side)
+    cpu = stand.cpu_s(side)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        await (await stand.start(side, job)).result()
+    took = time.perf_counter() - began
+    await stand.quiet(side)
+    return took / repeats, (stand.cpu_s(side) - cpu) / repeats
+
+
+async def all_at_once(stand: Stand, side: Side, job: Job, executions: int) -> tuple[float, float]:
+    """Run executions concurrently.
+
+    Returns:
+        (seconds from the first start to the last result, CPU seconds of worker and server per execution).
+    """
+    await stand.quiet(side)
+    cpu = stand.cpu_s(side)
+
+    async def one() -> None:
+        await (await stand.start(side, job)).result()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(executions)))
+    took = time.perf_counter() - began
+    await stand.quiet(side)
+    return took, (stand.cpu_s(side) - cpu) / executions
+
+
+async def w1(stand: Stand, side: Side, size: Size) -> Sample:
+    """Milliseconds a step of a chain of ten LLM steps that answer at once."""
+    took, cpu = await one_after_another(stand, side, chain(), size.repeats)
+    return Sample(took / CHAIN_STEPS * 1e3, cpu / CHAIN_STEPS * 1e3)
+
+
+async def w2_fast(stand: Stand, side: Side, size: Size) -> Sample:
+    """Executions a second, LLM 0 ms."""
+    took, cpu = await all_at_once(stand, side, pair(FAST), size.executions)
+    return Sample(size.executions / took, cpu * 1e3)
+
+
+async def w2_slow(stand: Stand, side: Side, size: Size) -> Sample:
+    """Executions a second, LLM 50 ms."""
+    took, cpu = await all_at_once(stand, side, pair(SLOW), size.executions)
+    return Sample(size.executions / took, cpu * 1e3)
+
+
+async def w3(stand: Stand, side: Side, size: Size) -> Sample:
+    """Seconds of one map over LLM calls of 50 ms, 20 at a time, and its fold."""
+    took, cpu = await one_after_another(stand, side, fan(size.items), 2)
+    return Sample(took, cpu * 1e3)
+
+
+def w4(steps: int) -> Measure:
+    """Return the measurement of an execution of so many pure steps, in seconds."""
+
+    async def measure(stand: Stand, side: Side, size: Size) -> Sample:
+        took, cpu = await one_after_another(stand, side, pure(steps), size.repeats)
+        return Sample(took, cpu * 1e3)
+
+    return measure
