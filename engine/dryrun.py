@@ -258,7 +258,10 @@ class ScriptedReplies:
                 return chat_reply(canonical_json(example_of(params.output_schema)))
             words = str(params.messages[-1].get("content", ""))[:60]
             return chat_reply(f"(reply to: {words})", model=params.model or "dry-run")
-        return {"dry_run": True, "tool": params.tool.name, "arguments": params.arguments}
+        told = {"dry_run": True, "tool": params.tool.name, "arguments": params.arguments}
+        if params.tool.type == "api_call":
+            return {"status_code": 200, "headers": {}, "json": told, "content": ""}
+        return told
 
 
 def example_of(schema: Any) -> Json:

@@ -17,6 +17,10 @@ from engine.core.spec.read import read_task
 from engine.source.parse import parse_source
 
 
+MAX_DIAGNOSTICS = 500
+"""Findings that are handed out; a source of 1 MB can have 100,000, and printing them all helps nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A task that may be run.
@@ -67,11 +71,13 @@ def compile_text(
     if errors:
         # what a broken step does not name is not unused
         found = [item for item in found if item.code != codes.UNUSED_WORKFLOW]
-        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        count = "1 error" if len(errors) == 1 else f"{len(errors):,} errors"
+        if len(found) > MAX_DIAGNOSTICS:
+            count += f" (the first {MAX_DIAGNOSTICS} findings are shown)"
         raise CompileError(
             f"{file}: {count}; first: {errors[0].message}",
             hint=errors[0].hint,
-            diagnostics=found,
+            diagnostics=found[:MAX_DIAGNOSTICS],
             file=file,
             source=text,
         )

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -21,6 +22,7 @@ from engine.edge.http.guard import Guard, is_loopback, refuse_open_bind
 from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.services import Services, open_services
 from engine.edge.native import definitions, executions, health, streams
+from engine.obs.logs import configure_logging
 from engine.settings import Settings, load_project
 
 GRACE_S = 3
@@ -132,6 +134,9 @@ async def serve_api(
         Unavailable: `store.locked`, `store.newer`.
     """
     refuse_open_bind(settings)
+    if not structlog.is_configured():
+        # unconfigured, structlog writes every line to standard output, which belongs to programs
+        configure_logging(settings.log_level, settings.log_json)
     if contracts is None:
         project = load_project(settings.project_file)
         contracts = (await asyncio.to_thread(load_catalog, project)).contracts()

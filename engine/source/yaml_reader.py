@@ -255,7 +255,7 @@ def _check_tag(tag: str | None, allowed: tuple[str, ...], at: Position) -> str:
     if name in allowed and tag.startswith(_TAG_PREFIX):
         return name
     shown = f"!!{name}" if tag.startswith(_TAG_PREFIX) else tag
-    raise source_error(codes.BAD_TAG, f"the tag {shown} is not supported here", at, hint="leave the tag out")
+    raise source_error(codes.BAD_TAG, f"the tag {shown[:60]} is not supported here", at, hint="leave the tag out")
 
 
 def plain_value(text: str, at: Position) -> Scalar:
@@ -324,6 +324,9 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
             "this line does not fit its surroundings",
             "check the indentation of this line and the one before",
         )
+    elif "<document start>" in message:
+        message = "this does not belong to what stands before it"
+        hint = "a file holds one document; check the quotes and the indentation"
     elif "did not find expected ',' or" in message and at.column > 1:
         message = f"this does not fit into the brackets{_opened(error)}"
         hint = "put quotes around a text that contains any of [ ] { } , inside brackets, or close the bracket"

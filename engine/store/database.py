@@ -1,4 +1,4 @@
-"""Opens the SQL store: one async engine with the right pragmas, a short read and a serialised write transaction."""
+"""Opens the SQL store: one async engine with the right pragmas, short reads and serialised write transactions."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        kind = "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
-        connection.exec_driver_sql(kind)
+        # a single SELECT sees one state of the store without BEGIN, and every statement is a hop to another thread
+        if connection.get_execution_options().get(_WRITE):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 async def _use_wal(engine: AsyncEngine) -> None:
@@ -83,7 +84,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that sees one state of the store."""
+        """Open a connection for reading; each statement sees one state of the store."""
         async with self.engine.connect() as connection, connection.begin():
             yield connection
 

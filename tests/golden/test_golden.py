@@ -1,6 +1,7 @@
 """Golden files: each folder holds a task and what the compiler must make of it, plan or diagnostics.
 
-After a wanted change run `EVERSTEP_UPDATE_GOLDEN=1 pytest tests/golden`, look at the diff, and say in the commit why it moved.
+After a wanted change run `EVERSTEP_UPDATE_GOLDEN=1 pytest tests/golden`, look at the diff, and say in the commit why
+it moved.
 """
 
 from __future__ import annotations

@@ -75,7 +75,6 @@ FUEL = [
     "{x * (2**61 - 1) for x in range(40000)}",
     "{x * (2**61 - 1): 1 for x in range(20000)}",
     'load_json("[" + "{}," * 400000 + "1]")',
-    'extract_json("[1," * 50000)',
     '[search_regex("(x+x+)+y", "x" * 100000) for i in range(1000)]',
     'match_regex("(a|b|c|d|e|[a-z]*x|.*y){1,20}(a*)*z", _.text)',
     "[random.shuffle(_.list[:10000]) for x in range(1000)]",
@@ -118,6 +117,7 @@ TYPED = [
     ('float("9" * 1000000)', "too_large"),
     ('load_json("[" * 100000)', "too_deep"),
     ('load_json("[" * 500 + "]" * 500)', "too_deep"),
+    ('extract_json("[1," * 50000)', "too_deep"),
     ('search_regex("(((a{100}){100}){100})", "a")', "value"),
     ('search_regex("a" * 100000, "a")', "too_large"),
     ('[search_regex("\\\\pL{" + str(i) + "}", "a") for i in range(5000)]', "value"),
@@ -179,15 +179,14 @@ SYNTAX = [
     "[x for x in " * 1_000 + "y" + "]" * 1_000,
     "0x" + "f" * 5_000,
     "9" * 16_000,
-    "f'" + "{" * 3_000 + "1" + "}" * 3_000 + "'",
+    "{" * 5_000 + "1" + "}" * 5_000,
     "a" * 100_000,
     "\x00",
     "lambda: 1",
 ]
 
 TEMPLATES = [
-    ("{% for i in range(1000) %}{% for j in range(1000) %}{% for k in range(1000) %}x{% endfor %}{% endfor %}{% endfor %}",
-     "fuel"),
+    ("{% for i in range(1000) %}{% for j in range(1000) %}{% for k in range(1000) %}x" + "{% endfor %}" * 3, "fuel"),
     ("{% for x in range(10) %}" * 40 + "x" + "{% endfor %}" * 40, "fuel"),
     ("{% for x in range(100000) %}" + "y" * 120 + "{% endfor %}", "fuel"),
     ("{% for x in _.list %}{{ _.text }}{% endfor %}", "fuel"),

@@ -41,8 +41,8 @@ def render(source: str, env: dict[str, Any] | None = None) -> str:
         ("{% for x in _.empty %}x{% else %}none{% endfor %}", "none"),
         ("{% for k, v in _.obj.items() %}{{ k }}:{{ v }}{% endfor %}", 'k:[1, "ä"]'),
         ("{% for i in _['items'] if i.n > 1 %}{{ i.n }}{{ loop.length }}{% endfor %}", "21"),
-        ("{% for x in [1, 2] %}{% for y in [3] %}{{ x }}{{ y }}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}",
-         "13112312"),
+        ("{% for x in 'ab' %}{% for y in [3] %}{{ x }}{{ y }}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}",
+         "a311b312"),
         ("{% set x = 2 %}{{ x * 3 }}{% set x = x + 1 %}{{ x }}", "63"),
         ("{% set x = 1 %}{% for i in [1, 2] %}{% set x = x + i %}{{ x }}{% endfor %}{{ x }}", "231"),
         ("{% if false %}{% set q = 1 %}{% endif %}{{ q | default('unset') }}", "unset"),
@@ -114,7 +114,7 @@ def test_the_listed_filters_and_tests_work(source: str, expected: str):
         ("{{ lipsum() }}", "unknown_function", 3),
         ("{{ 1 / 0 }}", "zero_division", 0),
         ("{{ _.name.nope() }}", "no_method", 10),
-        ("line\n{{ '' | sum }}", "type", 13),
+        ("line\n{{ 5 | sum }}", "type", 12),
         ("{{ len }}", "not_json", 0),
         ("{% for x in 5 %}{% endfor %}", "type", 0),
         ("{% for a, b in [1] %}{% endfor %}", "type", 0),
@@ -155,7 +155,7 @@ def test_a_failure_has_a_code_and_a_place(source: str, code: str, offset: int):
         ("a {{ x", 0, "end of"),
         ("{% if %}", 0, "Expected an expression"),
         ("{% endfor %}", 3, "endfor"),
-        ("{{ x[0](1) }}", 4, "only functions"),
+        ("{{ x[0](1) }}", 0, "only functions"),
     ],
 )
 def test_what_is_not_part_of_templates_is_refused_with_its_line(source: str, offset: int, part: str):
@@ -183,12 +183,12 @@ def test_names_are_the_free_roots_also_those_with_a_default():
 
 
 def test_the_static_check_finds_unknown_names_and_functions():
-    found = compile_template("{{ foo }} {{ bar | default(1) }} {{ baz() }} {{ _.x.uper() }} {{ _.a.__class__ }}")
-    assert [(one.code, one.offset) for one in found.problems({"_"})] == [
-        ("expression.unknown_name", 3),
-        ("expression.unknown_function", 36),
-        ("expression.unknown_function", 49),
-        ("expression.private_attribute", 67),
+    text = "{{ foo }} {{ bar | default(1) }} {{ baz() }} {{ _.x.uper() }} {{ _.a.__class__ }}"
+    assert [(one.code, one.offset) for one in compile_template(text).problems({"_"})] == [
+        ("expression.unknown_name", text.index("foo")),
+        ("expression.unknown_function", text.index("baz")),
+        ("expression.unknown_function", text.index("uper")),
+        ("expression.private_attribute", text.index("__class__")),
     ]
     assert compile_template("{% if x is defined %}{{ x }}{% endif %}").problems({"_"}) == []
 

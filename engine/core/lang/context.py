@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -101,3 +101,19 @@ class Frame:
         self.context = context
         self.out: list[str] = []
         self.cache: dict[Any, Any] = {}
+
+
+Run = Callable[[Frame], Any]
+"""What a node of an expression becomes."""
+
+
+class Unset:
+    """Type of UNSET, which stands in the slot of a template variable that was not set yet, or for a missing value."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = Unset()

@@ -8,11 +8,12 @@ from typing import Any, Final, NoReturn
 
 from engine.core.errors import ExpressionError
 from engine.core.lang.border import export
-from engine.core.lang.context import EvalContext, Frame
+from engine.core.lang.context import EvalContext, Frame, Run
 from engine.core.lang.failures import CAUGHT, blame, describe
-from engine.core.lang.nodes import NODE_SHIFT, Builder, Run
+from engine.core.lang.nodes import NODE_SHIFT, Builder
 from engine.core.lang.nodes import Problem as Problem
-from engine.core.lang.syntax import Compiler, Source
+from engine.core.lang.source import Source
+from engine.core.lang.syntax import Compiler
 from engine.core.values import Json
 
 SHORT_CHARS: Final = 500

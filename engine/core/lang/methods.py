@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from engine.core.lang.border import python_text
 from engine.core.lang.containers import OrderedSet, check_key, equal, iterate, make_set, pay_for_search
 from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Frame, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
@@ -274,8 +273,3 @@ def methods_of(value: Any) -> Mapping[str, Function]:
 
 
 ALL_METHOD_NAMES: Final = frozenset(name for methods in METHODS.values() for name in methods)
-
-
-def text_of(frame: Frame, value: Any = "") -> str:
-    """Return `str(value)`."""
-    return python_text(value, frame.fuel)

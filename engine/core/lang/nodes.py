@@ -10,41 +10,27 @@ import datetime as dt
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from engine.core.errors import ExpressionError
+from engine.core.lang.access import module_function, no_method, raise_index, read_attribute, read_item
 from engine.core.lang.containers import check_key, iterate
-from engine.core.lang.context import ITEM_SHIFT, SLOT_SHIFT, TEXT_SHIFT, Frame
-from engine.core.lang.failures import CAUGHT, blame, fail, no_key, suggest, type_name, unknown_name, wrong_type
+from engine.core.lang.context import ITEM_SHIFT, SLOT_SHIFT, TEXT_SHIFT, UNSET, Frame, Run
+from engine.core.lang.failures import CAUGHT, blame, fail, suggest, type_name, unknown_name, wrong_type
 from engine.core.lang.functions import Function, Module, invoke
+from engine.core.lang.loops import Loop, nest
 from engine.core.lang.methods import (
     ALL_METHOD_NAMES,
-    DATE_FIELDS,
-    DURATION_FIELDS,
     methods_of,
 )
 from engine.core.lang.operators import BINARY, COMPARE
 from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, LIBRARY_NAMES, MODULES
-
-Run = Callable[[Frame], Any]
 
 MAX_HINTS: Final = 20
 NODE_SHIFT: Final = 3
 """2**3 nodes cost one unit."""
 CALL_NODES: Final = 8
 """A call of a function takes about as long as so many nodes; of a method, which is looked up first, twice as long."""
-
-
-class Unset:
-    """Type of UNSET, which stands in the slot of a template variable that was not set yet, or for a missing value."""
-
-    __slots__ = ()
-
-    def __bool__(self) -> bool:
-        return False
-
-
-UNSET: Final = Unset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +430,7 @@ class Builder:
         """
         inner = emit
         for loop in reversed(loops):
-            inner = _nest(loop, inner)
+            inner = nest(loop, inner)
         walk = inner
 
         def run(frame: Frame) -> Any:
@@ -492,69 +478,6 @@ class Builder:
         return sorted(problems, key=lambda problem: (problem.offset, problem.code, problem.message))
 
 
-@dataclass(slots=True)
-class Loop:
-    """One `for` part of a comprehension.
-
-    Attributes:
-        items: What is looped over.
-        slot: Variable of an item.
-        cost: Units of one round, known when the body is compiled.
-        offset: Place in the source.
-        unpack: Spreads an item over several variables, or None.
-        test: The `if` parts as one, or None.
-    """
-
-    items: Run
-    slot: int
-    offset: int
-    cost: int = 1
-    unpack: Callable[[Frame, Any], None] | None = None
-    test: Run | None = None
-
-    def start(self, frame: Frame) -> Any:
-        """Return the items after paying for all rounds."""
-        values = self.items(frame)
-        try:
-            found = iterate(values)
-            frame.fuel.charge(len(found) * self.cost)
-        except ExpressionError as error:
-            blame(error, self.offset)
-        return found
-
-
-def _nest(loop: Loop, inner: Callable[[Frame, Any], None]) -> Callable[[Frame, Any], None]:
-    slot, unpack, test = loop.slot, loop.unpack, loop.test
-
-    def walk(frame: Frame, result: Any) -> None:
-        slots = frame.slots
-        for slots[slot] in loop.start(frame):
-            if unpack is not None:
-                unpack(frame, slots[slot])
-            if test is None or test(frame):
-                inner(frame, result)
-
-    return walk
-
-
-def make_unpack(targets: Sequence[int | Callable[[Frame, Any], None]], offset: int) -> Callable[[Frame, Any], None]:
-    """Return what spreads a list of fixed length over variables; a target may be such a function itself."""
-    wanted = len(targets)
-
-    def unpack(frame: Frame, item: Any) -> None:
-        if not isinstance(item, (list, tuple)) or len(item) != wanted:
-            got = f"{len(item)} items" if isinstance(item, (list, tuple)) else type_name(item)
-            hint = "use .items() for the pairs of an object"
-            raise fail("type", f"cannot take {wanted} variables from {got}", hint, offset)
-        for target, value in zip(targets, item, strict=True):
-            if isinstance(target, int):
-                frame.slots[target] = value
-            else:
-                target(frame, value)
-
-    return unpack
-
-
 def spread(frame: Frame, items: Sequence[tuple[Run, bool]]) -> list[Any]:
     """Return the values of items, starred ones spread out."""
     result: list[Any] = []
@@ -592,78 +515,3 @@ def private_attribute(name: str, offset: int) -> Problem:
         f"'{name}' is not available: only keys of the data can be read",
         f'if the data has such a key, write ["{name}"]',
     )
-
-
-def read_attribute(value: Any, name: str) -> Any:
-    """Return the member of a value that is not a plain object with that key.
-
-    Raises:
-        ExpressionError: `expression.no_key` or `expression.no_attribute`.
-    """
-    if isinstance(value, Mapping):
-        if name in value:
-            return value[name]
-        if name in methods_of(value):
-            raise fail("no_key", f"the object has no key '{name}'", f"for the method write .{name}()")
-        raise no_key(name, value)
-    if type(value) is Module:
-        if name in value.members:
-            return value.members[name]
-        raise fail("no_attribute", f"{value.name} has no member '{name}'", suggest(name, value.members))
-    if isinstance(value, dt.datetime) and name in DATE_FIELDS:
-        return getattr(value, name)
-    if isinstance(value, dt.timedelta) and name in DURATION_FIELDS:
-        return getattr(value, name)
-    if value is None:
-        raise fail("no_attribute", f"cannot read '.{name}' of null", "test for null first, or use get(value, path)")
-    methods = methods_of(value)
-    hint = f"it is a method: write .{name}()" if name in methods else suggest(name, methods)
-    raise fail("no_attribute", f"{type_name(value)} has no member '{name}'", hint)
-
-
-def read_item(frame: Frame, value: Any, index: Any) -> Any:
-    """Return `value[index]` for what is not the plain case."""
-    if isinstance(value, Mapping):
-        check_key(index, len(value), frame.fuel)
-        if index in value:
-            return value[index]
-        raise no_key(index, value)
-    if isinstance(value, (list, tuple, str, range)):
-        if not isinstance(index, int):
-            hint = "the value is a list; take one item first" if isinstance(index, str) else ""
-            raise wrong_type(f"{type_name(value)} takes a whole number in [], not {type_name(index)}", hint)
-        return value[index]
-    if value is None:
-        raise wrong_type("cannot read an item of null", "test for null first, or use get(value, path)")
-    raise wrong_type(f"{type_name(value)} has no items to read by []")
-
-
-def raise_index(value: Any, index: Any, offset: int) -> NoReturn:
-    """Raise the error of an index outside of a list or text."""
-    size = len(value)
-    what = "characters" if isinstance(value, str) else "items"
-    raise fail("no_index", f"there is no item {index}: {type_name(value)} has {size} {what}", "", offset)
-
-
-def module_function(module: Module, name: str) -> Function:
-    """Return a function of a module."""
-    member = module.members.get(name)
-    if type(member) is Function:
-        return member
-    if member is not None:
-        raise wrong_type(f"{module.name}.{name} is a value, not a function", "write it without ()")
-    raise fail("unknown_function", f"unknown function '{module.name}.{name}'", suggest(name, module.members))
-
-
-def no_method(value: Any, name: str) -> ExpressionError:
-    """Return the error of a method that a value does not have; the caller raises it."""
-    if isinstance(value, Mapping) and name in value:
-        return wrong_type(f"'{name}' is data, not a function", "write it without ()")
-    methods = methods_of(value)
-    if name == "format" and isinstance(value, str):
-        return fail("no_method", "text has no method 'format'", 'use an f-string: f"{value}"')
-    if name in ("append", "extend", "insert", "pop", "update", "sort", "remove", "add", "clear", "setdefault"):
-        return fail(
-            "no_method", f"{type_name(value)} cannot be changed by '{name}'", "build a new value: [*a, b], {**a}"
-        )
-    return fail("no_method", f"{type_name(value)} has no method '{name}'", suggest(name, methods))

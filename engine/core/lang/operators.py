@@ -203,12 +203,6 @@ def bit_xor(left: Any, right: Any, fuel: Fuel) -> Any:
     raise _mismatch("combine", left, right)
 
 
-def concatenate(left: str, right: str, fuel: Fuel) -> str:
-    """Return two texts joined."""
-    fuel.charge(len(left) + len(right) >> TEXT_SHIFT)
-    return left + right
-
-
 def _not_equal(left: Any, right: Any, fuel: Fuel) -> bool:
     return not equal(left, right, fuel)
 

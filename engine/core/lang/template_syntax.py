@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import jinja2
 from jinja2 import nodes
 from jinja2.parser import Parser
 
-from engine.core.errors import ExpressionError, ExpressionSyntaxError
+from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.border import output_text
-from engine.core.lang.containers import check_key, iterate
-from engine.core.lang.context import TEXT_SHIFT, Frame
+from engine.core.lang.containers import iterate
+from engine.core.lang.context import TEXT_SHIFT, UNSET, Frame, Run
 from engine.core.lang.failures import CAUGHT, blame, suggest, syntax_error
-from engine.core.lang.filters import FILTERS, MISSING_CODES, TESTS
-from engine.core.lang.functions import Function, Module
+from engine.core.lang.filters import FILTERS, TESTS
+from engine.core.lang.functions import Function
+from engine.core.lang.loops import make_unpack
 from engine.core.lang.methods import ALL_METHOD_NAMES
-from engine.core.lang.nodes import (
-    NODE_SHIFT,
-    UNSET,
-    Builder,
-    Run,
-    make_unpack,
-    read_attribute,
-    read_item,
-)
+from engine.core.lang.nodes import NODE_SHIFT, Builder
 from engine.core.lang.operators import MAX_INT_BITS
+from engine.core.lang.places import Place
+from engine.core.lang.soft import forgiving, soft_attribute, soft_item
 from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, MODULES
 from engine.core.lang.syntax import MAX_NESTING, unknown_method
 
@@ -38,8 +32,6 @@ Write = Callable[[Frame], None]
 MAX_TEMPLATE_CHARS: Final = 500_000
 MAX_TAGS: Final = 5_000
 MAX_NODES: Final = 50_000
-SEARCHED_CHARS: Final = 4_000
-"""How far behind its line's start a word is looked for."""
 
 _BINARY: Final[dict[type[nodes.Node], str]] = {
     nodes.Add: "+",
@@ -71,54 +63,10 @@ _REFUSED: Final[dict[type[nodes.Node], str]] = {
     nodes.Include: "{% include %}",
     nodes.Macro: "{% macro %}",
     nodes.NSRef: "{% set %} of a namespace",
-    nodes.ScopedEvalContextModifier: "{% autoescape %}",
+    nodes.Scope: "{% autoescape %}",
     nodes.With: "{% with %}",
 }
-_NEWLINE: Final = re.compile(r"\r\n|\r|\n")
 _QUOTED: Final = re.compile(r"'([^']{1,40})'")
-
-
-@dataclass(slots=True)
-class Place:
-    """Finds the character of a node; Jinja tells the line only, so the words are looked for in the source's order."""
-
-    text: str
-    starts: list[int] = field(default_factory=list)
-    cursor: int = 0
-
-    def __post_init__(self) -> None:
-        self.starts = [0, *(match.end() for match in _NEWLINE.finditer(self.text))]
-
-    def line(self, number: int) -> int:
-        """Return the first character of a line, counted from 1."""
-        return self.starts[max(0, min(number, len(self.starts)) - 1)]
-
-    def word(self, word: str, line: int) -> int:
-        """Return the place of the next occurrence of a word from its line on, or the start of the line."""
-        start = self.line(line)
-        for begin in (max(start, self.cursor), start):
-            found = self._find(word, begin)
-            if found >= 0:
-                self.cursor = found + len(word)
-                return found
-        return start
-
-    def _find(self, word: str, begin: int) -> int:
-        limit = begin + SEARCHED_CHARS
-        while True:
-            found = self.text.find(word, begin, limit)
-            if found < 0:
-                return -1
-            around = self.text[found - 1 : found] + self.text[found + len(word) : found + len(word) + 1]
-            if not any(char.isalnum() or char == "_" for char in around):
-                return found
-            begin = found + 1
-
-    def skip(self, data: str) -> None:
-        """Move behind literal text."""
-        found = self.text.find(data, self.cursor)
-        if found >= 0:
-            self.cursor = found + len(data)
 
 
 class TemplateCompiler:
@@ -162,7 +110,8 @@ class TemplateCompiler:
     def error(self, node: nodes.Node, message: str, hint: str = "", word: str = "") -> ExpressionSyntaxError:
         """Return the error for a node; the caller raises it."""
         offset = self.place.word(word, node.lineno) if word else max(self.place.cursor, self.place.line(node.lineno))
-        return syntax_error(f"{message} (line {node.lineno})", offset, hint, self.source)
+        line = bisect_right(self.place.starts, offset)
+        return syntax_error(f"{message} (line {line})", offset, hint, self.source)
 
     def enter(self, node: nodes.Node) -> None:
         """Count a node and its depth."""
@@ -389,13 +338,13 @@ class TemplateCompiler:
             base = self.soft(node.node)
             if isinstance(node, nodes.Getattr):
                 self.place.word(node.attr, node.lineno)
-                result = _soft_attribute(base, node.attr)
+                result = soft_attribute(base, node.attr)
             else:
-                result = _soft_item(base, self.expression(node.arg), self.place.line(node.lineno))
+                result = soft_item(base, self.expression(node.arg), self.place.line(node.lineno))
             self.depth -= 1
             return result
         if isinstance(node, nodes.Filter) and node.name in ("first", "last") and node.node is not None:
-            return _soft(self.expression(node))
+            return forgiving(self.expression(node))
         return self.expression(node)
 
     def _soft_free(self, name: str, offset: int) -> Run:
@@ -564,48 +513,6 @@ def _names(node: nodes.Node) -> list[nodes.Name]:
             found.append(one)
         waiting.extend(one.iter_child_nodes())
     return found
-
-
-def _soft(strict: Run) -> Run:
-    def run(frame: Frame) -> Any:
-        try:
-            return strict(frame)
-        except ExpressionError as error:
-            if error.code in MISSING_CODES:
-                return UNSET
-            raise
-
-    return run
-
-
-def _soft_attribute(base: Run, name: str) -> Run:
-    def run(frame: Frame) -> Any:
-        value = base(frame)
-        if isinstance(value, Mapping):
-            return value.get(name, UNSET)
-        if isinstance(value, (Module, dt.datetime, dt.timedelta)):
-            return read_attribute(value, name)
-        return UNSET
-
-    return _soft(run)
-
-
-def _soft_item(base: Run, key: Run, offset: int) -> Run:
-    def run(frame: Frame) -> Any:
-        value = base(frame)
-        if value is UNSET or value is None:
-            return UNSET
-        try:
-            wanted = key(frame)
-            if isinstance(value, Mapping):
-                return value.get(check_key(wanted, len(value), frame.fuel), UNSET)
-            return read_item(frame, value, wanted)
-        except IndexError:
-            return UNSET
-        except CAUGHT as error:
-            blame(error, offset)
-
-    return _soft(run)
 
 
 _HANDLERS: Final[dict[type[nodes.Node], Callable[[TemplateCompiler, Any], Run]]] = {

@@ -27,9 +27,10 @@ from engine.core.spec.model import (
 )
 from engine.core.spec.walk import all_steps, inner_lists
 
-_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_TAG = re.compile(r"\{[{%]")
+_CLOSING = {"{{": "}}", "{%": "%}"}
 _IN_TAG = re.compile(
-    r"""(?<![\w.'"])steps\s*(?:\[\s*(?:'(?P<one>[^'\\\n]*)'|"(?P<two>[^"\\\n]*)"|(?P<number>[0-9]+))\s*\]|\.\s*(?P<word>[A-Za-z_]\w*)(?!\w*\s*\())"""
+    r"""(?<![\w.'"])steps\s*(?:\[\s*(?:'(?P<one>[^'\\\n]*)'|"(?P<two>[^"\\\n]*)"|(?P<number>[0-9]+))\s*\]|\.\s*(?P<word>[A-Za-z_]\w*+)(?!\s*+\())"""
 )
 _QUOTED = re.compile(r"""(?P<keep>\[\s*)?('[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")""")
 _METHODS = frozenset({"items", "keys", "values", "get"})
@@ -258,13 +259,22 @@ def _in_expression(source: str) -> list[tuple[int, int | str]]:
 
 def _in_template(source: str) -> list[tuple[int, int | str]]:
     found: list[tuple[int, int | str]] = []
-    for tag in _TAG.finditer(source):
+    for start, tag in _tags(source):
         # quoted text is no code, except as a key in brackets
-        code = _QUOTED.sub(
-            lambda match: match.group() if match.group("keep") else " " * len(match.group()), tag.group()
-        )
+        code = _QUOTED.sub(lambda match: match.group() if match.group("keep") else " " * len(match.group()), tag)
         for match in _IN_TAG.finditer(code):
             key = next(value for value in match.groups() if value is not None)
             number = match.group("number")
-            found.append((tag.start() + match.start(), int(number) if number and len(number) < 10 else key))
+            found.append((start + match.start(), int(number) if number and len(number) < 10 else key))
     return found
+
+
+def _tags(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (offset, text) of what stands between the marks of a template; ends where a mark is never closed."""
+    at = 0
+    while (opening := _TAG.search(source, at)) is not None:
+        end = source.find(_CLOSING[opening.group()], opening.end())
+        if end < 0:
+            return
+        yield opening.start(), source[opening.start() : end]
+        at = end + 2

@@ -20,6 +20,7 @@ ROOT_NAMES = frozenset({"_", "steps", "state", "inputs", "outputs", "input", "ag
 ERROR_NAMES = ROOT_NAMES | {"error"}
 MAX_PROBLEMS = 20
 """Findings per text; finding the place of each takes time in proportion to the text."""
+MAX_MESSAGE_CHARS = 300
 REDUCE_NAMES = frozenset({"results"})
 
 _ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
@@ -131,7 +132,7 @@ class Resolver:
             compiled = compile_expression(source)
         except ExpressionSyntaxError as error:
             at = position_at(node, lead + error.offset)
-            self.findings.error(codes.BAD_EXPRESSION, error.message, at, hint=error.hint, path=path)
+            self.findings.error(codes.BAD_EXPRESSION, error.message[:MAX_MESSAGE_CHARS], at, hint=error.hint, path=path)
             return Expr(source)
         self._report(compiled.problems(scope.names), node, lead, path)
         self._report_steps(scope.check_steps(source, False), node, lead, path)
@@ -142,7 +143,7 @@ class Resolver:
             compiled = compile_template(text)
         except ExpressionSyntaxError as error:
             at = position_at(node, error.offset)
-            self.findings.error(codes.BAD_TEMPLATE, error.message, at, hint=error.hint, path=path)
+            self.findings.error(codes.BAD_TEMPLATE, error.message[:MAX_MESSAGE_CHARS], at, hint=error.hint, path=path)
             return Tmpl(text)
         self._report(compiled.problems(scope.names), node, 0, path)
         self._report_steps(scope.check_steps(text, True), node, 0, path)
@@ -153,7 +154,7 @@ class Resolver:
             unknown = problem.code == "expression.unknown_name"
             code = codes.UNKNOWN_NAME if unknown else codes.FORBIDDEN_EXPRESSION
             at = position_at(node, lead + problem.offset)
-            self.findings.error(code, problem.message, at, hint=problem.hint, path=path)
+            self.findings.error(code, problem.message[:MAX_MESSAGE_CHARS], at, hint=problem.hint, path=path)
 
     def _report_steps(self, found: Iterable[tuple[int, str, str]], node: ScalarNode, lead: int, path: str) -> None:
         for offset, message, hint in islice(found, MAX_PROBLEMS):

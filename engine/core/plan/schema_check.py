@@ -12,6 +12,10 @@ from engine.core.spec.model import SchemaSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node
 from engine.core.values import Json
 
+MAX_SCHEMA_VALUES = 5_000
+"""Checking a schema takes up to half a millisecond for each of its values."""
+MAX_EXPANSION = 10_000
+"""Schemas that are applied to one and the same value."""
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
 
@@ -27,6 +31,11 @@ def check_schema(schema: SchemaSpec, findings: Findings, path: str) -> bool:
     Returns:
         Whether it may be used.
     """
+    size = sum(1 for _ in _values(schema.value))
+    if size > MAX_SCHEMA_VALUES:
+        message = f"the schema has {size:,} values, more than {MAX_SCHEMA_VALUES:,}"
+        findings.error(codes.OUT_OF_RANGE, message, schema.node.position, path=path)
+        return False
     problems = schema_problems(schema.value) or [*_bad_keys(schema.value, ""), *_bad_references(schema.value)]
     for problem in problems:
         place, _, message = problem.partition(": ")
@@ -50,6 +59,12 @@ def _position(node: Node, parts: list[str]) -> Position:
             break
         node = found
     return node.position
+
+
+def _values(node: Json) -> Iterator[Json]:
+    yield node
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _values(item)
 
 
 def _subschemas(node: Json, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -108,8 +123,8 @@ def _target(schema: Json, reference: str, anchors: set[str]) -> Json | None:
 
 
 def _endless(schema: Json, nodes: list[tuple[str, dict[str, Any]]], anchors: set[str]) -> Iterator[str]:
-    """Find references that lead back to themselves without going down in the value; validating would never end."""
-    done: set[int] = set()
+    """Find what would make validating one value endless: references in a circle, or twofold ones that double each time."""
+    done: dict[int, int] = {}
     for place, node in nodes:
         path: set[int] = set()
         stack: list[tuple[Any, bool]] = [(node, False)]
@@ -119,7 +134,10 @@ def _endless(schema: Json, nodes: list[tuple[str, dict[str, Any]]], anchors: set
                 continue
             if leaving:
                 path.discard(id(current))
-                done.add(id(current))
+                done[id(current)] = 1 + sum(done.get(id(item), 1) for item in _in_place(schema, current, anchors))
+                if done[id(current)] > MAX_EXPANSION:
+                    yield f"{place or 'schema'}: its references expand to more than {MAX_EXPANSION:,} schemas"
+                    return
                 continue
             if id(current) in path:
                 yield f"{place or 'schema'}: a reference leads back to itself for ever"

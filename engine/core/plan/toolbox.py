@@ -71,9 +71,8 @@ class Toolbox:
                 path=path,
                 hint="offer it to a model with `tools:` of a prompt, or make it an api_call or python tool",
             )
-        elif name.text:
-            if is_literal(name, "tool", path, self.findings):
-                self._unknown(name, path)
+        elif name.text and is_literal(name, "tool", path, self.findings):
+            self._unknown(name, path)
         return None
 
     def offered(self, item: NameSpec | FunctionToolSpec, path: str) -> dict[str, Any] | None:
