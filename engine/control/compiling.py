@@ -16,7 +16,6 @@ from engine.core.spec.nodes import node_to_json
 from engine.core.spec.read import read_task
 from engine.source.parse import parse_source
 
-
 MAX_DIAGNOSTICS = 500
 """Findings that are handed out; a source of 1 MB can have 100,000, and printing them all helps nobody."""
 

@@ -45,6 +45,8 @@ from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
 
 ANSWER_TIMEOUT_S = 8.0
+LATE_EVENTS_S = 0.5
+"""Ten flushes of a worker: when events of a workflow that has moved on must have reached the store."""
 SILENT_S = 5.0
 """Silence after which a read asks Temporal whether an execution still runs; one call of 2 ms."""
 SUMMARY_BYTES = 400
@@ -258,33 +260,57 @@ class ExecutionService:
             earlier = _outcome(await self.store.answer_events(execution_id, tenant=tenant), key)
             if earlier is not None:
                 return await self._after(earlier, facts)
+        try:
+            outcome = await self._answer_wait(facts, value, final_key, wait_id, actor, oldest=oldest)
+        except Conflict:
+            # an earlier request with the same key may have been taken just now and ended the wait, or the execution
+            taken = await self._late_outcome(facts, key) if key is not None else None
+            if taken is None:
+                raise
+            outcome = taken
+        return await self._after(outcome, facts)
+
+    async def _answer_wait(
+        self, facts: ExecutionFacts, value: Json, key: str, wait_id: str, actor: str, *, oldest: bool
+    ) -> EventRecord:
         wait = await self._pick_wait(facts, wait_id, oldest=oldest)
-        problems = fitting_problems(value, wait.schema)
+        problems = value_problems(value, wait.schema)
         if problems:
             raise InputRejected(
                 f"the answer does not fit the wait {wait.wait_id!r}: {'; '.join(problems)}",
                 code="input.rejected",
                 details={"problems": problems, "schema": wait.schema},
             )
-        signal = AnswerSignal(key=final_key, value=value, wait_id=wait.wait_id, actor=actor)
+        signal = AnswerSignal(key=key, value=value, wait_id=wait.wait_id, actor=actor)
         async with self._changes.subscribe() as changes:
-            await self._signal(execution_id, SIGNAL_ANSWER, signal)
+            await self._signal(facts.id, SIGNAL_ANSWER, signal)
             deadline = time.monotonic() + self._answer_timeout_s
             while (left := deadline - time.monotonic()) > 0 and not self._changes.closed:
-                arrived = await self.store.answer_events(execution_id, tenant=tenant, after_seq=wait.opened_seq)
-                outcome = _outcome(arrived, final_key)
+                arrived = await self.store.answer_events(facts.id, tenant=facts.tenant, after_seq=wait.opened_seq)
+                outcome = _outcome(arrived, key)
                 if outcome is not None:
-                    return await self._after(outcome, facts)
-                if (await self.store.get_execution(execution_id, tenant=tenant)).settled:
-                    raise _not_waiting(execution_id, "it has ended")
+                    return outcome
+                if (await self.store.get_execution(facts.id, tenant=facts.tenant)).settled:
+                    raise _not_waiting(facts.id, "it has ended")
                 await changes.wait(min(left, 1.0))
         raise Unavailable(
-            f"execution {execution_id} has the answer, but no worker has taken it yet",
+            f"execution {facts.id} has the answer, but no worker has taken it yet",
             code="answer.pending",
-            hint=f"start a worker; repeating the request with the key {final_key!r} is safe",
+            hint=f"start a worker; repeating the request with the key {key!r} is safe",
             retryable=True,
-            details={"key": final_key},
+            details={"key": key},
         )
+
+    async def _late_outcome(self, facts: ExecutionFacts, key: str) -> EventRecord | None:
+        """Look for the outcome of a key in events that may still be on their way into the store."""
+        deadline = time.monotonic() + LATE_EVENTS_S
+        async with self._changes.subscribe() as changes:
+            while True:
+                outcome = _outcome(await self.store.answer_events(facts.id, tenant=facts.tenant), key)
+                left = deadline - time.monotonic()
+                if outcome is not None or left <= 0:
+                    return outcome
+                await changes.wait(left)
 
     async def _pick_wait(self, facts: ExecutionFacts, wait_id: str, *, oldest: bool) -> Wait:
         if facts.settled:

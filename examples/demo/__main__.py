@@ -105,7 +105,7 @@ def running_dev() -> Iterator[Dev]:
 
 
 def kill_in_the_middle(api: Api, execution_id: str, dev: Dev, worker_pid: int) -> None:
-    """Kill the worker with SIGKILL as soon as the first ticket has been read and the second is being read.
+    """Kill the worker with SIGKILL while the model reads the first two tickets.
 
     Args:
         api: The connection.
@@ -113,11 +113,13 @@ def kill_in_the_middle(api: Api, execution_id: str, dev: Dev, worker_pid: int) -
         dev: The running `everstep dev`.
         worker_pid: The worker.
     """
+    asked = 0
     for item in api.follow(f"/executions/{execution_id}/events.stream"):
-        if item.data["type"] == "finish_branch":
+        asked += item.data["type"] == "effect.started" and item.data["body"]["kind"] == "prompt"
+        if asked == 2:
             break
     os.kill(worker_pid, signal.SIGKILL)
-    print(f"\n>>> kill -9 {worker_pid}: the worker is dead, in the middle of the map", flush=True)
+    print(f"\n>>> kill -9 {worker_pid}: the worker is dead, in the middle of two model calls", flush=True)
     again = dev.wait_for("restarted", 10.0)
     print(f">>> {again['message']}; it goes on where it stopped\n", flush=True)
 

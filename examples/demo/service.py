@@ -12,17 +12,17 @@ TICKETS = [
     {
         "id": "T-1",
         "customer": "Ada",
-        "text": "How do I export my projects as a spreadsheet? My address is ada@example.com.",
+        "text": "How do I export my projects as a spreadsheet?",
     },
     {
         "id": "T-2",
         "customer": "Grace",
-        "text": "I was charged twice this month on card 4111 1111 1111 1111. Please refund one payment.",
+        "text": "I was charged twice this month on my card 4111 1111 1111 1111.",
     },
     {
         "id": "T-3",
         "customer": "Linus",
-        "text": "The password mail never arrives, but I can wait until tomorrow.",
+        "text": "The password mail never arrives at linus@example.com.",
     },
 ]
 

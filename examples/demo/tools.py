@@ -9,7 +9,7 @@ from engine.tool import tool
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _CARD = re.compile(r"\b(?:\d[ -]?){13,16}\b")
-_URGENT = ("charged twice", "cannot log in", "down", "urgent", "immediately", "refund")
+_URGENT = ("charged twice", "cannot log in", "is down", "immediately")
 
 
 @tool(effect="none")
@@ -23,16 +23,18 @@ def redact(text: str) -> str:
 
 
 @tool(effect="none")
-def rank(tickets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rank(tickets: list[dict[str, Any]], read: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put tickets in the order in which somebody should look at them.
 
     Args:
-        tickets: Objects with id, text, topic and summary.
+        tickets: Objects with id and customer.
+        read: Objects with text and subject, one per ticket.
     """
+    joined = [
+        {**ticket, **seen, "urgent": _is_urgent(seen["text"])} for ticket, seen in zip(tickets, read, strict=True)
+    ]
+    return sorted(joined, key=lambda ticket: not ticket["urgent"])
 
-    def score(ticket: dict[str, Any]) -> int:
-        text = str(ticket["text"]).lower()
-        return sum(word in text for word in _URGENT)
 
-    ranked = sorted(tickets, key=score, reverse=True)
-    return [{**ticket, "urgent": score(ticket) > 0} for ticket in ranked]
+def _is_urgent(text: str) -> bool:
+    return any(words in text.lower() for words in _URGENT)

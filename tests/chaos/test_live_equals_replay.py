@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -70,14 +71,15 @@ class Group:
 async def disturb(lab: Lab, handle: WorkflowHandle[Any, Any], program: Program, chance: random.Random) -> None:
     """Answer waits blindly until the execution has ended, so that some answers come too early or too late; cancel a few."""
     cancel = chance.randrange(100) < CANCELLED_OF_100
-    while True:
+    for number in itertools.count():
         await asyncio.sleep(chance.uniform(0.02, 0.3))
         with contextlib.suppress(RPCError):  # it has ended in between
             if cancel and chance.random() < 0.3:
                 await lab.cancel(handle, "enough")
                 return
             if program.waits:
-                await lab.answer(handle, ANSWER, key=f"k{chance.randrange(30)}")
+                # now and then a key comes twice, and gets the outcome of the first time
+                await lab.answer(handle, ANSWER, key=f"k{number - (chance.random() < 0.2)}")
 
 
 async def count_and_digest(lab: Lab, handle: WorkflowHandle[Any, Any]) -> tuple[int, str]:

@@ -64,7 +64,7 @@ async def test_the_key_opens_in_every_form_that_clients_send(locked: ApiServer, 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer no"}, {"X-Auth-Key": "é"}, {"Authorization": ""}])
 async def test_without_the_key_nothing_but_health_answers(locked: ApiServer, headers: dict[str, str]) -> None:
-    sent = {name: value.encode() for name, value in headers.items()}
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
     refused = await locked.http.get("/tasks", headers=sent)
     assert (refused.status_code, refused.json()["code"]) == (401, "auth.required")
     assert refused.headers["content-type"] == "application/problem+json"

@@ -16,32 +16,12 @@ import pytest
 from engine.control.compiling import compile_text
 from engine.core.diagnostics import render_diagnostics
 from engine.core.errors import DefinitionError
-from engine.core.kinds import ToolEffect
 from engine.core.plan.codec import plan_hash, plan_to_json
-from engine.core.plan.ir import AgentSnapshot, ToolContract
 from engine.core.spec.codes import CODES
+from tests.golden.cases import AGENT, CONTRACTS, FOLDER
 
-FOLDER = Path(__file__).parent
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/task.*"))
 UPDATE = os.environ.get("EVERSTEP_UPDATE_GOLDEN") == "1"
-
-CONTRACTS = {
-    "word_count": ToolContract(
-        "word_count",
-        "python",
-        parameters={
-            "type": "object",
-            "properties": {"text": {"type": "string"}, "language": {"enum": ["en", "de"]}},
-            "required": ["text"],
-            "additionalProperties": False,
-        },
-        effect=ToolEffect.NONE,
-        description="Count the words of a text.",
-        timeout_s=10.0,
-    ),
-    "send_mail": ToolContract("send_mail", "python", effect=ToolEffect.EXTERNAL, description="Send a mail."),
-}
-AGENT = AgentSnapshot("a1", "Ada", "small", "Be brief.", {"temperature": 0.1})
 
 
 def produce(folder: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_a_running_map_shows_its_progress_and_the_branches_under_way() -> None:
     events = events_of(TASK)
     first_done = next(number for number, event in enumerate(events) if event["type"] == "finish_branch")
     lines = shown(fold(events[: first_done + 1]))
-    assert lines[1] == (0, "map_reduce  1/2", "running")
+    assert lines[1] == (0, "map_reduce  1/3", "running")
     assert lines[2] == (1, "map[1] prompt", "running")
 
 

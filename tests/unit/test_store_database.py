@@ -112,7 +112,7 @@ async def test_writers_of_one_process_queue_instead_of_failing(tmp_path: Path) -
 
     async def count() -> None:
         async with database.write() as connection:
-            before = (await connection.exec_driver_sql("SELECT n FROM counter")).scalar()
+            before = (await connection.exec_driver_sql("SELECT n FROM counter")).scalar_one()
             await connection.exec_driver_sql("UPDATE counter SET n = ?", (before + 1,))
 
     await asyncio.gather(*(count() for _ in range(50)))

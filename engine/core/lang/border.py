@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 from engine.core.lang.containers import OrderedSet
@@ -48,7 +48,7 @@ class _Export:
             return value
         if kind is float:
             self.take(8)
-            if math.isfinite(value):
+            if isfinite(value):
                 return value
             return to_json_value(value, where="the result")
         if depth >= MAX_DEPTH:
@@ -72,7 +72,7 @@ class _Export:
                 if not item.isascii():
                     check_unicode(item)
                 result.append(item)
-            elif kind is int:
+            elif kind is int or kind is bool or item is None or (kind is float and isfinite(item)):
                 size += 8
                 result.append(item)
             else:
@@ -95,7 +95,7 @@ class _Export:
                 if not item.isascii():
                     check_unicode(item)
                 result[name] = item
-            elif kind is int:
+            elif kind is int or kind is bool or item is None or (kind is float and isfinite(item)):
                 size += 8
                 result[name] = item
             else:

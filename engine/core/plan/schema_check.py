@@ -123,7 +123,7 @@ def _target(schema: Json, reference: str, anchors: set[str]) -> Json | None:
 
 
 def _endless(schema: Json, nodes: list[tuple[str, dict[str, Any]]], anchors: set[str]) -> Iterator[str]:
-    """Find what would make validating one value endless: references in a circle, or twofold ones that double each time."""
+    """Find what would make checking one value endless: references in a circle, or ones that double at each level."""
     done: dict[int, int] = {}
     for place, node in nodes:
         path: set[int] = set()

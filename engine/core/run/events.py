@@ -38,7 +38,7 @@ class Event:
     Body members by type (all JSON):
         every type: `branch` (scope path of the branch, `` for the root)
         init: workflow, scope, input, task, task_id, version, metadata
-        init_branch: path, workflow, scope, construct, parent, input
+        init_branch: path, workflow, scope, construct, parent, input, of? (bodies that a loop or fan will run)
         step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?
         wait: path, workflow, index, scope, label, wait_id, info, schema, deadline_us?
         resume: path, workflow, index, scope, wait_id, output, key, actor

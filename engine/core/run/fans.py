@@ -80,7 +80,7 @@ def start_more(walker: Walker, branch: Branch) -> None:
         else:
             number, path, construct = op.branches[slot], f"{fan.path}[{slot}]", f"parallel[{slot}]"
         workflow = f"{block.workflow}[{block.pc}].{construct}"
-        started = walker.start_branch(branch, number, fan.items[slot], path, workflow, construct)
+        started = walker.start_branch(branch, number, fan.items[slot], path, workflow, construct, len(fan.items))
         fan.running[str(started)] = slot
     if not fan.running and fan.next >= len(fan.items):
         _complete(walker, branch, fan, op)

@@ -210,7 +210,8 @@ def next_round(walker: Walker, branch: Branch, frame: ForeachFrame) -> None:
     assert isinstance(op, ForeachOp)
     construct = f"foreach[{number}]"
     workflow = f"{block.workflow}[{block.pc}].{construct}"
-    walker.push_block(branch, op.do, frame.items[number], f"{frame.path}.do[{number}]", workflow, construct=construct)
+    path = f"{frame.path}.do[{number}]"
+    walker.push_block(branch, op.do, frame.items[number], path, workflow, construct=construct, of=len(frame.items))
 
 
 def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) -> None:

@@ -159,12 +159,28 @@ class Walker:
         branch.returned = True
         branch.value = value
 
-    def push_block(self, branch: Branch, block: int, value: Json, path: str, workflow: str, *, construct: str) -> None:
-        """Enter a branch body."""
-        self.emit(
-            EventType.INIT_BRANCH,
-            {"path": path, "workflow": workflow, "scope": branch.scope.id, "construct": construct, "input": value},
-        )
+    def push_block(
+        self,
+        branch: Branch,
+        block: int,
+        value: Json,
+        path: str,
+        workflow: str,
+        *,
+        construct: str,
+        of: int | None = None,
+    ) -> None:
+        """Enter a branch body; `of` says how many bodies the loop or fan will run."""
+        body: dict[str, Json] = {
+            "path": path,
+            "workflow": workflow,
+            "scope": branch.scope.id,
+            "construct": construct,
+            "input": value,
+        }
+        if of is not None:
+            body["of"] = of
+        self.emit(EventType.INIT_BRANCH, body)
         branch.stack.append(BlockFrame(block, 0, value, path, workflow, "body"))
 
     def push_list(self, branch: Branch, name: str, value: Json, path: str) -> None:
@@ -177,7 +193,9 @@ class Walker:
         )
         branch.stack.append(BlockFrame(self.plan.workflows[name], 0, value, path, name, "list"))
 
-    def start_branch(self, parent: Branch, block: int, value: Json, path: str, workflow: str, construct: str) -> int:
+    def start_branch(
+        self, parent: Branch, block: int, value: Json, path: str, workflow: str, construct: str, of: int
+    ) -> int:
         """Start a concurrent branch with a copy of its parent's scope and return its number."""
         number = self.state.next_branch
         self.state.next_branch += 1
@@ -191,7 +209,7 @@ class Walker:
         )
         branch = Branch(number, parent.id, [], [parent.scope.fork()], inherited)
         self.branches[number] = branch
-        self.push_block(branch, block, value, path, workflow, construct=construct)
+        self.push_block(branch, block, value, path, workflow, construct=construct, of=of)
         self.enqueue(branch)
         return number
 
