@@ -1,47 +1,32 @@
-"""Use cases on executions: start, answer, cancel, and reads that are as fresh as Temporal lets them be."""
+"""Use cases on running executions: answer, cancel, and reads that are as fresh as Temporal lets them be."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from temporalio.client import Client
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDReusePolicy,
-)
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
-from engine.control.definitions import DefinitionService, now_us
-from engine.control.settling import adopt_from_temporal, settle_from_temporal
+from engine.control.definitions import now_us
+from engine.control.settling import settle_from_temporal
 from engine.core.contracts.execution import (
-    ATTRIBUTE_AGENT,
-    ATTRIBUTE_LABELS,
-    ATTRIBUTE_STATUS,
-    ATTRIBUTE_TASK,
-    ATTRIBUTE_TENANT,
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
     AnswerSignal,
     CancelReasonSignal,
-    ExecutionParams,
 )
-from engine.core.errors import Conflict, InputRejected, InvalidInput, NotFound, Unavailable
-from engine.core.kinds import EventType, ExecutionStatus
+from engine.core.errors import Conflict, InputRejected, NotFound, Unavailable
+from engine.core.kinds import EventType
+from engine.core.run.answers import fitting_problems
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import ExecutionFacts, Wait
-from engine.core.run.answers import fitting_problems
 from engine.core.values import Json
 from engine.store.changes import Changes
-from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
 
 ANSWER_TIMEOUT_S = 8.0
@@ -49,24 +34,6 @@ LATE_EVENTS_S = 0.5
 """Ten flushes of a worker: when events of a workflow that has moved on must have reached the store."""
 SILENT_S = 5.0
 """Silence after which a read asks Temporal whether an execution still runs; one call of 2 ms."""
-SUMMARY_BYTES = 400
-"""Temporal's limit for the summary that its own UI shows."""
-
-_KEY_SPACE = uuid.UUID("6f1c2a52-6f0e-4d7e-9a53-0c5f5e1e9b41")
-"""Name space of execution ids that are made of an idempotency key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """An execution after a request to start it.
-
-    Attributes:
-        facts: What the store holds.
-        created: False if the same idempotency key had started it before.
-    """
-
-    facts: ExecutionFacts
-    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,143 +50,28 @@ class Fresh:
     stale_s: float | None = None
 
 
-def key_to_execution_id(tenant: str, task_id: str, key: str) -> str:
-    """Return the execution id that an idempotency key stands for."""
-    return str(uuid.uuid5(_KEY_SPACE, f"{tenant}\n{task_id}\n{key}"))
-
-
 class ExecutionService:
-    """Starts, steers and reads executions.
+    """Steers and reads executions.
 
     Args:
         store: The projection.
-        definitions: Use cases on tasks.
         temporal: The connection to Temporal.
         changes: Watch over the store.
-        task_queue: Task queue of the workers.
+        answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
     """
 
     def __init__(
         self,
         store: ProjectionStore,
-        definitions: DefinitionService,
         temporal: TemporalConnection,
         changes: Changes,
         *,
-        task_queue: str,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self.store = store
-        self._definitions = definitions
         self._temporal = temporal
         self._changes = changes
-        self._task_queue = task_queue
         self._answer_timeout_s = answer_timeout_s
-
-    # --- start -----------------------------------------------------------------------------------------------------
-
-    async def start(
-        self,
-        task: TaskFacts,
-        given: Json,
-        *,
-        execution_id: str | None = None,
-        idempotency_key: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        labels: Sequence[str] = (),
-    ) -> Started:
-        """Check an input and start an execution of a task.
-
-        Args:
-            task: The task.
-            given: The input.
-            execution_id: Id of the execution, a UUID; None = a new one, or the one that the key stands for.
-            idempotency_key: The same key, task and input give the same execution.
-            metadata: The caller's metadata.
-            labels: Words by which to find it in Temporal.
-
-        Raises:
-            InvalidInput: `input.invalid` if the input does not fit, `execution.bad_id` if the id is no UUID.
-            Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
-            Unavailable: `unreachable`.
-        """
-        problems = fitting_problems(given, task.input_schema)
-        if problems:
-            raise InvalidInput(
-                f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",
-                code="input.invalid",
-                details={"problems": problems},
-            )
-        wanted = _checked_id(execution_id)
-        if wanted is None and idempotency_key:
-            wanted = key_to_execution_id(task.tenant, task.id, idempotency_key)
-            known = await self.store.find_execution(wanted, tenant=task.tenant)
-            if known is not None:
-                return _same_request(known, given, idempotency_key)
-        final_id = wanted or str(uuid.uuid4())
-        plan = await self._definitions.plan_for_start(task)
-        params = ExecutionParams(
-            execution_id=final_id,
-            tenant=task.tenant,
-            plan=plan,
-            input=given,
-            task_id=task.id,
-            task_version=task.version,
-            metadata=dict(metadata or {}),
-        )
-        created_us = now_us()
-        client = await self._temporal.client()
-        try:
-            await self._start_workflow(client, task, params, labels)
-        except WorkflowAlreadyStartedError as error:
-            if idempotency_key is None or execution_id is not None:
-                raise Conflict(
-                    f"there is already an execution {final_id}",
-                    code="execution.exists",
-                    hint="leave the id out to get a new one",
-                ) from error
-            # an earlier request with this key got as far as Temporal but not as far as the store
-            with self._temporal.errors():
-                await adopt_from_temporal(client, self.store, final_id)
-            return _same_request(await self.store.get_execution(final_id, tenant=task.tenant), given, idempotency_key)
-        await self.store.ensure_execution(
-            final_id,
-            tenant=task.tenant,
-            task_id=task.id,
-            task_name=task.name,
-            task_version=task.version,
-            agent_id=task.agent_id,
-            input=given,
-            metadata=metadata,
-            created_us=created_us,
-        )
-        return Started(await self.store.get_execution(final_id, tenant=task.tenant), created=True)
-
-    async def _start_workflow(
-        self, client: Client, task: TaskFacts, params: ExecutionParams, labels: Sequence[str]
-    ) -> None:
-        pairs: list[SearchAttributePair[Any]] = [
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), task.tenant),
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TASK), task.name),
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_STATUS), ExecutionStatus.RUNNING.value),
-        ]
-        if task.agent_id:
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_AGENT), task.agent_id))
-        if labels:
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), list(labels)))
-        with self._temporal.errors():
-            await client.start_workflow(
-                task.name,
-                params,
-                id=params.execution_id,
-                task_queue=self._task_queue,
-                # an id stands for one execution for ever, closed or not
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=TypedSearchAttributes(pairs),
-                memo={"tenant": task.tenant, "task_id": task.id, "task_version": task.version},
-                static_summary=_clip_bytes(task.description or task.name, SUMMARY_BYTES),
-                rpc_timeout=RPC_TIMEOUT,
-            )
 
     # --- answer ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +126,7 @@ class ExecutionService:
         self, facts: ExecutionFacts, value: Json, key: str, wait_id: str, actor: str, *, oldest: bool
     ) -> EventRecord:
         wait = await self._pick_wait(facts, wait_id, oldest=oldest)
-        problems = value_problems(value, wait.schema)
+        problems = fitting_problems(value, wait.schema)
         if problems:
             raise InputRejected(
                 f"the answer does not fit the wait {wait.wait_id!r}: {'; '.join(problems)}",
@@ -433,27 +285,6 @@ def _stale(facts: ExecutionFacts) -> Fresh:
     return Fresh(facts, max(0.0, (now_us() - facts.updated_us) / 1e6))
 
 
-def _checked_id(execution_id: str | None) -> str | None:
-    if execution_id is None:
-        return None
-    try:
-        return str(uuid.UUID(execution_id))
-    except ValueError as error:
-        raise InvalidInput(
-            f"{execution_id!r} is no id of an execution", code="execution.bad_id", hint="ids are UUIDs"
-        ) from error
-
-
-def _same_request(known: ExecutionFacts, given: Json, key: str) -> Started:
-    if known.input != given:
-        raise Conflict(
-            f"the idempotency key {key!r} was used with another input before (execution {known.id})",
-            code="idempotency.key_reused",
-            hint="use a new key for a new execution",
-        )
-    return Started(known, created=False)
-
-
 def _outcome(records: Sequence[EventRecord], key: str) -> EventRecord | None:
     return next((record for record in records if body_of(record).get("key") == key), None)
 
@@ -464,7 +295,3 @@ def _not_waiting(execution_id: str, why: str) -> Conflict:
 
 def _closed(facts: ExecutionFacts) -> Conflict:
     return Conflict(f"execution {facts.id} has ended: it is {facts.status.value}", code="execution.closed")
-
-
-def _clip_bytes(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore")

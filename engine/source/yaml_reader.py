@@ -327,7 +327,7 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
     elif "<document start>" in message:
         message = "this does not belong to what stands before it"
         hint = "a file holds one document; check the quotes and the indentation"
-    elif "did not find expected ',' or" in message and at.column > 1:
+    elif "expected ',' or" in message and at.column > 1:
         message = f"this does not fit into the brackets{_opened(error)}"
         hint = "put quotes around a text that contains any of [ ] { } , inside brackets, or close the bracket"
     elif "cannot start any token" in message and line[at.column - 1 : at.column] in ("@", "`", "%"):

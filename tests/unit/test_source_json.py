@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.diagnostics import Position
@@ -21,6 +21,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)  # two cores are shared; a pause of the machine is no failure
 @given(
     value=st.lists(JSON_VALUES, max_size=5) | st.dictionaries(st.text(), JSON_VALUES, max_size=5),
     ascii_only=st.booleans(),

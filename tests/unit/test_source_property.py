@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.control.compiling import compile_text
@@ -85,6 +85,7 @@ TASK_PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # two cores are shared; a pause of the machine is no failure
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=60))
 @example("'")
 @example("a: &x *x")
@@ -108,6 +109,7 @@ def test_any_text_ends_in_a_tree_or_a_source_error_that_points_into_it(text: str
         json.dumps(node_to_json(node), allow_nan=False).encode()
 
 
+@settings(deadline=None)  # two cores are shared; a pause of the machine is no failure
 @given(st.lists(TASK_PIECES, max_size=25).map("".join))
 @example("main: {if: _, then: {workflow: main}}")
 @example("main: [{workflow: main, when: _}]")

@@ -13,6 +13,7 @@ from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
 from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
 from engine.control.following import Follower
+from engine.control.starting import StartService
 from engine.core.ids import DEFAULT_TENANT
 from engine.core.plan.ir import ToolContract
 from engine.settings import Settings
@@ -33,7 +34,8 @@ class Services:
         store: The projection.
         temporal: The connection to Temporal.
         definitions: Use cases on agents and tasks.
-        executions: Use cases on executions.
+        executions: Use cases on running executions.
+        starter: The use case that starts them.
         follower: Streams.
     """
 
@@ -44,6 +46,7 @@ class Services:
     temporal: TemporalConnection
     definitions: DefinitionService
     executions: ExecutionService
+    starter: StartService
     follower: Follower
 
 
@@ -71,16 +74,10 @@ async def open_services(
         store = ProjectionStore(database)
         temporal = TemporalConnection(settings, client, address=temporal_address)
         definitions = DefinitionService(Definitions(database), contracts)
-        executions = ExecutionService(
-            store,
-            definitions,
-            temporal,
-            changes,
-            task_queue=settings.task_queue,
-            answer_timeout_s=answer_timeout_s,
-        )
+        executions = ExecutionService(store, temporal, changes, answer_timeout_s=answer_timeout_s)
+        starter = StartService(store, definitions, temporal, task_queue=settings.task_queue)
         follower = Follower(executions, changes)
-        yield Services(settings, database, changes, store, temporal, definitions, executions, follower)
+        yield Services(settings, database, changes, store, temporal, definitions, executions, starter, follower)
     finally:
         await changes.close()
         await database.close()

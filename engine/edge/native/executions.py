@@ -49,7 +49,7 @@ async def start_execution(
     """Start an execution; the same Idempotency-Key gives the same execution."""
     body = await read_model(request, StartBody)
     task = await services.definitions.definitions.get_task(task_id, tenant=tenant)
-    started = await services.executions.start(
+    started = await services.starter.start(
         task,
         body.input,
         execution_id=body.id,

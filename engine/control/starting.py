@@ -1,0 +1,207 @@
+"""The use case "start an execution": check the input, snapshot the plan, start the workflow once, make it readable."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from engine.control.connect import RPC_TIMEOUT, TemporalConnection
+from engine.control.definitions import DefinitionService, now_us
+from engine.control.settling import adopt_from_temporal
+from engine.core.contracts.execution import (
+    ATTRIBUTE_AGENT,
+    ATTRIBUTE_LABELS,
+    ATTRIBUTE_STATUS,
+    ATTRIBUTE_TASK,
+    ATTRIBUTE_TENANT,
+    ExecutionParams,
+)
+from engine.core.errors import Conflict, InvalidInput
+from engine.core.kinds import ExecutionStatus
+from engine.core.run.answers import fitting_problems
+from engine.core.run.projection import ExecutionFacts
+from engine.core.values import Json
+from engine.store.definitions import TaskFacts
+from engine.store.projection import ProjectionStore
+
+SUMMARY_BYTES = 400
+"""Temporal's limit for the summary that its own UI shows."""
+
+_KEY_SPACE = uuid.UUID("6f1c2a52-6f0e-4d7e-9a53-0c5f5e1e9b41")
+"""Name space of execution ids that are made of an idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An execution after a request to start it.
+
+    Attributes:
+        facts: What the store holds.
+        created: False if the same idempotency key had started it before.
+    """
+
+    facts: ExecutionFacts
+    created: bool
+
+
+def key_to_execution_id(tenant: str, task_id: str, key: str) -> str:
+    """Return the execution id that an idempotency key stands for."""
+    return str(uuid.uuid5(_KEY_SPACE, f"{tenant}\n{task_id}\n{key}"))
+
+
+class StartService:
+    """Starts executions.
+
+    Args:
+        store: The projection.
+        definitions: Use cases on tasks.
+        temporal: The connection to Temporal.
+        task_queue: Task queue of the workers.
+    """
+
+    def __init__(
+        self, store: ProjectionStore, definitions: DefinitionService, temporal: TemporalConnection, *, task_queue: str
+    ) -> None:
+        self._store = store
+        self._definitions = definitions
+        self._temporal = temporal
+        self._task_queue = task_queue
+
+    async def start(
+        self,
+        task: TaskFacts,
+        given: Json,
+        *,
+        execution_id: str | None = None,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        labels: Sequence[str] = (),
+    ) -> Started:
+        """Check an input and start an execution of a task.
+
+        Args:
+            task: The task.
+            given: The input.
+            execution_id: Id of the execution, a UUID; None = a new one, or the one that the key stands for.
+            idempotency_key: The same key, task and input give the same execution.
+            metadata: The caller's metadata.
+            labels: Words by which to find it in Temporal.
+
+        Raises:
+            InvalidInput: `input.invalid` if the input does not fit, `execution.bad_id` if the id is no UUID.
+            Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
+            Unavailable: `unreachable`.
+        """
+        problems = fitting_problems(given, task.input_schema)
+        if problems:
+            raise InvalidInput(
+                f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",
+                code="input.invalid",
+                details={"problems": problems},
+            )
+        wanted = _checked_id(execution_id)
+        if wanted is None and idempotency_key:
+            wanted = key_to_execution_id(task.tenant, task.id, idempotency_key)
+            known = await self._store.find_execution(wanted, tenant=task.tenant)
+            if known is not None:
+                return _same_request(known, given, idempotency_key)
+        final_id = wanted or str(uuid.uuid4())
+        plan = await self._definitions.plan_for_start(task)
+        params = ExecutionParams(
+            execution_id=final_id,
+            tenant=task.tenant,
+            plan=plan,
+            input=given,
+            task_id=task.id,
+            task_version=task.version,
+            metadata=dict(metadata or {}),
+        )
+        created_us = now_us()
+        client = await self._temporal.client()
+        try:
+            await self._start_workflow(client, task, params, labels)
+        except WorkflowAlreadyStartedError as error:
+            if idempotency_key is None or execution_id is not None:
+                raise Conflict(
+                    f"there is already an execution {final_id}",
+                    code="execution.exists",
+                    hint="leave the id out to get a new one",
+                ) from error
+            # an earlier request with this key got as far as Temporal but not as far as the store
+            with self._temporal.errors():
+                await adopt_from_temporal(client, self._store, final_id)
+            return _same_request(await self._store.get_execution(final_id, tenant=task.tenant), given, idempotency_key)
+        await self._store.ensure_execution(
+            final_id,
+            tenant=task.tenant,
+            task_id=task.id,
+            task_name=task.name,
+            task_version=task.version,
+            agent_id=task.agent_id,
+            input=given,
+            metadata=metadata,
+            created_us=created_us,
+        )
+        return Started(await self._store.get_execution(final_id, tenant=task.tenant), created=True)
+
+    async def _start_workflow(
+        self, client: Client, task: TaskFacts, params: ExecutionParams, labels: Sequence[str]
+    ) -> None:
+        pairs: list[SearchAttributePair[Any]] = [
+            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), task.tenant),
+            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TASK), task.name),
+            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_STATUS), ExecutionStatus.RUNNING.value),
+        ]
+        if task.agent_id:
+            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_AGENT), task.agent_id))
+        if labels:
+            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), list(labels)))
+        with self._temporal.errors():
+            await client.start_workflow(
+                task.name,
+                params,
+                id=params.execution_id,
+                task_queue=self._task_queue,
+                # an id stands for one execution for ever, closed or not
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=TypedSearchAttributes(pairs),
+                memo={"tenant": task.tenant, "task_id": task.id, "task_version": task.version},
+                static_summary=_clip_bytes(task.description or task.name, SUMMARY_BYTES),
+                rpc_timeout=RPC_TIMEOUT,
+            )
+
+
+def _checked_id(execution_id: str | None) -> str | None:
+    if execution_id is None:
+        return None
+    try:
+        return str(uuid.UUID(execution_id))
+    except ValueError as error:
+        raise InvalidInput(
+            f"{execution_id!r} is no id of an execution", code="execution.bad_id", hint="ids are UUIDs"
+        ) from error
+
+
+def _same_request(known: ExecutionFacts, given: Json, key: str) -> Started:
+    if known.input != given:
+        raise Conflict(
+            f"the idempotency key {key!r} was used with another input before (execution {known.id})",
+            code="idempotency.key_reused",
+            hint="use a new key for a new execution",
+        )
+    return Started(known, created=False)
+
+
+def _clip_bytes(text: str, limit: int) -> str:
+    return text.encode()[:limit].decode(errors="ignore")
