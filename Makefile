@@ -39,7 +39,8 @@ bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflow
 chaos: $(STAMP)  ## the long form of the crash tests
 	@$(BIN)/python -m pytest tests/chaos --chaos=full -p no:cacheprovider
 
-docs: $(STAMP)  ## check that the documents are true: links, commands, error codes
+docs: $(STAMP)  ## make the reference pages from the code and check the documents
+	@$(BIN)/python deploy/docs.py
 	@$(BIN)/python -m pytest tests/arch/test_docs.py
 
 lock: $(STAMP)  ## resolve deploy/*.in into requirements.lock (versions and hashes, no index address)

@@ -54,6 +54,8 @@ def temporal_errors(address: str) -> Iterator[None]:
         if error.status in _UNREACHABLE:
             raise unreachable(address, error.message) from error
         raise
+    except TimeoutError as error:
+        raise unreachable(address, "no answer in time") from error
 
 
 def connect_options(settings: Settings, address: str | None = None) -> dict[str, Any]:

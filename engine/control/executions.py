@@ -32,6 +32,8 @@ from engine.store.projection import ProjectionStore
 ANSWER_TIMEOUT_S = 8.0
 LATE_EVENTS_S = 0.5
 """Ten flushes of a worker: when events of a workflow that has moved on must have reached the store."""
+READ_PATIENCE_S = 0.5
+"""How long a read waits for Temporal before it answers from the store alone."""
 SILENT_S = 5.0
 """Silence after which a read asks Temporal whether an execution still runs; one call of 2 ms."""
 
@@ -244,16 +246,16 @@ class ExecutionService:
             return _stale(facts)
         try:
             client = await self._temporal.client()
-            await self._settle(client, execution_id)
+            await self._settle(client, execution_id, patience_s=READ_PATIENCE_S)
         except Unavailable:
             # a read never fails because Temporal is down; it says how old it is instead
             return _stale(facts)
         return Fresh(await self.store.get_execution(execution_id, tenant=tenant))
 
-    async def _settle(self, client: Client, execution_id: str) -> None:
+    async def _settle(self, client: Client, execution_id: str, *, patience_s: float | None = None) -> None:
         try:
             with self._temporal.errors():
-                await settle_from_temporal(client, self.store, execution_id)
+                await settle_from_temporal(client, self.store, execution_id, patience_s=patience_s)
         except NotFound:
             return  # gone from Temporal: what the store holds is all there is
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,9 @@ class _Close:
     digest: str = ""
 
 
-async def settle_from_temporal(client: Client, store: ProjectionStore, execution_id: str) -> Settled | None:
+async def settle_from_temporal(
+    client: Client, store: ProjectionStore, execution_id: str, *, patience_s: float | None = None
+) -> Settled | None:
     """Read how an execution ended and store it.
 
     One call to Temporal for an execution that the store knows. It does not describe the workflow: temporalio 1.35
@@ -53,6 +56,7 @@ async def settle_from_temporal(client: Client, store: ProjectionStore, execution
         client: A connected client.
         store: The projection.
         execution_id: The execution.
+        patience_s: Longest wait for Temporal in seconds; None = as long as one call may take.
 
     Returns:
         How it ended, or None if it has not.
@@ -60,8 +64,10 @@ async def settle_from_temporal(client: Client, store: ProjectionStore, execution
     Raises:
         NotFound: `execution.not_found` if Temporal does not know it (any more).
         RPCError: If Temporal does not answer.
+        TimeoutError: If it does not answer within `patience_s`.
     """
-    event = await _last_event(client, execution_id)
+    async with asyncio.timeout(patience_s):
+        event = await _last_event(client, execution_id)
     close = None if event is None else await _read_close(client, event)
     if event is None or close is None:
         return None

@@ -42,11 +42,11 @@ async def locked(tmp_path: Path) -> AsyncIterator[ApiServer]:
         yield server
 
 
-async def remember(folder: Path, *kinds: str, now_us: int) -> None:
+async def remember(folder: Path, *kinds: str, now_us: int, name: str = "e1") -> None:
     """Store events of an execution that no workflow stands behind."""
     database = await open_database(settings_for(folder).store_url)
     body = '{"workflow":"main","scope":"","input":1,"task":"t","task_id":"t1","tenant":"default"}'
-    records = [EventRecord("e1", "r1", seq, now_us, kind, body) for seq, kind in enumerate(kinds, 1)]
+    records = [EventRecord(name, "r1", seq, now_us, kind, body) for seq, kind in enumerate(kinds, 1)]
     await ProjectionStore(database).append_events(records)
     await database.close()
 
@@ -183,11 +183,18 @@ async def test_the_api_finds_temporal_when_it_comes_up_and_again_after_a_restart
                 answer = await _until_started(api.http, task_id)
                 assert answer["status"] == "queued"
                 assert (await api.http.get("/readyz")).json()["status"] == "ready"
+                await remember(tmp_path, "init", "finish", now_us=time.time_ns() // 1_000, name=answer["id"])
                 server.stop()
                 began = time.monotonic()
                 refused = await api.http.post(f"/tasks/{task_id}/executions", json={})
                 assert (refused.status_code, refused.json()["code"]) == (503, "unreachable")
                 assert time.monotonic() - began < 5
+                # a read does not wait for a server that died
+                await asyncio.sleep(1.1)
+                began = time.monotonic()
+                read = await api.http.get(f"/executions/{answer['id']}")
+                assert (read.status_code, "everstep-data-age" in read.headers) == (200, True)
+                assert time.monotonic() - began < 1.5
         finally:
             server.stop()
 

@@ -1,0 +1,126 @@
+"""Writes the reference pages that are made from the code: docs/errors.md and docs/expressions.md."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.lang.filters import FILTERS, TESTS
+from engine.core.lang.methods import DATE_FIELDS, DATE_METHODS, DICT_METHODS, LIST_METHODS, SET_METHODS, TEXT_METHODS
+from engine.core.lang.stdlib import FUNCTIONS, MODULES
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("engine", "workflows", "activities", "worker.py")
+
+
+@dataclass(frozen=True, order=True)
+class Raised:
+    """An error code and the text that goes with it, as they stand in the code."""
+
+    code: str
+    kind: str
+    text: str
+
+
+def _text_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return "…"
+
+
+def _codes_in(path: Path) -> Iterator[Raised]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        kind = node.func.id if isinstance(node.func, ast.Name) else ""
+        for keyword in node.keywords:
+            if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
+                yield Raised(keyword.value.value, kind, _text_of(node.args[0]))
+
+
+def raised_codes() -> list[Raised]:
+    """Return every code that the code names, with its class and text, sorted."""
+    files = [path for name in SOURCES for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))]
+    return sorted({found for path in files for found in _codes_in(path) if "." in found.code or found.code.islower()})
+
+
+def render_errors() -> str:
+    """Return docs/errors.md."""
+    lines = [
+        "# Error codes",
+        "",
+        "Codes are stable: programs may depend on them, never on the texts. The first word says who speaks:",
+        "`input`, `config`, `definition` — the caller or author must act; `expression`, `step`, `task`, `wait`, `limit`,",
+        "`tool`, `effect`, `backend` — a step ended, and all but `limit` can be caught with `on_error`.",
+        "Diagnostics of task files have codes of their own: [diagnostics](diagnostics.md). `make docs` makes this page from the code.",
+        "",
+        "| code | class | text |",
+        "| --- | --- | --- |",
+    ]
+    for found in raised_codes():
+        text = " ".join(found.text.split()).replace("|", "\\|")
+        lines.append(f"| `{found.code}` | {found.kind or '–'} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(title: str, names: Iterable[str]) -> str:
+    return f"| {title} | {', '.join(f'`{name}`' for name in sorted(names))} |"
+
+
+def render_expressions() -> str:
+    """Return docs/expressions.md."""
+    lines = [
+        "# Expressions and templates",
+        "",
+        "`$ ` starts an expression: Python's syntax, without statements, lambdas and imports. Text with `{{ }}` or `{% %}` is a",
+        "template and always gives text. Any other text stands for itself, braces and all. `if`, `when`, `in`, `over` and `reduce`",
+        "are expressions with or without `$ `. `make docs` makes this page from the code.",
+        "",
+        "**Names**: `_` (the step's input; the item in loops), `steps[i]` and `steps['label']` with `.input` and `.output`, `inputs[i]`,",
+        "`outputs[i]`, `input` (of the named list), `state`, `agent`, `task`, `execution`, `error` (in `on_error`), `results` (in `reduce`),",
+        "`true`, `false`, `null`, `NEWLINE`. `_.a.b` reads keys; a key wins over a method of the same name.",
+        "",
+        "**Limits**: every operation pays fuel for the size of what it touches before it touches it; one evaluation has 100,000 units,",
+        "about 0.1 s. Whole numbers have at most 4,096 bits. Regular expressions are linear-time. `now()`, `uuid()` and `random` depend on",
+        "the execution and the place only, so a replay gives the same values.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        _row("functions", FUNCTIONS),
+        *(_row(f"module `{name}`", module.members) for name, module in sorted(MODULES.items())),
+        _row("methods of text", TEXT_METHODS),
+        _row("methods of lists", LIST_METHODS),
+        _row("methods of objects", DICT_METHODS),
+        _row("methods of sets", SET_METHODS),
+        _row("methods of times", DATE_METHODS),
+        _row("fields of times", DATE_FIELDS),
+        _row("filters of templates", FILTERS),
+        _row("tests of templates", TESTS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"docs/errors.md": render_errors, "docs/expressions.md": render_expressions}
+
+
+def main() -> None:
+    """Write the pages; with `--check` only say which are out of date."""
+    stale = []
+    for name, render in PAGES.items():
+        path = ROOT / name
+        text = render()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        raise SystemExit(f"out of date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Tests of `everstep dev` as users meet it: one line when ready, restarts, reload on save, and nothing left at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.dev_process import (
+    DevProcess,
+    await_all_gone,
+    everstep,
+    is_running,
+    mock_model,
+    running_dev,
+)
+
+HELLO = """
+name: hello
+input_schema: {type: object, required: [name], properties: {name: {type: string}}}
+main:
+  - label: greet
+    prompt: "Say hello to {{ _.name }}"
+    unwrap: true
+"""
+ASKS = """
+name: asks
+main:
+  - label: question
+    wait_for_input: {info: {question: "go on?"}}
+  - evaluate: "$ {'said': _}"
+"""
+SLEEPS = """
+name: sleeps
+main:
+  - sleep: {seconds: 2}
+  - evaluate: $ 'slept'
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dev")
+    (folder / "tasks").mkdir()
+    for name, text in (("hello", HELLO), ("asks", ASKS), ("sleeps", SLEEPS)):
+        (folder / "tasks" / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dev(workplace: Path) -> Iterator[DevProcess]:
+    with mock_model() as url, running_dev(workplace / "data", str(workplace / "tasks"), OPENAI_BASE_URL=url) as running:
+        yield running
+
+
+def loaded(dev: DevProcess, name: str, version: int = 1) -> None:
+    dev.wait_event(
+        lambda event: event["event"] == "task.loaded" and (event["name"], event["version"]) == (name, version)
+    )
+
+
+def test_one_line_tells_all_addresses_when_everything_is_ready(dev: DevProcess, workplace: Path) -> None:
+    ready = dev.events[0] if dev.events else dev.ready
+    assert ready["event"] == "ready"
+    assert ready["api"].startswith("http://127.0.0.1:")
+    assert ready["temporal"].startswith("127.0.0.1:")
+    assert ready["data_dir"] == str(workplace / "data")
+    assert ready["model_source"] == "openai"
+    assert dev.family()["worker run"].pid == ready["worker_pid"]
+    assert {"dev", "start-dev", "worker run", "repair", "guard.py"} <= set(dev.family())
+
+
+def test_a_loaded_task_runs_by_name_and_prints_its_result(dev: DevProcess) -> None:
+    loaded(dev, "hello")
+    ran = dev.run("run", "hello", "-i", '{"name": "Ada"}')
+    assert ran.code == 0, ran.err
+    assert "Ada" in ran.out
+    assert "main.0  greet  done" in ran.err
+
+
+def test_everything_that_can_be_asked_about_an_execution_is_answered(dev: DevProcess) -> None:
+    loaded(dev, "hello")
+    started = dev.run("run", "hello", "-i", '{"name": "Bo"}', "--detach")
+    execution = started.out.strip()
+    result = dev.run("result", execution, "--wait", "-o", "json")
+    assert (result.code, result.json["status"]) == (0, "succeeded")
+    described = dev.run("describe", execution)
+    assert "status   succeeded" in described.out
+    assert "greet  done" in described.out
+    logs = dev.run("logs", execution, "-o", "jsonl").out.splitlines()
+    assert len(logs) == result.json["last_seq"]
+    assert dev.run("logs", "-f", execution, "-o", "jsonl").out.splitlines() == logs
+    listed = dev.run("ls", "--task", "hello", "--status", "succeeded", "-o", "json").json
+    assert execution in [item["id"] for item in listed]
+
+
+def test_an_answer_lets_a_waiting_execution_go_on(dev: DevProcess) -> None:
+    loaded(dev, "asks")
+    execution = dev.run("run", "asks", "-d").out.strip()
+    refused = dev.run("result", execution)
+    assert refused.code == 1
+    assert "error[result.not_ready]" in refused.err
+    deadline = time.monotonic() + 10
+    while "awaiting_input" not in dev.run("describe", execution).out:
+        assert time.monotonic() < deadline
+    described = dev.run("describe", execution).out
+    assert f"everstep answer {execution} --wait-id 'main.0' --input JSON" in described
+    assert dev.run("answer", execution, "--wait-id", "main.0", "--input", '"yes"').code == 0
+    assert dev.run("result", execution, "--wait", "-o", "json").json["output"] == {"said": "yes"}
+    again = dev.run("answer", execution, "--input", '"yes"')
+    assert again.code == 1
+    assert again.err.startswith("error[")
+
+
+def test_a_cancelled_execution_exits_with_three_and_tells_the_reason(dev: DevProcess) -> None:
+    loaded(dev, "asks")
+    execution = dev.run("run", "asks", "-d").out.strip()
+    assert dev.run("cancel", execution, "--reason", "not needed").code == 0
+    result = dev.run("result", execution, "--wait", "--timeout", "20")
+    assert result.code == 3
+    assert "not needed" in result.err
+
+
+def test_a_timeout_leaves_the_execution_running(dev: DevProcess) -> None:
+    loaded(dev, "asks")
+    ran = dev.run("run", "asks", "--timeout", "1")
+    assert ran.code == 124
+    assert "error[timeout]" in ran.err
+    execution = ran.err.split("everstep logs -f ")[-1].split()[0]
+    assert dev.run("describe", execution, "-o", "json").json["status"] == "awaiting_input"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["describe", "nothing"], 4, "nothing"),
+        (["logs", "nothing"], 4, "nothing"),
+        (["logs", "-f", "nothing"], 4, "nothing"),
+        (["run", "nothing"], 4, "error[task.not_found]"),
+        (["run", "hello", "-i", '{"nme": 1}'], 2, "error[input.invalid]"),
+        (["answer", "nothing", "--input", "1"], 4, "nothing"),
+    ],
+)
+def test_bad_input_gets_a_code_and_changes_nothing(dev: DevProcess, arguments: list[str], code: int, said: str) -> None:
+    loaded(dev, "hello")
+    before = len(dev.run("ls", "--limit", "1000", "-o", "json").json)
+    ran = dev.run(*arguments)
+    assert ran.code == code, ran.err
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert len(dev.run("ls", "--limit", "1000", "-o", "json").json) == before
+
+
+def test_a_task_is_loaded_again_when_it_is_saved_and_a_broken_one_keeps_its_old_version(
+    dev: DevProcess, workplace: Path
+) -> None:
+    loaded(dev, "sleeps")
+    file = workplace / "tasks" / "sleeps.yaml"
+    file.write_text(SLEEPS.replace("slept", "slept again"))
+    loaded(dev, "sleeps", 2)
+
+    file.write_text("name: sleeps\nmain:\n  - slep: 1\n")
+    invalid = dev.wait_event(lambda event: event["event"] == "task.invalid")
+    assert invalid["diagnostics"][0]["line"] == 3
+    assert "did you mean 'sleep'?" in invalid["message"]
+    assert dev.run("run", "sleeps").out == "slept again\n"
+
+
+def test_a_killed_worker_is_back_within_a_second_and_loses_nothing(dev: DevProcess) -> None:
+    loaded(dev, "asks")
+    worker = dev.family()["worker run"]
+    execution = dev.run("run", "asks", "-d").out.strip()
+    told = len(dev.events)
+
+    killed = time.monotonic()
+    os.kill(worker.pid, signal.SIGKILL)
+    again = dev.wait_event(lambda event: event in dev.events[told:] and event.get("process") == "worker", 5.0)
+    assert time.monotonic() - killed < 1.0
+    assert again["reason"] == "killed by SIGKILL"
+    assert dev.family()["worker run"].pid == again["pid"] != worker.pid
+
+    assert dev.run("answer", execution, "--input", "1").code == 0
+    assert dev.run("result", execution, "--wait", "--timeout", "30", "-o", "json").json["output"] == {"said": 1}
+
+
+def test_a_killed_server_is_back_within_a_second_and_loses_nothing(dev: DevProcess) -> None:
+    loaded(dev, "asks")
+    execution = dev.run("run", "asks", "-d").out.strip()
+    told = len(dev.events)
+
+    killed = time.monotonic()
+    dev.family()["start-dev"].kill()
+    dev.wait_event(lambda event: event in dev.events[told:] and event.get("process") == "temporal", 5.0)
+    assert time.monotonic() - killed < 1.0
+
+    # the API reconnects by itself, but not within the first moments
+    deadline = time.monotonic() + 30
+    while dev.run("answer", execution, "--input", "2").code != 0:
+        assert time.monotonic() < deadline
+    assert dev.run("result", execution, "--wait", "--timeout", "30", "-o", "json").json["output"] == {"said": 2}
+
+
+def test_a_second_dev_on_the_same_folder_is_refused(dev: DevProcess) -> None:
+    second = everstep("dev", "--port", "0", "--data-dir", str(dev.folder))
+    assert second.code == 1
+    assert "error[dev.running]" in second.err
+    assert f"pid {dev.process.pid}" in second.err
+
+
+def test_a_taken_port_is_refused(tmp_path: Path) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = everstep("dev", "--port", str(port), "--data-dir", str(tmp_path / "data"))
+    assert ran.code == 1
+    assert f"error[dev.port_in_use]: port {port}" in ran.err
+
+
+def test_a_worker_that_cannot_start_ends_dev_with_the_reason_and_nothing_left(tmp_path: Path) -> None:
+    (tmp_path / "everstep.toml").write_text('[tools]\nmodules = ["missing.py"]\n')
+    ran = everstep("dev", "--port", "0", "--headless", "--no-model", "--data-dir", str(tmp_path / "data"), cwd=tmp_path)
+    assert ran.code in (1, 2)
+    assert "missing.py" in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_and_a_new_start_goes_on_where_it_stopped(tmp_path: Path, number: int) -> None:
+    task = tmp_path / "asks.yaml"
+    task.write_text(ASKS)
+    with running_dev(tmp_path / "data", str(task), "--no-model") as first:
+        loaded(first, "asks")
+        execution = first.run("run", "asks", "-d").out.strip()
+        family, temporal = first.family(), first.ready["temporal"]
+        assert first.stop(number) == 0
+        assert await_all_gone(family) == {}
+
+    with running_dev(tmp_path / "data", str(task), "--no-model") as second:
+        assert second.ready["temporal"] == temporal
+        assert second.run("answer", execution, "--input", '"late"').code == 0
+        result = second.run("result", execution, "--wait", "--timeout", "30", "-o", "json")
+        assert result.json["output"] == {"said": "late"}
+
+
+def test_nothing_is_left_when_dev_itself_is_killed_with_9(tmp_path: Path) -> None:
+    with running_dev(tmp_path / "data", "--no-model") as dev:
+        assert dev.ready
+        family = dev.family()
+        assert all(is_running(process) for process in family.values())
+        assert dev.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert await_all_gone(family) == {}
+
+
+def test_a_dead_temporal_server_is_unreachable_within_five_seconds(tmp_path: Path) -> None:
+    task = tmp_path / "asks.yaml"
+    task.write_text(ASKS)
+    with running_dev(tmp_path / "data", str(task), "--no-model") as dev:
+        loaded(dev, "asks")
+        # stopped and not killed: a supervisor would start a dead one again
+        dev.family()["start-dev"].suspend()
+        began = time.monotonic()
+        ran = dev.run("run", "asks")
+        took = time.monotonic() - began
+        dev.family()["start-dev"].resume()
+    assert ran.code == 5, ran.err
+    assert ran.err.startswith("error[unreachable]")
+    assert "everstep dev" in ran.err
+    assert took < 6.0  # five seconds and the start of the program
