@@ -159,16 +159,24 @@ def run_demo(kill_worker: bool) -> int:
 
 
 def _say_goodbye(service: TicketService, view: dict[str, Any], *, killed: bool) -> None:
-    program = Path(os.path.relpath(Path(sys.executable).parent / "everstep"))
-    task = os.path.relpath(TASK)
-    demo = os.path.relpath(HERE)
     print(f"\n{view['task_name']} {view['status']} after {view['transition_count']} transitions", end="")
     print(", although its worker was killed" if killed else "")
     print(f"the service took {len(service.alerts)} alert in {service.calls} call{'s' if service.calls != 1 else ''}")
     print("\nnext:")
-    print(f"  {program} validate {task}        # what the task is checked for before it runs")
-    print(f"  {program} dev {demo}                    # the same set-up, yours to keep; in this terminal")
-    print(f"""  {program} run {demo}/hello.yaml -i '{{"name": "Ada"}}'   # a smaller task; in another terminal""")
+    print("\n".join(f"  {line}" for line in next_commands()))
+
+
+def next_commands() -> list[str]:
+    """Return three commands that work when the demo is over, each with a word about it."""
+    program = os.path.relpath(Path(sys.executable).parent / "everstep")
+    folder = os.path.relpath(HERE)
+    commands = [
+        (f"{program} validate {folder}/task.yaml", "what a task is checked for before it runs"),
+        (f"{program} dev {folder}", "the same set-up, yours to keep; in this terminal"),
+        (f"""{program} run {folder}/hello.yaml -i '{{"name": "Ada"}}'""", "a smaller task; in another terminal"),
+    ]
+    width = max(len(command) for command, _ in commands)
+    return [f"{command.ljust(width)}  # {about}" for command, about in commands]
 
 
 def main() -> int:

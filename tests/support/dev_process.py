@@ -1,4 +1,4 @@
-"""`everstep dev` as a real process for tests: starts it, reads what it tells, runs commands against it, sees what is left."""
+"""`everstep dev` as a real process for tests: reads what it tells, runs commands against it, sees what is left."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, 
 
 POLL_S = 0.2
 PAGE = 500
+MOST_LISTED = 999
 
 
 def list_executions(
@@ -28,7 +29,9 @@ def list_executions(
         ExecutionStatus | None, typer.Option("--status", help="Only executions that stand like this.")
     ] = None,
     task: Annotated[str, typer.Option("--task", help="Only executions of this task (id or name).")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, the newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=MOST_LISTED, help="At most so many, the newest first.")
+    ] = 20,
 ) -> None:
     """List executions, the newest first."""
     from engine.edge.cli.api import Api
