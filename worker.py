@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 from temporalio.client import Client, WorkflowHistory
-from temporalio.service import RPCError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 from activities.llm import ChatActivities, build_backends
@@ -20,9 +19,9 @@ from activities.tools.runner import ToolActivities
 from engine.control.connect import connect, ensure_search_attributes
 from engine.control.live import LiveEvents
 from engine.control.repair import Repair, ReplayFailed
-from engine.control.settling import settle_from_temporal
+from engine.control.settler import Settler
 from engine.control.tools import load_catalog
-from engine.core.errors import EngineError, NotFound
+from engine.core.errors import EngineError
 from engine.core.run.events import EventRecord
 from engine.obs.logs import configure_logging
 from engine.settings import Settings, load_project
@@ -136,17 +135,11 @@ async def run_worker(settings: Settings) -> None:
     client = await connect(settings)
     await ensure_search_attributes(client)
 
-    async def settle(ended: list[str]) -> None:
-        for execution_id in ended:
-            try:
-                await settle_from_temporal(client, store, execution_id)
-            except (NotFound, RPCError) as error:
-                log.warning("the end of an execution could not be read yet", execution=execution_id, error=str(error))
-
-    live = LiveEvents(store, settle)
+    settler = Settler(client, store)
+    live = LiveEvents(store, settler.note)
     chat = ChatActivities(build_backends(project))
     tools = ToolActivities(catalog, project.http)
-    flusher = asyncio.create_task(live.run())
+    flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())
     try:
         async with build_worker(client, task_queue=settings.task_queue, sink=live.sink, chat=chat, tools=tools):
             _announce("worker")
@@ -155,6 +148,8 @@ async def run_worker(settings: Settings) -> None:
     finally:
         live.stop()
         await flusher
+        settler.stop()
+        await settling
         await chat.aclose()
         await tools.aclose()
         await database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -36,7 +36,7 @@ class LiveEvents:
         on_ended: Called with ids of executions that seem to have ended, so that their status is read from Temporal.
     """
 
-    def __init__(self, store: EventStore, on_ended: Callable[[list[str]], Awaitable[None]]) -> None:
+    def __init__(self, store: EventStore, on_ended: Callable[[list[str]], None]) -> None:
         self._store = store
         self._on_ended = on_ended
         self._queue: queue.SimpleQueue[EventRecord] = queue.SimpleQueue()
@@ -73,7 +73,7 @@ class LiveEvents:
         while batch := self._take():
             ended = await self._write(batch)
             if ended:
-                await self._on_ended(ended)
+                self._on_ended(ended)
 
     def _take(self) -> list[EventRecord]:
         batch: list[EventRecord] = []

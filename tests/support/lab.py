@@ -155,7 +155,7 @@ class Lab:
         raise AssertionError(f"no {count}. event {event_type} at {path or 'any path'}; seen {seen[-20:]}")
 
 
-async def _ignore_ended(ended: list[str]) -> None:
+def _ignore_ended(ended: list[str]) -> None:
     """Tests read the end of an execution from Temporal themselves."""
 
 

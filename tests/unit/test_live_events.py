@@ -31,7 +31,7 @@ class Store:
 async def test_events_are_written_in_order_and_the_ended_ones_are_told():
     store, ended = Store(), []
 
-    async def on_ended(ids: list[str]) -> None:
+    def on_ended(ids: list[str]) -> None:
         ended.extend(ids)
 
     live = LiveEvents(store, on_ended)
@@ -47,7 +47,7 @@ async def test_events_are_written_in_order_and_the_ended_ones_are_told():
 async def test_events_of_a_replay_say_nothing_new():
     store = Store()
 
-    async def on_ended(ids: list[str]) -> None:
+    def on_ended(ids: list[str]) -> None:
         raise AssertionError(ids)
 
     live = LiveEvents(store, on_ended)
@@ -60,7 +60,7 @@ async def test_a_store_that_fails_loses_nothing(monkeypatch):
     monkeypatch.setattr("engine.control.live.RETRY_S", 0.01)
     store = Store(failures=3)
 
-    async def on_ended(ids: list[str]) -> None:
+    def on_ended(ids: list[str]) -> None:
         assert ids == ["e"]
 
     live = LiveEvents(store, on_ended)
@@ -73,7 +73,7 @@ async def test_a_queue_that_is_full_drops_events_instead_of_blocking_a_workflow(
     monkeypatch.setattr("engine.control.live.MOST_QUEUED", 2)
     store = Store()
 
-    async def on_ended(ids: list[str]) -> None:
+    def on_ended(ids: list[str]) -> None:
         raise AssertionError(ids)
 
     live = LiveEvents(store, on_ended)
