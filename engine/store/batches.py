@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
@@ -50,7 +49,7 @@ class Batch:
     rebuild: list[State] = field(default_factory=list)
 
 
-async def load_states(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, State]:
+def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
     """Read the rows of executions, with their open waits; unknown ids are left out."""
     table = executions.c
     columns = (
@@ -70,7 +69,7 @@ async def load_states(connection: AsyncConnection, ids: Sequence[str]) -> dict[s
     states: dict[str, State] = {}
     for start in range(0, len(ids), IN_CHUNK):
         chunk = ids[start : start + IN_CHUNK]
-        for row in await connection.execute(select(*columns).where(table.id.in_(chunk))):
+        for row in connection.execute(select(*columns).where(table.id.in_(chunk))):
             states[row.id] = State(
                 row.id,
                 row.tenant,
@@ -90,7 +89,7 @@ async def load_states(connection: AsyncConnection, ids: Sequence[str]) -> dict[s
     for start in range(0, len(waiting), IN_CHUNK):
         chunk = waiting[start : start + IN_CHUNK]
         query = select(waits).where(waits.c.execution_id.in_(chunk), waits.c.closed_seq.is_(None))
-        for row in await connection.execute(query):
+        for row in connection.execute(query):
             states[row.execution_id].progress.waits[row.wait_id] = wait_of(row)
     return states
 
@@ -109,7 +108,7 @@ def new_state(execution_id: str, arrived: Iterable[EventRecord], tenant_of: Mapp
     return State(execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False)
 
 
-async def take(connection: AsyncConnection, state: State, arrived: Sequence[EventRecord], batch: Batch) -> None:
+def take(connection: Connection, state: State, arrived: Sequence[EventRecord], batch: Batch) -> None:
     """Merge an execution's new events: in order they extend its state, otherwise the state is rebuilt from the rows."""
     by_run: dict[str, list[EventRecord]] = {}
     for record in arrived:
@@ -117,12 +116,12 @@ async def take(connection: AsyncConnection, state: State, arrived: Sequence[Even
     kept: list[EventRecord] = []
     dropped = False
     for run_id, records in by_run.items():
-        stored = [] if _continues(state, run_id, records) else await _stamps(connection, state, run_id)
+        stored = [] if _continues(state, run_id, records) else _stamps(connection, state, run_id)
         keep, drop = merge_run(stored, records)
         kept += keep
         if drop:
             dropped = True
-            await connection.execute(
+            connection.execute(
                 delete(events).where(
                     events_of(state.tenant, state.id), events.c.run_id == run_id, events.c.seq.in_(drop)
                 )
@@ -152,9 +151,9 @@ def _continues(state: State, run_id: str, records: Sequence[EventRecord]) -> boo
     )
 
 
-async def _stamps(connection: AsyncConnection, state: State, run_id: str) -> list[Stamp]:
+def _stamps(connection: Connection, state: State, run_id: str) -> list[Stamp]:
     query = select(events.c.seq, events.c.now_us).where(events_of(state.tenant, state.id), events.c.run_id == run_id)
-    return [Stamp(row.seq, row.now_us) for row in await connection.execute(query)]
+    return [Stamp(row.seq, row.now_us) for row in connection.execute(query)]
 
 
 def _absorb(state: State, progress: Progress) -> None:
@@ -168,24 +167,24 @@ def _absorb(state: State, progress: Progress) -> None:
         state.status = progress.status.value
 
 
-async def write_batch(connection: AsyncConnection, batch: Batch) -> None:
+def write_batch(connection: Connection, batch: Batch) -> None:
     """Write the events, then the rows that follow from them."""
     if batch.inserts:
-        await connection.execute(insert(events), batch.inserts)
+        connection.execute(insert(events), batch.inserts)
     for state in batch.rebuild:
-        await _rebuild(connection, state)
+        _rebuild(connection, state)
     new = [_named_row(state) | _moving_row(state) | _first_row(state) for state in batch.touched if state.is_new]
     if new:
-        await connection.execute(insert(executions), new)
+        connection.execute(insert(executions), new)
     old = [state for state in batch.touched if not state.is_new]
     unnamed = [state for state in old if not state.named and state.progress.init is not None]
     if unnamed:
         rows = [_named_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in unnamed]
-        await connection.execute(_update_of(_named_row(unnamed[0])), rows)
+        connection.execute(_update_of(_named_row(unnamed[0])), rows)
     if old:
         rows = [_moving_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in old]
-        await connection.execute(_update_of(_moving_row(old[0])), rows)
-    await _write_waits(connection, batch.touched)
+        connection.execute(_update_of(_moving_row(old[0])), rows)
+    _write_waits(connection, batch.touched)
 
 
 def _update_of(columns: Mapping[str, Any]) -> Any:
@@ -196,20 +195,20 @@ def _update_of(columns: Mapping[str, Any]) -> Any:
     )
 
 
-async def _rebuild(connection: AsyncConnection, state: State) -> None:
+def _rebuild(connection: Connection, state: State) -> None:
     """Fold the state of an execution anew from all its stored events."""
     progress = Progress()
-    for row in await connection.execute(select(events).where(events_of(state.tenant, state.id)).order_by(*ROW_ORDER)):
+    for row in connection.execute(select(events).where(events_of(state.tenant, state.id)).order_by(*ROW_ORDER)):
         progress.apply(record_of(row))
     progress.changed = set(progress.waits)
-    await connection.execute(delete(waits).where(waits.c.tenant == state.tenant, waits.c.execution_id == state.id))
+    connection.execute(delete(waits).where(waits.c.tenant == state.tenant, waits.c.execution_id == state.id))
     _absorb(state, progress)
     if state.settled:
         for wait in progress.open_waits:
             wait.closed_seq = progress.last_seq
 
 
-async def _write_waits(connection: AsyncConnection, states: Iterable[State]) -> None:
+def _write_waits(connection: Connection, states: Iterable[State]) -> None:
     changed = [
         (state, wait)
         for state in states
@@ -219,7 +218,7 @@ async def _write_waits(connection: AsyncConnection, states: Iterable[State]) -> 
     if not changed:
         return
     keys = [{"b_tenant": state.tenant, "b_execution": state.id, "b_wait": wait.wait_id} for state, wait in changed]
-    await connection.execute(
+    connection.execute(
         delete(waits).where(
             waits.c.tenant == bindparam("b_tenant"),
             waits.c.execution_id == bindparam("b_execution"),
@@ -227,7 +226,7 @@ async def _write_waits(connection: AsyncConnection, states: Iterable[State]) -> 
         ),
         keys,
     )
-    await connection.execute(insert(waits), [_wait_row(state, wait) for state, wait in changed])
+    connection.execute(insert(waits), [_wait_row(state, wait) for state, wait in changed])
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
@@ -47,20 +47,9 @@ class ProjectionStore(ProjectionReader):
                 by_execution.setdefault(record.execution_id, []).append(record)
         if not by_execution:
             return []
-        unknown_ended: list[str] = []
-        async with self.database.write() as connection:
-            states = await load_states(connection, list(by_execution))
-            batch = Batch()
-            for execution_id, arrived in by_execution.items():
-                state = states.get(execution_id) or new_state(execution_id, arrived, tenant_of or {})
-                if state is None:
-                    if any(record.type in TERMINAL_EVENTS for record in arrived):
-                        unknown_ended.append(execution_id)
-                    continue
-                await take(connection, state, arrived, batch)
-            await write_batch(connection, batch)
-        ended = [state.id for state in batch.touched if state.terminal_seen and not state.settled]
-        return ended + unknown_ended
+        return await self.database.run(
+            lambda connection: _append(connection, by_execution, tenant_of or {}), write=True
+        )
 
     # --- repair path -----------------------------------------------------------------------------------------------
 
@@ -80,8 +69,9 @@ class ProjectionStore(ProjectionReader):
             tenant: Tenant, if the execution has no row yet.
             until_us: By run id, the time up to which the history was read; later rows are newer and stay.
         """
-        async with self.database.write() as connection:
-            states = await load_states(connection, [execution_id])
+
+        def replace(connection: Connection) -> None:
+            states = load_states(connection, [execution_id])
             state = states.get(execution_id) or State(
                 execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
             )
@@ -90,12 +80,14 @@ class ProjectionStore(ProjectionReader):
                 if until_us is not None and run_id in until_us:
                     highest = max((record.seq for record in arrived), default=0)
                     old = old.where((events.c.now_us <= until_us[run_id]) | (events.c.seq <= highest))
-                await connection.execute(old)
+                connection.execute(old)
             batch = Batch(touched=[state], rebuild=[state])
             for arrived in runs.values():
                 kept, _ = merge_run([], arrived)
                 batch.inserts += [event_row(state.tenant, record) for record in kept]
-            await write_batch(connection, batch)
+            write_batch(connection, batch)
+
+        await self.database.run(replace, write=True)
 
     async def settle(
         self,
@@ -130,28 +122,26 @@ class ProjectionStore(ProjectionReader):
             "settled": True,
             "verified": verified,
         }
-        async with self.database.write() as connection:
+
+        def close(connection: Connection) -> None:
             query = select(executions.c.settled, executions.c.last_seq, executions.c.updated_us).where(mine)
-            row = (await connection.execute(query)).one_or_none()
+            row = connection.execute(query).one_or_none()
             if row is None:
-                closing |= {
-                    "tenant": tenant,
-                    "id": execution_id,
-                    "created_us": closed_at_us,
-                    "interpreter": PLAN_FORMAT,
-                }
-                await connection.execute(insert(executions).values(closing))
+                first = {"tenant": tenant, "id": execution_id, "created_us": closed_at_us, "interpreter": PLAN_FORMAT}
+                connection.execute(insert(executions).values(closing | first))
                 return
             if row.settled:
-                await connection.execute(update(executions).where(mine).values(verified=verified))
+                connection.execute(update(executions).where(mine).values(verified=verified))
                 return
-            closing["updated_us"] = max(row.updated_us, closed_at_us)
-            await connection.execute(update(executions).where(mine).values(closing))
-            await connection.execute(
+            latest = {"updated_us": max(row.updated_us, closed_at_us)}
+            connection.execute(update(executions).where(mine).values(closing | latest))
+            connection.execute(
                 update(waits)
                 .where(waits.c.tenant == tenant, waits.c.execution_id == execution_id, waits.c.closed_seq.is_(None))
                 .values(closed_seq=row.last_seq)
             )
+
+        await self.database.run(close, write=True)
 
     async def mark_verified(self, execution_id: str, *, tenant: str, verified: bool) -> None:
         """Say whether the stored events equal the workflow's; False marks rows that could not be replayed."""
@@ -211,3 +201,20 @@ class ProjectionStore(ProjectionReader):
                         interpreter=PLAN_FORMAT,
                     )
                 )
+
+
+def _append(
+    connection: Connection, by_execution: Mapping[str, Sequence[EventRecord]], tenant_of: Mapping[str, str]
+) -> list[str]:
+    unknown_ended: list[str] = []
+    states = load_states(connection, list(by_execution))
+    batch = Batch()
+    for execution_id, arrived in by_execution.items():
+        state = states.get(execution_id) or new_state(execution_id, arrived, tenant_of)
+        if state is None:
+            if any(record.type in TERMINAL_EVENTS for record in arrived):
+                unknown_ended.append(execution_id)
+            continue
+        take(connection, state, arrived, batch)
+    write_batch(connection, batch)
+    return [state.id for state in batch.touched if state.terminal_seen and not state.settled] + unknown_ended

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import NotFound
@@ -173,9 +173,8 @@ class ProjectionReader:
 
     async def tenant_of(self, execution_id: str) -> str | None:
         """Return the tenant of an execution, or None if the store does not know it."""
-        async with self.database.read() as connection:
-            found = await connection.execute(select(executions.c.tenant).where(executions.c.id == execution_id))
-            return found.scalar_one_or_none()
+        query = select(executions.c.tenant).where(executions.c.id == execution_id)
+        return await self.database.run(lambda connection: connection.execute(query).scalar_one_or_none())
 
     async def list_executions(
         self,
@@ -314,16 +313,18 @@ class ProjectionReader:
 
     async def digest(self, execution_id: str) -> tuple[int, str]:
         """Return the number of an execution's stored events and the rolling hash over them in order."""
-        tenant = await self.tenant_of(execution_id)
-        if tenant is None:
-            return 0, ""
-        query = select(events.c.seq, events.c.type, events.c.body).where(events_of(tenant, execution_id))
-        count, digest = 0, ""
-        async with self.database.read() as connection:
-            for row in await connection.execute(query.order_by(*ROW_ORDER)):
+        mine = (executions.c.tenant == events.c.tenant) & (executions.c.id == events.c.execution_id)
+        columns = select(events.c.seq, events.c.type, events.c.body).join(executions, mine)
+        query = columns.where(executions.c.id == execution_id).order_by(*ROW_ORDER)
+
+        def roll(connection: Connection) -> tuple[int, str]:
+            count, digest = 0, ""
+            for row in connection.execute(query):
                 count += 1
                 digest = roll_digest(digest, row.seq, row.type, row.body)
-        return count, digest
+            return count, digest
+
+        return await self.database.run(roll)
 
     async def run_ids(self, execution_id: str, *, tenant: str) -> list[str]:
         """Return the run ids that have events, in the order of the chain."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,7 +138,7 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
     kills = 0
     async with worker_process(lab, MODULE) as worker:
         running = asyncio.create_task(group.run(seeds))
-        chance = random.Random(len(seeds))
+        chance = random.Random(time.time())
         while not running.done() and kills < (12 if full else 3):
             await asyncio.wait([running], timeout=chance.uniform(1.5, 3.0))
             if not running.done():
@@ -154,8 +155,14 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
         # where count and hash say that nothing was lost, the replay must find nothing to mend, down to the last byte
         if whole and replaced:
             after = await lab.events(handle)
-            b, a = set(before), set(after)
-            print("DIFF", handle.id, len(before), len(after), "only before", sorted(b-a)[:5], "only after", sorted(a-b)[:5], len(b-a), len(a-b))
+            b = {(e.run_id, e.seq): e for e in before}
+            a = {(e.run_id, e.seq): e for e in after}
+            print("DIFF", handle.id, len(before), len(after))
+            for k in sorted(set(a) | set(b), key=lambda k: k[1]):
+                if a.get(k) != b.get(k):
+                    print("   BEFORE", b.get(k), "\n   AFTER", a.get(k))
+            h = await handle.fetch_history()
+            print(h.to_json()) 
         continue
         assert not (whole and replaced), handle.id
         if whole:

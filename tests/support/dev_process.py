@@ -100,6 +100,12 @@ class DevProcess:
                     raise AssertionError(f"`dev` did not tell what was awaited, but {self.events}{self._failure()}")
                 self._changed.wait(0.1)
 
+    def wait_loaded(self, name: str, version: int = 1) -> None:
+        """Wait until a version of a task is loaded."""
+        self.wait_event(
+            lambda event: event["event"] == "task.loaded" and (event["name"], event["version"]) == (name, version)
+        )
+
     def _failure(self) -> str:
         if self.process.poll() is None or self.process.stderr is None:
             return ""

@@ -1,4 +1,4 @@
-"""Tests of the demo: it runs to its result, survives its worker's death, names commands that work, and leaves nothing."""
+"""Tests of the demo: it runs to its result, survives its worker's death, names commands that work, leaves nothing."""
 
 from __future__ import annotations
 
@@ -107,4 +107,4 @@ def next_lines() -> list[str]:
 
 def loaded_from_demo(dev: DevProcess) -> None:
     for name in ("hello", "support-triage"):
-        dev.wait_event(lambda event, name=name: event["event"] == "task.loaded" and event["name"] == name)
+        dev.wait_loaded(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +17,7 @@ import pytest
 from tests.support.dev_process import (
     DevProcess,
     await_all_gone,
+    clean_environment,
     everstep,
     is_running,
     mock_model,
@@ -59,12 +62,6 @@ def dev(workplace: Path) -> Iterator[DevProcess]:
         yield running
 
 
-def loaded(dev: DevProcess, name: str, version: int = 1) -> None:
-    dev.wait_event(
-        lambda event: event["event"] == "task.loaded" and (event["name"], event["version"]) == (name, version)
-    )
-
-
 def test_one_line_tells_all_addresses_when_everything_is_ready(dev: DevProcess, workplace: Path) -> None:
     ready = dev.events[0] if dev.events else dev.ready
     assert ready["event"] == "ready"
@@ -77,7 +74,7 @@ def test_one_line_tells_all_addresses_when_everything_is_ready(dev: DevProcess, 
 
 
 def test_a_loaded_task_runs_by_name_and_prints_its_result(dev: DevProcess) -> None:
-    loaded(dev, "hello")
+    dev.wait_loaded("hello")
     ran = dev.run("run", "hello", "-i", '{"name": "Ada"}')
     assert ran.code == 0, ran.err
     assert "Ada" in ran.out
@@ -85,7 +82,7 @@ def test_a_loaded_task_runs_by_name_and_prints_its_result(dev: DevProcess) -> No
 
 
 def test_everything_that_can_be_asked_about_an_execution_is_answered(dev: DevProcess) -> None:
-    loaded(dev, "hello")
+    dev.wait_loaded("hello")
     started = dev.run("run", "hello", "-i", '{"name": "Bo"}', "--detach")
     execution = started.out.strip()
     result = dev.run("result", execution, "--wait", "-o", "json")
@@ -101,7 +98,7 @@ def test_everything_that_can_be_asked_about_an_execution_is_answered(dev: DevPro
 
 
 def test_an_answer_lets_a_waiting_execution_go_on(dev: DevProcess) -> None:
-    loaded(dev, "asks")
+    dev.wait_loaded("asks")
     execution = dev.run("run", "asks", "-d").out.strip()
     refused = dev.run("result", execution)
     assert refused.code == 1
@@ -119,7 +116,7 @@ def test_an_answer_lets_a_waiting_execution_go_on(dev: DevProcess) -> None:
 
 
 def test_a_cancelled_execution_exits_with_three_and_tells_the_reason(dev: DevProcess) -> None:
-    loaded(dev, "asks")
+    dev.wait_loaded("asks")
     execution = dev.run("run", "asks", "-d").out.strip()
     assert dev.run("cancel", execution, "--reason", "not needed").code == 0
     result = dev.run("result", execution, "--wait", "--timeout", "20")
@@ -128,7 +125,7 @@ def test_a_cancelled_execution_exits_with_three_and_tells_the_reason(dev: DevPro
 
 
 def test_a_timeout_leaves_the_execution_running(dev: DevProcess) -> None:
-    loaded(dev, "asks")
+    dev.wait_loaded("asks")
     ran = dev.run("run", "asks", "--timeout", "1")
     assert ran.code == 124
     assert "error[timeout]" in ran.err
@@ -148,7 +145,7 @@ def test_a_timeout_leaves_the_execution_running(dev: DevProcess) -> None:
     ],
 )
 def test_bad_input_gets_a_code_and_changes_nothing(dev: DevProcess, arguments: list[str], code: int, said: str) -> None:
-    loaded(dev, "hello")
+    dev.wait_loaded("hello")
     before = len(dev.run("ls", "--limit", "999", "-o", "json").json)
     ran = dev.run(*arguments)
     assert ran.code == code, ran.err
@@ -160,10 +157,10 @@ def test_bad_input_gets_a_code_and_changes_nothing(dev: DevProcess, arguments: l
 def test_a_task_is_loaded_again_when_it_is_saved_and_a_broken_one_keeps_its_old_version(
     dev: DevProcess, workplace: Path
 ) -> None:
-    loaded(dev, "sleeps")
+    dev.wait_loaded("sleeps")
     file = workplace / "tasks" / "sleeps.yaml"
     file.write_text(SLEEPS.replace("slept", "slept again"))
-    loaded(dev, "sleeps", 2)
+    dev.wait_loaded("sleeps", 2)
 
     file.write_text("name: sleeps\nmain:\n  - slep: 1\n")
     invalid = dev.wait_event(lambda event: event["event"] == "task.invalid")
@@ -173,7 +170,7 @@ def test_a_task_is_loaded_again_when_it_is_saved_and_a_broken_one_keeps_its_old_
 
 
 def test_a_killed_worker_is_back_within_a_second_and_loses_nothing(dev: DevProcess) -> None:
-    loaded(dev, "asks")
+    dev.wait_loaded("asks")
     worker = dev.family()["worker run"]
     execution = dev.run("run", "asks", "-d").out.strip()
     told = len(dev.events)
@@ -190,7 +187,7 @@ def test_a_killed_worker_is_back_within_a_second_and_loses_nothing(dev: DevProce
 
 
 def test_a_killed_server_is_back_within_a_second_and_loses_nothing(dev: DevProcess) -> None:
-    loaded(dev, "asks")
+    dev.wait_loaded("asks")
     execution = dev.run("run", "asks", "-d").out.strip()
     told = len(dev.events)
 
@@ -235,7 +232,7 @@ def test_a_signal_ends_everything_and_a_new_start_goes_on_where_it_stopped(tmp_p
     task = tmp_path / "asks.yaml"
     task.write_text(ASKS)
     with running_dev(tmp_path / "data", str(task), "--no-model") as first:
-        loaded(first, "asks")
+        first.wait_loaded("asks")
         execution = first.run("run", "asks", "-d").out.strip()
         family, temporal = first.family(), first.ready["temporal"]
         assert first.stop(signal.SIGTERM) == 0
@@ -264,7 +261,7 @@ def test_a_dead_temporal_server_is_unreachable_within_five_seconds(tmp_path: Pat
     task = tmp_path / "asks.yaml"
     task.write_text(ASKS)
     with running_dev(tmp_path / "data", str(task), "--no-model") as dev:
-        loaded(dev, "asks")
+        dev.wait_loaded("asks")
         # stopped and not killed: a supervisor would start a dead one again
         dev.family()["start-dev"].suspend()
         began = time.monotonic()
@@ -275,3 +272,31 @@ def test_a_dead_temporal_server_is_unreachable_within_five_seconds(tmp_path: Pat
     assert ran.err.startswith("error[unreachable]")
     assert "everstep dev" in ran.err
     assert took < 6.0  # five seconds and the start of the program
+
+
+def test_ctrl_c_leaves_the_execution_running_and_says_how_to_come_back(dev: DevProcess) -> None:
+    dev.wait_loaded("asks")
+    command = [sys.executable, "-P", "-m", "engine.edge.cli", "run", "asks"]
+    environment = clean_environment(EVERSTEP_ADDRESS=dev.address)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "answer it with" in line:
+                break
+        run.send_signal(signal.SIGINT)
+        rest = run.stderr.read()
+    assert run.returncode == 130
+    execution = rest.split("everstep logs -f ")[-1].strip()
+    assert dev.run("describe", execution, "-o", "json").json["status"] == "awaiting_input"
+
+
+def test_doctor_finds_a_running_dev_well_and_a_missing_one_not(dev: DevProcess, tmp_path: Path) -> None:
+    well = dev.run("doctor", "--data-dir", str(dev.folder), "-o", "json")
+    assert well.code == 0, well.out
+    states = {item["check"]: item["state"] for item in well.json["checks"]}
+    assert states["temporal"] == states["retention"] == states["search attributes"] == states["api"] == "ok"
+
+    ill = everstep("doctor", "--address", "http://127.0.0.1:9", "--temporal-address", "127.0.0.1:9", cwd=tmp_path)
+    assert ill.code == 1
+    assert "✗ api: the API at http://127.0.0.1:9 cannot be reached" in ill.out
+    assert "remedy: start one with `everstep dev`" in ill.out

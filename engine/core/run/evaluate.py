@@ -103,7 +103,7 @@ class Evaluator:
 
     def _env(self, names: frozenset[str], branch: Branch, given: Json, extra: dict[str, Json] | None) -> dict[str, Any]:
         env: dict[str, Any] = {}
-        for name in names:
+        for name in sorted(names):
             if name == "_":
                 env["_"] = given
             elif extra is not None and name in extra:

@@ -11,7 +11,7 @@ import typer
 from engine.core.errors import DefinitionError, InvalidInput, run_error_from_json
 from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.exits import Exit
-from engine.edge.cli.options import InputFile, InputJson, Output, ProjectFile
+from engine.edge.cli.options import PROJECT_FILE, InputFile, InputJson, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
 from engine.edge.cli.values import parse_json, read_file, read_input
 
@@ -147,8 +147,6 @@ def find_project(given: Path | None, files: list[Path]) -> Path:
     Raises:
         InvalidInput: The given file does not exist.
     """
-    from engine.settings import PROJECT_FILE
-
     if given is not None:
         if not given.is_file():
             raise InvalidInput(f"{given} does not exist", code="config.missing", hint="check --project")

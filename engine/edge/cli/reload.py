@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,10 @@ from engine.edge.cli.output import error_text
 from engine.edge.cli.tasks import TASK_SUFFIXES, upload_task
 
 DEBOUNCE_MS = 100
+LOOK_MS = 1_000
+
+Stamp = tuple[int, int, int]
+"""Time of the last change in nanoseconds, size and file number."""
 
 
 class Notes(Protocol):
@@ -40,13 +44,26 @@ async def watch_tasks(
     for path in paths:
         if not path.exists():
             notes.note("task.missing", f"{path} does not exist; it is loaded as soon as it does", file=str(path))
-    await asyncio.to_thread(_load_all, api, task_files(paths), notes)
-    wanted = [path.resolve() for path in paths]
-    # editors save by renaming, so the folder is watched and not the file
-    folders = {path if path.is_dir() else path.parent for path in wanted}
-    existing = [folder for folder in sorted(folders) if folder.is_dir()]
-    async for changes in awatch(*existing, stop_event=stop, debounce=DEBOUNCE_MS, step=20, raise_interrupt=False):
-        await asyncio.to_thread(_load_all, api, changed_files(paths, {name for _, name in changes}), notes)
+    stamps: dict[Path, Stamp] = {}
+    await asyncio.to_thread(_load_changed, api, paths, stamps, notes)
+    # The watch only says when to look, and it wakes every second all the same: what was saved before it stood, and
+    # folders that were made later, are found too.
+    async for _ in awatch(
+        *existing_folders(paths),
+        stop_event=stop,
+        debounce=DEBOUNCE_MS,
+        step=20,
+        rust_timeout=LOOK_MS,
+        yield_on_timeout=True,
+        recursive=False,
+    ):
+        await asyncio.to_thread(_load_changed, api, paths, stamps, notes)
+
+
+def existing_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the folders to watch: editors save by renaming, so the folder of a file and not the file itself."""
+    folders = {path.resolve() if path.is_dir() else path.resolve().parent for path in paths}
+    return [folder for folder in sorted(folders) if folder.is_dir()] or [Path()]
 
 
 def task_files(paths: Sequence[Path]) -> list[Path]:
@@ -58,31 +75,48 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def changed_files(paths: Sequence[Path], changed: Collection[str]) -> list[Path]:
-    """Return those task files among the paths whose names are among the changed ones."""
-    touched = {Path(name).resolve() for name in changed}
-    return [file for file in task_files(paths) if file.resolve() in touched]
+def changed_files(paths: Sequence[Path], stamps: dict[Path, Stamp]) -> list[Path]:
+    """Return the task files that are new or were saved since the last call.
 
-
-def _load_all(api: Api, files: Sequence[Path], notes: Notes) -> None:
-    for file in files:
+    Args:
+        paths: Task files and folders.
+        stamps: What is known of each file; is brought up to date.
+    """
+    changed: list[Path] = []
+    for file in task_files(paths):
         try:
-            task = upload_task(api, file)
-        except DefinitionError as error:
-            notes.note(
-                "task.invalid",
-                f"{file} is not loaded, the last good version stays:\n{error_text(error)}",
-                file=str(file),
-                diagnostics=[item.to_json(str(file)) for item in error.diagnostics],
-            )
-        except EngineError as error:
-            notes.note(
-                "task.failed", f"{file} is not loaded: {error_text(error)}", file=str(file), **error_facts(error)
-            )
-        else:
-            name, version = task["name"], task.get("version", 1)
-            text = f"task '{name}' version {version} is loaded from {file}"
-            notes.note("task.loaded", text, file=str(file), name=name, id=task["id"], version=version)
+            facts = file.stat()
+        except FileNotFoundError:
+            # an editor is just replacing it
+            continue
+        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        if stamps.get(file) != stamp:
+            stamps[file] = stamp
+            changed.append(file)
+    return changed
+
+
+def _load_changed(api: Api, paths: Sequence[Path], stamps: dict[Path, Stamp], notes: Notes) -> None:
+    for file in changed_files(paths, stamps):
+        _load(api, file, notes)
+
+
+def _load(api: Api, file: Path, notes: Notes) -> None:
+    try:
+        task = upload_task(api, file)
+    except DefinitionError as error:
+        notes.note(
+            "task.invalid",
+            f"{file} is not loaded, the last good version stays:\n{error_text(error)}",
+            file=str(file),
+            diagnostics=[item.to_json(str(file)) for item in error.diagnostics],
+        )
+    except EngineError as error:
+        notes.note("task.failed", f"{file} is not loaded: {error_text(error)}", file=str(file), **error_facts(error))
+    else:
+        name, version = task["name"], task.get("version", 1)
+        text = f"task '{name}' version {version} is loaded from {file}"
+        notes.note("task.loaded", text, file=str(file), name=name, id=task["id"], version=version)
 
 
 def error_facts(error: EngineError) -> dict[str, Any]:

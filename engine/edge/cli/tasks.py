@@ -50,11 +50,13 @@ def upload_task(api: Api, file: Path) -> dict[str, Any]:
 
 
 def with_source(error: DefinitionError, file: str, text: str) -> DefinitionError:
-    """Return the error with the name and text of the local file, so that its lines and carets can be printed."""
+    """Return the error with the name and text of the local file, so that its lines and carets can be printed.
+
+    Its hint is left out: every diagnostic has its own.
+    """
     return DefinitionError(
         f"{file} is not a valid task",
         code=error.code,
-        hint=error.hint,
         details=error.details,
         diagnostics=error.diagnostics,
         file=file,

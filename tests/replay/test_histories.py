@@ -1,0 +1,175 @@
+"""Recorded histories replay with today's interpreter and give the events they gave when they were recorded.
+
+A change of the interpreter that breaks this test breaks running executions. `EVERSTEP_RECORD=1` records the corpus anew;
+do that only together with a `patched` gate or a new plan format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+
+from engine.control.payloads import data_converter
+from engine.core.errors import EngineError
+from engine.core.run.effects import Call
+from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.walker import Walker
+from tests.replay.recording import CORPUS, HISTORIES, TOOLS, record, scrub
+from tests.support.lab import open_lab
+from workflows.driver import TemporalEffects
+from workflows.execution import ExecutionWorkflow
+from workflows.interceptor import SinkInterceptor
+
+RECORD = bool(os.environ.get("EVERSTEP_RECORD"))
+"""Read when the module is imported: a fixture takes our variables out of the environment."""
+
+NAMES = [item.name for item in CORPUS]
+
+
+@pytest.fixture(scope="session")
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the histories; recorded anew first if that is asked for."""
+    if RECORD:
+        address = request.getfixturevalue("temporal_address")
+        asyncio.run(_record_all(address, tmp_path_factory.mktemp("recording")))
+    return HISTORIES
+
+
+async def _record_all(address: str, folder: Path) -> None:
+    for old in HISTORIES.glob("*.json"):
+        old.unlink()
+    async with open_lab(address, folder, tools=TOOLS) as lab:
+        for item in CORPUS:
+            async with lab.worker():
+                body = await record(lab, item)
+            # one line an event, so that a new recording gives a readable diff
+            text = json.dumps(body, separators=(",", ":"), ensure_ascii=False).replace('{"eventId"', '\n{"eventId"')
+            (HISTORIES / f"{item.name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load(folder: Path, name: str) -> dict[str, Any]:
+    """Read a recording."""
+    body: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return body
+
+
+async def replay(body: dict[str, Any], folder: Path) -> list[EventRecord]:
+    """Replay all runs of a recording and return the events; nondeterminism raises."""
+    records: list[EventRecord] = []
+
+    def keep(event: tuple[Any, ...], replaying: bool) -> None:
+        del replaying
+        records.append(EventRecord(*event))
+
+    replayer = Replayer(
+        workflows=[ExecutionWorkflow],
+        interceptors=[SinkInterceptor(keep)],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_failure_exception_types=[EngineError],
+        data_converter=data_converter(folder),
+    )
+    for run in body["runs"]:
+        await replayer.replay_workflow(WorkflowHistory.from_json(body["execution"], run))
+    return records
+
+
+def digest_of(records: list[EventRecord]) -> str:
+    """Return the rolling hash."""
+    digest = ""
+    for event in records:
+        digest = roll_digest(digest, event.seq, event.type, event.body)
+    return digest
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_recorded_history_replays_to_the_events_it_was_recorded_with(name: str, recorded: Path, tmp_path: Path):
+    body = load(recorded, name)
+    records = await replay(body, tmp_path)
+    assert [event.seq for event in records] == list(range(1, body["events"] + 1))
+    assert digest_of(records) == body["digest"]
+    last = {"cancelled"} if body["cancelled"] else {"error"} if body["error"] else {"finish"}
+    assert records[-1].type in last
+
+
+def test_the_corpus_holds_the_outcomes_it_is_meant_to_hold(recorded: Path):
+    bodies = {name: load(recorded, name) for name in NAMES}
+    assert bodies["cancel"]["cancelled"]
+    assert bodies["error_with_on_error"]["error"] == "task.error"
+    assert bodies["map_with_retry"]["output"] == 10
+    assert bodies["foreach"]["output"] == [3, 5, 7]
+    assert len(bodies["continue_as_new"]["runs"]) >= 2
+    assert all(len(body["runs"]) == 1 for name, body in bodies.items() if name != "continue_as_new")
+    assert sorted(path.stem for path in recorded.glob("*.json")) == sorted(NAMES)
+
+
+async def test_an_interpreter_that_swaps_two_effects_does_not_replay(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original, held = TemporalEffects.start_call, list[Call]()
+
+    def start_second_first(effects: TemporalEffects, call: Call) -> None:
+        if not held:
+            held.append(call)
+            return
+        original(effects, call)
+        original(effects, held.pop())
+
+    body = load(recorded, "map_with_retry")
+    await replay(body, tmp_path)
+    monkeypatch.setattr(TemporalEffects, "start_call", start_second_first)
+    with pytest.raises(workflow.NondeterminismError, match="TMPRL1100"):
+        await replay(body, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["map_with_retry", "continue_as_new"])
+async def test_an_interpreter_that_starts_a_timer_too_many_does_not_replay(
+    name: str, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = TemporalEffects.start_call
+
+    def start_with_timer(effects: TemporalEffects, call: Call) -> None:
+        effects.start_timer(f"extra:{call.id}", effects.now_us() + 60_000_000, "")
+        original(effects, call)
+
+    monkeypatch.setattr(TemporalEffects, "start_call", start_with_timer)
+    with pytest.raises(workflow.NondeterminismError, match="TMPRL1100"):
+        await replay(load(recorded, name), tmp_path)
+
+
+async def test_an_interpreter_that_tells_another_story_gives_another_hash(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    body = load(recorded, "foreach")
+    original = Walker.emit
+
+    def emit(walker: Walker, event_type: Any, told: dict[str, Any]) -> None:
+        original(walker, event_type, {**told, "construct": "other"} if "construct" in told else told)
+
+    monkeypatch.setattr(Walker, "emit", emit)
+    assert digest_of(await replay(body, tmp_path)) != body["digest"]
+
+
+def test_recordings_name_no_process_host_or_folder(recorded: Path):
+    for path in recorded.glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        payloads = [base64.b64decode(data).decode() for data in re.findall(r'"data":"([^"]*)"', text)]
+        assert payloads
+        for part in (text, *payloads):
+            assert not re.search(r'"identity"|127\.0\.0\.1|localhost|/home/|/tmp/|/root/', part), path.name
+            assert os.uname().nodename not in part, path.name
+        assert len(text) < 150_000
+
+
+def test_scrubbing_takes_out_identities_and_queues_at_any_depth():
+    event = {"a": [{"identity": "7@host", "taskQueue": {"name": "7@host:abc", "kind": "X"}, "kept": 1}]}
+    assert scrub(event) == {"a": [{"taskQueue": {"name": "recorded", "kind": "TASK_QUEUE_KIND_NORMAL"}, "kept": 1}]}
