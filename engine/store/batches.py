@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
@@ -18,6 +18,37 @@ from engine.store.schema import events, executions, waits
 
 IN_CHUNK = 500
 """Most values in one IN list; SQLite's builds differ in how many parameters they take."""
+
+
+_NAMED = ("task_id", "task_name", "task_version", "agent_id", "input", "metadata")
+_MOVING = (
+    "status",
+    "updated_us",
+    "transition_count",
+    "last_seq",
+    "last_run_id",
+    "last_us",
+    "open_waits",
+    "terminal_seen",
+)
+
+
+def _update_of(columns: Iterable[str]) -> Update:
+    return (
+        update(executions)
+        .where(executions.c.tenant == bindparam("b_tenant"), executions.c.id == bindparam("b_id"))
+        .values({name: bindparam(name) for name in columns})
+    )
+
+
+# built once: with few events in a batch, putting statements together takes longer than running them
+_STATES = select(
+    *(executions.c[name] for name in ("id", "tenant", "task_name", "settled", *_MOVING)),
+).where(executions.c.id.in_(bindparam("ids", expanding=True)))
+_NAME = _update_of(_NAMED)
+_MOVE = _update_of(_MOVING)
+_ADD_EVENTS = insert(events)
+_ADD_EXECUTIONS = insert(executions)
 
 
 @dataclass(slots=True)
@@ -51,25 +82,10 @@ class Batch:
 
 def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
     """Read the rows of executions, with their open waits; unknown ids are left out."""
-    table = executions.c
-    columns = (
-        table.id,
-        table.tenant,
-        table.task_name,
-        table.status,
-        table.settled,
-        table.last_seq,
-        table.last_us,
-        table.last_run_id,
-        table.updated_us,
-        table.transition_count,
-        table.open_waits,
-        table.terminal_seen,
-    )
     states: dict[str, State] = {}
     for start in range(0, len(ids), IN_CHUNK):
         chunk = ids[start : start + IN_CHUNK]
-        for row in connection.execute(select(*columns).where(table.id.in_(chunk))):
+        for row in connection.execute(_STATES, {"ids": chunk}):
             states[row.id] = State(
                 row.id,
                 row.tenant,
@@ -170,29 +186,21 @@ def _absorb(state: State, progress: Progress) -> None:
 def write_batch(connection: Connection, batch: Batch) -> None:
     """Write the events, then the rows that follow from them."""
     if batch.inserts:
-        connection.execute(insert(events), batch.inserts)
+        connection.execute(_ADD_EVENTS, batch.inserts)
     for state in batch.rebuild:
         _rebuild(connection, state)
     new = [_named_row(state) | _moving_row(state) | _first_row(state) for state in batch.touched if state.is_new]
     if new:
-        connection.execute(insert(executions), new)
+        connection.execute(_ADD_EXECUTIONS, new)
     old = [state for state in batch.touched if not state.is_new]
     unnamed = [state for state in old if not state.named and state.progress.init is not None]
     if unnamed:
         rows = [_named_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in unnamed]
-        connection.execute(_update_of(_named_row(unnamed[0])), rows)
+        connection.execute(_NAME, rows)
     if old:
         rows = [_moving_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in old]
-        connection.execute(_update_of(_moving_row(old[0])), rows)
+        connection.execute(_MOVE, rows)
     _write_waits(connection, batch.touched)
-
-
-def _update_of(columns: Mapping[str, Any]) -> Any:
-    return (
-        update(executions)
-        .where(executions.c.tenant == bindparam("b_tenant"), executions.c.id == bindparam("b_id"))
-        .values({name: bindparam(name) for name in columns})
-    )
 
 
 def _rebuild(connection: Connection, state: State) -> None:

@@ -17,7 +17,7 @@ TICKETS = [
     {
         "id": "T-2",
         "customer": "Grace",
-        "text": "I was charged twice this month on my card 4111 1111 1111 1111.",
+        "text": "The invoice of May was charged twice to my card 4111 1111 1111 1111.",
     },
     {
         "id": "T-3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,17 @@ _SET_OPERATORS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
 _ORDER_BLIND = frozenset({"sorted", "len", "any", "all", "sum", "min", "max", "set", "frozenset", "bool"})
 _ORDERED_TAKERS = frozenset({"list", "tuple", "iter", "next", "enumerate", "map", "filter", "zip", "reversed", "dict"})
 _MUTABLE_MAKERS = frozenset(
-    {"list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict", "WeakKeyDictionary", "WeakValueDictionary"}
+    {
+        "list",
+        "dict",
+        "set",
+        "deque",
+        "defaultdict",
+        "Counter",
+        "OrderedDict",
+        "WeakKeyDictionary",
+        "WeakValueDictionary",
+    }
 )
 _MUTATING_METHODS = frozenset(
     {
@@ -45,6 +56,7 @@ def modules_under(*folders: str) -> list[Path]:
     return found
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     """Parse a file."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
@@ -62,7 +74,14 @@ def _names_a_set(annotation: ast.expr | None) -> bool:
     if annotation is None:
         return False
     text = ast.unparse(annotation)
-    return text.split("[")[0].rsplit(".", 1)[-1] in {"set", "frozenset", "Set", "FrozenSet", "AbstractSet", "MutableSet"}
+    return text.split("[")[0].rsplit(".", 1)[-1] in {
+        "set",
+        "frozenset",
+        "Set",
+        "FrozenSet",
+        "AbstractSet",
+        "MutableSet",
+    }
 
 
 class _Sets:
@@ -80,11 +99,10 @@ class _Sets:
         if isinstance(node, ast.Assign) and self.is_set(node.value):
             for target in node.targets:
                 self._add(target)
-        elif isinstance(node, ast.AnnAssign) and (
-            _names_a_set(node.annotation) or (node.value is not None and self.is_set(node.value))
-        ):
-            self._add(node.target)
-        elif isinstance(node, ast.NamedExpr) and self.is_set(node.value):
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and (_names_a_set(node.annotation) or (node.value is not None and self.is_set(node.value)))
+        ) or (isinstance(node, ast.NamedExpr) and self.is_set(node.value)):
             self._add(node.target)
         elif isinstance(node, ast.arg) and _names_a_set(node.annotation):
             self.names.add(node.arg)
@@ -196,9 +214,13 @@ def dynamic_imports(tree: ast.Module) -> Iterator[Finding]:
         if name.split(".")[0] in ("importlib", "imp", "runpy", "pkgutil", "zipimport"):
             yield Finding(line, f"{name} is imported")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("__import__", "exec", "eval"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("__import__", "exec", "eval")
+        ):
             yield Finding(node.lineno, f"{node.func.id}() is called")
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules":
+        elif isinstance(node, ast.Attribute) and node.attr == "modules" and ast.unparse(node) == "sys.modules":
             yield Finding(node.lineno, "sys.modules is used")
 
 
@@ -207,8 +229,10 @@ def modules_named(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             parts = [node.func, *node.args]
-            if any(ast.unparse(part).endswith("import_module") for part in parts):
-                yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+            if any(getattr(part, "attr", getattr(part, "id", "")) == "import_module" for part in parts):
+                yield from (
+                    arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+                )
 
 
 # --- global state --------------------------------------------------------------------------------------------------
@@ -250,7 +274,7 @@ def global_state(tree: ast.Module) -> Iterator[Finding]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in _MUTATING_METHODS and is_shared(node.func.value):
                 yield Finding(node.lineno, f"module-level state is changed: {ast.unparse(node)}")
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, (ast.Store, ast.Del)) and is_shared(node.value):
-            yield Finding(node.lineno, f"module-level state is changed: {ast.unparse(node)}")
-        elif isinstance(node, ast.AugAssign) and is_shared(node.target):
+        elif (
+            isinstance(node, ast.Subscript) and isinstance(node.ctx, (ast.Store, ast.Del)) and is_shared(node.value)
+        ) or (isinstance(node, ast.AugAssign) and is_shared(node.target)):
             yield Finding(node.lineno, f"module-level state is changed: {ast.unparse(node)}")

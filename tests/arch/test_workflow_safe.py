@@ -41,9 +41,7 @@ Check = Callable[[ast.Module], Iterable[Finding]]
 
 def findings(check: Check, paths: Iterable[Path]) -> list[str]:
     """Run a check over files; one line a finding."""
-    return [
-        f"{path.relative_to(ROOT)}:{found.line}: {found.what}" for path in paths for found in check(parse(path))
-    ]
+    return [f"{path.relative_to(ROOT)}:{found.line}: {found.what}" for path in paths for found in check(parse(path))]
 
 
 def no_concurrency(tree: ast.Module) -> Iterable[Finding]:
@@ -67,7 +65,9 @@ def test_no_workflow_safe_module_depends_on_the_order_of_a_set():
 
 
 def test_no_workflow_safe_module_uses_hash_or_id():
-    assert findings(identity_calls, [path for path in SAFE if str(path.relative_to(ROOT)) not in COMPARES_OBJECTS]) == []
+    assert (
+        findings(identity_calls, [path for path in SAFE if str(path.relative_to(ROOT)) not in COMPARES_OBJECTS]) == []
+    )
 
 
 def test_no_workflow_safe_module_changes_state_at_module_level():
@@ -193,7 +193,9 @@ def test_a_broken_import_contract_is_seen(tmp_path: Path):
     (package / "low.py").write_text("from layered import high\n")
     (package / "high.py").write_text("")
     config = tmp_path / "contracts.toml"
-    contract = '[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\nlayers = ["layered.high", "layered.low"]\n'
+    contract = (
+        '[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\nlayers = ["layered.high", "layered.low"]\n'
+    )
     config.write_text(f'[tool.importlinter]\nroot_package = "layered"\n{contract}')
     done = lint_imports(tmp_path, config)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Runs an example in a worker process, kills the worker at a chosen moment, and notes what the world saw and what was stored."""
+"""Runs an example in a worker process, kills the worker at a chosen moment, notes what the world saw and what is kept."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def while_called(times: int) -> Killer:
 
     async def kill(scene: Scene) -> None:
         for number in range(1, times + 1):
-            while scene.receiver.keys.total() < number:
+            while scene.receiver.keys.total() < number:  # noqa: ASYNC110 a counter sets no event
                 await asyncio.sleep(0.02)
             await asyncio.sleep(0.1)
             await scene.kill_and_start()
@@ -144,7 +144,7 @@ async def spare(scene: Scene) -> None:
 
 @contextlib.asynccontextmanager
 async def _scene(name: str, address: str, folder: Path, opening: asyncio.Lock) -> AsyncIterator[Scene]:
-    folder.mkdir(parents=True)
+    await asyncio.to_thread(folder.mkdir, parents=True)
     receiver = Receiver()
     async with contextlib.AsyncExitStack() as opened:
         # alembic keeps the migration that runs in a module: two stores cannot be made at one time in one process

@@ -162,7 +162,7 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
                 if a.get(k) != b.get(k):
                     print("   BEFORE", b.get(k), "\n   AFTER", a.get(k))
             h = await handle.fetch_history()
-            print(h.to_json()) 
+            print(h.to_json())
         continue
         assert not (whole and replaced), handle.id
         if whole:

@@ -63,7 +63,11 @@ async def _run_all(address: str, folder: Path, full: bool) -> Cases:
         killed = [group.create_task(run(f"effects-{n}", "effects.yaml", at_event(n))) for n in chosen]
         charge = [group.create_task(run(f"charge-{n}", "charge.yaml", at_event(n))) for n in charge_chosen]
     return Cases(
-        undisturbed, [task.result() for task in killed], [task.result() for task in charge], during.result(), long.result()
+        undisturbed,
+        [task.result() for task in killed],
+        [task.result() for task in charge],
+        during.result(),
+        long.result(),
     )
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 
 from engine.core.run.events import body_of

@@ -1,4 +1,4 @@
-"""Records histories of small executions for the replay tests, without anything that tells of the machine they were made on.
+"""Records histories of small executions for the replay tests, without what tells of the machine they were made on.
 
 Record anew with `EVERSTEP_RECORD=1 .venv/bin/python -m pytest tests/replay`.
 """
@@ -119,7 +119,8 @@ main:
     ),
     Recorded(
         "sleep",
-        "name: sleep\nmain: [{sleep: {seconds: 0.2}}, {parallel: [{sleep: {seconds: 5}}], timeout: 0.1, on_error: {evaluate: 1}}]",
+        "name: sleep\nmain: [{sleep: {seconds: 0.2}}, "
+        "{parallel: [{sleep: {seconds: 5}}], timeout: 0.1, on_error: {evaluate: 1}}]",
     ),
     Recorded("cancel", "name: cancel\nmain: [{parallel: [{tool: patient}, {sleep: {seconds: 60}}]}]", steer=_cancel),
     Recorded(
@@ -144,7 +145,7 @@ main:
 
 
 async def record(lab: Lab, item: Recorded) -> dict[str, Any]:
-    """Run an execution and return its recording: {name, events, digest, output, error, cancelled, runs: [{id, history}]}."""
+    """Run an execution and return {name, execution, events, digest, output, error, cancelled, runs: [history]}."""
     handle = await lab.start(item.task, item.given, continue_after_events=item.continue_after_events)
     if item.steer is not None:
         await item.steer(lab, handle)

@@ -1,7 +1,7 @@
 """Recorded histories replay with today's interpreter and give the events they gave when they were recorded.
 
-A change of the interpreter that breaks this test breaks running executions. `EVERSTEP_RECORD=1` records the corpus anew;
-do that only together with a `patched` gate or a new plan format.
+A change of the interpreter that breaks this test breaks running executions. `EVERSTEP_RECORD=1` records the corpus
+anew; do that only together with a `patched` gate or a new plan format.
 """
 
 from __future__ import annotations

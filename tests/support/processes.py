@@ -1,4 +1,4 @@
-"""A worker as a process of its own that a test can kill: started with the settings of a laboratory, ended with the test."""
+"""A worker as a process that a test can kill: started with the settings of a laboratory, ended with the test."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class WorkerProcess:
             return
         process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 a process sets no event
             await asyncio.sleep(0.02)
         if process.poll() is None:
             self.kill()

@@ -1,4 +1,4 @@
-"""Random task programs for tests: small tasks of every kind whose result depends on the task only, except where they ask the clock."""
+"""Random programs for tests: small tasks of every kind whose results depend on nothing else, except when told so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def step_tool(n: int, ms: int = 0) -> int:
 
 @tool(effect="read")
 async def flaky(n: int, failures: int, context: ToolContext) -> int:
-    """Fail in the first attempts; what counts is the engine's attempt, so that a repeated call ends as the first did."""
+    """Fail in the first attempts; the engine's attempts count, so that a repeated call ends as the first did."""
     if context.attempt <= failures:
         raise ToolError(f"attempt {context.attempt} fails", code="tool.failed", retryable=True)
     return (n + 11) % MODULUS

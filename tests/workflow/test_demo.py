@@ -16,7 +16,7 @@ from tests.support.dev_process import DevProcess, clean_environment, everstep, m
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 - {match: "writes:", reply: "We look into it today."}
-- {json: {subject: "About: {last}"}, delay_s: 1.0}
+- {json: {subject: Something to look at}, delay_s: 1.0}
 """
 
 

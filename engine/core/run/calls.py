@@ -39,16 +39,12 @@ def idempotency_key(execution_id: str, path: str) -> str:
 
 
 def begin_call(walker: Walker, branch: Branch, guard: GuardFrame, op: PromptOp | ToolCallOp) -> None:
-    """Push the frame of a call and start it, or hold it back while the run is being drained."""
+    """Push the frame of a call; the interpreter starts it as soon as calls may start."""
     path = guard.path
-    frame = CallFrame(path, guard.input, shorten_id(attempt_id(path, guard.attempt)))
+    frame = CallFrame(path, guard.input, shorten_id(attempt_id(path, guard.attempt)), parked=True)
     if isinstance(op, PromptOp):
         frame.messages = build_messages(walker, branch, op, path, guard.input)
     branch.stack.append(frame)
-    if walker.draining:
-        frame.parked = True
-        return
-    send_call(walker, branch, frame)
 
 
 def send_call(walker: Walker, branch: Branch, frame: CallFrame) -> None:
@@ -254,10 +250,7 @@ def ask_again(
             "content": f"That does not fit: {problems}. Answer again with nothing but the corrected JSON.",
         },
     ]
-    if walker.draining:
-        frame.parked = True
-        return
-    send_call(walker, branch, frame)
+    frame.parked = True
 
 
 # --- tools ---------------------------------------------------------------------------------------------------------

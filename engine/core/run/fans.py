@@ -9,7 +9,7 @@ from engine.core.errors import ExpressionError, RunError
 from engine.core.kinds import EventType
 from engine.core.plan.ir import MapReduceOp, Op, ParallelOp
 from engine.core.run.effects import Failed, Ok, Stopped
-from engine.core.run.state import BlockFrame, Branch, FanFrame, Unwind, YieldFrame
+from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 
@@ -90,7 +90,7 @@ def child_ended(walker: Walker, branch: Branch, fan: FanFrame, child: int, outco
     """Take the outcome of one branch.
 
     Raises:
-        RunError: If the fold that follows fails.
+        RunError: If the fold that follows cannot begin.
     """
     slot = fan.running.pop(str(child))
     if branch.unwind is not None:
@@ -131,12 +131,29 @@ def _complete(walker: Walker, branch: Branch, fan: FanFrame, op: MapReduceOp | P
     branch.stack.pop()
     if isinstance(op, MapReduceOp) and op.reduce is not None:
         results = walker.evaluator.evaluate(op.initial, branch, f"{fan.path}/initial", None)
-        for number, output in enumerate(outputs):
-            extra = {"results": results}
-            results = walker.evaluator.evaluate(op.reduce, branch, f"{fan.path}/reduce/{number}", output, extra)
-        walker.give(branch, results)
+        branch.stack.append(FoldFrame(fan.path, outputs, results=results))
         return
     walker.give(branch, outputs)
+
+
+def fold_one(walker: Walker, branch: Branch, frame: FoldFrame) -> None:
+    """Fold the next output of a map, or hand on what the fold has given.
+
+    Raises:
+        RunError: If the expression fails.
+    """
+    number = frame.next
+    if number >= len(frame.outputs):
+        branch.stack.pop()
+        walker.give(branch, frame.results)
+        return
+    op, _ = fan_op(walker, branch)
+    assert isinstance(op, MapReduceOp)
+    assert op.reduce is not None
+    extra = {"results": frame.results}
+    output = frame.outputs[number]
+    frame.results = walker.evaluator.evaluate(op.reduce, branch, f"{frame.path}/reduce/{number}", output, extra)
+    frame.next += 1
 
 
 def return_from(walker: Walker, branch: Branch, value: Json) -> None:

@@ -14,6 +14,9 @@ DEFAULT_RETRY = RetryPolicy(attempts=4, initial_s=1.0, factor=2.0, max_s=30.0)
 """For model calls, reads and idempotent tools: four attempts on transient errors."""
 ONE_ATTEMPT = RetryPolicy(attempts=1)
 
+LONGEST_ASKED_PAUSE_S = 86_400.0
+"""A server may ask for a pause longer than the policy's, but not for one that no execution would survive."""
+
 _CALLS = (StepKind.PROMPT, StepKind.TOOL_CALL)
 _BLOCKS = (StepKind.IF_ELSE, StepKind.FOREACH, StepKind.MAP_REDUCE, StepKind.PARALLEL, StepKind.YIELD)
 
@@ -77,7 +80,9 @@ def handle_error(walker: Walker, branch: Branch, guard: GuardFrame, error: RunEr
     op = walker.op_at(block)
     walker.disarm("attempt", guard.path)
     guard.attempt_deadline_us = None
-    error.details["attempts"] = guard.attempt
+    if guard.attempt > 1 or error.details.get("step", guard.path) == guard.path:
+        # the attempts of a step inside are not forgotten because a guard around it saw the error pass
+        error.details["attempts"] = guard.attempt
     guard.error = error_json(error, guard.path)
     if guard.phase == "handler" or not error.catchable:
         return False
@@ -119,9 +124,16 @@ def _pause_before_retry(walker: Walker, op: Op, guard: GuardFrame, error: RunErr
             return None
     elif error.code == OUTCOME_UNKNOWN or not (error.retryable or (op.mods.retry is not None and _plain(error))):
         return None
-    pause = min(policy.initial_s * policy.factor ** (guard.attempt - 1), policy.max_s)
     asked = error.details.get("retry_after_s")
-    return max(pause, asked) if isinstance(asked, (int, float)) else pause
+    least = min(asked, LONGEST_ASKED_PAUSE_S) if isinstance(asked, (int, float)) else 0.0
+    return max(_growing_pause(policy, guard.attempt), least)
+
+
+def _growing_pause(policy: RetryPolicy, attempt: int) -> float:
+    try:
+        return min(policy.initial_s * policy.factor ** (attempt - 1), policy.max_s)
+    except OverflowError:
+        return policy.max_s
 
 
 def _plain(error: RunError) -> bool:

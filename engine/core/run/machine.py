@@ -13,12 +13,13 @@ from engine.core.plan.ir import Plan
 from engine.core.run import answers, guards
 from engine.core.run.calls import send_call, take_outcome
 from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
-from engine.core.run.fans import BranchOutcome, Returned, child_ended
+from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one
 from engine.core.run.state import (
     BlockFrame,
     Branch,
     CallFrame,
     FanFrame,
+    FoldFrame,
     ForeachFrame,
     GuardFrame,
     MachineState,
@@ -35,6 +36,12 @@ from engine.core.values import Json
 STEPS_PER_ACTIVATION = 5_000
 FUEL_PER_ACTIVATION = 800_000
 """Less than a second of expression work; Temporal's deadlock detector allows two."""
+TEXT_PER_ACTIVATION = 8_000_000
+"""Characters of events; to write and hash so many takes some tenths of a second."""
+CALL_TEXT_PER_ACTIVATION = 1_000_000
+"""Characters of requests; Temporal takes the commands of an activation as one message of at most 4 MB."""
+MOST_CALLS = 1_500
+"""Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run."""
 
 
 Action = Callable[[Walker, Branch], None]
@@ -105,6 +112,7 @@ class Machine:
     def resume(self) -> None:
         """Go on from carried state: start clocks and held-back calls again."""
         walker = self.walker
+        self._look_at_clock()
         self._arm_limit()
         for branch in list(walker.branches.values()):
             guards.restore_timers(walker, branch)
@@ -127,12 +135,16 @@ class Machine:
         self.walker.draining = True
 
     def end_drain(self) -> None:
-        """Start the calls that were held back."""
+        """Let the calls that were held back start."""
         self.walker.draining = False
-        for branch in list(self.walker.branches.values()):
+        for branch in self.walker.branches.values():
             top = branch.stack[-1] if branch.stack else None
             if isinstance(top, CallFrame) and top.parked and branch.unwind is None:
-                self._attempt(branch, lambda walker, held: send_call(walker, held, _call_frame(held)))
+                self.walker.enqueue(branch)
+
+    def _look_at_clock(self) -> None:
+        # expressions see the time of the present activation, also those that run before `run` does
+        self.walker.evaluator.now_us = self.walker.effects.now_us()
 
     @property
     def has_work(self) -> bool:
@@ -160,13 +172,15 @@ class Machine:
     def run(self) -> Pace:
         """Run until every branch waits, the execution ends, or it is time for a breather."""
         walker = self.walker
-        walker.evaluator.now_us = walker.effects.now_us()
-        first_step = walker.state.steps_run
-        walker.evaluator.fuel_used = 0
+        self._look_at_clock()
+        last_step = walker.state.steps_run + STEPS_PER_ACTIVATION
+        walker.evaluator.fuel_used = walker.told = walker.asked = 0
         while walker.runnable and self.result is None:
             if (
-                walker.state.steps_run - first_step >= STEPS_PER_ACTIVATION
+                walker.state.steps_run >= last_step
                 or walker.evaluator.fuel_used >= FUEL_PER_ACTIVATION
+                or walker.told >= TEXT_PER_ACTIVATION
+                or walker.asked >= CALL_TEXT_PER_ACTIVATION
             ):
                 return Pace.BREATHER
             branch = walker.branches.get(walker.runnable[0])
@@ -188,7 +202,17 @@ class Machine:
             return self._attempt(branch, _take_value)
         if isinstance(top, BlockFrame):
             return self._attempt(branch, lambda walker, moved: start_step(walker, moved, top))
+        if isinstance(top, FoldFrame):
+            return self._attempt(branch, lambda walker, moved: fold_one(walker, moved, top))
+        if isinstance(top, CallFrame) and top.parked and not self.walker.draining:
+            return self._send_parked(branch)
         return False
+
+    def _send_parked(self, branch: Branch) -> bool:
+        if len(self.walker.calls) >= MOST_CALLS:
+            self.walker.held.append(branch.id)
+            return False
+        return self._attempt(branch, lambda walker, held: send_call(walker, held, _call_frame(held)))
 
     def _attempt(self, branch: Branch, action: Action) -> bool:
         try:
@@ -294,7 +318,10 @@ class Machine:
 
     def call_done(self, call_id: str, outcome: CallOutcome) -> None:
         """Take the outcome of a call."""
+        self._look_at_clock()
         branch = self.walker.branches.get(self.walker.calls.pop(call_id, -1))
+        if self.walker.held:
+            self.walker.runnable.append(self.walker.held.popleft())
         if branch is None or not branch.stack:
             return
         top = branch.stack[-1]
@@ -305,6 +332,7 @@ class Machine:
     def timer_fired(self, timer_id: str) -> None:
         """Take the news that a timer reached its deadline."""
         walker = self.walker
+        self._look_at_clock()
         timer = walker.timers.pop(timer_id, None)
         branch = walker.branches.get(timer.branch) if timer is not None else None
         if timer is None or branch is None:
@@ -327,8 +355,8 @@ class Machine:
 
     def _guard_timer(self, branch: Branch, purpose: str, path: str) -> None:
         guard = guards.find_guard(branch, path)
-        if guard is None:
-            return
+        if guard is None or (branch.returned and branch.stack[-1] is guard):
+            return  # the step has its value already: what is done before the clock strikes counts
         if purpose == "attempt":
             guards.attempt_timed_out(self.walker, branch, guard)
         elif purpose == "total":

@@ -100,7 +100,8 @@ class CallFrame:
         path: Step path.
         input: Input of the step.
         call_id: Id of the call.
-        parked: True while the call is held back because the run is about to be continued as new.
+        parked: True until the call is started: it may be held back because the run is about to be continued as new, or
+            because too many calls are under way.
         round: Repair round of a structured reply, from 0.
         messages: Messages of the prompt, None for tools.
         cancelling: True once the end of the call was asked for.
@@ -175,6 +176,24 @@ class FanFrame:
 
 
 @dataclass(slots=True, eq=False)
+class FoldFrame:
+    """Folds the outputs of a map, item by item, so that a long fold can pause between two of them.
+
+    Attributes:
+        path: Step path of the map.
+        outputs: What is folded.
+        next: Number of the output that comes next.
+        results: What the fold has given so far.
+    """
+
+    path: str
+    outputs: list[Json]
+    next: int = 0
+    results: Json = None
+    t: Literal["fold"] = "fold"
+
+
+@dataclass(slots=True, eq=False)
 class YieldFrame:
     """Marks where a named list was entered; the branch's innermost scope belongs to it."""
 
@@ -183,7 +202,7 @@ class YieldFrame:
 
 
 Frame = Annotated[
-    BlockFrame | GuardFrame | CallFrame | SleepFrame | WaitFrame | ForeachFrame | FanFrame | YieldFrame,
+    BlockFrame | GuardFrame | CallFrame | SleepFrame | WaitFrame | ForeachFrame | FanFrame | FoldFrame | YieldFrame,
     Field(discriminator="t"),
 ]
 

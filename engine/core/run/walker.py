@@ -16,6 +16,10 @@ from engine.core.run.state import BlockFrame, Branch, CallFrame, FanFrame, Guard
 from engine.core.values import Json, compact_json
 
 
+CALL_OVERHEAD = 700
+"""About how many bytes of a call's command are not its request: ids, context, contract, time limits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Who runs: facts about the execution that never change.
@@ -85,6 +89,9 @@ class Walker:
         self.state = state or MachineState()
         self.branches: dict[int, Branch] = {branch.id: branch for branch in self.state.branches}
         self.evaluator = Evaluator(plan, identity.execution_id, identity.task_id)
+        # characters of events and of requests in the present activation
+        self.told = self.asked = 0
+        self.held: deque[int] = deque()
         self.runnable: deque[int] = deque()
         self.calls: dict[str, int] = {}
         self.timers: dict[str, Timer] = {}
@@ -99,6 +106,7 @@ class Walker:
         state.seq += 1
         text = compact_json(body)
         state.digest = roll_digest(state.digest, state.seq, event_type.value, text)
+        self.told += len(text)
         self.effects.emit(state.seq, event_type.value, text)
 
     def step_body(self, branch: Branch, frame: BlockFrame, op: Op, output: Json, *, last: bool) -> dict[str, Json]:
@@ -226,9 +234,12 @@ class Walker:
         self.enqueue(branch)
 
     def stop_children(self, fan: FanFrame) -> None:
-        """Stop every running branch of a fan."""
+        """Stop every running branch of a fan; those that stop already are left alone, or thousands would be asked again
+        whenever one of them has ended."""
         for number in fan.running:
-            self.unwind(self.branches[int(number)], Unwind(0, "stop"))
+            branch = self.branches[int(number)]
+            if branch.unwind is None or branch.unwind.then != "stop":
+                self.unwind(branch, Unwind(0, "stop"))
 
     # --- timers and calls --------------------------------------------------------------------------------------
 
@@ -248,7 +259,9 @@ class Walker:
         """Start a call and say so; `started` is the body of the event."""
         frame.parked = False
         self.calls[call.id] = branch.id
+        before = self.told
         self.emit(EventType.EFFECT_STARTED, started)
+        self.asked += self.told - before + CALL_OVERHEAD
         self.effects.start_call(call)
 
     def open_wait(self, wait_id: str) -> None:
