@@ -28,6 +28,9 @@ REPEAT = RetryPolicy(
 ONCE = RetryPolicy(maximum_attempts=1)
 """For all others: one attempt, whatever happens to the worker."""
 
+NOT_REGISTERED = "NotFoundError"
+"""What a worker says to an activity that it does not have; the call was not made then."""
+
 TIMEOUT_MARGIN_S = 10.0
 """The activity ends itself at its time limit; Temporal's own limit stands behind it for a worker that hangs."""
 SHORTEST_TIMER_S = 0.001
@@ -187,7 +190,10 @@ def _read_error(call: Call, cause: BaseException | None) -> RunError:
     if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
         return run_error_of(cause.details[0])
     kind = BackendError if isinstance(call.params, ChatParams) else ToolError
-    if isinstance(cause, (TimeoutError, CancelledError)) or cause is None:
+    # a failure without our body was written by Temporal or its SDK: the worker stopped, or could not send the outcome
+    never_ran = isinstance(cause, ApplicationError) and cause.type == NOT_REGISTERED
+    untold = isinstance(cause, ApplicationError) and not call.repeatable and not never_ran
+    if isinstance(cause, (TimeoutError, CancelledError)) or cause is None or untold:
         if not call.repeatable:
             return kind(
                 f"the worker was lost while '{name}' ran; whether it had its effect is unknown",

@@ -28,6 +28,7 @@ from temporalio.exceptions import ApplicationError
 from workflows.driver import CallNews, TemporalEffects
 
 BREATHER_S = 0.001
+SETTLE_TIMER = "settle:"
 YOUNGEST_RUN_S = 1.0
 """A run that continues as new within its first second can end with a history that does not replay."""
 DRAIN_GRACE_S = 2.0
@@ -48,6 +49,7 @@ class ExecutionWorkflow:
         self._effects: TemporalEffects | None = None
         self._next_drain_events = 0
         self._drain_until_us: int | None = None
+        self._answered = False
 
     @workflow.signal(name=SIGNAL_ANSWER)
     def take_answer(self, signal: AnswerSignal) -> None:
@@ -103,19 +105,25 @@ class ExecutionWorkflow:
         if state is None:
             machine.start(params.input)
         else:
+            if state.cancel is not None and self._cancel_reason == CancelReasonSignal():
+                self._cancel_reason = CancelReasonSignal(
+                    reason=str(state.cancel["reason"]), actor=str(state.cancel["actor"])
+                )
             machine.resume()
         return machine
 
     def _deliver(self, machine: Machine, effects: TemporalEffects) -> None:
+        self._answered = bool(self._answers)
+        # an answer that came while no worker was there is worth more than the time limit that passed meanwhile
+        answers, self._answers = self._answers, []
+        for signal in answers:
+            machine.answer(signal)
         while effects.news:
             news = effects.news.popleft()
             if isinstance(news, CallNews):
                 machine.call_done(news.call_id, news.outcome)
             else:
                 machine.timer_fired(news.timer_id)
-        answers, self._answers = self._answers, []
-        for signal in answers:
-            machine.answer(signal)
 
     # --- continue-as-new ---------------------------------------------------------------------------------------
 
@@ -127,7 +135,13 @@ class ExecutionWorkflow:
         due = events >= wanted if wanted is not None else info.is_continue_as_new_suggested()
         if not due or workflow.now() < info.start_time + timedelta(seconds=YOUNGEST_RUN_S):
             return
+        if self._answered:
+            # signals run ahead of the rest of their workflow task: a cancel may stand behind them, and would be lost
+            effects.start_timer(SETTLE_TIMER, effects.now_us(), "time to continue as new")
+            return
         if machine.calls_under_way == 0:
+            if self._cancel_reason != CancelReasonSignal():
+                machine.walker.state.cancel = {"reason": self._cancel_reason.reason, "actor": self._cancel_reason.actor}
             carried = state_to_json(machine.carry())
             # the input lives on in the scopes; a copy in every run would only be paid for
             workflow.continue_as_new(args=[replace(params, carried=carried, input=None)])

@@ -30,9 +30,9 @@ from activities.tools.guard import AddressGuard, GuardedTransport
 from engine.core.contracts.activities import ToolParams
 from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import ToolError
+from engine.core.errors import ExpressionError, ToolError
 from engine.core.plan.ir import ToolContract
-from engine.core.values import Json, compact_json
+from engine.core.values import Json, compact_json, to_json_value
 from engine.settings import HttpConfig
 
 MAX_CONNECTIONS = 200
@@ -148,7 +148,7 @@ class HttpTools:
         output: dict[str, Any] = {
             "status_code": response.status_code,
             "headers": dict(response.headers),
-            "json": _parse_json(body),
+            "json": _parse_json(body, tool),
         }
         if call.include_response_content:
             output["content"] = base64.b64encode(body).decode("ascii")
@@ -259,11 +259,16 @@ async def _read_body(response: httpx.Response, tool: ToolContract) -> bytes:
     return b"".join(parts)
 
 
-def _parse_json(body: bytes) -> Json:
+def _parse_json(body: bytes, tool: ToolContract) -> Json:
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        parsed = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
+    try:
+        return to_json_value(parsed, where=f"the reply to tool '{tool.name}'")
+    except ExpressionError as error:
+        # Temporal would repeat a call whose result it cannot read, and the workflow could not write it down
+        raise ToolError(error.message, code="tool.bad_result", hint=error.hint) from error
 
 
 def _no_constant(name: str) -> None:

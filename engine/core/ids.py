@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NewType
 
 TenantId = NewType("TenantId", str)
@@ -37,3 +38,33 @@ def shorten_id(text: str, limit: int = MAX_ACTIVITY_ID_CHARS) -> str:
         return text
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return f"{text[: limit - len(digest) - 1]}~{digest}"
+
+
+_ATTEMPT_MARK = re.compile(r"~\d+")
+
+
+def unmarked_path(path: str) -> str:
+    """Return a step path without the marks of repeated blocks: the same text for every repetition of a step visit."""
+    return _ATTEMPT_MARK.sub("", path)
+
+
+def shorten_path(path: str, limit: int) -> str:
+    """Shorten a step path so that it stays one, and so that `unmarked_path` of two repetitions is still the same.
+
+    Args:
+        path: Any step path.
+        limit: Longest result in characters, about.
+
+    Returns:
+        The path itself if it is short enough; else the head and a hash of the unmarked path, then a mark made of all
+        its marks.
+    """
+    if len(path) <= limit:
+        return path
+    plain = unmarked_path(path)
+    digest = hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
+    short = f"{plain[: limit - len(digest) - 1]}={digest}"
+    marks = "".join(_ATTEMPT_MARK.findall(path))
+    if not marks:
+        return short
+    return f"{short}~{int.from_bytes(hashlib.blake2b(marks.encode(), digest_size=6).digest())}"

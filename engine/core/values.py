@@ -31,8 +31,8 @@ def to_json_value(value: Any, *, where: str = "value") -> Json:
         A JSON value that shares no container with the input.
 
     Raises:
-        ExpressionError: `expression.not_json` for NaN, infinities, foreign types, non-text keys that are no scalars,
-            or a depth over 100; `expression.too_large` if the size passes 50 MB.
+        ExpressionError: `expression.not_json` for NaN, infinities, half surrogate pairs, foreign types, non-text keys
+            that are no scalars, or a depth over 100; `expression.too_large` if the size passes 50 MB.
     """
     budget = [MAX_VALUE_BYTES]
     return _convert(value, where, 0, budget)
@@ -45,6 +45,7 @@ def _convert(value: Any, where: str, depth: int, budget: list[int]) -> Json:
         return value
     if kind is str:
         _charge(budget, len(value) + 2, where)
+        _check_unicode(value, where)
         return value
     if kind is int:
         _charge(budget, 8 + value.bit_length() // 3, where)
@@ -65,6 +66,7 @@ def _convert(value: Any, where: str, depth: int, budget: list[int]) -> Json:
         for key, item in value.items():
             name = _key(key, where)
             _charge(budget, len(name) + 4, where)
+            _check_unicode(name, where)
             result[name] = _convert(item, where, depth + 1, budget)
         return result
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -102,6 +104,19 @@ def _key(key: Any, where: str) -> str:
     if isinstance(key, (int, float)):
         return str(key)
     raise ExpressionError(f"{where} has a key of type {type(key).__name__}", code="expression.not_json")
+
+
+def _check_unicode(text: str, where: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ExpressionError(
+            f"{where} holds half of a surrogate pair, which no text file can hold",
+            code="expression.not_json",
+            hint="remove the broken character",
+        ) from error
 
 
 def _charge(budget: list[int], size: int, where: str) -> None:

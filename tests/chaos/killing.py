@@ -1,4 +1,4 @@
-"""Runs an example in a worker process, kills the worker at a chosen moment, notes what the world saw and what is kept."""
+"""Runs an example in a worker process, kills the worker at a chosen moment, notes what came of it."""
 
 from __future__ import annotations
 

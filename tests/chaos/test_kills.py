@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SEED = 20261
 SHORT_KILLS = 8
 KILLS_OF_ONE_CALL = 3
-AT_ONCE = 8
+SHORT_RANGE = 70
+"""The example's history has some more events than that."""
+AT_ONCE = 14
 EFFECT_STEPS = 1 + 1 + 3 + 1 + 4 * 2
 
 
@@ -51,19 +53,22 @@ async def _run_all(address: str, folder: Path, full: bool) -> Cases:
         async with gate:
             return await run_case(name, example, killer, address=address, folder=folder, opening=opening)
 
-    undisturbed, uncharged = await asyncio.gather(run("undisturbed", "effects.yaml"), run("uncharged", "charge.yaml"))
-    points = range(1, undisturbed.history + 1)
-    charge_points = range(1, uncharged.history + 1)
-    chance = random.Random(SEED)
-    chosen = list(points) if full else sorted(chance.sample(points, SHORT_KILLS))
-    charge_chosen = list(charge_points) if full else sorted(chance.sample(charge_points, 2))
     async with asyncio.TaskGroup() as group:
         long = group.create_task(run("long", "long.yaml", while_called(KILLS_OF_ONE_CALL)))
         during = group.create_task(run("during-charge", "charge.yaml", while_called(1)))
-        killed = [group.create_task(run(f"effects-{n}", "effects.yaml", at_event(n))) for n in chosen]
-        charge = [group.create_task(run(f"charge-{n}", "charge.yaml", at_event(n))) for n in charge_chosen]
+        undisturbed = group.create_task(run("undisturbed", "effects.yaml"))
+        uncharged = group.create_task(run("uncharged", "charge.yaml"))
+        if full:
+            points = list(range(1, (await undisturbed).history + 1))
+            charge_points = list(range(1, (await uncharged).history + 1))
+        else:
+            chance = random.Random(SEED)
+            points = sorted(chance.sample(range(1, SHORT_RANGE), SHORT_KILLS))
+            charge_points = [2]
+        killed = [group.create_task(run(f"effects-{n}", "effects.yaml", at_event(n))) for n in points]
+        charge = [group.create_task(run(f"charge-{n}", "charge.yaml", at_event(n))) for n in charge_points]
     return Cases(
-        undisturbed,
+        undisturbed.result(),
         [task.result() for task in killed],
         [task.result() for task in charge],
         during.result(),
@@ -86,8 +91,9 @@ def test_the_example_makes_one_call_for_every_effect_step_when_nobody_kills(case
 
 
 def test_workers_were_really_killed(cases: Cases):
-    wanted = len(cases.killed)
-    assert sum(case.kills for case in cases.killed) >= wanted * 0.9
+    assert cases.undisturbed.history >= SHORT_RANGE
+    # how many events there are depends a little on the speed: a run may end before the last of the points
+    assert sum(case.kills for case in cases.killed) >= len(cases.killed) * 0.9
 
 
 def test_the_result_is_the_same_wherever_the_worker_is_killed(cases: Cases):

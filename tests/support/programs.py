@@ -1,4 +1,4 @@
-"""Random programs for tests: small tasks of every kind whose results depend on nothing else, except when told so."""
+"""Random programs for tests: small tasks of every kind, made from a seed."""
 
 from __future__ import annotations
 

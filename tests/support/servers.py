@@ -50,14 +50,17 @@ class TemporalProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
-        command = server_command(find_temporal(), data_dir=self.folder, port=self.port, ui_port=None)
+        """Start it and wait until it is well; on a busy machine it takes connections some time before that."""
+        program = find_temporal()
+        command = server_command(program, data_dir=self.folder, port=self.port, ui_port=None)
+        health = [str(program), "operator", "cluster", "health", "--address", self.address]
         with (self.folder / "temporal.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.2):
-                return
+                if subprocess.run(health, capture_output=True, check=False).returncode == 0:
+                    return
             time.sleep(0.02)
         raise RuntimeError(f"the Temporal server did not start: {(self.folder / 'temporal.log').read_text()[-2000:]}")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
 from engine.core.errors import BackendError, ExpressionError, InputRejected, LimitExceeded, RunError, ToolError
-from engine.core.ids import shorten_id
+from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
 from engine.core.plan.ir import PromptOp, ToolCallOp
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -22,7 +22,6 @@ from engine.core.values import Json, to_json_value
 DEFAULT_CHAT_TIMEOUT_S = 600.0
 MAX_SUMMARY_CHARS = 120
 
-_ATTEMPT_MARK = re.compile(r"~\d+")
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 
@@ -35,7 +34,7 @@ class Repair:
 
 def idempotency_key(execution_id: str, path: str) -> str:
     """Return the key of a step visit: execution, path and loop counters, never an attempt or a run."""
-    return f"{execution_id}:{shorten_id(_ATTEMPT_MARK.sub('', path))}"
+    return f"{execution_id}:{shorten_id(unmarked_path(path))}"
 
 
 def begin_call(walker: Walker, branch: Branch, guard: GuardFrame, op: PromptOp | ToolCallOp) -> None:

@@ -40,8 +40,9 @@ TEXT_PER_ACTIVATION = 8_000_000
 """Characters of events; to write and hash so many takes some tenths of a second."""
 CALL_TEXT_PER_ACTIVATION = 1_000_000
 """Characters of requests; Temporal takes the commands of an activation as one message of at most 4 MB."""
-MOST_CALLS = 1_500
-"""Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run."""
+MOST_CALLS = 1_000
+"""Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run, and long before
+that each of them makes the others slower."""
 
 
 Action = Callable[[Walker, Branch], None]
@@ -175,7 +176,7 @@ class Machine:
         self._look_at_clock()
         last_step = walker.state.steps_run + STEPS_PER_ACTIVATION
         walker.evaluator.fuel_used = walker.told = walker.asked = 0
-        while walker.runnable and self.result is None:
+        while (walker.runnable or self._let_held_go()) and self.result is None:
             if (
                 walker.state.steps_run >= last_step
                 or walker.evaluator.fuel_used >= FUEL_PER_ACTIVATION
@@ -207,6 +208,13 @@ class Machine:
         if isinstance(top, CallFrame) and top.parked and not self.walker.draining:
             return self._send_parked(branch)
         return False
+
+    def _let_held_go(self) -> bool:
+        walker = self.walker
+        free = 0 if walker.draining else MOST_CALLS - len(walker.calls)
+        while walker.held and len(walker.runnable) < free:
+            walker.runnable.append(walker.held.popleft())
+        return bool(walker.runnable)
 
     def _send_parked(self, branch: Branch) -> bool:
         if len(self.walker.calls) >= MOST_CALLS:
@@ -320,8 +328,6 @@ class Machine:
         """Take the outcome of a call."""
         self._look_at_clock()
         branch = self.walker.branches.get(self.walker.calls.pop(call_id, -1))
-        if self.walker.held:
-            self.walker.runnable.append(self.walker.held.popleft())
         if branch is None or not branch.stack:
             return
         top = branch.stack[-1]

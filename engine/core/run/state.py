@@ -164,6 +164,7 @@ class FanFrame:
         running: Slot number of each running branch, by branch id (as text, for JSON).
         done: Outputs by slot number (as text).
         left_out: Slots whose failed item was skipped.
+        stopping: Whether the running branches were told to stop.
     """
 
     path: str
@@ -172,6 +173,7 @@ class FanFrame:
     running: dict[str, int] = field(default_factory=dict)
     done: dict[str, Json] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
+    stopping: bool = False
     t: Literal["fan"] = "fan"
 
 

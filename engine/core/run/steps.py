@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from engine.core.errors import ExpressionError, InputRejected, LimitExceeded, TaskError
-from engine.core.ids import shorten_id
+from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
 from engine.core.plan.ir import (
     ErrorOp,
@@ -32,6 +32,7 @@ from engine.core.run.walker import Walker
 from engine.core.values import Json
 
 MAX_YIELD_DEPTH = 1_000
+MAX_LIST_PATH_CHARS = 400
 MAX_SLEEP_S = 10 * 365 * 86_400.0
 
 
@@ -195,7 +196,7 @@ def _begin_yield(walker: Walker, branch: Branch, op: YieldOp, path: str, given: 
         )
     arguments = walker.evaluator.evaluate(op.arguments, branch, path, given)
     branch.stack.append(YieldFrame(path))
-    walker.push_list(branch, op.workflow, arguments, shorten_id(f"{path}.{op.workflow}", 400))
+    walker.push_list(branch, op.workflow, arguments, shorten_path(f"{path}.{op.workflow}", MAX_LIST_PATH_CHARS))
 
 
 def next_round(walker: Walker, branch: Branch, frame: ForeachFrame) -> None:

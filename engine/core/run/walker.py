@@ -234,12 +234,12 @@ class Walker:
         self.enqueue(branch)
 
     def stop_children(self, fan: FanFrame) -> None:
-        """Stop every running branch of a fan; those that stop already are left alone, or thousands would be asked again
-        whenever one of them has ended."""
+        """Stop every running branch of a fan; asked again whenever one of thousands has ended, it does nothing."""
+        if fan.stopping:
+            return
+        fan.stopping = True
         for number in fan.running:
-            branch = self.branches[int(number)]
-            if branch.unwind is None or branch.unwind.then != "stop":
-                self.unwind(branch, Unwind(0, "stop"))
+            self.unwind(self.branches[int(number)], Unwind(0, "stop"))
 
     # --- timers and calls --------------------------------------------------------------------------------------
 
