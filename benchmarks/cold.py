@@ -1,4 +1,4 @@
-"""W5: from nothing to the first result, ours through `everstep dev` and its API, theirs through a server and a worker."""
+"""W5: from nothing to the first result, by `everstep dev` and its API or by a server and a hand-written worker."""
 
 from __future__ import annotations
 

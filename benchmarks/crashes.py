@@ -29,7 +29,7 @@ async def calls_reach(model: Model, wanted: int) -> None:
         TimeoutError: It was not.
     """
     async with asyncio.timeout(LIMIT_S):
-        while (await model.count())[0] < wanted:
+        while (await model.count())[0] < wanted:  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(WATCH_S)
 
 
@@ -137,7 +137,7 @@ class Herds:
                 took = time.perf_counter() - killed
                 await ready
                 made, distinct = await model.count()
-        facts = {
+        facts: dict[str, float] = {
             "finished": finished,
             "executions": size.herd,
             "calls_repeated": made - distinct,

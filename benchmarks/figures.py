@@ -1,4 +1,4 @@
-"""What is measured, in which unit and with which target, and the statistics of pairs: median, spread, ratio, verdict."""
+"""What is measured, in which unit, with which target, and the statistics of pairs: median, spread, ratio, verdict."""
 
 from __future__ import annotations
 

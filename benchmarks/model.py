@@ -1,4 +1,4 @@
-"""The fake LLM of the bench as a process: engine.edge.mockllm with two models, and a count of calls by idempotency key."""
+"""The fake LLM as a process: engine.edge.mockllm with two models, and a count of calls by idempotency key."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ def free_port() -> int:
         return port
 
 
-def clean_environment(more: Mapping[str, str] = {}) -> dict[str, str]:  # noqa: B006 - only read
+def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment without settings that would change what is measured, with some of our own.
 
     Args:
         more: Variables to add.
     """
     ours = ("EVERSTEP_", "TEMPORAL_", "OPENAI_", "BENCH_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(more)
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(more or {})
 
 
 class Process:
@@ -70,7 +70,9 @@ class Process:
         """Start it; returns at once."""
         with self._log.open("ab") as log:
             # bind.py ends the child when the bench itself is killed
-            self._child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, env=self._environment, cwd=ROOT)
+            self._child = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=log, env=self._environment, cwd=ROOT
+            )
 
     async def ready_line(self, *, wanted: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
         """Wait for a line of JSON on standard output.

@@ -1,4 +1,4 @@
-"""The test stand: one tuned Temporal server, the fake model, a worker of ours and a hand-written one, and one client."""
+"""The test stand: a tuned Temporal server, the fake model, a worker of ours and a hand-written one, and one client."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ from engine.edge.supervisor.temporal import find_temporal, server_command
 QUIET_STEP_S = 0.1
 QUIET_CPU_S = 0.02
 QUIET_LIMIT_S = 20.0
+KEPT = httpx.Limits(keepalive_expiry=2)
+"""Below the five seconds after which the fake model drops an idle connection."""
 
 
 class Side(StrEnum):
@@ -56,21 +58,21 @@ class Model:
     Attributes:
         process: Its process.
         url: Its base URL.
+        client: Asks it for its counts.
     """
 
     process: Process
     url: str
+    client: httpx.AsyncClient
 
     async def count(self) -> tuple[int, int]:
         """Return (calls, distinct idempotency keys) since the last `forget`."""
-        async with httpx.AsyncClient() as client:
-            body = (await client.get(f"{self.url.removesuffix('/v1')}/bench/count")).json()
+        body = (await self.client.get("/bench/count")).json()
         return int(body["calls"]), int(body["distinct"])
 
     async def forget(self) -> None:
         """Count anew."""
-        async with httpx.AsyncClient() as client:
-            await client.delete(f"{self.url.removesuffix('/v1')}/bench/count")
+        await self.client.delete("/bench/count")
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +81,9 @@ async def running_model(folder: Path) -> AsyncIterator[Model]:
     process = Process("model", [sys.executable, "-m", "benchmarks.model"], clean_environment(), folder)
     process.start()
     try:
-        yield Model(process, str((await process.ready_line())["url"]))
+        url = str((await process.ready_line())["url"])
+        async with httpx.AsyncClient(base_url=url.removesuffix("/v1"), limits=KEPT) as client:
+            yield Model(process, url, client)
     finally:
         await process.stop()
 
@@ -131,6 +135,28 @@ def worker_process(side: Side, folder: Path, project: Path, address: str) -> Pro
         }
         command = [sys.executable, "-m", "benchmarks.hand_worker"]
     return Process(f"worker-{side}", command, clean_environment(settings), folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU seconds, user and system.
+
+    Attributes:
+        worker_s: Of a worker.
+        server_s: Of the Temporal server.
+    """
+
+    worker_s: float
+    server_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both together."""
+        return self.worker_s + self.server_s
+
+    def since(self, before: Cpu, units: float) -> Cpu:
+        """Return what was spent since then, per unit of work."""
+        return Cpu((self.worker_s - before.worker_s) / units, (self.server_s - before.server_s) / units)
 
 
 @dataclass
@@ -191,17 +217,17 @@ class Stand:
         else:
             await handle.signal(SIGNAL_ANSWER, AnswerSignal(key=f"gate-{number}", value=None, actor="bench"))
 
-    def cpu_s(self, side: Side) -> float:
-        """Return the CPU seconds of a side's worker and the server so far."""
-        return self.workers[side].cpu_s() + self.server.cpu_s()
+    def cpu(self, side: Side) -> Cpu:
+        """Return the CPU time of a side's worker and the server so far."""
+        return Cpu(self.workers[side].cpu_s(), self.server.cpu_s())
 
     async def quiet(self, side: Side) -> None:
         """Wait until a side's worker and the server have finished what follows an execution (flushes, visibility)."""
-        before = self.cpu_s(side)
+        before = self.cpu(side).total_s
         calm = 0
         for _ in range(round(QUIET_LIMIT_S / QUIET_STEP_S)):
             await asyncio.sleep(QUIET_STEP_S)
-            now = self.cpu_s(side)
+            now = self.cpu(side).total_s
             calm = calm + 1 if now - before < QUIET_CPU_S else 0
             before = now
             if calm >= 3:
@@ -239,7 +265,7 @@ async def running_stand(folder: Path, model: Model, project: Path, *sides: Side)
         project: The everstep.toml.
         sides: Whose workers to start.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with running_server(folder) as (server, address):
         client = await connect(address, folder)
         stand = Stand(folder, model, server, client)

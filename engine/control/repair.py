@@ -8,8 +8,9 @@ written twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -29,6 +30,8 @@ SCAN_S = 5.0
 QUIET_US = 2_000_000
 """An open execution is looked at when it has said nothing for so long; until then its events are on their way."""
 ADOPT_WINDOW_S = 600
+GIVEN_UP_S = 600.0
+"""How long an execution that cannot be settled or replayed is left alone."""
 ALL_EVENTS = 10_000_000
 
 Replay = Callable[[Client, str, str, WorkflowHistory], Awaitable[list[EventRecord]]]
@@ -85,31 +88,36 @@ async def replay_chain(client: Client, execution_id: str, replay: Replay) -> dic
         RPCError: Temporal does not answer.
     """
     runs: dict[str, Replayed] = {}
-    run_id: str | None = None
-    while run_id != "":
+    run_id = await _latest_run(client, execution_id)
+    while run_id:
         history = await _fetch(client, execution_id, run_id)
         started = history.events[0].workflow_execution_started_event_attributes
-        fetched = run_id or await _latest_run(client, execution_id, started.original_execution_run_id)
         until = committed_us(history)
-        records = await replay(client, execution_id, fetched, history)
-        runs[fetched] = Replayed([record for record in records if record.now_us <= until], until)
+        records = await replay(client, execution_id, run_id, history)
+        runs[run_id] = Replayed([record for record in records if record.now_us <= until], until)
         run_id = started.continued_execution_run_id
     return runs
 
 
-async def _fetch(client: Client, execution_id: str, run_id: str | None) -> WorkflowHistory:
-    try:
+async def _latest_run(client: Client, execution_id: str) -> str:
+    # asked for first: a run may continue as new at any time, and after a reset its first event names another run
+    with _gone_is_not_found(execution_id):
+        return (await client.get_workflow_handle(execution_id).describe()).run_id
+
+
+async def _fetch(client: Client, execution_id: str, run_id: str) -> WorkflowHistory:
+    with _gone_is_not_found(execution_id):
         return await client.get_workflow_handle(execution_id, run_id=run_id).fetch_history()
+
+
+@contextlib.contextmanager
+def _gone_is_not_found(execution_id: str) -> Iterator[None]:
+    try:
+        yield
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise NotFound(f"Temporal knows no execution {execution_id}", code="execution.not_found") from error
-        raise
-
-
-async def _latest_run(client: Client, execution_id: str, original: str) -> str:
-    # after a reset the run's own id differs from the one in its first event
-    description = await client.get_workflow_handle(execution_id).describe()
-    return description.run_id or original
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise NotFound(f"Temporal knows no execution {execution_id}", code="execution.not_found") from error
 
 
 async def repair_execution(client: Client, store: ProjectionStore, execution_id: str, replay: Replay) -> bool:
@@ -128,10 +136,11 @@ async def repair_execution(client: Client, store: ProjectionStore, execution_id:
     stored = await store.list_events(execution_id, tenant=tenant, limit=ALL_EVENTS)
     known = {(record.run_id, record.seq): (record.type, record.body) for record in stored}
     horizon = {run_id: run.committed_us for run_id, run in runs.items()}
+    newest = max(horizon.values())
+    # runs that the chain does not name: what was reset away, or a run that began after the chain was read
+    horizon |= {record.run_id: newest for record in stored if record.run_id not in runs}
     fresh = {(r.run_id, r.seq): (r.type, r.body) for run in runs.values() for r in run.records}
-    old = {
-        (record.run_id, record.seq) for record in stored if record.now_us <= horizon.get(record.run_id, record.now_us)
-    }
+    old = {(record.run_id, record.seq) for record in stored if record.now_us <= horizon[record.run_id]}
     if set(fresh) == old and all(known[key] == value for key, value in fresh.items()):
         return False
     records = {run_id: run.records for run_id, run in runs.items()}
@@ -179,18 +188,29 @@ class Repair:
     async def settle_ended(self) -> None:
         """Settle executions that seem to have ended, and repair those whose events do not match."""
         quiet = time.time_ns() // 1_000 - QUIET_US // 2
-        for item in await self.store.unsettled(limit=200):
-            if item.last_us < quiet:
+        # those given up stand in the way of none behind them
+        for item in await self.store.unsettled(limit=200 + len(self.given_up)):
+            if item.last_us < quiet and self._is_due(item.id):
                 await self._settle(item.id)
-        for item in await self.store.unverified(limit=50):
-            if time.monotonic() - self.given_up.get(item.id, -1e9) > 600:
+        for item in await self.store.unverified(limit=50 + len(self.given_up)):
+            if self._is_due(item.id):
                 await self._repair_closed(item)
+
+    def _is_due(self, execution_id: str) -> bool:
+        return time.monotonic() - self.given_up.get(execution_id, -1e9) > GIVEN_UP_S
 
     async def _settle(self, execution_id: str) -> None:
         try:
             await settle_from_temporal(self.client, self.store, execution_id)
         except NotFound:
+            self.given_up[execution_id] = time.monotonic()
             log.warning("an execution is gone from Temporal", execution=execution_id)
+        except (RPCError, OSError):
+            raise
+        except Exception as error:
+            # one end that cannot be read or stored must not stop the repair of all others
+            self.given_up[execution_id] = time.monotonic()
+            log.error("the end of an execution could not be settled", execution=execution_id, exc_info=error)
 
     async def _repair_closed(self, item: OpenExecution) -> None:
         if await self._repair(item.id):
@@ -204,6 +224,12 @@ class Repair:
         except (ReplayFailed, NotFound) as error:
             self.given_up[execution_id] = time.monotonic()
             log.error("an execution's events cannot be verified", execution=execution_id, reason=error.message)
+            return False
+        except (RPCError, OSError):
+            raise
+        except Exception as error:
+            self.given_up[execution_id] = time.monotonic()
+            log.error("an execution's events cannot be verified", execution=execution_id, exc_info=error)
             return False
         self.given_up.pop(execution_id, None)
         if replaced:

@@ -64,3 +64,7 @@ class Settler:
         except (NotFound, RPCError) as error:
             log.warning("the end of an execution could not be read yet", execution=execution_id, error=str(error))
             return True
+        except Exception as error:
+            # one end that cannot be read or stored must not stop the settling of all others
+            log.error("the end of an execution could not be settled", execution=execution_id, exc_info=error)
+            return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -87,13 +88,16 @@ main:
 
     events = await lab.events(handle)
     began_us = events[0].now_us
-    done_us = {
+    done_s = {
         body["path"].split(".do")[0].rsplit(".", 1)[0]: (event.now_us - began_us) / 1e6
         for event in events
         if event.type == "finish_branch" and ".map[" in (body := body_of(event))["path"]
     }
-    slow = done_us.pop("main.0.map[7]")
-    assert len(done_us) == items - 1
+    slow = done_s.pop("main.0.map[7]")
+    assert len(done_s) == items - 1
     assert slow >= slow_s
-    # all others have ended while the slow one was still running, with time to spare
-    assert max(done_us.values()) < slow - slow_s * 0.15, (max(done_us.values()), slow)
+    # no pause between the others has to do with the slow one, and even on a busy machine most end before it
+    times = sorted(done_s.values())
+    assert max(after - before for before, after in pairwise(times)) < slow_s / 2
+    late = [name for name, at in done_s.items() if at > slow]
+    assert len(late) < (1 if full else items / 2), f"{len(late)} ended after {slow:.1f} s"

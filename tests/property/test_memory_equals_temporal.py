@@ -20,7 +20,7 @@ from engine.dryrun import Answered, DryRun, chat_reply, run_in_memory
 from tests.support.lab import TENANT, Ended, Lab, plan_of
 from tests.support.programs import ANSWER, MODULUS, TOOLS, Program, make_program
 
-PROGRAMS = 40
+PROGRAMS = 30
 AT_ONCE = 10
 
 _BRANCH = re.compile(r"^(.*(?:\.map\[\d+\]|(?:\d)\[\d+\]))")

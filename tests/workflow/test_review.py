@@ -36,6 +36,14 @@ async def half_a_character() -> str:
     return "\ud83d"
 
 
+async def a_call() -> None:
+    for _ in range(1_000):
+        if calls:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no call came")
+
+
 async def test_a_payment_cut_off_by_a_stopping_worker_is_not_repeated(lab: Lab):
     lab.tools = (pay_slowly,)
     calls.clear()
@@ -49,9 +57,7 @@ main:
 """
     async with lab.worker(graceful_shutdown_timeout=timedelta(seconds=0.1)):
         handle = await lab.start(task)
-        await lab.until(handle, "effect.started")
-        while not calls:
-            await asyncio.sleep(0.01)
+        await a_call()
     async with lab.worker():
         ended = await lab.end_of(handle)
     assert (ended.output, calls) == ("effect.outcome_unknown", ["pay"])
@@ -62,8 +68,7 @@ async def test_a_reading_cut_off_by_a_stopping_worker_is_made_again(lab: Lab):
     calls.clear()
     async with lab.worker(graceful_shutdown_timeout=timedelta(seconds=0.1)):
         handle = await lab.start("name: t\nmain: [{tool: read_slowly, arguments: {seconds: 1}, retry: {attempts: 1}}]")
-        while not calls:
-            await asyncio.sleep(0.01)
+        await a_call()
     async with lab.worker():
         ended = await lab.end_of(handle)
     assert (ended.output, calls) == ("read", ["read", "read"])

@@ -30,19 +30,20 @@ from engine.core.run.state import (
     YieldFrame,
 )
 from engine.core.run.steps import begin_body, end_step, leave_block, next_round, start_step
-from engine.core.run.walker import Identity, Walker, error_json, error_of
+from engine.core.run.walker import COMMAND_WEIGHT, Identity, Walker, error_json, error_of
 from engine.core.values import Json
 
 STEPS_PER_ACTIVATION = 5_000
-FUEL_PER_ACTIVATION = 800_000
-"""Less than a second of expression work; Temporal's deadlock detector allows two."""
+FUEL_PER_ACTIVATION = 400_000
+"""Less than half a second of expression work; Temporal's deadlock detector allows two, also on a busy machine."""
 TEXT_PER_ACTIVATION = 8_000_000
 """Characters of events; to write and hash so many takes some tenths of a second."""
-CALL_TEXT_PER_ACTIVATION = 1_000_000
-"""Characters of requests; Temporal takes the commands of an activation as one message of at most 4 MB."""
+WEIGHT_PER_ACTIVATION = 1_000_000
+"""Characters of requests, with what calls and timers weigh beside: Temporal takes the commands of an activation as one
+message of at most 4 MB, and its SDK needs some tenths of a millisecond for each."""
 MOST_CALLS = 1_000
-"""Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run, and long before
-that each of them makes the others slower."""
+"""Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run, and each
+of them makes the others slower long before."""
 
 
 Action = Callable[[Walker, Branch], None]
@@ -181,7 +182,7 @@ class Machine:
                 walker.state.steps_run >= last_step
                 or walker.evaluator.fuel_used >= FUEL_PER_ACTIVATION
                 or walker.told >= TEXT_PER_ACTIVATION
-                or walker.asked >= CALL_TEXT_PER_ACTIVATION
+                or walker.asked >= WEIGHT_PER_ACTIVATION
             ):
                 return Pace.BREATHER
             branch = walker.branches.get(walker.runnable[0])
@@ -285,6 +286,7 @@ class Machine:
                 return True
             if not frame.cancelling:
                 frame.cancelling = True
+                walker.asked += COMMAND_WEIGHT
                 walker.effects.cancel_call(frame.call_id)
             return False
         if isinstance(frame, FanFrame):

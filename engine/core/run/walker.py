@@ -15,9 +15,10 @@ from engine.core.run.events import roll_digest
 from engine.core.run.state import BlockFrame, Branch, CallFrame, FanFrame, GuardFrame, MachineState, Scope, Unwind
 from engine.core.values import Json, compact_json
 
-
-CALL_OVERHEAD = 700
-"""About how many bytes of a call's command are not its request: ids, context, contract, time limits."""
+CALL_WEIGHT = 5_000
+"""What a call weighs beside the characters of its request: Temporal's SDK works on it longer than on its text."""
+COMMAND_WEIGHT = 500
+"""What a timer or the end of a call weighs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class Walker:
         self.state = state or MachineState()
         self.branches: dict[int, Branch] = {branch.id: branch for branch in self.state.branches}
         self.evaluator = Evaluator(plan, identity.execution_id, identity.task_id)
-        # characters of events and of requests in the present activation
+        # in the present activation: characters of events, and the weight of what the outside was asked for
         self.told = self.asked = 0
         self.held: deque[int] = deque()
         self.runnable: deque[int] = deque()
@@ -247,6 +248,7 @@ class Walker:
         """Start a timer; its id is made of purpose and path."""
         timer_id = f"{purpose}:{path}"
         self.timers[timer_id] = Timer(branch.id, purpose, path)
+        self.asked += COMMAND_WEIGHT
         self.effects.start_timer(timer_id, deadline_us, summary)
 
     def disarm(self, purpose: str, path: str) -> None:
@@ -261,7 +263,7 @@ class Walker:
         self.calls[call.id] = branch.id
         before = self.told
         self.emit(EventType.EFFECT_STARTED, started)
-        self.asked += self.told - before + CALL_OVERHEAD
+        self.asked += self.told - before + CALL_WEIGHT
         self.effects.start_call(call)
 
     def open_wait(self, wait_id: str) -> None:

@@ -1,0 +1,68 @@
+"""One execution that cannot be settled or repaired stands in the way of no other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine.control import repair as repair_module
+from engine.control import settler as settler_module
+from engine.control.repair import Repair
+from engine.control.settler import Settler
+from engine.core.kinds import ExecutionStatus
+from engine.store.reading import OpenExecution
+
+
+class Ends:
+    """Settling in which some executions are poison."""
+
+    def __init__(self) -> None:
+        self.settled: list[str] = []
+
+    async def settle(self, client: Any, store: Any, execution_id: str) -> str:
+        if execution_id.startswith("bad"):
+            raise RuntimeError("the result cannot be decoded")
+        self.settled.append(execution_id)
+        return "settled"
+
+
+class FewRows:
+    """A store that gives its oldest unsettled rows, as many as asked for."""
+
+    def __init__(self, ends: Ends, ids: list[str]) -> None:
+        self.ends, self.ids = ends, ids
+
+    async def unsettled(self, limit: int) -> list[OpenExecution]:
+        left = [name for name in self.ids if name not in self.ends.settled]
+        return [
+            OpenExecution(name, "t", ExecutionStatus.SUCCEEDED, 1, 0, 0, terminal_seen=True) for name in left[:limit]
+        ]
+
+    async def unverified(self, limit: int) -> list[OpenExecution]:
+        return []
+
+
+async def test_the_settler_goes_on_after_an_end_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
+    ends = Ends()
+    monkeypatch.setattr(settler_module, "settle_from_temporal", ends.settle)
+    settler = Settler(None, None)  # type: ignore[arg-type]
+    settler.note(["bad", "good"])
+    task = asyncio.create_task(settler.run())
+    await asyncio.sleep(0.02)
+    settler.note(["better"])
+    await asyncio.sleep(0.02)
+    settler.stop()
+    await task
+    assert ends.settled == ["good", "better"]
+
+
+async def test_repair_goes_on_after_ends_that_cannot_be_read_however_many(monkeypatch: pytest.MonkeyPatch):
+    ends = Ends()
+    monkeypatch.setattr(repair_module, "settle_from_temporal", ends.settle)
+    store = FewRows(ends, [f"bad{number}" for number in range(250)] + ["good"])
+    repair = Repair(None, store, None)  # type: ignore[arg-type]
+    await repair.settle_ended()
+    await repair.settle_ended()
+    assert ends.settled == ["good"]
