@@ -18,7 +18,7 @@ from engine.core.contracts.execution import (
 from engine.core.errors import BugError
 from engine.core.plan.codec import plan_from_json
 from engine.core.run.effects import Failed, Ok
-from engine.core.run.machine import Machine, Pace
+from engine.core.run.machine import OUR_MISTAKES, Machine, Pace
 from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.walker import Identity, error_json
 from temporalio import workflow
@@ -69,7 +69,13 @@ class ExecutionWorkflow:
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> ExecutionResult:
         """Run until the execution ends or continues as new."""
-        params = workflow.payload_converter().from_payload(args[0].payload, ExecutionParams)
+        try:
+            params = workflow.payload_converter().from_payload(args[0].payload, ExecutionParams)
+            return await self._interpret(params)
+        except OUR_MISTAKES as error:
+            raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
+
+    async def _interpret(self, params: ExecutionParams) -> ExecutionResult:
         effects = self._effects = TemporalEffects(params.execution_id)
         machine = self._build(params, effects)
         while True:

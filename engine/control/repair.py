@@ -18,7 +18,7 @@ from temporalio.api.enums.v1 import EventType as HistoryEventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
-from engine.control.settling import adopt_from_temporal, settle_from_temporal
+from engine.control.settling import Settled, adopt_from_temporal, settle_from_temporal
 from engine.core.contracts.execution import ATTRIBUTE_TENANT
 from engine.core.errors import EngineError, NotFound
 from engine.core.run.events import EventRecord
@@ -199,9 +199,9 @@ class Repair:
     def _is_due(self, execution_id: str) -> bool:
         return time.monotonic() - self.given_up.get(execution_id, -1e9) > GIVEN_UP_S
 
-    async def _settle(self, execution_id: str) -> None:
+    async def _settle(self, execution_id: str) -> Settled | None:
         try:
-            await settle_from_temporal(self.client, self.store, execution_id)
+            return await settle_from_temporal(self.client, self.store, execution_id)
         except NotFound:
             self.given_up[execution_id] = time.monotonic()
             log.warning("an execution is gone from Temporal", execution=execution_id)
@@ -211,12 +211,18 @@ class Repair:
             # one end that cannot be read or stored must not stop the repair of all others
             self.given_up[execution_id] = time.monotonic()
             log.error("the end of an execution could not be settled", execution=execution_id, exc_info=error)
+        return None
 
     async def _repair_closed(self, item: OpenExecution) -> None:
-        if await self._repair(item.id):
-            await self._settle(item.id)
-        if item.id not in self.given_up:
-            await self.store.mark_verified(item.id, tenant=item.tenant, verified=True)
+        await self._repair(item.id)
+        settled = None if item.id in self.given_up else await self._settle(item.id)
+        if settled is None:
+            return
+        if settled.matches is False:
+            self.given_up[item.id] = time.monotonic()
+            log.error("a replay gives other events than the workflow counted", execution=item.id)
+            return
+        await self.store.mark_verified(item.id, tenant=item.tenant, verified=True)
 
     async def _repair(self, execution_id: str) -> bool:
         try:

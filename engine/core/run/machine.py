@@ -48,7 +48,9 @@ of them makes the others slower long before."""
 
 Action = Callable[[Walker, Branch], None]
 
-_OUR_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+OUR_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a mistake in the interpreter raises. Left as they are, these would fail the workflow task and be tried again for
+ever without anybody being told; as BugError they end the execution."""
 
 
 class Pace(Enum):
@@ -229,8 +231,7 @@ class Machine:
         except RunError as error:
             frame = self.walker.step_frame(branch)
             self.walker.fail(branch, error, f"{frame.path}.{frame.pc}")
-        except _OUR_MISTAKES as error:
-            # left as it is, it would fail the workflow task and be retried for ever without anybody being told
+        except OUR_MISTAKES as error:
             raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
         return True
 
