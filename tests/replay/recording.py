@@ -19,8 +19,8 @@ from engine.tool import ToolContext, tool
 from tests.support.lab import Ended, Lab
 
 HISTORIES = Path(__file__).parent / "histories"
-NAMES_OF_PLACES = frozenset({"identity", "workerInstanceKey"})
-"""Members of a history that name a process or a host."""
+NAMES_OF_PLACES = frozenset({"identity", "workerInstanceKey", "stackTrace"})
+"""Members of a history that name a process, a host or a folder."""
 
 
 @tool(effect="read")
