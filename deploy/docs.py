@@ -13,7 +13,22 @@ from engine.core.lang.methods import DATE_FIELDS, DATE_METHODS, DICT_METHODS, LI
 from engine.core.lang.stdlib import FUNCTIONS, MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("engine", "workflows", "activities", "worker.py")
+FOLDERS = ("engine", "workflows", "activities")
+
+
+INTRODUCTION = """
+`$ ` starts an expression: Python's syntax, without statements, lambdas and imports. Text with `{{ }}` or `{% %}` is a
+template and always gives text. Any other text stands for itself, braces and all. `if`, `when`, `in`, `over` and
+`reduce` are expressions with or without `$ `. `make docs` makes this page from the code.
+
+**Names**: `_` (the step's input; the item in loops), `steps[i]` and `steps['label']` with `.input` and `.output`,
+`inputs[i]`, `outputs[i]`, `input` (of the named list), `state`, `agent`, `task`, `execution`, `error` (in `on_error`),
+`results` (in `reduce`), `true`, `false`, `null`, `NEWLINE`. `_.a.b` reads keys; a key wins over a method of its name.
+
+**Limits**: every operation pays fuel for the size of what it touches before it touches it; one evaluation has 100,000
+units, about 0.1 s. Whole numbers have at most 4,096 bits. Regular expressions are linear-time. `now()`, `uuid()` and
+`random` depend on the execution and the place only, so a replay gives the same values.
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -29,7 +44,7 @@ def _text_of(node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     return "…"
 
 
@@ -39,14 +54,15 @@ def _codes_in(path: Path) -> Iterator[Raised]:
             continue
         kind = node.func.id if isinstance(node.func, ast.Name) else ""
         for keyword in node.keywords:
-            if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
-                yield Raised(keyword.value.value, kind, _text_of(node.args[0]))
+            code = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            if keyword.arg == "code" and isinstance(code, str):
+                yield Raised(code, kind, _text_of(node.args[0]))
 
 
 def raised_codes() -> list[Raised]:
     """Return every code that the code names, with its class and text, sorted."""
-    files = [path for name in SOURCES for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))]
-    return sorted({found for path in files for found in _codes_in(path) if "." in found.code or found.code.islower()})
+    files = [ROOT / "worker.py", *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
+    return sorted({found for path in files for found in _codes_in(path) if found.code.islower()})
 
 
 def render_errors() -> str:
@@ -55,9 +71,10 @@ def render_errors() -> str:
         "# Error codes",
         "",
         "Codes are stable: programs may depend on them, never on the texts. The first word says who speaks:",
-        "`input`, `config`, `definition` — the caller or author must act; `expression`, `step`, `task`, `wait`, `limit`,",
-        "`tool`, `effect`, `backend` — a step ended, and all but `limit` can be caught with `on_error`.",
-        "Diagnostics of task files have codes of their own: [diagnostics](diagnostics.md). `make docs` makes this page from the code.",
+        "`input`, `config`, `definition` — caller or author must act; `expression`, `step`, `task`, `wait`, `limit`,",
+        "`tool`, `effect`, `backend` — a step ended; all but `limit` can be caught with `on_error`.",
+        "Diagnostics of task files have codes of their own: [diagnostics](diagnostics.md).",
+        "`make docs` makes this page from the code.",
         "",
         "| code | class | text |",
         "| --- | --- | --- |",
@@ -77,17 +94,7 @@ def render_expressions() -> str:
     lines = [
         "# Expressions and templates",
         "",
-        "`$ ` starts an expression: Python's syntax, without statements, lambdas and imports. Text with `{{ }}` or `{% %}` is a",
-        "template and always gives text. Any other text stands for itself, braces and all. `if`, `when`, `in`, `over` and `reduce`",
-        "are expressions with or without `$ `. `make docs` makes this page from the code.",
-        "",
-        "**Names**: `_` (the step's input; the item in loops), `steps[i]` and `steps['label']` with `.input` and `.output`, `inputs[i]`,",
-        "`outputs[i]`, `input` (of the named list), `state`, `agent`, `task`, `execution`, `error` (in `on_error`), `results` (in `reduce`),",
-        "`true`, `false`, `null`, `NEWLINE`. `_.a.b` reads keys; a key wins over a method of the same name.",
-        "",
-        "**Limits**: every operation pays fuel for the size of what it touches before it touches it; one evaluation has 100,000 units,",
-        "about 0.1 s. Whole numbers have at most 4,096 bits. Regular expressions are linear-time. `now()`, `uuid()` and `random` depend on",
-        "the execution and the place only, so a replay gives the same values.",
+        *INTRODUCTION.strip().splitlines(),
         "",
         "| | |",
         "| --- | --- |",

@@ -11,7 +11,7 @@ from typing import Any
 from engine.core.errors import ExpressionError
 
 Json = Any
-"""None, bool, int, float, str, list[Json] or dict[str, Json]; `Any`, since mypy cannot narrow recursive unions usefully."""
+"""None, bool, int, float, str, list[Json] or dict[str, Json]; `Any`, since mypy does not narrow recursive unions."""
 
 MAX_DEPTH = 100
 MAX_VALUE_BYTES = 50 * 1024 * 1024

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMAND = re.compile(r"(?:^|`|\$ |bin/)everstep ([a-z][a-z-]+)", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -34,9 +35,7 @@ def test_every_link_of_a_page_leads_to_a_file(page: Path):
 def test_every_make_target_that_is_mentioned_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    mentioned = {
-        name for page in PAGES for name in re.findall(r"`?make ([a-z]+)`", page.read_text(encoding="utf-8"))
-    }
+    mentioned = {name for page in PAGES for name in re.findall(r"`?make ([a-z]+)`", page.read_text(encoding="utf-8"))}
     assert mentioned
     assert mentioned - targets == set()
 
@@ -46,10 +45,6 @@ def test_every_command_of_the_cli_that_is_mentioned_exists():
         [sys.executable, "-m", "engine.edge.cli", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     ).stdout
     commands = set(re.findall(r"^  ([a-z-]+)  ", shown, re.MULTILINE))
-    mentioned = {
-        name
-        for page in PAGES
-        for name in re.findall(r"(?:^|`|\$ |bin/)everstep ([a-z][a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    }
+    mentioned = {name for page in PAGES for name in COMMAND.findall(page.read_text(encoding="utf-8"))}
     assert {"run", "dev"} <= commands
     assert mentioned - commands == set()

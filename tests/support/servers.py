@@ -97,7 +97,7 @@ async def serve_app(app: Any) -> AsyncIterator[str]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test run keeps its own
     serving = asyncio.create_task(server._serve(sockets=[listener]))
     try:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this attribute only
             await asyncio.sleep(0.005)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:

@@ -172,7 +172,7 @@ def last(effects: MemoryEffects, event_type: str) -> dict[str, object]:
 
 
 def test_an_answer_goes_to_the_oldest_wait_unless_it_names_one():
-    machine, effects = machine_of(
+    machine, _ = machine_of(
         "name: t\nmain: [{parallel: [{wait_for_input: {info: {n: 1}}}, {wait_for_input: {info: {n: 2}}}]}]"
     )
     machine.answer(AnswerSignal(key="a", value="second", wait_id="main.0[1].0"))
