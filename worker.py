@@ -39,8 +39,8 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 GRACE = timedelta(seconds=30)
 CONCURRENT_EFFECTS = 1_000
 CONCURRENT_WORKFLOW_TASKS = 8
-"""Few, since they share one interpreter lock: with 100, a herd of 60 runs of 1,200 events was replayed all at once after a
-lost worker, every workflow task passed its ten seconds, and 58 of them had not gone on after 150 s; with 8 all had in 18."""
+"""Few, since they share one interpreter lock: with 100, a herd of 60 runs of 1,200 events was replayed at once after a
+lost worker, every workflow task passed its ten seconds, and 58 had not gone on after 150 s; with 8 all had in 18."""
 
 log = structlog.get_logger("worker")
 
