@@ -62,12 +62,19 @@ async def measure(series: Series, probe: Probe, plan: Plan, *, warm_up: bool) ->
         warm_up: Whether to run each side once before.
     """
     began = time.monotonic()
-    if warm_up and plan.warm_up:
-        for side in order_of(0):
-            await probe(side)
-    for number in range(plan.pairs):
-        for side in order_of(number):
-            (series.ours if side is Side.OURS else series.hand).append(await probe(side))
+    side = Side.OURS
+    try:
+        if warm_up and plan.warm_up:
+            for side in order_of(0):
+                await probe(side)
+        for number in range(plan.pairs):
+            for side in order_of(number):
+                (series.ours if side is Side.OURS else series.hand).append(await probe(side))
+    except TimeoutError:
+        # one workload that hangs must not cost the results of the others
+        series.failure = f"{side}: not finished within {crashes.LIMIT_S:g} s"
+        say(f"{series.figure.id:8} {series.failure}")
+        return
     ours, hand = (spread_of([sample.value for sample in samples]) for samples in (series.ours, series.hand))
     ratio = spread_of(series.ratios())
     say(
@@ -147,7 +154,7 @@ def main() -> int:
     """Run the bench.
 
     Returns:
-        Exit code.
+        Exit code: 1 if a figure could not be measured.
     """
     arguments = read_arguments()
     size = QUICK if arguments.quick else FULL
@@ -155,13 +162,17 @@ def main() -> int:
     before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="everstep-bench-") as name:
         series = asyncio.run(run(plan, Path(name)))
+    failed = [one for one in series if one.failure]
+    series = [one for one in series if not one.failure]
     report.show(series)
     around = report.circumstances(plan.pairs, size, before)
     if arguments.save or not (arguments.quick or arguments.only):
         report.save(RESULTS, around, series)
     if arguments.page:
         report.put_into_page(PAGE, report.page_part(around, series))
-    return 0
+    for one in failed:
+        say(f"{one.figure.workload}: {one.failure}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

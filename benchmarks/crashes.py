@@ -106,7 +106,7 @@ class Herds:
                 lengths = [(await handle.describe()).history_length for handle in handles]
                 if min(lengths) >= 3 + 6 * size.rounds:
                     break
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(2)
             await stand.quiet(side)
             self._ids[side] = [handle.id for handle in handles]
             self._events[side] = round(sum(lengths) / len(lengths))

@@ -79,11 +79,19 @@ def spread_of(values: Sequence[float]) -> Spread:
 
 @dataclass(slots=True)
 class Series:
-    """The samples of one figure, pair by pair."""
+    """The samples of one figure, pair by pair.
+
+    Attributes:
+        figure: What is measured.
+        ours: Samples of our side.
+        hand: Samples of the hand-written side.
+        failure: Why the figure could not be measured; empty if it was.
+    """
 
     figure: Figure
     ours: list[Sample] = field(default_factory=list)
     hand: list[Sample] = field(default_factory=list)
+    failure: str = ""
 
     def ratios(self) -> list[float]:
         """Return what ours costs in units of the hand-written form, pair by pair; above 1 = ours is slower."""

@@ -218,10 +218,11 @@ async def test_many_calls_at_one_time_are_spread_over_several_small_pools() -> N
 
 
 async def test_a_cancelled_call_lets_go_of_the_connection_at_once() -> None:
-    gone = asyncio.Event()
+    arrived, gone = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
+        arrived.set()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         await send({"type": "http.response.body", "body": b": hold on\n\n", "more_body": True})
         while (await receive())["type"] != "http.disconnect":
@@ -231,9 +232,9 @@ async def test_a_cancelled_call_lets_go_of_the_connection_at_once() -> None:
     async with serving(app) as url:
         backend = OpenAIBackend("slow", config(url))
         call = asyncio.create_task(backend.chat(chat_params()))
-        await asyncio.sleep(0.1)
+        await arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(gone.wait(), 1)
+        await asyncio.wait_for(gone.wait(), 5)
         await backend.aclose()
