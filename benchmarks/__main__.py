@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -109,6 +110,10 @@ async def run(plan: Plan, folder: Path) -> list[Series]:
         plan: What to run.
         folder: A temporary folder.
     """
+    me = asyncio.current_task()
+    assert me is not None
+    # so that the processes are ended and the folders removed
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     wanted = [Series(figure) for figure in FIGURES if not plan.only or figure.workload in plan.only]
     async with running_model(folder) as model:
         project = write_project(folder, model)
@@ -154,14 +159,17 @@ def main() -> int:
     """Run the bench.
 
     Returns:
-        Exit code: 1 if a figure could not be measured.
+        Exit code: 1 if a figure could not be measured, 130 if it was interrupted.
     """
     arguments = read_arguments()
     size = QUICK if arguments.quick else FULL
     plan = Plan(arguments.pairs or (2 if arguments.quick else 7), arguments.only, size, warm_up=not arguments.quick)
     before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="everstep-bench-") as name:
-        series = asyncio.run(run(plan, Path(name)))
+        try:
+            series = asyncio.run(run(plan, Path(name)))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            return 130
     failed = [one for one in series if one.failure]
     series = [one for one in series if not one.failure]
     report.show(series)
