@@ -12,6 +12,9 @@ import structlog
 from engine.core.run.events import EventRecord
 
 FLUSH_S = 0.05
+SHARE = 0.05
+"""Part of the time that writing may take: a busy or slow store gets fewer and larger batches, up to LONGEST_S apart."""
+LONGEST_S = 0.5
 BATCH_EVENTS = 5_000
 RETRY_S = 1.0
 MOST_QUEUED = 500_000
@@ -54,11 +57,15 @@ class LiveEvents:
 
     async def run(self) -> None:
         """Write until `stop` is called; then write what is left."""
+        clock = asyncio.get_running_loop().time
+        pause_s = FLUSH_S
         while not self._stopping.is_set():
             try:
-                await asyncio.wait_for(self._stopping.wait(), FLUSH_S)
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
             except TimeoutError:
+                began = clock()
                 await self.flush()
+                pause_s = min(max(FLUSH_S, (clock() - began) / SHARE), LONGEST_S)
         await self.flush()
 
     def stop(self) -> None:

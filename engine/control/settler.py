@@ -8,11 +8,14 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from engine.control.settling import settle_from_temporal
+from engine.control.settling import read_end, store_ends
 from engine.core.errors import NotFound
+from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
 
 AT_ONCE = 8
+"""Questions to Temporal at one time."""
+BATCH = 100
 TRIES = 5
 PAUSE_S = 0.1
 """An event may be in the store a moment before the workflow task that it belongs to is in the history."""
@@ -34,6 +37,7 @@ class Settler:
         self._client = client
         self._store = store
         self._waiting: asyncio.Queue[tuple[str, int] | None] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     def note(self, ended: list[str]) -> None:
         """Take ids of executions that seem to have ended."""
@@ -42,29 +46,45 @@ class Settler:
 
     def stop(self) -> None:
         """Let `run` settle what was noted so far and return."""
-        for _ in range(AT_ONCE):
-            self._waiting.put_nowait(None)
+        self._waiting.put_nowait(None)
 
     async def run(self) -> None:
-        """Settle until `stop` is called."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(self._work())
+        """Settle until `stop` is called, all that wait together in one transaction."""
+        stopped = False
+        while not stopped:
+            taken = [await self._waiting.get()]
+            while len(taken) < BATCH and not self._waiting.empty():
+                taken.append(self._waiting.get_nowait())
+            stopped = None in taken
+            await self._settle([item for item in taken if item is not None])
 
-    async def _work(self) -> None:
-        while (item := await self._waiting.get()) is not None:
-            execution_id, tries = item
-            if not await self._settle(execution_id) and tries > 1:
-                await asyncio.sleep(PAUSE_S)
-                self._waiting.put_nowait((execution_id, tries - 1))
-
-    async def _settle(self, execution_id: str) -> bool:
+    async def _settle(self, batch: list[tuple[str, int]]) -> None:
         try:
-            return await settle_from_temporal(self._client, self._store, execution_id) is not None
+            found = await asyncio.gather(*(self._read(execution_id, tries) for execution_id, tries in batch))
+            ends = [end for end in found if end is not None]
+            if ends:
+                await store_ends(self._client, self._store, ends)
+        except Exception as error:
+            # a store that fails for a while must not stop the settling for good
+            log.error("ends of executions could not be stored", count=len(batch), exc_info=error)
+            for item in batch:
+                self._again(*item)
+
+    async def _read(self, execution_id: str, tries: int) -> ExecutionEnd | None:
+        try:
+            async with self._slots:
+                end = await read_end(self._client, execution_id)
         except (NotFound, RPCError) as error:
             log.warning("the end of an execution could not be read yet", execution=execution_id, error=str(error))
-            return True
+            return None
         except Exception as error:
-            # one end that cannot be read or stored must not stop the settling of all others
-            log.error("the end of an execution could not be settled", execution=execution_id, exc_info=error)
-            return False
+            # one end that cannot be read must not stop the settling of all others
+            log.error("the end of an execution could not be read", execution=execution_id, exc_info=error)
+            return None
+        if end is None:
+            self._again(execution_id, tries)
+        return end
+
+    def _again(self, execution_id: str, tries: int) -> None:
+        if tries > 1:
+            asyncio.get_running_loop().call_later(PAUSE_S, self._waiting.put_nowait, (execution_id, tries - 1))

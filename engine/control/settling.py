@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import structlog
 from temporalio.api.enums.v1 import EventType as HistoryEventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHistoryEventFilterType
@@ -15,10 +18,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from engine.control.connect import RPC_TIMEOUT
 from engine.core.contracts.execution import ExecutionParams
 from engine.core.errors import NotFound
-from engine.core.kinds import EventType, ExecutionStatus
-from engine.core.run.events import body_of
-from engine.core.values import Json
+from engine.core.kinds import ExecutionStatus
+from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
+
+_End = Callable[..., ExecutionEnd]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +41,10 @@ class Settled:
     matches: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Close:
-    status: ExecutionStatus
-    output: Json = None
-    error: dict[str, Any] | None = None
-    events: int | None = None
-    digest: str = ""
-
-
 async def settle_from_temporal(
     client: Client, store: ProjectionStore, execution_id: str, *, patience_s: float | None = None
 ) -> Settled | None:
     """Read how an execution ended and store it.
-
-    One call to Temporal for an execution that the store knows. It does not describe the workflow: temporalio 1.35
-    raises ValueError for one that the operator paused natively.
 
     Args:
         client: A connected client.
@@ -67,24 +61,41 @@ async def settle_from_temporal(
         TimeoutError: If it does not answer within `patience_s`.
     """
     async with asyncio.timeout(patience_s):
-        event = await _last_event(client, execution_id)
-    close = None if event is None else await _read_close(client, event)
-    if event is None or close is None:
-        return None
-    tenant = await store.tenant_of(execution_id) or await adopt_from_temporal(client, store, execution_id)
-    if close.status is ExecutionStatus.CANCELLED:
-        close = _Close(close.status, None, await _cancel_error(store, execution_id, tenant), close.events, close.digest)
-    matches = None if close.events is None else await store.digest(execution_id) == (close.events, close.digest)
-    await store.settle(
-        execution_id,
-        tenant=tenant,
-        status=close.status,
-        output=close.output,
-        error=close.error,
-        closed_at_us=event.event_time.ToMicroseconds(),
-        verified=matches,
-    )
-    return Settled(close.status, matches)
+        end = await read_end(client, execution_id)
+    return None if end is None else (await store_ends(client, store, [end])).get(execution_id)
+
+
+async def read_end(client: Client, execution_id: str) -> ExecutionEnd | None:
+    """Ask Temporal how an execution ended, in one call; None if it has not.
+
+    It does not describe the workflow: temporalio 1.35 raises ValueError for one that the operator paused natively.
+
+    Raises:
+        NotFound: `execution.not_found` if Temporal does not know it (any more).
+        RPCError: If Temporal does not answer.
+    """
+    event = await _last_event(client, execution_id)
+    return None if event is None else await _read_close(client, execution_id, event)
+
+
+async def store_ends(client: Client, store: ProjectionStore, ends: Sequence[ExecutionEnd]) -> dict[str, Settled]:
+    """Store how executions ended, adopting those that the store has never heard of.
+
+    Returns:
+        How they ended, by execution; one whose adoption fails is left out, and the error is logged.
+    """
+    matches = await store.settle(ends)
+    strangers = [end for end in ends if end.execution_id not in matches]
+    for end in strangers:
+        try:
+            await adopt_from_temporal(client, store, end.execution_id)
+        except (NotFound, RPCError) as error:
+            log.warning("an ended execution cannot be adopted", execution=end.execution_id, error=str(error))
+    if strangers:
+        matches |= await store.settle(strangers)
+    return {
+        end.execution_id: Settled(end.status, matches[end.execution_id]) for end in ends if end.execution_id in matches
+    }
 
 
 async def adopt_from_temporal(client: Client, store: ProjectionStore, execution_id: str) -> str:
@@ -156,29 +167,26 @@ async def _last_event(client: Client, execution_id: str) -> HistoryEvent | None:
     return None
 
 
-async def _read_close(client: Client, event: HistoryEvent) -> _Close | None:
+async def _read_close(client: Client, execution_id: str, event: HistoryEvent) -> ExecutionEnd | None:
+    end = partial(ExecutionEnd, execution_id, closed_us=event.event_time.ToMicroseconds())
     match event.event_type:
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
             result = event.workflow_execution_completed_event_attributes.result
-            return _completed(await client.data_converter.decode(list(result.payloads)))
+            return _completed(end, await client.data_converter.decode(list(result.payloads)))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
             failure = event.workflow_execution_failed_event_attributes.failure
-            return _failed(await client.data_converter.decode_failure(failure))
+            return _failed(end, await client.data_converter.decode_failure(failure))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
             details = event.workflow_execution_canceled_event_attributes.details
-            counted = _counted(await client.data_converter.decode(list(details.payloads)))
-            return _Close(ExecutionStatus.CANCELLED, None, None, *counted)
+            events, digest = _counted(await client.data_converter.decode(list(details.payloads)))
+            return end(ExecutionStatus.CANCELLED, events=events, digest=digest)
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
             reason = event.workflow_execution_terminated_event_attributes.reason
-            return _Close(
-                ExecutionStatus.FAILED,
-                error={"code": "execution.terminated", "message": reason or "an operator terminated the execution"},
-            )
+            message = reason or "an operator terminated the execution"
+            return end(ExecutionStatus.FAILED, error={"code": "execution.terminated", "message": message})
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-            return _Close(
-                ExecutionStatus.FAILED,
-                error={"code": "execution.timed_out", "message": "Temporal's time limit of the execution passed"},
-            )
+            message = "Temporal's time limit of the execution passed"
+            return end(ExecutionStatus.FAILED, error={"code": "execution.timed_out", "message": message})
         case _:
             return None
 
@@ -190,31 +198,20 @@ def _counted(details: list[Any]) -> tuple[int | None, str]:
     return (count, str(body.get("digest", ""))) if isinstance(count, int) else (None, "")
 
 
-def _completed(values: list[Any]) -> _Close:
+def _completed(end: _End, values: list[Any]) -> ExecutionEnd:
     events, digest = _counted(values)
     value: Any = values[0] if values else None
     output = value.get("output") if events is not None else value
-    return _Close(ExecutionStatus.SUCCEEDED, output, None, events, digest)
+    return end(ExecutionStatus.SUCCEEDED, output=output, events=events, digest=digest)
 
 
-def _failed(failure: BaseException) -> _Close:
-    if isinstance(failure, ApplicationError):
-        details = list(failure.details)
-        events, digest = _counted(details)
-        body = dict(details[0]) if details and isinstance(details[0], dict) else {}
-        error = {key: value for key, value in body.items() if key not in ("events", "digest")}
-        error.setdefault("code", failure.type or "execution.failed")
-        error.setdefault("message", failure.message)
-        return _Close(ExecutionStatus.FAILED, None, error, events, digest)
-    return _Close(ExecutionStatus.FAILED, error={"code": "execution.failed", "message": str(failure)})
-
-
-async def _cancel_error(store: ProjectionStore, execution_id: str, tenant: str) -> dict[str, Any]:
-    """Say why an execution was cancelled; Temporal knows only that it was, the reason stands in the events."""
-    event = await store.terminal_event(execution_id, tenant=tenant)
-    body = body_of(event) if event is not None and event.type == EventType.CANCELLED else {}
-    reason, actor = str(body.get("reason") or ""), str(body.get("actor") or "")
-    error: dict[str, Any] = {"code": "execution.cancelled", "message": reason or "the execution was cancelled"}
-    if actor:
-        error["details"] = {"actor": actor}
-    return error
+def _failed(end: _End, failure: BaseException) -> ExecutionEnd:
+    if not isinstance(failure, ApplicationError):
+        return end(ExecutionStatus.FAILED, error={"code": "execution.failed", "message": str(failure)})
+    details = list(failure.details)
+    events, digest = _counted(details)
+    body = dict(details[0]) if details and isinstance(details[0], dict) else {}
+    error = {key: value for key, value in body.items() if key not in ("events", "digest")}
+    error.setdefault("code", failure.type or "execution.failed")
+    error.setdefault("message", failure.message)
+    return end(ExecutionStatus.FAILED, error=error, events=events, digest=digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
@@ -13,8 +13,9 @@ from engine.core.run.events import EventRecord
 from engine.core.run.projection import TERMINAL_EVENTS, merge_run
 from engine.core.values import Json, compact_json
 from engine.store.batches import Batch, State, event_row, load_states, new_state, take, write_batch
+from engine.store.ends import ExecutionEnd, stored_events, write_ends
 from engine.store.reading import ProjectionReader, events_of
-from engine.store.schema import events, executions, waits
+from engine.store.schema import events, executions
 
 FIRST_REAL_US = 86_400_000_000
 """Events of an evicted run carry a time near 1970-01-01 and never happened."""
@@ -89,59 +90,20 @@ class ProjectionStore(ProjectionReader):
 
         await self.database.run(replace, write=True)
 
-    async def settle(
-        self,
-        execution_id: str,
-        *,
-        tenant: str,
-        status: ExecutionStatus,
-        output: Json,
-        error: dict[str, Any] | None,
-        closed_at_us: int,
-        verified: bool | None,
-    ) -> None:
-        """Write how an execution ended, as Temporal tells it; afterwards only `verified` may change.
+    async def settle(self, ends: Sequence[ExecutionEnd]) -> dict[str, bool | None]:
+        """Write how executions ended, as Temporal tells it; afterwards only `verified` may change.
 
         Args:
-            execution_id: The execution.
-            tenant: Its tenant.
-            status: A terminal status.
-            output: Its output.
-            error: {code, message, …} or None.
-            closed_at_us: When it closed, Unix microseconds.
-            verified: Whether the stored events equal the workflow's; None = it did not say.
+            ends: At most `ends.MOST_AT_ONCE`.
+
+        Returns:
+            By execution whether its stored events are those of the workflow (None = the workflow did not say);
+            executions that the store does not know are left out, and nothing is written for them.
         """
-        mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
-        closing: dict[str, Any] = {
-            "status": status.value,
-            "output": None if output is None else compact_json(output),
-            "error": None if error is None else compact_json(error),
-            "closed_us": closed_at_us,
-            "updated_us": closed_at_us,
-            "open_waits": 0,
-            "settled": True,
-            "verified": verified,
-        }
-
-        def close(connection: Connection) -> None:
-            query = select(executions.c.settled, executions.c.last_seq, executions.c.updated_us).where(mine)
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                first = {"tenant": tenant, "id": execution_id, "created_us": closed_at_us, "interpreter": PLAN_FORMAT}
-                connection.execute(insert(executions).values(closing | first))
-                return
-            if row.settled:
-                connection.execute(update(executions).where(mine).values(verified=verified))
-                return
-            latest = {"updated_us": max(row.updated_us, closed_at_us)}
-            connection.execute(update(executions).where(mine).values(closing | latest))
-            connection.execute(
-                update(waits)
-                .where(waits.c.tenant == tenant, waits.c.execution_id == execution_id, waits.c.closed_seq.is_(None))
-                .values(closed_seq=row.last_seq)
-            )
-
-        await self.database.run(close, write=True)
+        ids = [end.execution_id for end in ends]
+        # outside the write transaction: a long execution takes a while
+        stored = await self.database.run(lambda connection: stored_events(connection, ids))
+        return await self.database.run(lambda connection: write_ends(connection, ends, stored), write=True)
 
     async def mark_verified(self, execution_id: str, *, tenant: str, verified: bool) -> None:
         """Say whether the stored events equal the workflow's; False marks rows that could not be replayed."""

@@ -19,6 +19,7 @@ from engine.core.run.events import EventRecord
 from engine.edge.http.problems import STATUS_OF
 from engine.edge.server import bind, serve_api
 from engine.store.database import open_database
+from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
 from tests.compat.apiserver import ApiServer, api_server, read_stream, settings_for
 from tests.support.servers import TemporalProcess, free_port
@@ -232,15 +233,7 @@ async def test_a_stream_waits_for_missing_events_and_tells_replaced_ones_again(d
     await emit(4, 99)  # the finish never happened: its workflow task was repeated
     await emit(5, 100, "finish")
     await asyncio.sleep(0.2)
-    await store.settle(
-        "e1",
-        tenant="default",
-        status=ExecutionStatus.SUCCEEDED,
-        output=1,
-        error=None,
-        closed_at_us=now + 200,
-        verified=True,
-    )
+    await store.settle([ExecutionEnd("e1", ExecutionStatus.SUCCEEDED, now + 200, output=1)])
     told = [(int(item.id), item.data["type"]) for item in await following]
     assert told == [(1, "init"), (2, "step"), (3, "step"), (4, "finish"), (4, "step"), (5, "finish")]
     await database.close()

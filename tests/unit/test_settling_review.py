@@ -27,6 +27,14 @@ class Ends:
         self.settled.append(execution_id)
         return "settled"
 
+    async def read(self, client: Any, execution_id: str) -> str:
+        if execution_id.startswith("bad"):
+            raise RuntimeError("the result cannot be decoded")
+        return execution_id
+
+    async def store(self, client: Any, store: Any, ends: list[str]) -> None:
+        self.settled += ends
+
 
 class FewRows:
     """A store that gives its oldest unsettled rows, as many as asked for."""
@@ -46,7 +54,8 @@ class FewRows:
 
 async def test_the_settler_goes_on_after_an_end_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
     ends = Ends()
-    monkeypatch.setattr(settler_module, "settle_from_temporal", ends.settle)
+    monkeypatch.setattr(settler_module, "read_end", ends.read)
+    monkeypatch.setattr(settler_module, "store_ends", ends.store)
     settler = Settler(None, None)  # type: ignore[arg-type]
     settler.note(["bad", "good"])
     task = asyncio.create_task(settler.run())
@@ -56,6 +65,37 @@ async def test_the_settler_goes_on_after_an_end_that_cannot_be_read(monkeypatch:
     settler.stop()
     await task
     assert ends.settled == ["good", "better"]
+
+
+async def test_the_settler_tries_again_when_the_store_fails(monkeypatch: pytest.MonkeyPatch):
+    ends, failures = Ends(), iter([OSError("disk full")])
+
+    async def store(client: Any, store: Any, batch: list[str]) -> None:
+        for error in failures:
+            raise error
+        await ends.store(client, store, batch)
+
+    monkeypatch.setattr(settler_module, "read_end", ends.read)
+    monkeypatch.setattr(settler_module, "store_ends", store)
+    monkeypatch.setattr(settler_module, "PAUSE_S", 0.01)
+    settler = Settler(None, None)  # type: ignore[arg-type]
+    task = asyncio.create_task(settler.run())
+    settler.note(["one", "two"])
+    await asyncio.sleep(0.2)
+    settler.stop()
+    await task
+    assert sorted(ends.settled) == ["one", "two"]
+
+
+async def test_the_settler_settles_what_was_noted_before_it_was_stopped(monkeypatch: pytest.MonkeyPatch):
+    ends = Ends()
+    monkeypatch.setattr(settler_module, "read_end", ends.read)
+    monkeypatch.setattr(settler_module, "store_ends", ends.store)
+    settler = Settler(None, None)  # type: ignore[arg-type]
+    settler.note([f"e{number}" for number in range(250)])
+    settler.stop()
+    await settler.run()
+    assert len(ends.settled) == 250
 
 
 async def test_repair_goes_on_after_ends_that_cannot_be_read_however_many(monkeypatch: pytest.MonkeyPatch):

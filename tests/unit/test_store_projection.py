@@ -14,6 +14,7 @@ from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import EventRecord, roll_digest
 from engine.store.database import Database, open_database
+from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
 
 T0 = 1_800_000_000_000_000
@@ -181,15 +182,9 @@ async def test_a_terminal_event_asks_for_settling_until_it_is_settled(store: Pro
     facts = await store.get_execution("e1", tenant="default")
     assert not facts.status.is_terminal
     assert [item.id for item in await store.unsettled(10)] == ["e1"]
-    await store.settle(
-        "e1",
-        tenant="default",
-        status=ExecutionStatus.SUCCEEDED,
-        output=7,
-        error=None,
-        closed_at_us=T0 + 3,
-        verified=True,
-    )
+    digest = (await store.digest("e1"))[1]
+    end = ExecutionEnd("e1", ExecutionStatus.SUCCEEDED, T0 + 3, output=7, events=2, digest=digest)
+    assert await store.settle([end]) == {"e1": True}
     facts = await store.get_execution("e1", tenant="default")
     assert (facts.status, facts.output, facts.closed_us, facts.verified) == (ExecutionStatus.SUCCEEDED, 7, T0 + 3, True)
     assert await store.append_events([done]) == []
@@ -199,14 +194,29 @@ async def test_a_terminal_event_asks_for_settling_until_it_is_settled(store: Pro
 
 async def test_a_settled_execution_changes_only_its_verified_mark(store: ProjectionStore) -> None:
     await store.append_events([init(), wait(2)])
-    for status, verified in ((ExecutionStatus.CANCELLED, None), (ExecutionStatus.SUCCEEDED, False)):
-        await store.settle(
-            "e1", tenant="default", status=status, output=None, error=None, closed_at_us=T0 + 9, verified=verified
-        )
+    assert await store.settle([ExecutionEnd("e1", ExecutionStatus.CANCELLED, T0 + 9)]) == {"e1": None}
+    assert await store.settle([ExecutionEnd("e1", ExecutionStatus.SUCCEEDED, T0 + 9, events=9)]) == {"e1": False}
     await store.append_events([step(3)])
     facts = await store.get_execution("e1", tenant="default")
     assert (facts.status, facts.verified, facts.last_seq) == (ExecutionStatus.CANCELLED, False, 3)
     assert await store.open_waits(["e1"], tenant="default") == {}
+
+
+async def test_many_ends_are_written_at_once_and_strangers_are_left_out(store: ProjectionStore) -> None:
+    names = [f"e{number}" for number in range(120)]
+    await store.append_events([init(name) for name in names])
+    digest = roll_digest("", 1, "init", init().body)
+    reason = record(2, "cancelled", reason="too dear", actor="ann")._replace(execution_id="e7")
+    await store.append_events([reason])
+    ends = [ExecutionEnd(name, ExecutionStatus.SUCCEEDED, T0 + 5, events=1, digest=digest) for name in names]
+    ends[7] = ExecutionEnd("e7", ExecutionStatus.CANCELLED, T0 + 5, events=2, digest="other")
+    ends[8] = ExecutionEnd("nobody", ExecutionStatus.SUCCEEDED, T0 + 5)
+    matches = await store.settle(ends)
+    assert matches == {name: name != "e7" for name in names if name != "e8"}
+    cancelled = await store.get_execution("e7", tenant="default")
+    assert cancelled.error is not None
+    assert (cancelled.error["message"], cancelled.error["details"]) == ("too dear", {"actor": "ann"})
+    assert [item.id for item in await store.open_executions()] == ["e8"]
 
 
 async def test_a_started_execution_is_readable_before_its_first_event(store: ProjectionStore) -> None:
