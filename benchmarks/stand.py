@@ -35,7 +35,7 @@ from engine.core.contracts.execution import (
 )
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.codec import plan_to_json
-from engine.edge.supervisor.temporal import find_temporal, server_command
+from engine.edge.supervisor.temporal import SERVER_ENVIRONMENT, find_temporal, server_command
 
 QUIET_STEP_S = 0.1
 QUIET_CPU_S = 0.02
@@ -246,7 +246,7 @@ async def running_server(folder: Path, *, ui: bool = False) -> AsyncIterator[tup
     """Run a Temporal server with the dev profile on a folder; yields it and its address when it accepts connections."""
     port = free_port()
     command = server_command(find_temporal(), data_dir=folder, port=port, ui_port=free_port() if ui else None)
-    server = Process("temporal", command, clean_environment(), folder)
+    server = Process("temporal", command, clean_environment(SERVER_ENVIRONMENT), folder)
     server.start()
     try:
         await server.accepting(port)

@@ -14,7 +14,7 @@ from engine.core.run.events import EventRecord
 FLUSH_S = 0.05
 SHARE = 0.05
 """Part of the time that writing may take: a busy or slow store gets fewer and larger batches, up to LONGEST_S apart."""
-LONGEST_S = 0.5
+LONGEST_S = 0.25
 BATCH_EVENTS = 5_000
 RETRY_S = 1.0
 MOST_QUEUED = 500_000
@@ -58,14 +58,16 @@ class LiveEvents:
     async def run(self) -> None:
         """Write until `stop` is called; then write what is left."""
         clock = asyncio.get_running_loop().time
-        pause_s = FLUSH_S
+        took_s = before_s = 0.0
         while not self._stopping.is_set():
+            # one slow write says nothing: the first ones build statements, another process may hold the lock
+            pause_s = min(max(FLUSH_S, min(took_s, before_s) / SHARE), LONGEST_S)
             try:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             except TimeoutError:
-                began = clock()
+                began, before_s = clock(), took_s
                 await self.flush()
-                pause_s = min(max(FLUSH_S, (clock() - began) / SHARE), LONGEST_S)
+                took_s = clock() - began
         await self.flush()
 
     def stop(self) -> None:

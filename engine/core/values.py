@@ -138,9 +138,13 @@ def canonical_json(value: Json) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+# json.dumps makes an encoder at each call, which takes longer than a small value
+_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def compact_json(value: Json) -> str:
     """Return JSON text without blanks in the value's own key order; the cheap form for records."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _compact(value)
 
 
 def copy_json(value: Json) -> Json:

@@ -70,7 +70,14 @@ def test_one_line_tells_all_addresses_when_everything_is_ready(dev: DevProcess, 
     assert ready["data_dir"] == str(workplace / "data")
     assert ready["model_source"] == "openai"
     assert dev.family()["worker run"].pid == ready["worker_pid"]
-    assert {"dev", "start-dev", "worker run", "repair", "guard.py"} <= set(dev.family())
+    assert {"dev", "start-dev", "worker run", "guard.py"} <= set(dev.family())
+
+
+def test_the_repair_process_joins_soon_after(dev: DevProcess) -> None:
+    deadline = time.monotonic() + 20
+    while "repair" not in dev.family() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "repair" in dev.family()
 
 
 def test_a_loaded_task_runs_by_name_and_prints_its_result(dev: DevProcess) -> None:

@@ -19,11 +19,19 @@ from typing import Any, Protocol
 from engine.core.errors import EngineError, Unavailable
 from engine.edge.supervisor.child import Child, ChildSpec, Guard, Restarted
 from engine.edge.supervisor.places import LOOPBACK, hold_folder, keep_ports, listen_on, new_log
-from engine.edge.supervisor.temporal import find_temporal, keep_executions, port_probe, server_command
+from engine.edge.supervisor.temporal import (
+    SERVER_ENVIRONMENT,
+    find_temporal,
+    keep_executions,
+    port_probe,
+    server_command,
+)
 
 UNREACHABLE = 5
 """Exit code of a worker that starts before the server answers."""
 API_STOP_S = 3.0
+REPAIR_AFTER_S = 1.5
+"""The repair process has nothing to do in the first seconds, when somebody may wait for a first result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +143,7 @@ class _Dev:
         self._children: list[Child] = []
         self._api: asyncio.Task[None] | None = None
         self._api_stop = asyncio.Event()
+        self._environment: dict[str, str] = {}
         self.api_address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
 
     async def start(self, load_api: Callable[[], ApiServer]) -> None:
@@ -159,7 +168,7 @@ class _Dev:
                 port=ports["temporal"],
                 ui_port=ports["ui"] if options.ui else None,
             ),
-            environment,
+            SERVER_ENVIRONMENT | environment,
             probe=port_probe(ports["temporal"]),
         )
         worker = await self._start_child(
@@ -175,7 +184,7 @@ class _Dev:
         await self._until_stopped(self._get_ready(load_api, ports, temporal, worker, model))
         if self._stop.is_set():
             return
-        await self._start_child("repair", (str(Path(sys.executable).parent / "everstep-repair"),), environment)
+        self._environment = environment
         self._reporter.ready(
             Addresses(
                 api=self.api_address,
@@ -196,13 +205,24 @@ class _Dev:
             watch_tasks: Loads and reloads the task files.
         """
         assert self._api is not None
-        waiting = [asyncio.create_task(self._stop.wait()), self._api]
+        waiting = [asyncio.create_task(self._stop.wait()), self._api, asyncio.create_task(self._keep_repair())]
         if watch_tasks is not None:
             waiting.append(asyncio.ensure_future(watch_tasks(self.api_address, self._stop)))
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        self._stop.set()
+        await waiting[2]  # no process must be started once the others are being ended
         for task in done:
             # an API or a watcher that failed ends dev with its error instead of a silent half
             task.result()
+
+    async def _keep_repair(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), REPAIR_AFTER_S)
+        if not self._stop.is_set():
+            await self._start_child(
+                "repair", (str(Path(sys.executable).parent / "everstep-repair"),), self._environment
+            )
+        await self._stop.wait()
 
     async def close(self) -> None:
         """End everything: first what takes work, last the server that keeps it. A second signal kills at once."""

@@ -50,3 +50,9 @@ async def charge(url: str, context: ToolContext) -> str:
     await _tell(f"{url}/charge", {}, context)
     await asyncio.sleep(CHARGE_S)
     return "done"
+
+
+@tool(effect="read")
+async def double(n: int) -> int:
+    """Double a number; tells nobody."""
+    return 2 * n
