@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -173,16 +175,45 @@ async def run_repair(settings: Settings) -> None:
         await database.close()
 
 
+async def run_calls(settings: Settings) -> None:
+    """Make the calls that come in on standard input, without Temporal, until it ends.
+
+    Raises:
+        EngineError: The configuration is wrong.
+    """
+    from activities.calls import serve_calls
+
+    out = sys.stdout
+    # what tools and their modules print must not get between the answers
+    with contextlib.redirect_stdout(sys.stderr):
+        project = load_project(settings.project_file)
+        chat = ChatActivities(build_backends(project))
+        tools = ToolActivities(load_catalog(project), project.http)
+        try:
+            await serve_calls(chat, tools, out)
+        finally:
+            await chat.aclose()
+            await tools.aclose()
+
+
+ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls}
+
+
 def _run(role: str) -> int:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_json)
     try:
-        asyncio.run(run_worker(settings) if role == "run" else run_repair(settings))
+        asyncio.run(ROLES[role](settings))
     except EngineError as error:
         print(f"error[{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
-        return 5 if error.code == "unreachable" else 2
+        if error.code == "unreachable":
+            # the SDK's native part goes on trying to connect, and would crash into an interpreter that ends
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(5)
+        return 2
     return 0
 
 
@@ -199,7 +230,7 @@ def model_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of `python -m worker run`.
+    """Entry of `python -m worker run` and `python -m worker calls`.
 
     Args:
         argv: Arguments; by default those of the process.
@@ -208,10 +239,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 ok, 2 usage or configuration, 5 unreachable.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments != ["run"]:
-        print("usage: python -m worker run", file=sys.stderr)  # noqa: T201
+    if arguments not in (["run"], ["calls"]):
+        print("usage: python -m worker run | calls", file=sys.stderr)  # noqa: T201
         return 2
-    return _run("run")
+    return _run(arguments[0])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.tools import note
 from engine.control.payloads import data_converter
 from engine.core.errors import EngineError
 from engine.settings import load_project
-from engine.tool import ToolCatalog
+from engine.tooling import ToolCatalog
 
 
 def worker_options(raw: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.tool import tool
+from engine.tooling import tool
 
 
 @tool(effect="read")

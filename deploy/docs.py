@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: docs/errors.md and docs/expressions.md."""
+"""Writes the reference pages that are made from the code: docs/diagnostics.md, docs/errors.md, docs/expressions.md."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.core.lang.dates import DATE_FIELDS, DATE_METHODS
 from engine.core.lang.filters import FILTERS, TESTS
-from engine.core.lang.methods import DATE_FIELDS, DATE_METHODS, DICT_METHODS, LIST_METHODS, SET_METHODS, TEXT_METHODS
+from engine.core.lang.methods import DICT_METHODS, LIST_METHODS, SET_METHODS, TEXT_METHODS
 from engine.core.lang.stdlib import FUNCTIONS, MODULES
+from engine.core.spec.codebook.book import BOOK, GROUPS
+from engine.core.spec.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("engine", "workflows", "activities")
@@ -112,7 +115,38 @@ def render_expressions() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/errors.md": render_errors, "docs/expressions.md": render_expressions}
+def render_diagnostics() -> str:
+    """Return docs/diagnostics.md."""
+    lines = [
+        "# Diagnostics",
+        "",
+        "What `everstep validate` and the API say about a task, by code. Errors (`E…`) stop a task from being created,",
+        "warnings (`W…`) do not. Codes never change their meaning. `everstep explain CODE` shows the same text.",
+        "`make docs` makes this page from the code; a test runs every example.",
+        "",
+    ]
+    for prefix, title in GROUPS.items():
+        lines += [f"## {title}", "", "| code | meaning |", "| --- | --- |"]
+        found = [code for code in CODES if code.startswith(prefix)]
+        lines += [f"| [{code}](#{code.lower()}) | {CODES[code]} |" for code in found]
+        lines.append("")
+        for code in found:
+            lines += _explained(code)
+    return "\n".join(lines)
+
+
+def _explained(code: str) -> list[str]:
+    entry = BOOK[code]
+    bad, good = entry.shown_bad.splitlines(), entry.good.splitlines()
+    wrong, right = ["Wrong:", "", "```yaml", *bad, "```", ""], ["Right:", "", "```yaml", *good, "```", ""]
+    return [f"### {code}", "", CODES[code], "", entry.why, "", *wrong, *right]
+
+
+PAGES = {
+    "docs/diagnostics.md": render_diagnostics,
+    "docs/errors.md": render_errors,
+    "docs/expressions.md": render_expressions,
+}
 
 
 def main() -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.core.contracts.activities import ChatParams, ChatResult, Usage
-from engine.core.contracts.execution import AnswerSignal
-from engine.core.errors import InvalidInput, LimitExceeded, run_error_from_json
+from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage, check_arguments
+from engine.core.contracts.execution import AnswerSignal, EventSignal
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import InvalidInput, LimitExceeded, ToolError, run_error_from_json
+from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
+from engine.core.plan.render import plan_outline
 from engine.core.run.answers import open_waits
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.machine import Finished, Machine, Pace
+from engine.core.run.require import unmet_requirements
 from engine.core.run.snapshot import state_from_json, state_to_json
+from engine.core.run.state import WaitFrame
 from engine.core.run.walker import Identity
 from engine.core.schemas import value_problems
 from engine.core.values import Json, canonical_json
@@ -24,6 +30,7 @@ from engine.core.values import Json, canonical_json
 START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a dry run gives the same result whenever it is made."""
 MOST_ACTIVATIONS = 1_000_000
+_COUNTER = re.compile(r"\[\d+\]|~\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,23 @@ Handler = Callable[[Call], Answered]
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody answers to a wait.
+
+    Attributes:
+        value: The answer.
+        after_s: How long after the wait has opened it comes, by the virtual clock.
+    """
+
+    value: Json
+    after_s: float = 0.0
+
+
+Answerer = Callable[[Mapping[str, Json]], Answer | None]
+"""Gets the body of a `wait` event once; None = nobody answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeenEvent:
     """An event as a dry run saw it."""
 
@@ -50,6 +74,16 @@ class SeenEvent:
     now_us: int
     type: str
     body: dict[str, Json]
+
+
+def _refused(call: Call) -> Answered | None:
+    """Answer a tool call whose arguments do not fit, as the activity would."""
+    if isinstance(call.params, ToolParams):
+        try:
+            check_arguments(call.params)
+        except ToolError as error:
+            return Answered(Failed(error))
+    return None
 
 
 @dataclass(slots=True)
@@ -61,6 +95,8 @@ class MemoryEffects:
         clock_us: The time now.
         events: What was emitted.
         queue: What will happen: (time, order, kind, id, outcome).
+        waits: Bodies of the waits that were opened, by wait id.
+        asked: Numbers of the waits whose answer was asked for.
     """
 
     handler: Handler
@@ -69,6 +105,8 @@ class MemoryEffects:
     queue: list[tuple[int, int, str, str, CallOutcome | None]] = field(default_factory=list)
     dead: set[int] = field(default_factory=set)
     order: itertools.count[int] = field(default_factory=itertools.count)
+    waits: dict[str, dict[str, Json]] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
 
     def now_us(self) -> int:
         """See `Effects.now_us`."""
@@ -76,11 +114,14 @@ class MemoryEffects:
 
     def emit(self, seq: int, event_type: str, body: str) -> None:
         """See `Effects.emit`."""
-        self.events.append(SeenEvent(seq, self.clock_us, event_type, json.loads(body)))
+        seen = SeenEvent(seq, self.clock_us, event_type, json.loads(body))
+        self.events.append(seen)
+        if event_type == EventType.WAIT.value:
+            self.waits[str(seen.body["wait_id"])] = seen.body
 
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
-        answered = self.handler(call)
+        answered = _refused(call) or self.handler(call)
         self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
 
     def cancel_call(self, call_id: str) -> None:
@@ -104,6 +145,10 @@ class MemoryEffects:
 
     def _kill(self, kind: str, name: str) -> None:
         self.dead.update(order for _, order, a_kind, a_name, _ in self.queue if (a_kind, a_name) == (kind, name))
+
+    def answer_later(self, wait_id: str, answer: Answer) -> None:
+        """Let an answer come in its time."""
+        self._push(self.clock_us + round(answer.after_s * 1e6), "answer", wait_id, Ok(answer.value))
 
     def forget_timers(self) -> None:
         """Drop all timers, as a continue-as-new does."""
@@ -144,8 +189,11 @@ def run_in_memory(
     handler: Handler,
     *,
     answers: Sequence[Json] = (),
+    answerer: Answerer | None = None,
+    outside: Sequence[EventSignal] = (),
     identity: Identity | None = None,
     carry_every: int | None = None,
+    clock_us: int = START_US,
 ) -> DryRun:
     """Run a plan to its end on a virtual clock.
 
@@ -154,17 +202,20 @@ def run_in_memory(
         given: The input; not checked here.
         handler: Answers calls.
         answers: Answers to waits, in the order in which the waits open.
+        answerer: Answers each wait by what it asks; used where `answers` say nothing.
+        outside: Events from outside; each comes before time goes on, once all wait.
         identity: Who runs; a fixed one by default.
         carry_every: Carry the state over as continue-as-new does, through JSON, after so many activations.
+        clock_us: Time at which it starts, Unix microseconds.
 
     Returns:
         Outcome and events.
     """
-    effects = MemoryEffects(handler)
+    effects = MemoryEffects(handler, clock_us)
     who = identity or Identity(execution_id="00000000-0000-4000-8000-000000000000")
     machine = Machine(plan, effects, who)
     machine.start(given)
-    pending = list(answers)
+    pending, arriving = list(answers), list(outside)
     runs = 1
     happened = 0
     for _ in range(MOST_ACTIVATIONS):
@@ -181,12 +232,31 @@ def run_in_memory(
             runs, happened = runs + 1, 0
             continue
         happened += 1
-        if not _let_something_happen(machine, effects, pending):
+        if answerer is not None and effects.waits and not pending:
+            _ask_for_answers(machine, effects, answerer)
+        if arriving and not machine.has_work:
+            machine.take_event(arriving.pop(0))
+        elif not _let_something_happen(machine, effects, pending):
             break
     else:
         raise LimitExceeded(f"the run took more than {MOST_ACTIVATIONS} activations", code="limit.activations")
-    waits = [frame.wait_id for _, frame in open_waits(machine.walker)]
+    waits = [frame.wait_id for frame in _all_waits(machine)]
     return DryRun(machine.result, effects.events, waits, runs)
+
+
+def _all_waits(machine: Machine) -> list[WaitFrame]:
+    """Return the open waits: those for answers, then those for events, the oldest first."""
+    walker = machine.walker
+    return [frame for _, frame in (*open_waits(walker), *open_waits(walker, events=True))]
+
+
+def _ask_for_answers(machine: Machine, effects: MemoryEffects, answerer: Answerer) -> None:
+    for frame in _all_waits(machine):
+        if frame.opened not in effects.asked:
+            effects.asked.add(frame.opened)
+            answer = answerer(effects.waits.get(frame.wait_id, {"wait_id": frame.wait_id}))
+            if answer is not None:
+                effects.answer_later(frame.wait_id, answer)
 
 
 def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: list[Json]) -> bool:
@@ -201,6 +271,10 @@ def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: lis
     kind, name, outcome = happened
     if kind == "timer":
         machine.timer_fired(name)
+    elif kind == "answer" and isinstance(outcome, Ok):
+        if any(frame.wait_id == name for frame in _all_waits(machine)):
+            key = f"answer-{next(effects.order)}"
+            machine.answer(AnswerSignal(key=key, value=outcome.value, wait_id=name, actor="dry-run"))
     elif outcome is not None:
         machine.call_done(name, outcome)
     return True
@@ -310,12 +384,29 @@ def dry_run(
         Outcome and events.
 
     Raises:
-        InvalidInput: `input.invalid` if the input does not fit the task's schema.
+        InvalidInput: `input.invalid` if the input does not fit the task's schema, `input.requirement` if a condition of
+            the task does not hold.
     """
     problems = value_problems(given, plan.input_schema)
     if problems:
         raise InvalidInput(f"the input does not fit the task: {'; '.join(problems)}")
+    unmet = unmet_requirements(plan, given, now_us=START_US)
+    if unmet:
+        raise InvalidInput(f"the task does not take this input: {'; '.join(unmet)}", code="input.requirement")
+    _check_replies(plan, replies or {})
     return run_in_memory(plan, given, ScriptedReplies(replies), answers=answers)
+
+
+def _check_replies(plan: Plan, replies: Mapping[str, Json]) -> None:
+    rows = plan_outline(plan)
+    known = {row.label for row in rows} | {row.path for row in rows} | set(plan.tools)
+    for name in replies:
+        if name not in known and _COUNTER.sub("", name) not in known:
+            raise InvalidInput(
+                f"the replies name '{name}', which is no step label, step path or tool of the task",
+                code="replies.unknown",
+                hint=did_you_mean(name, known) or "`everstep validate -v` and the events of a dry run show the paths",
+            )
 
 
 def failed(code: str, message: str = "made up", *, retryable: bool = True) -> Failed:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.lab import Lab, open_lab
 from tests.support.servers import temporal_process
@@ -16,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suite."""
     parser.addoption("--temporal", default="", help="address of a Temporal server to use instead of an own one")
     parser.addoption("--chaos", default="short", choices=["short", "full"], help="length of the crash tests")
+
+
+def pytest_configure() -> None:
+    """Log to the real standard error: one that a test has captured is closed when others log."""
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
 
 
 @pytest.fixture(autouse=True)

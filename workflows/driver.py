@@ -15,7 +15,6 @@ from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
 from engine.core.errors import BackendError, RunError, ToolError
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
-from engine.core.run.events import EventRecord
 from engine.core.values import Json
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
@@ -100,8 +99,9 @@ class TemporalEffects:
         now_us = self.now_us()
         # an evicted run is torn down at time 0; what it says then never happened
         if self._sink is not None and now_us > 0:
-            record = EventRecord(self._execution_id, self._run_id, seq, now_us, event_type, body)
-            self._sink(tuple(record), workflow.unsafe.is_replaying())
+            # the members of an EventRecord
+            record = (self._execution_id, self._run_id, seq, now_us, event_type, body)
+            self._sink(record, workflow.unsafe.is_replaying())
 
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""

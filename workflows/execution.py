@@ -10,8 +10,10 @@ from datetime import timedelta
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
+    SIGNAL_EVENT,
     AnswerSignal,
     CancelReasonSignal,
+    EventSignal,
     ExecutionParams,
     ExecutionResult,
 )
@@ -44,7 +46,7 @@ class ExecutionWorkflow:
     """One run of an execution."""
 
     def __init__(self) -> None:
-        self._answers: list[AnswerSignal] = []
+        self._answers: list[AnswerSignal | EventSignal] = []
         self._cancel_reason = CancelReasonSignal()
         self._effects: TemporalEffects | None = None
         self._next_drain_events = 0
@@ -54,6 +56,12 @@ class ExecutionWorkflow:
     @workflow.signal(name=SIGNAL_ANSWER)
     def take_answer(self, signal: AnswerSignal) -> None:
         """Take an answer to a wait."""
+        self._answers.append(signal)
+        self._wake()
+
+    @workflow.signal(name=SIGNAL_EVENT)
+    def take_event(self, signal: EventSignal) -> None:
+        """Take an event from outside."""
         self._answers.append(signal)
         self._wake()
 
@@ -123,7 +131,10 @@ class ExecutionWorkflow:
         # an answer that came while no worker was there is worth more than the time limit that passed meanwhile
         answers, self._answers = self._answers, []
         for signal in answers:
-            machine.answer(signal)
+            if isinstance(signal, AnswerSignal):
+                machine.answer(signal)
+            else:
+                machine.take_event(signal)
         while effects.news:
             news = effects.news.popleft()
             if isinstance(news, CallNews):

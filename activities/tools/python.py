@@ -18,7 +18,7 @@ from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
 from engine.core.values import Json, to_json_value
-from engine.tool import Tool, ToolCatalog, ToolContext
+from engine.tooling import Tool, ToolCatalog, ToolContext
 
 MAX_MESSAGE_CHARS = 500
 

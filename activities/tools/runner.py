@@ -10,12 +10,11 @@ from temporalio import activity
 from activities.effects import run_effect
 from activities.tools.http import HttpTools
 from activities.tools.python import PythonTools
-from engine.core.contracts.activities import TOOL_ACTIVITY, ToolParams, ToolResult
+from engine.core.contracts.activities import TOOL_ACTIVITY, ToolParams, ToolResult, check_arguments
 from engine.core.errors import ToolError
-from engine.core.schemas import value_problems
 from engine.core.values import Json
 from engine.settings import HttpConfig
-from engine.tool import ToolCatalog
+from engine.tooling import ToolCatalog
 
 THREADS = 32
 """Ordinary Python tools that run at one time; they mostly wait for something."""
@@ -65,7 +64,7 @@ class ToolActivities:
         """
 
         async def work() -> ToolResult:
-            _check_arguments(params)
+            check_arguments(params)
             return ToolResult(output=await self._adapters[params.tool.type].call(params))
 
         return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
@@ -73,15 +72,6 @@ class ToolActivities:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
-
-
-def _check_arguments(params: ToolParams) -> None:
-    problems = value_problems(params.arguments, params.tool.parameters)
-    if problems:
-        raise ToolError(
-            f"tool '{params.tool.name}' does not take these arguments: {'; '.join(problems)}",
-            code="tool.bad_arguments",
-        )
 
 
 def _timed_out(params: ToolParams) -> ToolError:

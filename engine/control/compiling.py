@@ -9,10 +9,14 @@ from typing import Any
 
 from engine.core.diagnostics import Diagnostic, Severity
 from engine.core.errors import CompileError
+from engine.core.kinds import Dialect
+from engine.core.plan.chains import compile_chain
 from engine.core.plan.compile import compile_task
 from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
 from engine.core.spec import codes
-from engine.core.spec.nodes import node_to_json
+from engine.core.spec.dialects.choice import dialect_of
+from engine.core.spec.dialects.contenox_read import read_chain
+from engine.core.spec.nodes import Node, node_to_json
 from engine.core.spec.read import read_task
 from engine.source.parse import parse_source
 
@@ -41,6 +45,7 @@ def compile_text(
     file: str = "task",
     contracts: Mapping[str, ToolContract],
     agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
+    dialect: Dialect = "everstep",
 ) -> Compiled:
     """Compile the text of a task.
 
@@ -49,6 +54,7 @@ def compile_text(
         file: Name of the source for messages; a task without a name is called after it.
         contracts: The operator's tools by name.
         agent: The settings of the agent the task belongs to.
+        dialect: What the text is read as if it has no key `dialect`.
 
     Returns:
         The plan, the task as JSON, and the warnings.
@@ -58,12 +64,39 @@ def compile_text(
         CompileError: It can be read, but is no task that makes sense; carries all findings, errors and warnings.
     """
     root = parse_source(text, file)
-    spec, findings = read_task(root)
-    if not spec.name:
-        spec = replace(spec, name=PurePath(file).stem or "task")
-    plan, more = compile_task(spec, contracts=contracts, agent=agent)
+    return compile_tree(root, source=text, file=file, contracts=contracts, agent=agent, dialect=dialect)
+
+
+def compile_tree(
+    root: Node,
+    *,
+    source: str,
+    file: str,
+    contracts: Mapping[str, ToolContract],
+    agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
+    dialect: Dialect = "everstep",
+) -> Compiled:
+    """Compile the tree of a task, whatever it was read from.
+
+    Args:
+        root: The tree; its places lie in the source.
+        source: Text that is shown with findings.
+        file: As for `compile_text`.
+        contracts: As for `compile_text`.
+        agent: As for `compile_text`.
+        dialect: As for `compile_text`.
+
+    Raises:
+        CompileError: As by `compile_text`.
+    """
+    name = PurePath(file).stem or "task"
+    dialect = dialect_of(root, dialect)
+    if dialect == "contenox":
+        plan, items = _compile_chain(root, name, contracts, agent)
+    else:
+        plan, items = _compile_task(root, dialect, name, contracts, agent)
     found = sorted(
-        [*findings.items, *more.items],
+        items,
         key=lambda item: (item.position.line, item.position.column, item.code, item.path),
     )
     errors = [item for item in found if item.severity is Severity.ERROR]
@@ -78,6 +111,27 @@ def compile_text(
             hint=errors[0].hint,
             diagnostics=found[:MAX_DIAGNOSTICS],
             file=file,
-            source=text,
+            source=source,
         )
     return Compiled(plan, node_to_json(root), found)
+
+
+def _compile_task(
+    root: Node, dialect: Dialect, name: str, contracts: Mapping[str, ToolContract], agent: AgentSnapshot
+) -> tuple[Plan, list[Diagnostic]]:
+    spec, findings = read_task(root, dialect)
+    if not spec.name:
+        spec = replace(spec, name=name)
+    plan, more = compile_task(spec, contracts=contracts, agent=agent)
+    return plan, [*findings.items, *more.items]
+
+
+def _compile_chain(
+    root: Node, name: str, contracts: Mapping[str, ToolContract], agent: AgentSnapshot
+) -> tuple[Plan, list[Diagnostic]]:
+    spec, findings = read_chain(root)
+    plan, more = compile_chain(spec, contracts=contracts, agent=agent, name=name)
+    message = "contenox chains are read and planned, but they do not run in this version"
+    hint = "write it as a task with `main:`, for example with `switch` and sub-workflows"
+    findings.error(codes.LATER, message, spec.position, hint=hint)
+    return plan, [*findings.items, *more.items]

@@ -20,7 +20,7 @@ from engine.core.contracts.execution import SEARCH_ATTRIBUTES
 from engine.core.errors import Unavailable
 from engine.settings import Settings, temporal_address
 
-CONNECT_TIMEOUT_S = 4.0
+CONNECT_TIMEOUT_S = 3.0
 RPC_TIMEOUT = timedelta(seconds=4)
 """Longest time of one call to Temporal; with the connect it keeps `unreachable` within 5 seconds of a refusal."""
 

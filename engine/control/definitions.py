@@ -9,13 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.control.compiling import Compiled, compile_text
+from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
 from engine.core.errors import DefinitionError
 from engine.core.plan.codec import plan_from_json, plan_hash, plan_to_json
+from engine.core.plan.difference import Difference, plan_difference
 from engine.core.plan.ir import AgentSnapshot, ToolContract
 from engine.core.run.projection import iso_time
 from engine.core.values import Json
-from engine.store.definitions import AgentFacts, Definitions, TaskFacts
+from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
+
+BESIDE_THE_PLAN = ("description", "canonical_name", "metadata", "dispatch")
+"""Keys of a task that no plan holds; with the plan's hash they decide whether a text says something new."""
 
 JSON_FILE = "body"
 """Name of the source in diagnostics when a task came as a JSON object."""
@@ -48,12 +53,39 @@ class Created:
     Attributes:
         task: The version that now is the latest.
         warnings: Findings that did not forbid it, as JSON.
-        changed: False if that very version was stored before.
+        changed: False if its text says nothing that the latest version does not say.
     """
 
     task: TaskFacts
     warnings: list[dict[str, Any]] = field(default_factory=list)
     changed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two versions of a task beside each other.
+
+    Attributes:
+        before: The older one; None if there is none.
+        after: The newer one; None if it is a text that is not stored.
+        source: Text of the newer one.
+        difference: What differs between their plans.
+    """
+
+    before: TaskFacts | None
+    after: TaskFacts | None
+    source: str
+    difference: Difference
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {from, to, before, after, changes, gains, losses, reach}; `before` and `after` are the texts."""
+        return {
+            "from": None if self.before is None else self.before.version,
+            "to": None if self.after is None else self.after.version,
+            "before": "" if self.before is None else self.before.source,
+            "after": self.source,
+            **self.difference.to_json(),
+        }
 
 
 def snapshot_of(agent: AgentFacts | None) -> AgentSnapshot:
@@ -82,6 +114,7 @@ class DefinitionService:
     def __init__(self, definitions: Definitions, contracts: Mapping[str, ToolContract]) -> None:
         self.definitions = definitions
         self.contracts = contracts
+        self.versions = VersionService(definitions)
 
     async def create_agent(
         self,
@@ -158,17 +191,55 @@ class DefinitionService:
             older = await self.definitions.find_task(compiled.plan.task, tenant=tenant, agent_id=agent_id)
         return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=agent_id)
 
-    async def update_task(self, task_id: str, source: str, *, tenant: str, file: str = "task") -> Created:
-        """Compile a task and store it as the next version of an existing one.
+    async def update_task(self, reference: str, source: str, *, tenant: str, file: str = "task") -> Created:
+        """Compile a task and store it as the next version of an existing one, unless it says nothing new.
 
         Raises:
             DefinitionError: With diagnostics.
             NotFound: `task.not_found`.
         """
-        older = await self.definitions.get_task(task_id, tenant=tenant)
+        task = await self.versions.resolve(reference, tenant=tenant)
+        older = await self.definitions.get_task(task.id, tenant=tenant)
         compiled = await self._compile(source, tenant=tenant, file=file, agent_id=older.agent_id)
         warnings = _to_json(compiled.warnings, file)
         return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=older.agent_id)
+
+    async def compare(
+        self, reference: str, *, tenant: str, older: str = "", source: str | None = None, file: str = "task"
+    ) -> Compared:
+        """Say how a version of a task, or a text that would become one, differs from an older version.
+
+        Args:
+            reference: The newer version (`NAME`, `NAME@3`, …); with a text, the task that it belongs to.
+            tenant: Tenant id.
+            older: The version to compare with: a number or an alias. Empty = the one before, or with a text the latest.
+            source: The text.
+            file: Its name in diagnostics.
+
+        Raises:
+            NotFound: As `VersionService.resolve`.
+            DefinitionError: The text is wrong.
+        """
+        newer = await self.versions.resolve(reference, tenant=tenant)
+        before: TaskFacts | None = newer
+        if older:
+            before = await self.versions.resolve(f"{newer.id}@{older}", tenant=tenant)
+        elif source is None:
+            before = None
+            if newer.version > 1:
+                before = await self.versions.resolve(newer.id, tenant=tenant, version=newer.version - 1)
+        if source is None:
+            plan, text = plan_from_json(newer.plan), newer.source
+        else:
+            compiled = await self._compile(source, tenant=tenant, file=file, agent_id=newer.agent_id)
+            plan, text = compiled.plan, source
+        old_plan = None if before is None else plan_from_json(before.plan)
+        return Compared(
+            before=before,
+            after=newer if source is None else None,
+            source=text,
+            difference=plan_difference(old_plan, plan),
+        )
 
     async def plan_for_start(self, task: TaskFacts) -> dict[str, Any]:
         """Return a task's plan with the present settings of its agent and the present contracts of its tools."""
@@ -196,30 +267,62 @@ class DefinitionService:
         tenant: str,
         agent_id: str,
     ) -> Created:
-        plan, spec, now = compiled.plan, compiled.spec, now_us()
-        digest = plan_hash(plan)
-        if older is not None and older.plan_hash == digest and older.source == source:
+        task = facts_of(compiled, source, older, tenant=tenant, agent_id=agent_id)
+        if older is None or says_more(task, older):
+            await self.definitions.add_task(task)
+            return Created(task, warnings)
+        if task.source == older.source:
             return Created(older, warnings, changed=False)
-        canonical = spec.get("canonical_name")
-        task = TaskFacts(
-            id=str(uuid.uuid4()) if older is None else older.id,
-            tenant=tenant,
-            version=1 if older is None else older.version + 1,
-            agent_id=agent_id,
-            name=plan.task,
-            canonical_name=canonical if isinstance(canonical, str) else None,
-            description=str(spec.get("description") or ""),
-            spec=spec,
-            source=source,
-            plan=plan_to_json(plan),
-            plan_hash=digest,
-            input_schema=plan.input_schema,
-            metadata=dict(spec.get("metadata") or {}),
-            created_us=now if older is None else older.created_us,
-            updated_us=now,
-        )
-        await self.definitions.add_task(task)
-        return Created(task, warnings)
+        same = restated(task, older)
+        await self.definitions.write_tasks(TaskWrites(restated=[same]), tenant=tenant, now_us=task.updated_us)
+        return Created(same, warnings, changed=False)
+
+
+def facts_of(
+    compiled: Compiled, source: str, older: TaskFacts | None, *, tenant: str, agent_id: str = "", applied_set: str = ""
+) -> TaskFacts:
+    """Return the version that a compiled text would become.
+
+    Args:
+        compiled: The task.
+        source: Its text.
+        older: The latest version of the task that it belongs to; None = a new task.
+        tenant: Tenant id.
+        agent_id: Its agent, or an empty text.
+        applied_set: The set of files it comes from, or an empty text.
+    """
+    plan, spec, now = compiled.plan, compiled.spec, now_us()
+    canonical = spec.get("canonical_name")
+    return TaskFacts(
+        id=str(uuid.uuid4()) if older is None else older.id,
+        tenant=tenant,
+        version=1 if older is None else older.version + 1,
+        agent_id=agent_id,
+        name=plan.task,
+        canonical_name=canonical if isinstance(canonical, str) else None,
+        description=str(spec.get("description") or ""),
+        spec=spec,
+        source=source,
+        plan=plan_to_json(plan),
+        plan_hash=plan_hash(plan),
+        input_schema=plan.input_schema,
+        metadata=dict(spec.get("metadata") or {}),
+        created_us=now if older is None else older.created_us,
+        updated_us=now,
+        applied_set=applied_set or ("" if older is None else older.applied_set),
+    )
+
+
+def says_more(task: TaskFacts, older: TaskFacts) -> bool:
+    """Whether a version differs from an older one in more than the words of its text (comments, order, spelling)."""
+    if task.plan_hash != older.plan_hash or task.name != older.name:
+        return True
+    return any(task.spec.get(key) != older.spec.get(key) for key in BESIDE_THE_PLAN)
+
+
+def restated(task: TaskFacts, older: TaskFacts) -> TaskFacts:
+    """Return an older version with the text of one that means the same, so that its comments are not lost."""
+    return replace(older, spec=task.spec, source=task.source, applied_set=task.applied_set)
 
 
 def _to_json(items: list[Diagnostic], file: str) -> list[dict[str, Any]]:

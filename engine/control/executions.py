@@ -17,8 +17,10 @@ from engine.control.settling import settle_from_temporal
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
+    SIGNAL_EVENT,
     AnswerSignal,
     CancelReasonSignal,
+    EventSignal,
 )
 from engine.core.errors import Conflict, InputRejected, NotFound, Unavailable
 from engine.core.kinds import EventType
@@ -31,7 +33,7 @@ from engine.store.projection import ProjectionStore
 
 ANSWER_TIMEOUT_S = 8.0
 LATE_EVENTS_S = 0.5
-"""Ten flushes of a worker: when events of a workflow that has moved on must have reached the store."""
+"""Two flushes of a busy worker: when events of a workflow that has moved on must have reached the store."""
 READ_PATIENCE_S = 0.5
 """How long a read waits for Temporal before it answers from the store alone."""
 SILENT_S = 5.0
@@ -181,7 +183,7 @@ class ExecutionService:
             raise Conflict(
                 f"execution {facts.id} has {len(opened)} open waits",
                 code="answer.ambiguous",
-                hint="name one with wait_id: " + ", ".join(wait.wait_id for wait in opened[:10]),
+                hint="name one (wait_id, --wait-id): " + ", ".join(wait.wait_id for wait in opened[:10]),
                 details={"wait_ids": [wait.wait_id for wait in opened[:100]]},
             )
         return opened[0]
@@ -195,6 +197,26 @@ class ExecutionService:
                 details={"wait_id": body.get("wait_id"), "key": body.get("key")},
             )
         return await self.store.get_execution(facts.id, tenant=facts.tenant)
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    async def send_event(self, execution_id: str, event: EventSignal, *, tenant: str) -> None:
+        """Send an event to an execution; it goes on with it now, or when it comes to the step that waits for it.
+
+        Args:
+            execution_id: The execution.
+            event: The event; one with an id that came before is not taken again.
+            tenant: Its tenant.
+
+        Raises:
+            NotFound: `execution.not_found`.
+            Conflict: `execution.closed` if it has ended.
+            Unavailable: `unreachable`.
+        """
+        facts = (await self.read(execution_id, tenant=tenant)).facts
+        if facts.settled:
+            raise _closed(facts)
+        await self._signal(execution_id, SIGNAL_EVENT, event)
 
     # --- cancel ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +237,9 @@ class ExecutionService:
             await client.get_workflow_handle(execution_id).cancel(rpc_timeout=RPC_TIMEOUT)
         return await self.store.get_execution(execution_id, tenant=tenant)
 
-    async def _signal(self, execution_id: str, name: str, signal: AnswerSignal | CancelReasonSignal) -> None:
+    async def _signal(
+        self, execution_id: str, name: str, signal: AnswerSignal | CancelReasonSignal | EventSignal
+    ) -> None:
         client = await self._temporal.client()
         try:
             with self._temporal.errors():

@@ -29,8 +29,10 @@ from engine.core.contracts.execution import (
 )
 from engine.core.errors import Conflict, InvalidInput
 from engine.core.kinds import ExecutionStatus
+from engine.core.plan.codec import plan_from_json
 from engine.core.run.answers import fitting_problems
 from engine.core.run.projection import ExecutionFacts
+from engine.core.run.require import unmet_requirements
 from engine.core.values import Json
 from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
@@ -99,7 +101,8 @@ class StartService:
             labels: Words by which to find it in Temporal.
 
         Raises:
-            InvalidInput: `input.invalid` if the input does not fit, `execution.bad_id` if the id is no UUID.
+            InvalidInput: `input.invalid` if the input does not fit the schema, `input.requirement` if a condition of
+                the task does not hold, `execution.bad_id` if the id is no UUID.
             Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
             Unavailable: `unreachable`.
         """
@@ -118,6 +121,7 @@ class StartService:
                 return _same_request(known, given, idempotency_key)
         final_id = wanted or str(uuid.uuid4())
         plan = await self._definitions.plan_for_start(task)
+        _check_requirements(plan, given, task.name)
         params = ExecutionParams(
             execution_id=final_id,
             tenant=task.tenant,
@@ -180,6 +184,18 @@ class StartService:
                 static_summary=_clip_bytes(task.description or task.name, SUMMARY_BYTES),
                 rpc_timeout=RPC_TIMEOUT,
             )
+
+
+def _check_requirements(plan: dict[str, Any], given: Json, name: str) -> None:
+    if not plan.get("require"):
+        return
+    unmet = unmet_requirements(plan_from_json(plan), given, now_us=now_us())
+    if unmet:
+        raise InvalidInput(
+            f"the task {name!r} does not take this input: {'; '.join(unmet)}",
+            code="input.requirement",
+            details={"problems": unmet},
+        )
 
 
 def _checked_id(execution_id: str | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.core.contracts.failures import clip
 from engine.core.errors import InvalidInput
 from engine.settings import Project
-from engine.tool import Tool, ToolCatalog
+from engine.tooling import Tool, ToolCatalog
 
 __all__ = ["ToolCatalog", "load_catalog"]
 

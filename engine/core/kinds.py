@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
+
+Dialect = Literal["everstep", "julep-2024", "julep-2025", "contenox"]
+"""How the texts of a definition are read; ours first."""
 
 
 class StepKind(StrEnum):
@@ -12,15 +16,22 @@ class StepKind(StrEnum):
     PROMPT = "prompt"
     TOOL_CALL = "tool_call"
     IF_ELSE = "if_else"
+    SWITCH = "switch"
     FOREACH = "foreach"
     MAP_REDUCE = "map_reduce"
     PARALLEL = "parallel"
+    RACE = "race"
+    WHILE = "while"
+    UNTIL = "until"
     YIELD = "yield"
     RETURN = "return"
     WAIT_FOR_INPUT = "wait_for_input"
+    APPROVE = "approve"
+    WAIT_FOR_EVENT = "wait_for_event"
     SLEEP = "sleep"
     SET = "set"
     GET = "get"
+    LOG = "log"
     ERROR = "error"
 
 
@@ -59,6 +70,7 @@ class EventType(StrEnum):
     BRANCH_FAILED = "branch.failed"
     ANSWER_ACCEPTED = "answer.accepted"
     ANSWER_REFUSED = "answer.refused"
+    EVENT_RECEIVED = "event.received"
 
     @property
     def is_transition(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from engine.core.diagnostics import Position
 from engine.core.errors import SourceError
 from engine.core.spec import codes
@@ -16,7 +18,7 @@ def parse_source(text: str, file: str) -> Node:
 
     Args:
         text: YAML 1.2 or JSON, at most 1 MB, one document.
-        file: Name of the source for messages.
+        file: Name of the source for messages; one that ends in `.json` holds JSON and nothing else.
 
     Returns:
         The tree; aliases are expanded, keys are text.
@@ -25,14 +27,14 @@ def parse_source(text: str, file: str) -> Node:
         SourceError: With one E1xx diagnostic, the file and the source.
     """
     try:
-        return _read(text.removeprefix("\ufeff"))
+        return _read(text.removeprefix("\ufeff"), only_json=file.endswith(".json"))
     except SourceError as error:
         raise SourceError(
             f"{file}: {error.message}", hint=error.hint, diagnostics=error.diagnostics, file=file, source=text
         ) from error.__cause__
 
 
-def _read(text: str) -> Node:
+def _read(text: str, *, only_json: bool) -> Node:
     if len(text) > MAX_SOURCE_CHARS:
         raise source_error(
             codes.TOO_LARGE,
@@ -45,8 +47,21 @@ def _read(text: str) -> Node:
             line_start = text.rfind("\n", 0, index) + 1
             at = Position(text.count("\n", 0, index) + 1, index - line_start + 1)
             raise source_error(codes.NOT_TEXT, "the source is not valid Unicode text", at)
-    if text.lstrip(" \t\r\n")[:1] in ("{", "["):
+    if only_json or text.lstrip(" \t\r\n")[:1] in ("{", "["):
         node = read_json(text)
         if node is not None:
             return node
+    if only_json and text.strip():
+        raise _not_json(text)
     return read_yaml(text)
+
+
+def _not_json(text: str) -> SourceError:
+    at, reason = Position(1, 1), "it holds something that JSON does not have"
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        at, reason = Position(error.lineno, error.colno), error.msg[:1].lower() + error.msg[1:]
+    except RecursionError:
+        reason = "it is nested too deeply"
+    return source_error(codes.SYNTAX, f"this is not JSON: {reason}", at, hint="a YAML text belongs into a .yaml file")

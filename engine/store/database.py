@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from engine.core.errors import Unavailable
@@ -157,7 +158,8 @@ async def open_database(url: str) -> Database:
         The store; the caller closes it.
 
     Raises:
-        Unavailable: `store.locked` if another process keeps the file locked, `store.newer` if a newer engine made it.
+        Unavailable: `store.locked` if another process keeps the file locked, `store.newer` if a newer engine made it,
+            `store.unreadable` if its folder cannot be made or it is no database.
     """
     parsed = make_url(url)
     engine = create_async_engine(parsed)
@@ -173,6 +175,13 @@ async def open_database(url: str) -> Database:
                 await asyncio.to_thread(Path(str(parsed.database)).parent.mkdir, parents=True, exist_ok=True)
             await _use_wal(engine)
         await bring_to_head(engine, engine.execution_options(**{_WRITE: True}))
+    except (OSError, sqlite3.DatabaseError, DatabaseError) as error:
+        await database.close()
+        raise Unavailable(
+            f"the store {parsed.database} cannot be used: {getattr(error, 'orig', None) or error}",
+            code="store.unreadable",
+            hint="look at EVERSTEP_DATA_DIR and EVERSTEP_DATABASE_URL; a damaged file must be put aside by hand",
+        ) from error
     except BaseException:
         await database.close()
         raise

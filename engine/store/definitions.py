@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import Conflict, NotFound
 from engine.core.values import Json, compact_json
+from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
 from engine.store.reading import page_of
-from engine.store.schema import agents, tasks
+from engine.store.schema import agents, task_aliases, tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class TaskFacts:
         metadata: The author's metadata.
         created_us: When the first version was created.
         updated_us: When this version was created.
+        applied_set: The set of files it was applied from; empty = created in another way.
     """
 
     id: str
@@ -85,6 +88,26 @@ class TaskFacts:
     metadata: dict[str, Any] = field(default_factory=dict)
     created_us: int
     updated_us: int
+    applied_set: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskWrites:
+    """Changes of tasks that are made together or not at all.
+
+    Attributes:
+        added: New versions; each becomes the latest of its task.
+        restated: Stored versions whose text, but not their meaning, has changed.
+        removed: Ids of tasks that go.
+        aliases: Aliases that are set.
+        new_names: Refuse a first version whose name and agent another task has.
+    """
+
+    added: Sequence[TaskFacts] = ()
+    restated: Sequence[TaskFacts] = ()
+    removed: Sequence[str] = ()
+    aliases: Sequence[AliasFacts] = ()
+    new_names: bool = False
 
 
 def _agent_of(row: Row[*tuple[Any, ...]]) -> AgentFacts:
@@ -120,7 +143,58 @@ def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
         metadata=json.loads(row._mapping["metadata"]),
         created_us=row.created_us,
         updated_us=row.updated_us,
+        applied_set=row.applied_set,
     )
+
+
+_LIVE = tasks.c.deleted_us.is_(None)
+
+
+def _row_of(task: TaskFacts) -> dict[str, Any]:
+    return {
+        "tenant": task.tenant,
+        "id": task.id,
+        "version": task.version,
+        "latest": True,
+        "agent_id": task.agent_id,
+        "name": task.name,
+        "canonical_name": task.canonical_name,
+        "description": task.description,
+        "spec": compact_json(task.spec),
+        "source": task.source,
+        "plan": compact_json(task.plan),
+        "plan_hash": task.plan_hash,
+        "input_schema": compact_json(task.input_schema),
+        "metadata": compact_json(task.metadata),
+        "created_us": task.created_us,
+        "updated_us": task.updated_us,
+        "applied_set": task.applied_set,
+    }
+
+
+async def _add_version(connection: AsyncConnection, task: TaskFacts, *, new_name: bool) -> None:
+    older = and_(tasks.c.tenant == task.tenant, tasks.c.id == task.id, tasks.c.latest.is_(True), _LIVE)
+    present = await connection.execute(update(tasks).where(older).values(latest=False))
+    taken = f"version {task.version} of task {task.name!r} is stored already"
+    if task.version > 1 and present.rowcount == 0:
+        raise _overtaken(f"the task {task.name!r} was removed meanwhile")
+    if task.version == 1 and new_name and await _has_name(connection, task):
+        raise _overtaken(f"there is a task {task.name!r} already")
+    try:
+        await connection.execute(insert(tasks).values(_row_of(task)))
+    except IntegrityError as error:
+        raise _overtaken(taken) from error
+
+
+async def _has_name(connection: AsyncConnection, task: TaskFacts) -> bool:
+    query = select(tasks.c.id).where(
+        tasks.c.tenant == task.tenant, tasks.c.name == task.name, tasks.c.agent_id == task.agent_id, _LIVE
+    )
+    return (await connection.execute(query.limit(1))).scalar() is not None
+
+
+def _overtaken(message: str) -> Conflict:
+    return Conflict(message, code="task.exists", hint="another writer was quicker; try again", retryable=True)
 
 
 def _ordered(query: Select[Any], table: Table, sort_by: str, descending: bool) -> Select[Any]:
@@ -138,6 +212,7 @@ class Definitions:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.aliases = Aliases(database)
 
     # --- agents ----------------------------------------------------------------------------------------------------
 
@@ -211,47 +286,44 @@ class Definitions:
         """Store a task's version and make it the latest one.
 
         Raises:
-            Conflict: `task.exists` if that version is stored already.
+            Conflict: `task.exists` if that version is stored already, or the task was removed meanwhile.
         """
-        row = {
-            "tenant": task.tenant,
-            "id": task.id,
-            "version": task.version,
-            "latest": True,
-            "agent_id": task.agent_id,
-            "name": task.name,
-            "canonical_name": task.canonical_name,
-            "description": task.description,
-            "spec": compact_json(task.spec),
-            "source": task.source,
-            "plan": compact_json(task.plan),
-            "plan_hash": task.plan_hash,
-            "input_schema": compact_json(task.input_schema),
-            "metadata": compact_json(task.metadata),
-            "created_us": task.created_us,
-            "updated_us": task.updated_us,
-        }
-        older = and_(tasks.c.tenant == task.tenant, tasks.c.id == task.id, tasks.c.latest.is_(True))
-        try:
-            async with self.database.write() as connection:
-                await connection.execute(update(tasks).where(older).values(latest=False))
-                await connection.execute(insert(tasks).values(row))
-        except IntegrityError as error:
-            raise Conflict(
-                f"version {task.version} of task {task.name!r} is stored already",
-                code="task.exists",
-                hint="another writer was quicker; try again",
-                retryable=True,
-            ) from error
+        await self.write_tasks(TaskWrites(added=[task]), tenant=task.tenant, now_us=task.updated_us)
+
+    async def write_tasks(self, writes: TaskWrites, *, tenant: str, now_us: int) -> None:
+        """Make several changes in one transaction.
+
+        Args:
+            writes: The changes.
+            tenant: The tenant of all of them.
+            now_us: The time that removed tasks get.
+
+        Raises:
+            Conflict: `task.exists` if another writer was quicker; nothing is changed then.
+        """
+        async with self.database.write() as connection:
+            for task in writes.added:
+                await _add_version(connection, task, new_name=writes.new_names)
+            for task in writes.restated:
+                row = {name: _row_of(task)[name] for name in ("spec", "source", "applied_set")}
+                same = and_(tasks.c.tenant == tenant, tasks.c.id == task.id, tasks.c.version == task.version)
+                await connection.execute(update(tasks).where(same).values(row))
+            for alias in writes.aliases:
+                await write_alias(connection, alias)
+            for task_id in writes.removed:
+                gone = and_(tasks.c.tenant == tenant, tasks.c.id == task_id, _LIVE)
+                await connection.execute(update(tasks).where(gone).values(deleted_us=now_us))
+                names = and_(task_aliases.c.tenant == tenant, task_aliases.c.task_id == task_id)
+                await connection.execute(delete(task_aliases).where(names))
 
     async def get_task(self, task_id: str, *, tenant: str, version: int | None = None) -> TaskFacts:
         """Return a version of a task, by default the latest.
 
         Raises:
-            NotFound: `task.not_found`.
+            NotFound: `task.not_found`, also for a removed one.
         """
         which: ColumnElement[bool] = tasks.c.latest.is_(True) if version is None else tasks.c.version == version
-        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.id == task_id, which)
+        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.id == task_id, which, _LIVE)
         async with self.database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
@@ -259,22 +331,37 @@ class Definitions:
             raise NotFound(f"there is no task {what}", code="task.not_found")
         return _task_of(row)
 
-    async def find_task(self, name: str, *, tenant: str, agent_id: str = "") -> TaskFacts | None:
-        """Return the newest task of that name and agent, or None."""
-        query = (
-            select(tasks)
-            .where(
-                tasks.c.tenant == tenant,
-                tasks.c.name == name,
-                tasks.c.agent_id == agent_id,
-                tasks.c.latest.is_(True),
-            )
-            .order_by(tasks.c.created_us.desc(), tasks.c.id)
-            .limit(1)
-        )
+    async def find_task(self, name: str, *, tenant: str, agent_id: str | None = "") -> TaskFacts | None:
+        """Return the newest task of that name and agent (None = of any), or None."""
+        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.name == name, tasks.c.latest.is_(True), _LIVE)
+        if agent_id is not None:
+            query = query.where(tasks.c.agent_id == agent_id)
+        query = query.order_by(tasks.c.created_us.desc(), tasks.c.id).limit(1)
         async with self.database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else _task_of(row)
+
+    async def list_versions(self, task_id: str, *, tenant: str, limit: int = 100, offset: int = 0) -> list[TaskFacts]:
+        """Return one page of a task's versions, the newest first."""
+        query = (
+            select(tasks)
+            .where(tasks.c.tenant == tenant, tasks.c.id == task_id, _LIVE)
+            .order_by(tasks.c.version.desc())
+            .limit(limit)
+            .offset(offset)
+        )
+        async with self.database.read() as connection:
+            return [_task_of(row) for row in (await connection.execute(query)).all()]
+
+    async def list_applied(self, applied_set: str, *, tenant: str) -> list[TaskFacts]:
+        """Return the tasks that were applied from a set of files, in their latest versions, by name."""
+        query = (
+            select(tasks)
+            .where(tasks.c.tenant == tenant, tasks.c.applied_set == applied_set, tasks.c.latest.is_(True), _LIVE)
+            .order_by(tasks.c.name, tasks.c.id)
+        )
+        async with self.database.read() as connection:
+            return [_task_of(row) for row in (await connection.execute(query)).all()]
 
     async def list_tasks(
         self,
@@ -300,7 +387,7 @@ class Definitions:
             sort_by: `created_at` or `updated_at`.
             descending: Newest first.
         """
-        query: Select[Any] = select(tasks).where(tasks.c.tenant == tenant, tasks.c.latest.is_(True))
+        query: Select[Any] = select(tasks).where(tasks.c.tenant == tenant, tasks.c.latest.is_(True), _LIVE)
         if agent_id is not None:
             query = query.where(tasks.c.agent_id == agent_id)
         if name is not None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.core.errors import Unavailable
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest revision; a test holds it equal to the head of the scripts."""
 
 VERSION_TABLE = "alembic_version"

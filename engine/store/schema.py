@@ -52,8 +52,22 @@ tasks = Table(
     Column("metadata", Text, nullable=False, default="{}"),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    # what `apply` may remove again: the name of the set of files it came from; empty = created in another way
+    Column("applied_set", String(255), nullable=False, default="", server_default=""),
+    # rows of a removed task stay, since executions of it and their views name them; NULL = not removed
+    Column("deleted_us", BigInteger),
     Index(None, "tenant", "name"),
     Index(None, "tenant", "agent_id"),
+)
+
+task_aliases = Table(
+    "task_aliases",
+    truth,
+    Column("tenant", String(64), primary_key=True),
+    Column("task_id", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
 )
 
 executions = Table(

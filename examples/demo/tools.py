@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from engine.tool import tool
+from engine import tool
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _CARD = re.compile(r"\b(?:\d[ -]?){13,16}\b")

@@ -32,6 +32,7 @@ ENGINE = modules_under("engine")
 IMPORTS_BY_NAME = (
     "engine/control/tools.py",  # the operator's tool modules, which no contract can know
     "engine/edge/supervisor/dev.py",  # a slow import moved off the start
+    "engine/source/python_reader.py",  # the operator's task files
 )
 COMPARES_OBJECTS = ("engine/core/plan/schema_check.py",)
 """Use id() to recognise an object they met before, inside one call, when a task is compiled."""

@@ -33,7 +33,7 @@ from engine.core.contracts.activities import (
 from engine.edge.mockllm.app import MockLlm, create_app
 from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Project
-from engine.tool import ToolCatalog, ToolContext, tool
+from engine.tooling import ToolCatalog, ToolContext, tool
 from tests.backends.loopback import CONTEXT, chat_params, serving
 
 OPTIONS: workflow.ActivityConfig = {

@@ -19,7 +19,7 @@ from engine.core.contracts.activities import ToolParams
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
 from engine.settings import HttpConfig
-from engine.tool import ToolCatalog
+from engine.tooling import ToolCatalog
 from tests.backends.loopback import CONTEXT, raw_server, serving, simple_app, unused_port
 
 LOOPBACK = HttpConfig(allow=["127.0.0.1:*"])

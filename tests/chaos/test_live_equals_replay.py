@@ -114,7 +114,7 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
     lab = await new_lab("calm")
     lab.tools = TOOLS
     group = Group(lab)
-    seeds = range(350 if full else 75) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_060)
+    seeds = range(350 if full else 90) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_060)
     async with lab.worker(cached_workflows=cached_workflows):
         await group.run(seeds)
     carried = 0

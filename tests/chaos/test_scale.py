@@ -13,7 +13,7 @@ from temporalio.client import WorkflowHandle
 
 from engine.core.run.events import body_of
 from engine.edge.mockllm.script import MockRule, MockScript
-from engine.tool import tool
+from engine.tooling import tool
 from tests.support.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -31,16 +31,26 @@ data = st.recursive(
     max_leaves=10,
 )
 
-LEAVES = (
-    """0|1|-3|2.5|''|'ab'|'1'|None|True|_|_.a|_['x']|_[0]|x|[]|{}|now()|range(4)|{1, 2}|(1, 'a')|math.pi|uuid()|len"""
-)
-leaves = st.sampled_from([*LEAVES.split("|"), "9**99", "'a' * 99", "missing"])
+LEAVES = """0|1|-3|2.5|''|'ab'|'1'|None|True|_|_.a|_['x']|_[0]|x|[]|{}|now()|range(4)|{1, 2}|(1, 'a')|math.pi|uuid()"""
+MORE_LEAVES = [
+    "re",
+    "len",
+    "9**99",
+    "'a' * 99",
+    "missing",
+    "datetime.date(2026, 1, 2)",
+    "timedelta(1)",
+    "datetime.datetime",
+]
+leaves = st.sampled_from([*LEAVES.split("|"), *MORE_LEAVES])
 
 
 def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     binary = ["+", "-", "*", "/", "//", "%", "**", "<<", ">>", "&", "|", "^", "==", "<", "in", "is", "and", "or"]
     unary_calls = ["len", "str", "sum", "max", "sorted", "list", "set", "dump_json", "load_json", "bool", "int", "dict"]
     unary_calls += ["enumerate", "reversed", "abs", "round", "extract_json", "range", "any", "tuple", "float", "zip"]
+    unary_calls += ["load_yaml", "dump_yaml", "chunk_doc", "markdown_to_html", "html_to_markdown", "math.prod"]
+    unary_calls += ["statistics.mean", "csv.dumps", "csv.reader", "re.escape", "base64.b64encode", "urllib.parse.quote"]
     methods = [
         "upper()",
         "split()",
@@ -68,6 +78,9 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("sorted({}, key={})".format, inner, inner),
         st.builds("map(str, {})".format, inner),
         st.builds("random.sample({}, 1)".format, inner),
+        st.builds("reduce({}, {})".format, st.sampled_from(["max", "zip", "dump_json", "math.gcd"]), inner),
+        st.builds("re.sub({}, {}, {})".format, inner, inner, inner),
+        st.builds("f'{{{}!s:>{{{}}}}}'".format, st.sampled_from(["_", "x", "1.5"]), st.sampled_from(["9", "_", "x"])),
     )
 
 

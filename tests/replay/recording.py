@@ -15,7 +15,7 @@ from typing import Any
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
 from engine.core.errors import ToolError
-from engine.tool import ToolContext, tool
+from engine.tooling import ToolContext, tool
 from tests.support.lab import Ended, Lab
 
 HISTORIES = Path(__file__).parent / "histories"

@@ -33,7 +33,7 @@ from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Project
 from engine.store.database import open_database
 from engine.store.projection import ProjectionStore
-from engine.tool import Tool, ToolCatalog
+from engine.tooling import Tool, ToolCatalog
 from tests.support.servers import serve_app
 from worker import build_worker
 

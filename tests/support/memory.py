@@ -8,7 +8,7 @@ from typing import Any
 from engine.core.plan.ir import AgentSnapshot, Plan
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.dryrun import Answered, DryRun, Handler, SeenEvent, chat_reply, run_in_memory
-from engine.tool import tool
+from engine.tooling import tool
 from tests.support.lab import plan_of
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.errors import ToolError
-from engine.tool import ToolContext, tool
+from engine.tooling import ToolContext, tool
 
 MODULE = "tests.support.programs"
 MODULUS = 1009

@@ -47,7 +47,7 @@ def test_modifiers_and_limits_arrive_in_the_plan() -> None:
         "main: {evaluate: 1, retry: {attempts: 4, initial: 0, factor: 1, max: 10s, on: [a, b.c]}, timeout: 2}",
         contracts={},
     ).plan
-    assert plan.limits == Limits(5, 3600.0, 10)
+    assert plan.limits == Limits(steps=5, seconds=3600.0, tokens=10)
     assert plan.blocks[0].ops[0].mods == Modifiers(retry=RetryPolicy(4, 0.0, 1.0, 10.0, ("a", "b.c")), timeout_s=2.0)
 
 

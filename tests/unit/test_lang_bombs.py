@@ -1,9 +1,12 @@
 """Hostile expressions and templates: each ends within its fuel, in little time and memory, in a typed error."""
 
+import contextlib
 import datetime as dt
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from engine.core.lang.template import compile_template
 
 CPU_LIMIT_S = 1.0
 """About 0.15 s on an idle machine; the rest is for a machine that is busy."""
+PEAK_LIMIT_BYTES = 64 * 1024 * 1024
 MEMORY_LIMIT_BYTES = 700 * 1024 * 1024
 
 _DEEP: dict[str, Any] = {}
@@ -95,6 +99,8 @@ FUEL = [
     "[s.isalpha() for s in [_.text] * 10000]",
     '[now().strftime("%Y" * 100) for x in range(100000)]',
     'get(_, list(range(10**6)))',
+    'get(_, "a." * 500000)',
+    '[("\U0001f600" * 500000 + "a" + "b" * 500000).partition("a") for x in range(100)]',
     '" ".join([f"{x:10000}" for x in range(10000)])',
 ]  # fmt: skip
 
@@ -105,6 +111,7 @@ TYPED = [
     ("1 << 10**9", "too_large"),
     ("1 << 100000", "too_large"),
     ("range(10**12)", "too_large"),
+    ('sorted([{"a": 1}] * 50000, key="a" + ".a" * 5000)', "too_large"),
     ('f"{1:>1000000000}"', "value"),
     ('f"{1:>999999999}"', "too_large"),
     ('f"{1.5:.999999999f}"', "too_large"),
@@ -205,6 +212,9 @@ TEMPLATES = [
     ("{% for x in range(100000) %}{{ _.nope | default('') }}{% endfor %}", "fuel"),
     ("{% for x in range(60000) %}{{ _.nope | default('') }}{% endfor %}{{ [0] * 10**9 }}", "fuel"),
     ("{{ range(10**9) }}", "too_large"),
+    ("{{ ([{}] * 50000) | map(attribute='a.' * 8000, default=1) }}", "too_large"),
+    ("{{ ([{}] * 50000) | selectattr('a.' * 400 + 'a') }}", "fuel"),
+    ("{{ ([_.deep] * 50000) | map(attribute='a' + '.a' * 80) }}", "fuel"),
     ("{{ 9 ** (9 ** 9) }}", "too_large"),
     ("{{ 'a' | indent(10**9) }}", "too_large"),
     ("{{ '%1000000000d' % 1 }}", "type"),
@@ -296,13 +306,31 @@ def test_a_monstrous_template_is_refused_when_compiled(source: str):
     assert time.process_time() - started < CPU_LIMIT_S
 
 
+def test_no_bomb_takes_more_than_64_mb_at_a_time():
+    tracemalloc.start()
+    try:
+        for make, sources in every_bomb():
+            for source in sources:
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
+                with contextlib.suppress(EngineError):
+                    make(source)
+                taken = tracemalloc.get_traced_memory()[1] - before
+                assert taken < PEAK_LIMIT_BYTES, source[:100]
+    finally:
+        tracemalloc.stop()
+
+
+def every_bomb() -> list[tuple[Callable[[str], Any], list[str]]]:
+    """Return all sources with what evaluates them."""
+    expressions = [*FUEL, *(source for source, _ in TYPED), *ESCAPES, *SYNTAX]
+    return [(evaluate, expressions), (render, [*(source for source, _ in TEMPLATES), *TEMPLATE_SYNTAX])]
+
+
 def run_all() -> int:
     """Run every bomb one after another; the caller limits the memory of the process."""
     ended = 0
-    for make, sources in (
-        (evaluate, [*FUEL, *(source for source, _ in TYPED), *ESCAPES, *SYNTAX]),
-        (render, [*(source for source, _ in TEMPLATES), *TEMPLATE_SYNTAX]),
-    ):
+    for make, sources in every_bomb():
         for source in sources:
             try:
                 make(source)

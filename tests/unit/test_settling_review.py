@@ -81,7 +81,9 @@ async def test_the_settler_tries_again_when_the_store_fails(monkeypatch: pytest.
     settler = Settler(None, None)  # type: ignore[arg-type]
     task = asyncio.create_task(settler.run())
     settler.note(["one", "two"])
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(20):
+        while len(ends.settled) < 2:  # noqa: ASYNC110 the settler sets no event
+            await asyncio.sleep(0.01)
     settler.stop()
     await task
     assert sorted(ends.settled) == ["one", "two"]

@@ -81,3 +81,16 @@ def test_a_long_key_is_no_problem_in_json() -> None:
     node = parse_source(json.dumps({"k" * 2000: 1}), "t")
     assert isinstance(node, MapNode)
     assert isinstance(node.entries[0].value, ScalarNode)
+
+
+@pytest.mark.parametrize("text", ['{"main": [{"evaluate": 1},]}', "{'main': [{evaluate: 1}]}", "main: [{evaluate: 1}]"])
+def test_a_json_file_holds_json_and_nothing_else(text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_source(text, "task.json")
+    (found,) = caught.value.diagnostics
+    assert found.code == "E102"
+    assert "this is not JSON" in found.message
+
+
+def test_what_looks_like_json_in_a_yaml_file_may_be_yaml() -> None:
+    assert node_to_json(parse_source("{main: [{evaluate: 1}]}", "task.yaml")) == {"main": [{"evaluate": 1}]}

@@ -11,9 +11,9 @@ import pytest
 from engine.control.tools import load_catalog
 from engine.core.errors import InvalidInput
 from engine.settings import Project, ToolsConfig
-from engine.tool import ToolCatalog
+from engine.tooling import ToolCatalog
 
-TOOL = "from engine.tool import tool\n\n@tool\ndef {name}(a: int) -> int:\n    return a\n"
+TOOL = "from engine.tooling import tool\n\n@tool\ndef {name}(a: int) -> int:\n    return a\n"
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_a_file_may_bear_the_name_of_a_module_of_ours_or_none_at_all(tmp_path: P
 def test_a_file_outside_the_folder_may_be_named_and_dataclasses_in_it_work(tmp_path: Path) -> None:
     source = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n"
-        "from engine.tool import tool\n\n@dataclass\nclass Point:\n    x: int\n    kind: ClassVar[str] = 'p'\n\n"
+        "from engine.tooling import tool\n\n@dataclass\nclass Point:\n    x: int\n    kind: ClassVar[str] = 'p'\n\n"
         "@tool\ndef far(at: Point) -> int:\n    return at.x\n"
     )
     (tmp_path / "outside.py").write_text(source)
@@ -115,6 +115,6 @@ def test_a_missing_module_is_named(tmp_path: Path, entry: str) -> None:
 
 def test_a_tool_without_schema_is_refused_when_the_catalog_is_read(tmp_path: Path) -> None:
     (tmp_path / "odd_tools.py").write_text(
-        "from engine.tool import tool\n\nclass X: ...\n\n@tool\ndef odd(a: X) -> None: ...\n"
+        "from engine.tooling import tool\n\nclass X: ...\n\n@tool\ndef odd(a: X) -> None: ...\n"
     )
     assert failure(tmp_path, "odd_tools.py").code == "config.bad_tool"

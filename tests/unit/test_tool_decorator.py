@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from engine.core.errors import InvalidInput
 from engine.core.kinds import ToolEffect
-from engine.tool import Tool, ToolCatalog, ToolContext, tool
+from engine.tooling import Tool, ToolCatalog, ToolContext, tool
 
 CONTEXT = ToolContext(idempotency_key="k", execution_id="e", path="main.0", attempt=2, tenant="t")
 

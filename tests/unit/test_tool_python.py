@@ -21,7 +21,7 @@ from engine.core.errors import BackendError, ToolError
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
 from engine.settings import HttpConfig
-from engine.tool import Tool, ToolCatalog, ToolContext, tool
+from engine.tooling import Tool, ToolCatalog, ToolContext, tool
 
 CONTEXT = CallContext(tenant="acme", execution_id="e1", path="main.0", key="e1/main.0", attempt=3)
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.core.run.events import EventRecord, roll_digest
 from engine.edge.mockllm.script import MockRule, MockScript
-from engine.tool import tool
+from engine.tooling import tool
 from tests.support.lab import Lab
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from engine.core.contracts.execution import SIGNAL_CANCEL_REASON, CancelReasonSignal
 from engine.core.run.machine import MOST_CALLS
-from engine.tool import tool
+from engine.tooling import tool
 from tests.support.lab import Lab
 
 calls: list[str] = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.core.errors import ToolError
 from engine.core.plan.ir import ToolContract
+from engine.core.schemas import value_problems
 from engine.core.values import Json
 
 CHAT_ACTIVITY = "llm.chat"
@@ -117,3 +119,18 @@ class ToolResult:
     """
 
     output: Json
+
+
+def check_arguments(params: ToolParams) -> None:
+    """Check the arguments of a call; done where the call is made, since a replay would only do it again.
+
+    Raises:
+        ToolError: `tool.bad_arguments` if they do not fit the tool's schema.
+    """
+    problems = value_problems(params.arguments, params.tool.parameters)
+    if problems:
+        raise ToolError(
+            f"tool '{params.tool.name}' does not take these arguments: {'; '.join(problems)}",
+            code="tool.bad_arguments",
+            details={"tool": params.tool.name},
+        )

@@ -10,6 +10,7 @@ from engine.core.values import Json
 TASK_QUEUE = "everstep"
 
 SIGNAL_ANSWER = "everstep.answer"
+SIGNAL_EVENT = "everstep.event"
 SIGNAL_CANCEL_REASON = "everstep.cancel_reason"
 
 ATTRIBUTE_TENANT = "EverstepTenant"
@@ -71,6 +72,25 @@ class AnswerSignal:
     key: str
     value: Json
     wait_id: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSignal:
+    """Something that happened outside.
+
+    Attributes:
+        id: Id of the event; one that came before is taken once only.
+        name: Its name.
+        key: What tells events of one name apart, such as an order number.
+        value: What is told about it.
+        actor: Who sent it.
+    """
+
+    id: str
+    name: str
+    key: Json = None
+    value: Json = None
     actor: str = ""
 
 

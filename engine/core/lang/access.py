@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 from engine.core.errors import ExpressionError
 from engine.core.lang.containers import check_key
 from engine.core.lang.context import Frame
+from engine.core.lang.dates import DATE_FIELDS, DAY_FIELDS, DURATION_FIELDS
 from engine.core.lang.failures import fail, no_key, suggest, type_name, wrong_type
 from engine.core.lang.functions import Function, Module
-from engine.core.lang.methods import DATE_FIELDS, DURATION_FIELDS, methods_of
+from engine.core.lang.methods import methods_of
 
 
 def read_attribute(value: Any, name: str) -> Any:
@@ -31,6 +32,8 @@ def read_attribute(value: Any, name: str) -> Any:
             return value.members[name]
         raise fail("no_attribute", f"{value.name} has no member '{name}'", suggest(name, value.members))
     if isinstance(value, dt.datetime) and name in DATE_FIELDS:
+        return getattr(value, name)
+    if type(value) is dt.date and name in DAY_FIELDS:
         return getattr(value, name)
     if isinstance(value, dt.timedelta) and name in DURATION_FIELDS:
         return getattr(value, name)
@@ -66,8 +69,10 @@ def raise_index(value: Any, index: Any, offset: int) -> NoReturn:
 
 
 def module_function(module: Module, name: str) -> Function:
-    """Return a function of a module."""
+    """Return a function of a module, or what a call of the module in it does."""
     member = module.members.get(name)
+    if type(member) is Module and member.call is not None:
+        return member.call
     if type(member) is Function:
         return member
     if member is not None:
@@ -82,6 +87,8 @@ def no_method(value: Any, name: str) -> ExpressionError:
     methods = methods_of(value)
     if name == "format" and isinstance(value, str):
         return fail("no_method", "text has no method 'format'", 'use an f-string: f"{value}"')
+    if name in ("encode", "decode") and isinstance(value, str):
+        return fail("no_method", f"text has no method '{name}'", "there are no bytes here: base64 takes and gives text")
     if name in ("append", "extend", "insert", "pop", "update", "sort", "remove", "add", "clear", "setdefault"):
         return fail(
             "no_method", f"{type_name(value)} cannot be changed by '{name}'", "build a new value: [*a, b], {**a}"

@@ -14,6 +14,8 @@ from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.values import MAX_DEPTH, MAX_VALUE_BYTES, Json, to_json_value
 
 SMALL_INT_BITS: Final = 128
+ENCODE_SHIFT: Final = 10
+"""2**10 characters cost one unit when they are looked at one by one in C."""
 ESCAPE_SHIFT: Final = 5
 """2**5 characters of text that is escaped cost one unit: a character may become ten."""
 
@@ -70,7 +72,7 @@ class _Export:
             if kind is str:
                 size += len(item) + 2
                 if not item.isascii():
-                    check_unicode(item)
+                    self.check(item)
                 result.append(item)
             elif kind is int or kind is bool or item is None or (kind is float and isfinite(item)):
                 size += 8
@@ -88,12 +90,12 @@ class _Export:
             name = key if type(key) is str else _key_text(key)
             size += len(name)
             if not name.isascii():
-                check_unicode(name)
+                self.check(name)
             kind = type(item)
             if kind is str:
                 size += len(item) + 2
                 if not item.isascii():
-                    check_unicode(item)
+                    self.check(item)
                 result[name] = item
             elif kind is int or kind is bool or item is None or (kind is float and isfinite(item)):
                 size += 8
@@ -106,8 +108,12 @@ class _Export:
     def text(self, value: str) -> str:
         self.take(len(value) + 2)
         if not value.isascii():
-            check_unicode(value)
+            self.check(value)
         return value
+
+    def check(self, text: str) -> None:
+        self.fuel.charge(len(text) >> ENCODE_SHIFT)
+        check_unicode(text)
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -189,9 +195,14 @@ def output_text(value: Any, fuel: Fuel) -> str:
         return value
     if value is None:
         return ""
+    fuel.charge(1)
     if type(value) is int:
         pay_for_digits(value, fuel)
         return str(value)
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is float and isfinite(value):
+        return repr(value)
     if isinstance(value, (dt.date, dt.time)):
         fuel.charge(3)
         return str(to_json_value(value))

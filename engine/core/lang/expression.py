@@ -11,7 +11,7 @@ from engine.core.lang.border import export
 from engine.core.lang.context import EvalContext, Frame, Run
 from engine.core.lang.failures import CAUGHT, blame, describe
 from engine.core.lang.nodes import NODE_SHIFT, Builder
-from engine.core.lang.nodes import Problem as Problem
+from engine.core.lang.problems import Problem as Problem
 from engine.core.lang.source import Source
 from engine.core.lang.syntax import Compiler
 from engine.core.values import Json

@@ -84,6 +84,8 @@ def no_key(key: Any, value: Mapping[Any, Any], *, called: bool = False) -> Expre
     names = [name for name in islice(value, MAX_NAMED_KEYS) if isinstance(name, str)]
     shown = repr(key)[:MAX_WORD_CHARS]
     hint = suggest(key, names) if isinstance(key, str) else ""
+    if isinstance(key, int) and key < 0:
+        hint = "objects, and so the steps, are not counted from the end; outputs[-1] is the last output"
     if called:
         return fail("no_key", f"an object has neither a key nor a method {shown}", hint)
     if not hint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,24 +13,29 @@ from engine.core.lang.containers import OrderedSet, check_key, contains, equal, 
 from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Frame
 from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.lang.functions import NO_KEYWORDS, Function, invoke, need_int, need_text, per_item, table
+from engine.core.lang.library.lists import sort_items
+from engine.core.lang.library.paths import find, lookup, split_path
 from engine.core.lang.methods import TEXT_METHODS, replace
 from engine.core.lang.operators import COMPARE
-from engine.core.lang.stdlib import FUNCTIONS, find, lookup, sort_items
+from engine.core.lang.stdlib import FUNCTIONS
 
 MAX_INDENT: Final = 1_000
 MISSING_CODES: Final = frozenset({"expression.no_key", "expression.no_attribute", "expression.no_index"})
 
 
-def _pick(item: Any, attribute: Any) -> Any:
-    if attribute is None:
-        return item
-    return lookup(item, attribute if isinstance(attribute, str) else str(need_int(attribute, "attribute")))
+def _parts(frame: Frame, attribute: Any, count: int) -> list[str]:
+    path = attribute if isinstance(attribute, str) else str(need_int(attribute, "attribute"))
+    return split_path(frame, path, count)
 
 
 def _picked(frame: Frame, values: Any, attribute: Any) -> list[Any]:
     items = iterate(values)
-    frame.fuel.charge((len(items) >> 1) + 1 if attribute is not None else (len(items) >> ITEM_SHIFT) + 1)
-    return [_pick(item, attribute) for item in items]
+    if attribute is None:
+        frame.fuel.charge((len(items) >> ITEM_SHIFT) + 1)
+        return list(items)
+    frame.fuel.charge((len(items) >> 1) + 1)
+    parts = _parts(frame, attribute, len(items))
+    return [lookup(item, parts) for item in items]
 
 
 # --- text ----------------------------------------------------------------------------------------------------------
@@ -215,17 +221,14 @@ def _map(frame: Frame, values: Any, *args: Any, **named: Any) -> list[Any]:
     items = iterate(values)
     frame.fuel.charge(len(items) + 1)
     if "attribute" in named:
+        parts = _parts(frame, named["attribute"], len(items))
         if "default" not in named:
-            return [_pick(item, named["attribute"]) for item in items]
-        return [_pick_or(item, named["attribute"], named["default"]) for item in items]
+            return [lookup(item, parts) for item in items]
+        return [find(item, parts, named["default"]) for item in items]
     if not args:
         raise fail("arguments", "map needs a filter's name or attribute=…")
     function = _named(FILTERS, args[0], "filter")
     return [invoke(function, frame, [item, *args[1:]], bound=True) for item in items]
-
-
-def _pick_or(item: Any, attribute: Any, default: Any) -> Any:
-    return find(item, attribute if isinstance(attribute, str) else str(need_int(attribute, "attribute")), default)
 
 
 def _selection(keep: bool, by_attribute: bool) -> Callable[..., Any]:
@@ -233,11 +236,11 @@ def _selection(keep: bool, by_attribute: bool) -> Callable[..., Any]:
         items = iterate(values)
         frame.fuel.charge(len(items) + 1)
         rest = list(args)
-        attribute = rest.pop(0) if by_attribute else None
+        parts = _parts(frame, rest.pop(0), len(items)) if by_attribute else []
         test = _named(TESTS, rest.pop(0), "test") if rest else None
         result = []
         for item in items:
-            value = _pick_or(item, attribute, None) if by_attribute else item
+            value = find(item, parts, None) if by_attribute else item
             passed = bool(value) if test is None else bool(invoke(test, frame, [value, *rest], bound=True))
             if passed is keep:
                 result.append(item)
@@ -260,10 +263,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _aliases(function: Function, *names: str) -> list[Function]:
-    return [
-        Function(name, function.run, function.least, function.most, function.cost, function.keywords, function.framed)
-        for name in names
-    ]
+    return [dataclasses.replace(function, name=name) for name in names]
 
 
 FILTERS: Final[Mapping[str, Function]] = MappingProxyType(

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from engine.core.lang.border import pay_for_digits, python_repr, python_text
 from engine.core.lang.context import TEXT_SHIFT, Fuel
+from engine.core.lang.dates import format_date
 from engine.core.lang.failures import fail, type_name, wrong_type
-from engine.core.lang.methods import format_date
 
 MAX_WIDTH: Final = 10_000
 MAX_PRECISION: Final = 400
@@ -36,7 +36,7 @@ def format_value(value: Any, spec: str, fuel: Fuel) -> str:
         return python_text(value, fuel)
     if len(spec) > MAX_SPEC_CHARS:
         raise fail("too_large", f"a format spec has at most {MAX_SPEC_CHARS} characters")
-    if isinstance(value, dt.datetime):
+    if isinstance(value, dt.date):
         fuel.charge(5 + (len(spec) >> 2))
         return format_date(value, spec)
     if not isinstance(value, (str, int, float)):

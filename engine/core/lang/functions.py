@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.core.lang.context import ITEM_SHIFT, SCAN_SHIFT, TEXT_SHIFT, Frame, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
+from engine.core.values import Json
 
 Cost = Callable[[Fuel, Sequence[Any]], None]
 """Pays for a call before it is made, from the sizes of its positional arguments."""
@@ -46,6 +47,23 @@ def per_item(fuel: Fuel, args: Sequence[Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Doc:
+    """What the reference says of a function; the example is executed by the tests.
+
+    Attributes:
+        signature: How it is called.
+        text: What it gives, in one sentence.
+        example: An expression (of a filter or test: a template).
+        result: What the example gives, as JSON.
+    """
+
+    signature: str
+    text: str
+    example: str
+    result: Json
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One function or method.
 
@@ -57,6 +75,7 @@ class Function:
         cost: What a call costs; `run` itself pays what depends on more than the sizes of the arguments.
         keywords: Arguments that may be given by name.
         framed: Whether `run` gets the frame before all arguments.
+        doc: What the reference says of it; methods, filters and tests have theirs in `reference`.
     """
 
     name: str
@@ -66,6 +85,7 @@ class Function:
     cost: Cost = free
     keywords: tuple[str, ...] = ()
     framed: bool = False
+    doc: Doc | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<function {self.name}>"
@@ -90,10 +110,17 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A named group of functions and constants, such as `math`."""
+    """A named group of functions and constants, such as `math`.
+
+    Attributes:
+        name: Dotted name, as authors write it.
+        members: Functions, constants and further modules by their last name.
+        call: What a call of the module itself does, for `datetime.datetime(…)` and its like.
+    """
 
     name: str
     members: Mapping[str, Any]
+    call: Function | None = None
 
     def __repr__(self) -> str:
         return f"<module {self.name}>"
@@ -102,6 +129,12 @@ class Module:
 def table(*functions: Function) -> dict[str, Function]:
     """Return functions by their names."""
     return {function.name: function for function in functions}
+
+
+def module(name: str, *functions: Function, call: Function | None = None, **others: Any) -> Module:
+    """Return a module of functions whose names are dotted, and of constants and modules."""
+    members = {function.name.rsplit(".", 1)[-1]: function for function in functions}
+    return Module(name, {**members, **others}, call)
 
 
 def invoke(
@@ -170,3 +203,14 @@ def need_int(value: Any, what: str) -> int:
     if isinstance(value, int):
         return int(value)
     raise wrong_type(f"{what} must be a whole number, not {type_name(value)}")
+
+
+def need_number(value: Any, what: str) -> int | float:
+    """Return the value if it is a number; true and false count as 1 and 0.
+
+    Raises:
+        ExpressionError: `expression.type` otherwise.
+    """
+    if isinstance(value, (int, float)):
+        return value
+    raise wrong_type(f"{what} must be a number, not {type_name(value)}")

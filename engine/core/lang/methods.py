@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from engine.core.lang.containers import OrderedSet, check_key, equal, iterate, make_set, pay_for_search
 from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Frame, Fuel
+from engine.core.lang.dates import DATE_METHODS, DAY_METHODS, DURATION_METHODS
 from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.lang.functions import Function, need_int, need_text, per_item, per_scan, per_strip, per_text, table
-from engine.core.values import to_json_value
 
 WHITESPACE: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
-DATE_DIRECTIVES: Final = re.compile(r"(?:[^%]|%[YmdHMSfjyUuwWVGzZ%])*")
-"""Directives that give the same text on every machine; names of days and months depend on its language."""
-MAX_DATE_FORMAT_CHARS: Final = 200
 
 
 class RegexMatch(tuple[Any, ...]):
@@ -122,6 +118,11 @@ def _method(name: str, least: int, most: int, cost: Any = per_text) -> Function:
     return Function(name, getattr(str, name), least, most, cost)
 
 
+def _per_partition(fuel: Fuel, args: Sequence[Any]) -> None:
+    per_scan(fuel, args)
+    per_text(fuel, args)
+
+
 TEXT_METHODS: Final = table(
     *(_method(name, 0, 0) for name in ("upper", "lower", "title", "capitalize", "casefold", "swapcase")),
     *(_method(name, 0, 1, per_strip) for name in ("strip", "lstrip", "rstrip")),
@@ -131,7 +132,7 @@ TEXT_METHODS: Final = table(
         _method(name, 0, 0, per_scan)
         for name in ("isdigit", "isalpha", "isalnum", "isspace", "isupper", "islower", "isnumeric", "isdecimal")
     ),
-    *(_method(name, 1, 1, per_scan) for name in ("partition", "rpartition")),
+    *(_method(name, 1, 1, _per_partition) for name in ("partition", "rpartition")),
     *(Function(name, _padded(getattr(str, name)), 1, 2, framed=True) for name in ("ljust", "rjust", "center")),
     Function("zfill", _padded(str.zfill), 1, 1, framed=True),
     Function("expandtabs", _expandtabs, 0, 1, framed=True, keywords=("tabsize",)),
@@ -199,34 +200,7 @@ SET_METHODS: Final = table(
 )
 
 
-# --- dates and matches ---------------------------------------------------------------------------------------------
-
-
-def format_date(value: dt.datetime, spec: Any) -> str:
-    """Return a date in a form such as `%Y-%m-%d`; only directives that are the same everywhere are taken."""
-    text = need_text(spec, "the date format")
-    if len(text) > MAX_DATE_FORMAT_CHARS or not DATE_DIRECTIVES.fullmatch(text):
-        raise fail(
-            "value", "unknown directive in a date format", "use %Y %m %d %H %M %S %f %j %y %U %W %V %G %u %w %z %Z"
-        )
-    return value.strftime(text)
-
-
-def _per_format(fuel: Fuel, args: Sequence[Any]) -> None:
-    fuel.charge(5 + (len(need_text(args[1], "the date format")) >> 2))
-
-
-DATE_METHODS: Final = table(
-    Function("isoformat", lambda value: str(to_json_value(value)), 0, 0, lambda fuel, args: fuel.charge(3)),
-    Function("timestamp", lambda value: value.timestamp(), 0, 0),
-    Function("strftime", format_date, 1, 1, _per_format),
-    Function("weekday", lambda value: value.weekday(), 0, 0),
-    Function("isoweekday", lambda value: value.isoweekday(), 0, 0),
-)
-DATE_FIELDS: Final = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
-
-DURATION_METHODS: Final = table(Function("total_seconds", lambda value: value.total_seconds(), 0, 0))
-DURATION_FIELDS: Final = frozenset({"days", "seconds", "microseconds"})
+# --- matches -----------------------------------------------------------------------------------------------------
 
 
 def _group(match: RegexMatch, key: Any = 0) -> Any:
@@ -254,6 +228,7 @@ METHODS: Final[Mapping[type, Mapping[str, Function]]] = MappingProxyType(
         dict: DICT_METHODS,
         OrderedSet: SET_METHODS,
         dt.datetime: DATE_METHODS,
+        dt.date: DAY_METHODS,
         dt.timedelta: DURATION_METHODS,
         RegexMatch: MATCH_METHODS,
     }

@@ -61,7 +61,7 @@ def add(left: Any, right: Any, fuel: Fuel) -> Any:
     if isinstance(left, tuple) and isinstance(right, tuple):
         fuel.charge(len(left) + len(right) >> SLOT_SHIFT)
         return left + right
-    if isinstance(left, (dt.datetime, dt.timedelta)) and isinstance(right, (dt.datetime, dt.timedelta)):
+    if isinstance(left, (dt.date, dt.timedelta)) and isinstance(right, (dt.date, dt.timedelta)):
         return left + right  # type: ignore[operator]  # two dates raise TypeError, which becomes expression.type
     raise _mismatch("add", left, right)
 
@@ -73,7 +73,7 @@ def subtract(left: Any, right: Any, fuel: Fuel) -> Any:
     if isinstance(left, OrderedSet) and isinstance(right, OrderedSet):
         fuel.charge(len(left))
         return OrderedSet(item for item in left if item not in right)
-    if isinstance(left, (dt.datetime, dt.timedelta)) and isinstance(right, (dt.datetime, dt.timedelta)):
+    if isinstance(left, (dt.date, dt.timedelta)) and isinstance(right, (dt.date, dt.timedelta)):
         return left - right  # type: ignore[operator]  # a duration minus a date raises TypeError
     raise _mismatch("subtract", left, right)
 

@@ -36,7 +36,7 @@ def soft_attribute(base: Run, name: str) -> Run:
         value = base(frame)
         if isinstance(value, Mapping):
             return value.get(name, UNSET)
-        if isinstance(value, (Module, dt.datetime, dt.timedelta)):
+        if isinstance(value, (Module, dt.date, dt.timedelta)):
             return read_attribute(value, name)
         return UNSET
 

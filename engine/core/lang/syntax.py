@@ -10,16 +10,18 @@ from typing import Any, Final
 from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.containers import OrderedSet, check_key, make_set
 from engine.core.lang.context import TEXT_SHIFT, Frame, Run
-from engine.core.lang.failures import CAUGHT, blame, suggest
+from engine.core.lang.failures import CAUGHT, blame
 from engine.core.lang.formatting import convert, format_value
 from engine.core.lang.loops import Loop, make_unpack
 from engine.core.lang.methods import ALL_METHOD_NAMES
-from engine.core.lang.nodes import NODE_SHIFT, Builder, Problem
+from engine.core.lang.nodes import NODE_SHIFT, Builder
 from engine.core.lang.operators import MAX_INT_BITS
+from engine.core.lang.problems import Problem, unknown_method
 from engine.core.lang.source import Source as Source
-from engine.core.lang.stdlib import MODULES
+from engine.core.lang.stdlib import find_module
 
 MAX_NESTING: Final = 100
+MAX_MODULE_PARTS: Final = 2
 
 _BINARY: Final[dict[type[ast.operator], str]] = {
     ast.Add: "+",
@@ -116,10 +118,15 @@ class Compiler:
     # --- access and calls ---
 
     def module_of(self, node: ast.expr) -> str:
-        """Return the name of the library module that a node stands for, or an empty text."""
-        if isinstance(node, ast.Name) and node.id in MODULES and node.id not in self.scope:
-            return node.id
-        return ""
+        """Return the dotted name of the library module that a node stands for, or an empty text."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute) and len(parts) < MAX_MODULE_PARTS:
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id in self.scope:
+            return ""
+        path = ".".join([node.id, *reversed(parts)])
+        return path if find_module(path) is not None else ""
 
     def _attribute(self, node: ast.Attribute) -> Run:
         place = self._attribute_place(node)
@@ -347,12 +354,6 @@ class Compiler:
                 blame(error, place)
 
         return run
-
-
-def unknown_method(name: str, offset: int) -> Problem:
-    """Return the problem of a method that no value has."""
-    hint = suggest(name, ALL_METHOD_NAMES)
-    return Problem(offset, "expression.unknown_function", f"no value has a method '{name}'", hint)
 
 
 _HANDLERS: Final[dict[type[ast.AST], Callable[[Compiler, Any], Run]]] = {

@@ -10,7 +10,8 @@ from engine.core.errors import ExpressionError
 from engine.core.lang.border import check_unicode
 from engine.core.lang.context import TEXT_SHIFT, UNSET, EvalContext, Frame
 from engine.core.lang.failures import CAUGHT, blame, describe
-from engine.core.lang.nodes import NODE_SHIFT, Problem
+from engine.core.lang.nodes import NODE_SHIFT
+from engine.core.lang.problems import Problem
 from engine.core.lang.template_syntax import TemplateCompiler, Write
 
 SHORT_CHARS: Final = 4_000

@@ -13,16 +13,22 @@ from engine.core.plan.toolbox import is_literal
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
 from engine.core.spec.model import (
+    ApproveStep,
     ErrorStep,
+    EventStep,
     ForeachStep,
     IfElseStep,
     MapReduceStep,
     ParallelStep,
+    RaceStep,
     ReturnStep,
     SleepStep,
     StepList,
     StepSpec,
+    SwitchStep,
+    UntilStep,
     WaitStep,
+    WhileStep,
     YieldStep,
 )
 from engine.core.spec.walk import all_steps, inner_lists
@@ -30,10 +36,12 @@ from engine.core.spec.walk import all_steps, inner_lists
 _TAG = re.compile(r"\{[{%]")
 _CLOSING = {"{{": "}}", "{%": "%}"}
 _IN_TAG = re.compile(
-    r"""(?<![\w.'"])steps\s*(?:\[\s*(?:'(?P<one>[^'\\\n]*)'|"(?P<two>[^"\\\n]*)"|(?P<number>[0-9]+))\s*\]|\.\s*(?P<word>[A-Za-z_]\w*+)(?!\s*+\())"""
+    r"""(?<![\w.'"])(?:(?:inputs|outputs)\s*\[\s*(?P<older>[0-9]+)\s*\]|steps\s*(?:\[\s*(?:'(?P<one>[^'\\\n]*)'|"(?P<two>[^"\\\n]*)"|(?P<number>-?[0-9]+))\s*\]|\.\s*(?P<word>[A-Za-z_]\w*+)(?!\s*+\()))"""
 )
 _QUOTED = re.compile(r"""(?P<keep>\[\s*)?('[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]*(?:\\.[^"\\\n]*)*")""")
 _METHODS = frozenset({"items", "keys", "values", "get"})
+_STEP_NAMES = ("steps", "inputs", "outputs")
+"""Names under which steps are found; the older spellings `inputs[…]` and `outputs[…]` also count from the end."""
 
 
 def check_labels(name: str, steps: StepList, findings: Findings) -> frozenset[str]:
@@ -81,6 +89,9 @@ def _always_ends(step: StepSpec) -> bool:
         return step.mods.on_error is None
     if isinstance(step, IfElseStep) and step.otherwise is not None and step.mods.on_error is None:
         return _list_ends(step.then) and _list_ends(step.otherwise)
+    if isinstance(step, SwitchStep) and step.mods.on_error is None:
+        has_default = any(case.condition is None for case in step.cases)
+        return has_default and all(_list_ends(case.then) for case in step.cases)
     return False
 
 
@@ -88,10 +99,16 @@ def _list_ends(steps: StepList) -> bool:
     return any(_always_ends(step) for step in steps.steps)
 
 
-def check_calls(workflows: Mapping[str, StepList], findings: Findings) -> None:
-    """Report unknown sub-workflows, those that call each other for ever, and those that nothing runs."""
+def check_calls(workflows: Mapping[str, StepList], findings: Findings, *, ending: StepList | None = None) -> None:
+    """Report unknown sub-workflows, those that call each other for ever, and those that nothing runs.
+
+    Args:
+        workflows: The named lists.
+        findings: Where to put what is wrong.
+        ending: The steps of `finally`, which call sub-workflows too.
+    """
     used: set[str] = set()
-    for steps in workflows.values():
+    for steps in workflows.values() if ending is None else [*workflows.values(), ending]:
         for step in all_steps(steps):
             if not isinstance(step, YieldStep) or not step.workflow.text:
                 continue
@@ -137,7 +154,11 @@ def _check_endless(workflows: Mapping[str, StepList], findings: Findings) -> Non
 
 def _report_cycle(workflows: Mapping[str, StepList], cycle: list[str], call: YieldStep, findings: Findings) -> None:
     chain = " → ".join([*cycle, cycle[0]])
-    waits = any(isinstance(step, (WaitStep, SleepStep)) for name in cycle for step in all_steps(workflows[name]))
+    waits = any(
+        isinstance(step, (WaitStep, ApproveStep, EventStep, SleepStep))
+        for name in cycle
+        for step in all_steps(workflows[name])
+    )
     at, path = call.workflow.position, f"{call.path}.workflow"
     if waits:
         message = f"the sub-workflows call each other for ever: {chain}"
@@ -183,19 +204,42 @@ def _step_ways(step: StepSpec, workflows: Mapping[str, StepList], ending: set[st
             ways = [_ways(step.then, workflows, ending)]
             ways.append((True, False) if step.otherwise is None else _ways(step.otherwise, workflows, ending))
             through, out = any(way[0] for way in ways), any(way[1] for way in ways)
-        case ForeachStep():
+        case SwitchStep():
+            ways = [_ways(case.then, workflows, ending) for case in step.cases]
+            if all(case.condition is not None for case in step.cases):
+                ways.append((True, False))
+            through, out = any(way[0] for way in ways), any(way[1] for way in ways)
+        case ForeachStep() | WhileStep():
             out = _ways(step.do, workflows, ending)[1]
+        case UntilStep():
+            through, out = _ways(step.do, workflows, ending)
         case MapReduceStep():
             out = _ways(step.map, workflows, ending)[1]
         case ParallelStep():
             ways = [_ways(branch, workflows, ending) for branch in step.branches]
             through, out = all(way[0] for way in ways), any(way[1] for way in ways)
+        case RaceStep():
+            ways = [_ways(branch, workflows, ending) for branch in step.branches]
+            through, out = not ways or any(way[0] for way in ways), any(way[1] for way in ways)
         case _:
             pass
     if step.mods.on_error is not None:
         handled = _ways(step.mods.on_error, workflows, ending)
         through, out = through or handled[0], out or handled[1]
     return through or step.mods.when is not None, out
+
+
+def check_ending(steps: StepList, findings: Findings, key: str = "finally") -> None:
+    """Report what the steps of `finally` and `undo` must not do: decide how the execution ends."""
+    for step in all_steps(steps):
+        if isinstance(step, ReturnStep):
+            findings.error(
+                codes.RETURN_IN_FINALLY,
+                f"'return' in '{key}' would hide how the execution ended",
+                step.position,
+                path=step.path,
+                hint="use `evaluate` instead",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +264,7 @@ class StepNames:
 
     def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
         """Return (offset, message, hint) for each reference to a step that does not exist."""
-        if "steps" not in source:
+        if "steps" not in self.names or not any(name in source for name in _STEP_NAMES):
             return []
         found = _in_template(source) if is_template else _in_expression(source)
         return [(offset, *problem) for offset, key in found for problem in self._problem(key)]
@@ -232,6 +276,9 @@ class StepNames:
             if key not in self.labels and key not in _METHODS:
                 hint = suggest(self.findings, key, self.labels) or "only labels of the same named list are visible"
                 yield f"'{self.workflow}' has no step with the label '{key[:60]}'", hint
+        elif key < 0:
+            hint = "`_` is the output of the step before, outputs[-1] the last output of the list"
+            yield f"steps are counted from the first one, so there is no steps[{key}]", hint
         elif key >= self.count:
             last = f"the last one is steps[{self.count - 1}]"
             yield f"'{self.workflow}' has {self.count} steps, so there is no steps[{key}]", last
@@ -245,16 +292,27 @@ def _in_expression(source: str) -> list[tuple[int, int | str]]:
     found: list[tuple[int, int | str]] = []
     for node in ast.walk(tree):
         base = node.value if isinstance(node, (ast.Subscript, ast.Attribute)) else None
-        if not isinstance(base, ast.Name) or base.id != "steps":
+        if not isinstance(base, ast.Name) or base.id not in _STEP_NAMES:
             continue
         offset = text.offset(base)
-        if isinstance(node, ast.Attribute):
+        if base.id != "steps":
+            older = _literal_key(node.slice) if isinstance(node, ast.Subscript) else None
+            if type(older) is int and older >= 0:
+                found.append((offset, older))
+        elif isinstance(node, ast.Attribute):
             found.append((offset, node.attr))
-        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            key = node.slice.value
+        elif isinstance(node, ast.Subscript):
+            key = _literal_key(node.slice)
             if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
                 found.append((offset, key))
     return sorted(found, key=lambda item: item[0])
+
+
+def _literal_key(node: ast.expr) -> object:
+    """Return the literal in brackets, also a negative number, or None."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        return -node.operand.value if type(node.operand.value) is int else None
+    return node.value if isinstance(node, ast.Constant) else None
 
 
 def _in_template(source: str) -> list[tuple[int, int | str]]:
@@ -264,7 +322,7 @@ def _in_template(source: str) -> list[tuple[int, int | str]]:
         code = _QUOTED.sub(lambda match: match.group() if match.group("keep") else " " * len(match.group()), tag)
         for match in _IN_TAG.finditer(code):
             key = next(value for value in match.groups() if value is not None)
-            number = match.group("number")
+            number = match.group("number") or match.group("older")
             found.append((start + match.start(), int(number) if number and len(number) < 10 else key))
     return found
 

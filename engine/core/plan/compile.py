@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from engine.core.diagnostics import Findings
-from engine.core.plan.checks import StepNames, check_calls, check_labels, check_reachable
+from engine.core.plan.blocks import BlockCompiler
+from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels, check_reachable
+from engine.core.plan.dialects import make_resolver
 from engine.core.plan.ir import (
     NO_MODIFIERS,
     AgentSnapshot,
+    ApproveOp,
     Block,
+    Check,
     ErrorOp,
     EvaluateOp,
+    EventOp,
     Expr,
-    ForeachOp,
     GetOp,
-    IfElseOp,
     Limits,
     Lit,
-    MapReduceOp,
+    LogOp,
     Modifiers,
     Obj,
     Op,
-    ParallelOp,
     Plan,
+    Requirement,
     RetryPolicy,
     ReturnOp,
     SetOp,
@@ -36,21 +40,21 @@ from engine.core.plan.ir import (
     YieldOp,
 )
 from engine.core.plan.prompts import compile_prompt
-from engine.core.plan.resolve import ERROR_NAMES, REDUCE_NAMES, ROOT_NAMES, Resolver
+from engine.core.plan.race_check import check_races
+from engine.core.plan.resolve import ENDING_NAMES, ERROR_NAMES, INPUT_NAMES, REDUCE_NAMES, ROOT_NAMES, Role
 from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import MAX_DURATION_S, parse_duration
 from engine.core.spec.model import (
+    ApproveStep,
     ErrorStep,
     EvaluateStep,
-    ForeachStep,
+    EventStep,
     GetStep,
-    IfElseStep,
     LimitsSpec,
-    MapReduceStep,
+    LogStep,
     ModifiersSpec,
-    ParallelStep,
     PromptStep,
     ReturnStep,
     SetStep,
@@ -63,7 +67,20 @@ from engine.core.spec.model import (
     YieldStep,
 )
 from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
+from engine.core.values import Json
 
+OnFail = Literal["repair", "error", "ask"]
+
+_TIMES = {
+    "sleep": "write `sleep: {seconds: 30}` or `sleep: {seconds: $ _.pause}`",
+    "deadline": "write a duration such as `24h`, or an expression that gives seconds",
+}
+APPROVAL: Json = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string"}},
+    "required": ["approved"],
+}
+"""What an approval must look like if its step has no schema."""
 MAX_OPS = 20_000
 """Steps of one task, inner ones included; the plan travels in the input of each of its executions."""
 
@@ -95,7 +112,7 @@ class _Place:
         return _Place(replace(self.scope, index=index))
 
     def in_handler(self) -> _Place:
-        return _Place(replace(self.scope, names=ERROR_NAMES))
+        return _Place(replace(self.scope, names=frozenset(self.scope.names) | ERROR_NAMES))
 
     def reducing(self) -> StepNames:
         return replace(self.scope, names=frozenset(self.scope.names) | REDUCE_NAMES)
@@ -105,7 +122,7 @@ class _Compiler:
     def __init__(self, spec: TaskSpec, contracts: Mapping[str, ToolContract], findings: Findings) -> None:
         self.spec = spec
         self.findings = findings
-        self.resolver = Resolver(findings)
+        self.resolver = make_resolver(spec, findings)
         self.toolbox = Toolbox(spec.tools, contracts, findings)
         self.blocks: list[Block] = []
         self.ops = 0
@@ -117,7 +134,9 @@ class _Compiler:
         workflows = {name: self._named_list(name, steps) for name, steps in self.spec.workflows.items()}
         for steps in self.spec.workflows.values():
             check_reachable(steps, self.findings)
-        check_calls(self.spec.workflows, self.findings)
+        ending = self._ending()
+        check_calls(self.spec.workflows, self.findings, ending=self.spec.ending)
+        check_races(self.spec.workflows, self.tools, self.findings)
         if self.ops > MAX_OPS:
             message = f"the task has {self.ops:,} steps, more than {MAX_OPS:,}"
             self.findings.error(codes.PLAN_TOO_LARGE, message, hint="use loops, or split it into several tasks")
@@ -129,16 +148,37 @@ class _Compiler:
             agent=agent,
             input_schema=None if self.spec.input_schema is None else self.spec.input_schema.value,
             limits=_limits(self.spec.limits),
+            require=self._requirements(),
+            ending=ending,
             dialect=self.spec.dialect,
         )
 
+    def _ending(self) -> int | None:
+        steps = self.spec.ending
+        if steps is None:
+            return None
+        check_ending(steps, self.findings)
+        check_reachable(steps, self.findings)
+        return self._named_list("finally", steps, ENDING_NAMES)
+
+    def _requirements(self) -> tuple[Requirement, ...]:
+        scope = StepNames(INPUT_NAMES, "require", frozenset(), 0, 0, self.findings)
+        found: list[Requirement] = []
+        for index, item in enumerate(self.spec.require):
+            path = f"require[{index}]"
+            condition = self.resolver.expression(item.condition, f"{path}.if", scope)
+            message: Value = Lit(f"`{condition.source}` does not hold")
+            if item.message is not None:
+                message = self.resolver.value(item.message, f"{path}.message", scope, Role.PROSE)
+            found.append(Requirement(condition, message))
+        return tuple(found)
+
     # --- lists and modifiers ---
 
-    def _named_list(self, name: str, steps: StepList) -> int:
+    def _named_list(self, name: str, steps: StepList, names: frozenset[str] = ROOT_NAMES) -> int:
         labels = check_labels(name, steps, self.findings)
-        return self._block(
-            name, steps, _Place(StepNames(ROOT_NAMES, name, labels, len(steps.steps), 0, self.findings)), top=True
-        )
+        scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings)
+        return self._block(name, steps, _Place(scope), top=True)
 
     def _block(self, name: str, steps: StepList, place: _Place, *, top: bool = False) -> int:
         number = len(self.blocks)
@@ -162,7 +202,22 @@ class _Compiler:
             timeout_s=mods.timeout_s,
             total_timeout_s=mods.total_timeout_s,
             on_error=None if mods.on_error is None else self._block("on_error", mods.on_error, place.in_handler()),
+            checks=tuple(self._check(step, number, place) for number in range(len(mods.checks))),
+            undo=None if mods.undo is None else self._undo(mods.undo, place),
         )
+
+    def _undo(self, steps: StepList, place: _Place) -> int:
+        check_ending(steps, self.findings, "undo")
+        return self._block("undo", steps, place)
+
+    def _check(self, step: StepSpec, number: int, place: _Place) -> Check:
+        check, path = step.mods.checks[number], f"{step.path}.check[{number}]"
+        condition = self.resolver.expression(check.condition, f"{path}.if", place.scope)
+        message: Value = Lit(f"`{condition.source}` does not hold")
+        if check.message is not None:
+            message = self.resolver.value(check.message, f"{path}.message", place.scope, Role.PROSE)
+        default = "repair" if isinstance(step, PromptStep) else "error"
+        return Check(condition, message, cast("OnFail", check.on_fail or default))
 
     # --- steps ---
 
@@ -181,9 +236,9 @@ class _Compiler:
             case SetStep():
                 return SetOp(values=self._object(step.values, f"{step.path}.set", "set", place))
             case GetStep():
-                return GetOp(key=self._text(step.key, f"{step.path}.get", "get", place))
+                return GetOp(key=self._text(step.key, f"{step.path}.get", "get", place, Role.SETTING))
             case ErrorStep():
-                return ErrorOp(message=self._text(step.message, f"{step.path}.error", "error", place))
+                return ErrorOp(message=self._text(step.message, f"{step.path}.error", "error", place, Role.PROSE))
             case PromptStep():
                 return compile_prompt(step, self.resolver, self.toolbox, place.scope)
             case ToolCallStep():
@@ -191,46 +246,17 @@ class _Compiler:
             case YieldStep():
                 arguments = self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope)
                 return YieldOp(workflow=step.workflow.text, arguments=arguments)
-            case WaitStep():
+            case WaitStep() | ApproveStep() | EventStep():
                 return self._wait(step, place)
+            case LogStep():
+                return LogOp(message=self.resolver.value(step.message, f"{step.path}.log", place.scope, Role.PROSE))
             case SleepStep():
-                return SleepOp(seconds=self._sleep(step, place))
-            case IfElseStep() | ForeachStep() | MapReduceStep() | ParallelStep():
-                return self._block_op(step, place)
-
-    def _block_op(self, step: IfElseStep | ForeachStep | MapReduceStep | ParallelStep, place: _Place) -> Op:
-        resolver, path = self.resolver, step.path
-        match step:
-            case IfElseStep():
-                return IfElseOp(
-                    condition=resolver.expression(step.condition, f"{path}.if", place.scope),
-                    then=self._block("then", step.then, place),
-                    otherwise=None if step.otherwise is None else self._block("else", step.otherwise, place),
+                return SleepOp(seconds=self._seconds(step.parts, f"{step.path}.sleep", place))
+            case _:
+                compiler = BlockCompiler(
+                    self.resolver, place.scope, place.reducing(), lambda name, steps: self._block(name, steps, place)
                 )
-            case ForeachStep():
-                return ForeachOp(
-                    items=resolver.expression(step.items, f"{path}.foreach.in", place.scope),
-                    do=self._block("do", step.do, place),
-                )
-            case MapReduceStep():
-                over = resolver.expression(step.over, f"{path}.over", place.scope)
-                reduce = (
-                    None
-                    if step.reduce is None
-                    else resolver.expression(step.reduce, f"{path}.reduce", place.reducing())
-                )
-                initial = Lit([]) if step.initial is None else self._value(step.initial, f"{path}.initial", place)
-                return MapReduceOp(
-                    over=over,
-                    map=self._block("map", step.map, place),
-                    parallelism=step.parallelism,
-                    on_item_error=step.on_item_error,
-                    reduce=reduce,
-                    initial=initial,
-                )
-            case ParallelStep():
-                branches = tuple(self._block(str(number), item, place) for number, item in enumerate(step.branches))
-                return ParallelOp(branches=branches, parallelism=step.parallelism, on_item_error=step.on_item_error)
+                return compiler.compile(step)
 
     def _tool_call(self, step: ToolCallStep, place: _Place) -> Op:
         path = f"{step.path}.arguments"
@@ -241,11 +267,23 @@ class _Compiler:
             self.toolbox.check_arguments(contract, arguments, step.arguments, path)
         return ToolCallOp(tool=step.tool.text, arguments=arguments)
 
-    def _wait(self, step: WaitStep, place: _Place) -> Op:
+    def _wait(self, step: WaitStep | ApproveStep | EventStep, place: _Place) -> Op:
+        path = step.path if isinstance(step, EventStep) else f"{step.path}.{step.kind.value}"
         if step.schema is not None:
-            check_schema(step.schema, self.findings, f"{step.path}.wait_for_input.schema")
-        info = Lit(None) if step.info is None else self._value(step.info, f"{step.path}.wait_for_input.info", place)
-        return WaitOp(info=info, schema=None if step.schema is None else step.schema.value)
+            check_schema(step.schema, self.findings, f"{path}.schema")
+        deadline = None if step.deadline is None else self._seconds(((step.deadline, 1.0),), f"{path}.deadline", place)
+        default = None if step.default is None else self._value(step.default, f"{path}.default", place)
+        schema = None if step.schema is None else step.schema.value
+        if isinstance(step, EventStep):
+            key = Lit(None) if step.key is None else self._value(step.key, f"{path}.key", place)
+            return EventOp(event=step.event.text, key=key, schema=schema, deadline=deadline, default=default)
+        # the old dialects have no approve: its text is meant for a person; their wait_for_input has data
+        role = Role.PROSE if isinstance(step, ApproveStep) else Role.DATA
+        info = Lit(None) if step.info is None else self.resolver.value(step.info, f"{path}.info", place.scope, role)
+        if isinstance(step, ApproveStep):
+            schema = APPROVAL if schema is None else schema
+            return ApproveOp(info=info, schema=schema, deadline=deadline, default=default)
+        return WaitOp(info=info, schema=schema, deadline=deadline, default=default)
 
     # --- values ---
 
@@ -261,19 +299,19 @@ class _Compiler:
         self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
         return value
 
-    def _text(self, node: Node, path: str, key: str, place: _Place) -> Value:
+    def _text(self, node: Node, path: str, key: str, place: _Place, role: Role) -> Value:
         if isinstance(node, ScalarNode) and isinstance(node.value, str):
-            return self._value(node, path, place)
+            return self.resolver.value(node, path, place.scope, role)
         hint = "put quotes around it" if isinstance(node, ScalarNode) else ""
         message = f"'{key}' must be text, not {describe(node)}"
         self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
         return Lit("")
 
-    def _sleep(self, step: SleepStep, place: _Place) -> Value:
-        """Return the seconds of a sleep: one number if all parts are written out, else one expression."""
-        path = f"{step.path}.sleep"
+    def _seconds(self, parts: Sequence[tuple[Node, float]], path: str, place: _Place) -> Value:
+        """Return a time in seconds: one number if all parts are written out, else one expression."""
+        name = path.rpartition(".")[2]
         total, sources = 0.0, []
-        for node, unit_s in step.parts:
+        for node, unit_s in parts:
             seconds = self._amount(node, unit_s)
             if seconds is not None:
                 total += seconds
@@ -285,16 +323,16 @@ class _Compiler:
                     continue
             self.findings.error(
                 codes.BAD_DURATION,
-                f"a part of 'sleep' is {describe(node)}, but must be a number or an expression",
+                f"{'a part of ' if name == 'sleep' else ''}'{name}' is {describe(node)}, not a time or an expression",
                 node.position,
                 path=path,
-                hint="write `sleep: {seconds: 30}` or `sleep: {seconds: $ _.pause}`",
+                hint=_TIMES.get(name, ""),
             )
             return Lit(1)
         if not sources:
-            if step.parts and not 0 < total <= MAX_DURATION_S:
-                at = step.parts[0][0].position
-                message = f"'sleep' is {total:g} seconds, but must be more than 0 and at most ten years"
+            if parts and not 0 < total <= MAX_DURATION_S:
+                at = parts[0][0].position
+                message = f"'{name}' is {total:g} seconds, but must be more than 0 and at most ten years"
                 self.findings.error(codes.OUT_OF_RANGE, message, at, path=path)
             return Lit(_number(total))
         if len(sources) == 1 and not total:
@@ -315,4 +353,5 @@ def _number(value: float) -> int | float:
 
 def _limits(spec: LimitsSpec) -> Limits:
     default = Limits()
-    return Limits(steps=default.steps if spec.steps is None else spec.steps, seconds=spec.seconds, tokens=spec.tokens)
+    steps = default.steps if spec.steps is None else spec.steps
+    return Limits(steps=steps, rounds=spec.rounds, seconds=spec.seconds, tokens=spec.tokens)

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from engine.core.kinds import StepKind, ToolEffect
+from engine.core.kinds import Dialect, StepKind, ToolEffect
 from engine.core.values import Json
 
 PLAN_FORMAT = 1
-STDLIB_VERSION = 1
+STDLIB_VERSION = 2
 
 
 # --- values that are computed when the step runs -------------------------------------------------------------------
@@ -87,6 +87,22 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What must hold of a step's result (`_`), and what is done if it does not.
+
+    Attributes:
+        condition: What must hold.
+        message: Evaluates to what is wrong otherwise.
+        on_fail: `repair` sends the message back to the model, `error` ends the attempt with `check.failed`, `ask` lets
+            a person accept or replace the result.
+    """
+
+    condition: Expr
+    message: Value
+    on_fail: Literal["repair", "error", "ask"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
 class Modifiers:
     """What an author may add to any step: when → on_error(retry(timeout per attempt)), total_timeout around all.
 
@@ -96,6 +112,8 @@ class Modifiers:
         timeout_s: Seconds for one attempt.
         total_timeout_s: Seconds for all attempts, pauses and `on_error` together.
         on_error: Block that runs with `error` when the step failed; its last output becomes the step's output.
+        checks: What must hold of the result of a prompt or a tool.
+        undo: Block that runs on the step's output if, later, what surrounds the step fails or is stopped.
     """
 
     when: Expr | None = None
@@ -103,6 +121,8 @@ class Modifiers:
     timeout_s: float | None = None
     total_timeout_s: float | None = None
     on_error: int | None = None
+    checks: tuple[Check, ...] = ()
+    undo: int | None = None
 
 
 NO_MODIFIERS = Modifiers()
@@ -177,6 +197,22 @@ class IfElseOp(OpBase):
     op: Literal[StepKind.IF_ELSE] = StepKind.IF_ELSE
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of a switch; without condition it is the default."""
+
+    then: int
+    condition: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOp(OpBase):
+    """Runs the block of the first case that holds; without one the input passes through."""
+
+    cases: tuple[Case, ...]
+    op: Literal[StepKind.SWITCH] = StepKind.SWITCH
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeachOp(OpBase):
     """Runs a block for each item, one after another; output: the list of outputs."""
@@ -219,6 +255,42 @@ class ParallelOp(OpBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaceOp(OpBase):
+    """Runs blocks concurrently on the same input until some of them have succeeded; the others are stopped.
+
+    Attributes:
+        branches: The blocks.
+        take: How many must succeed; output: the output of the one, or the list of outputs in order of success.
+        stagger_s: Seconds between the starts of two branches; a branch that fails starts the next one at once.
+    """
+
+    branches: tuple[int, ...]
+    take: int = 1
+    stagger_s: float = 0.0
+    op: Literal[StepKind.RACE] = StepKind.RACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhileOp(OpBase):
+    """Runs a block as long as a condition holds; `_` = output of the round before. Zero rounds: the input."""
+
+    condition: Expr
+    do: int
+    max_rounds: int
+    op: Literal[StepKind.WHILE] = StepKind.WHILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntilOp(OpBase):
+    """Runs a block, and again until a condition on its output holds."""
+
+    condition: Expr
+    do: int
+    max_rounds: int
+    op: Literal[StepKind.UNTIL] = StepKind.UNTIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YieldOp(OpBase):
     """Runs a named list of the task with its own scope and fresh state; output: its result."""
 
@@ -242,11 +314,46 @@ class WaitOp(OpBase):
     Attributes:
         info: Evaluates to what the person who answers is told.
         schema: JSON Schema of the answer; None = anything.
+        deadline: Evaluates to the seconds after which it gives up; None = never.
+        default: Evaluates, when the wait opens, to the output at the deadline; None = `wait.expired`.
     """
 
     info: Value
     schema: Json = None
+    deadline: Value | None = None
+    default: Value | None = None
     op: Literal[StepKind.WAIT_FOR_INPUT] = StepKind.WAIT_FOR_INPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveOp(OpBase):
+    """Waits for a decision; members as those of `WaitOp`."""
+
+    info: Value
+    schema: Json
+    deadline: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.APPROVE] = StepKind.APPROVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOp(OpBase):
+    """Waits for an event from outside that names this execution; output: its value.
+
+    Attributes:
+        event: Name of the event.
+        key: Evaluates to what must equal the event's key.
+        schema: JSON Schema of the value; None = anything.
+        deadline: See `WaitOp`.
+        default: See `WaitOp`.
+    """
+
+    event: str
+    key: Value = field(default_factory=lambda: Lit(None))
+    schema: Json = None
+    deadline: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.WAIT_FOR_EVENT] = StepKind.WAIT_FOR_EVENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +385,14 @@ class GetOp(OpBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogOp(OpBase):
+    """Says something in the metadata of its transition; the input passes through."""
+
+    message: Value
+    op: Literal[StepKind.LOG] = StepKind.LOG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorOp(OpBase):
     """Ends with a `task.error`.
 
@@ -294,15 +409,22 @@ Op = Annotated[
     | PromptOp
     | ToolCallOp
     | IfElseOp
+    | SwitchOp
     | ForeachOp
     | MapReduceOp
     | ParallelOp
+    | RaceOp
+    | WhileOp
+    | UntilOp
     | YieldOp
     | ReturnOp
     | WaitOp
+    | ApproveOp
+    | EventOp
     | SleepOp
     | SetOp
     | GetOp
+    | LogOp
     | ErrorOp,
     Field(discriminator="op"),
 ]
@@ -366,21 +488,54 @@ class Limits:
 
     Attributes:
         steps: Most steps that may run, loop rounds counted each time.
+        rounds: Most rounds of all loops together; None = no limit.
         seconds: Longest life of the execution by the clock; None = no limit.
         tokens: Most tokens of all model calls together; None = no limit.
     """
 
     steps: int = 1_000_000
+    rounds: int | None = None
     seconds: float | None = None
     tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """What must hold of the input (`_`) before an execution is created, and what is said if it does not."""
+
+    condition: Expr
+    message: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A way from the end of a block to another block of the same named list: a jump.
+
+    Attributes:
+        to: Block that goes on, with this block's output as its input; None = the named list ends with that output.
+        when: Condition on the output (`_`); None = always.
+    """
+
+    to: int | None = None
+    when: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """A list of ops; `name` is the part of the step path that leads into it, such as `then`."""
+    """A list of ops, which may be a position that jumps lead to and from.
+
+    Attributes:
+        name: The part of the step path that leads into it, such as `then`.
+        ops: What runs, one after another.
+        exits: Ways on from its end; the first whose condition holds is taken, and if none does, the named list fails.
+            Empty in all blocks but those of a graph: control goes back to the op that holds the block.
+        on_failure: Block that goes on, with null as its input, if an op of this one failed; None = the error goes up.
+    """
 
     name: str
     ops: tuple[Op, ...]
+    exits: tuple[Exit, ...] = ()
+    on_failure: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +550,8 @@ class Plan:
         agent: The agent's settings.
         input_schema: JSON Schema of the input; None = anything.
         limits: The limits of an execution.
+        require: What must hold of an input.
+        ending: Block of the `finally` steps; None = there are none.
         dialect: The dialect the task was written in.
         format: Version of this structure.
         stdlib: Version of the expression library that the plan was made for.
@@ -407,6 +564,8 @@ class Plan:
     agent: AgentSnapshot = AgentSnapshot()
     input_schema: Json = None
     limits: Limits = Limits()
-    dialect: Literal["everstep"] = "everstep"
+    require: tuple[Requirement, ...] = ()
+    ending: int | None = None
+    dialect: Dialect = "everstep"
     format: int = PLAN_FORMAT
     stdlib: int = STDLIB_VERSION

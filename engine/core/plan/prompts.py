@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.core.plan.ir import Arr, Expr, Lit, Obj, PromptOp, Tmpl, Value
-from engine.core.plan.resolve import Resolver, Scope
+from engine.core.plan.resolve import Resolver, Role, Scope
 from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
@@ -47,7 +47,7 @@ def compile_prompt(step: PromptStep, resolver: Resolver, toolbox: Toolbox, scope
 
 def _messages(step: PromptStep, resolver: Resolver, scope: Scope) -> Value:
     path = f"{step.path}.prompt"
-    value = resolver.value(step.messages, path, scope)
+    value = resolver.value(step.messages, path, scope, Role.PROSE)
     if isinstance(step.messages, ListNode):
         for index, item in enumerate(step.messages.items):
             _check_role(item, f"{path}[{index}].role", resolver)
@@ -81,11 +81,11 @@ def _model_and_settings(step: PromptStep, resolver: Resolver, scope: Scope) -> t
     inner = False
     if step.settings is not None:
         inner = step.settings.entry("model") is not None
-        settings = resolver.value(step.settings, f"{step.path}.settings", scope)
+        settings = resolver.value(step.settings, f"{step.path}.settings", scope, Role.SETTING)
     if step.model is None:
         return "", settings
     node = ScalarNode(step.model.text, step.model.position)
-    model = resolver.value(node, f"{step.path}.model", scope)
+    model = resolver.value(node, f"{step.path}.model", scope, Role.SETTING)
     if isinstance(model, Lit):
         return str(model.value), _without_model(settings) if inner else settings
     # a model that is computed travels in the settings

@@ -6,27 +6,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.plan.ir import (
+    ApproveOp,
     Arr,
     ErrorOp,
     EvaluateOp,
+    EventOp,
     Expr,
     ForeachOp,
     GetOp,
     IfElseOp,
     Lit,
+    LogOp,
     MapReduceOp,
     Obj,
     Op,
     ParallelOp,
     Plan,
     PromptOp,
+    RaceOp,
     ReturnOp,
     SetOp,
     SleepOp,
+    SwitchOp,
     Tmpl,
     ToolCallOp,
+    UntilOp,
     Value,
     WaitOp,
+    WhileOp,
     YieldOp,
 )
 
@@ -75,6 +82,8 @@ def plan_outline(plan: Plan) -> list[OutlineRow]:
     rows: list[OutlineRow] = []
     for name, block in plan.workflows.items():
         _add_block(plan, block, name, 0, rows)
+    if plan.ending is not None:
+        _add_block(plan, plan.ending, "finally", 0, rows)
     return rows
 
 
@@ -87,20 +96,22 @@ def _add_block(plan: Plan, number: int, path: str, depth: int, rows: list[Outlin
 
 
 def inner_blocks(op: Op) -> list[int]:
-    """Return the blocks inside an op, in the order of the source, `on_error` last."""
+    """Return the blocks inside an op, in the order of the source, `on_error` and `undo` last."""
     blocks: list[int] = []
     match op:
         case IfElseOp():
             blocks = [op.then] if op.otherwise is None else [op.then, op.otherwise]
-        case ForeachOp():
+        case SwitchOp():
+            blocks = [case.then for case in op.cases]
+        case ForeachOp() | WhileOp() | UntilOp():
             blocks = [op.do]
         case MapReduceOp():
             blocks = [op.map]
-        case ParallelOp():
+        case ParallelOp() | RaceOp():
             blocks = list(op.branches)
         case _:
             pass
-    return blocks if op.mods.on_error is None else [*blocks, op.mods.on_error]
+    return [*blocks, *(block for block in (op.mods.on_error, op.mods.undo) if block is not None)]
 
 
 def op_title(op: Op) -> str:
@@ -130,6 +141,10 @@ def _verb(op: Op) -> str:
             return "workflow"
         case WaitOp():
             return "wait for input"
+        case ApproveOp():
+            return "approve"
+        case EventOp():
+            return "wait for event"
         case _:
             return op.op.value
 
@@ -142,14 +157,18 @@ def _words(op: Op) -> str:
             return op.tool
         case YieldOp():
             return op.workflow
-        case IfElseOp():
+        case IfElseOp() | WhileOp() | UntilOp():
             return _clip(op.condition.source, _MAX_PART_CHARS)
+        case SwitchOp():
+            return f"{len(op.cases)} cases"
         case ForeachOp():
             return f"in {_clip(op.items.source, _MAX_PART_CHARS)}"
         case MapReduceOp():
             return f"over {_clip(op.over.source, _MAX_PART_CHARS)}"
         case ParallelOp():
             return f"{len(op.branches)} branches"
+        case RaceOp():
+            return f"{len(op.branches)} branches" if op.take == 1 else f"{op.take} of {len(op.branches)} branches"
         case SleepOp():
             return f"{op.seconds.value:g} s" if isinstance(op.seconds, Lit) else _value_words(op.seconds)
         case EvaluateOp() | ReturnOp():
@@ -158,9 +177,11 @@ def _words(op: Op) -> str:
             return _value_words(op.values)
         case GetOp():
             return _value_words(op.key)
-        case ErrorOp():
+        case ErrorOp() | LogOp():
             return _value_words(op.message)
-        case WaitOp():
+        case EventOp():
+            return op.event
+        case WaitOp() | ApproveOp():
             return "" if op.info == Lit(None) else _value_words(op.info)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from enum import Enum, auto
 from itertools import islice
 from typing import Protocol
 
@@ -18,6 +19,11 @@ from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
 ROOT_NAMES = frozenset({"_", "steps", "state", "inputs", "outputs", "input", "agent", "task", "execution"})
 """Names that every expression sees."""
 ERROR_NAMES = ROOT_NAMES | {"error"}
+ENDING_NAMES = ERROR_NAMES | {"output"}
+"""What `finally` steps see beside: how the execution ended."""
+INPUT_NAMES = frozenset({"_", "input"})
+"""What requirements see: nothing has run yet."""
+UNKNOWN_NAME_PROBLEM = "expression.unknown_name"
 MAX_PROBLEMS = 20
 """Findings per text; finding the place of each takes time in proportion to the text."""
 MAX_MESSAGE_CHARS = 300
@@ -27,6 +33,7 @@ _ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
 _LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|state(?:\.\w+|\[.*))\Z", re.DOTALL)
 # of linear time on any text: no two repetitions in a row can match the same characters
 _BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*|\s*)\}}(?!\}})")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _PROSE = re.compile(r"[.!?]\s|\w\s+\w+\s+\w+\s+\w+\s+\w")
 
 
@@ -41,8 +48,27 @@ class Scope(Protocol):
         """Return (offset, message, hint) for each reference to a step that does not exist."""
 
 
+class Role(Enum):
+    """What a text is there for; older dialects read it by that."""
+
+    DATA = auto()
+    """A value that steps compute with."""
+    PROSE = auto()
+    """What a model or a person is told."""
+    SETTING = auto()
+    """A name or setting, which is mostly written out."""
+
+
 class Resolver:
-    """Turns nodes into values of the plan and collects what is wrong with them."""
+    """Turns nodes into values of the plan and collects what is wrong with them.
+
+    This one reads our own dialect; engine.core.plan.dialects has those of older clients.
+    """
+
+    later_names: frozenset[str] = frozenset()
+    """Names that the dialect has and that come here in a later version."""
+    syntax_hint = ""
+    """What to do about a text that is no expression, where the parser itself knows nothing better."""
 
     def __init__(self, findings: Findings) -> None:
         """Prepare a resolver.
@@ -52,7 +78,7 @@ class Resolver:
         """
         self.findings = findings
 
-    def value(self, node: Node, path: str, scope: Scope) -> Value:
+    def value(self, node: Node, path: str, scope: Scope, role: Role = Role.DATA) -> Value:
         """Read a value by the rules of the dialect.
 
         `$ expr` is an expression, text with `{{ }}` or `{% %}` a template, everything else stands for itself.
@@ -61,21 +87,26 @@ class Resolver:
             node: What the author wrote.
             path: Its place in the structure.
             scope: What its surroundings know.
+            role: What its texts are there for.
 
         Returns:
             The value; a list or object without computed parts is one literal.
         """
         match node:
             case MapNode():
-                members = {entry.key: self.value(entry.value, f"{path}.{entry.key}", scope) for entry in node.entries}
+                members = {
+                    entry.key: self.value(entry.value, f"{path}.{entry.key}", scope, role) for entry in node.entries
+                }
                 literals = {key: item.value for key, item in members.items() if isinstance(item, Lit)}
                 return Lit(literals) if len(literals) == len(members) else Obj(members)
             case ListNode():
-                items = tuple(self.value(item, f"{path}[{index}]", scope) for index, item in enumerate(node.items))
+                items = tuple(
+                    self.value(item, f"{path}[{index}]", scope, role) for index, item in enumerate(node.items)
+                )
                 values = [item.value for item in items if isinstance(item, Lit)]
                 return Lit(values) if len(values) == len(items) else Arr(items)
             case ScalarNode(value=str() as text):
-                return self._text(node, text, path, scope)
+                return self._text(node, text, path, scope, role)
             case ScalarNode():
                 return Lit(node.value)
 
@@ -107,7 +138,7 @@ class Resolver:
         if isinstance(node, MapNode):
             return self.value(node, path, scope)
         if isinstance(node, ScalarNode) and isinstance(node.value, str):
-            if node.value.strip() == "_" or mark_length(node.value):
+            if mark_length(node.value) or self._bare_arguments(node.value):
                 return self.expression(node, path, scope)
             hint = "start an expression with `$ `"
         else:
@@ -116,7 +147,11 @@ class Resolver:
         self.findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint=hint)
         return Expr("_")
 
-    def _text(self, node: ScalarNode, text: str, path: str, scope: Scope) -> Value:
+    def _bare_arguments(self, text: str) -> bool:
+        """Whether text without a mark, which stands for all arguments, is an expression."""
+        return text.strip() == "_"
+
+    def _text(self, node: ScalarNode, text: str, path: str, scope: Scope, role: Role) -> Value:
         lead = mark_length(text)
         if lead:
             return self._expr(node, text, lead, path, scope)
@@ -132,7 +167,8 @@ class Resolver:
             compiled = compile_expression(source)
         except ExpressionSyntaxError as error:
             at = position_at(node, lead + error.offset)
-            self.findings.error(codes.BAD_EXPRESSION, error.message[:MAX_MESSAGE_CHARS], at, hint=error.hint, path=path)
+            message, hint = error.message[:MAX_MESSAGE_CHARS], error.hint or self.syntax_hint
+            self.findings.error(codes.BAD_EXPRESSION, message, at, hint=hint, path=path)
             return Expr(source)
         self._report(compiled.problems(scope.names), node, lead, path)
         self._report_steps(scope.check_steps(source, False), node, lead, path)
@@ -151,10 +187,14 @@ class Resolver:
 
     def _report(self, problems: Iterable[Problem], node: ScalarNode, lead: int, path: str) -> None:
         for problem in islice(problems, MAX_PROBLEMS):
-            unknown = problem.code == "expression.unknown_name"
-            code = codes.UNKNOWN_NAME if unknown else codes.FORBIDDEN_EXPRESSION
-            at = position_at(node, lead + problem.offset)
-            self.findings.error(code, problem.message[:MAX_MESSAGE_CHARS], at, hint=problem.hint, path=path)
+            message, hint = problem.message[:MAX_MESSAGE_CHARS], problem.hint
+            code = codes.FORBIDDEN_EXPRESSION
+            if problem.code == UNKNOWN_NAME_PROBLEM:
+                name = name_at(str(node.value), lead + problem.offset)
+                code = codes.LATER if name in self.later_names else codes.UNKNOWN_NAME
+                if name in self.later_names:
+                    message, hint = f"the name '{name}' is not available in this version", ""
+            self.findings.error(code, message, position_at(node, lead + problem.offset), hint=hint, path=path)
 
     def _report_steps(self, found: Iterable[tuple[int, str, str]], node: ScalarNode, lead: int, path: str) -> None:
         for offset, message, hint in islice(found, MAX_PROBLEMS):
@@ -167,7 +207,9 @@ class Resolver:
                 value = self.value(node, path, scope)
                 if isinstance(value, Tmpl):
                     self.expression(node, path, scope)
-                return f"({value.source})" if isinstance(value, Expr) else repr(node.value)
+                if isinstance(value, Expr):
+                    return f"({value.source})"
+                return repr(value.value if isinstance(value, Lit) else node.value)
             case ScalarNode():
                 return repr(node.value)
             case ListNode():
@@ -181,17 +223,17 @@ class Resolver:
                 return f"{{{', '.join(members)}}}"
 
     def _warn_literal(self, node: ScalarNode, text: str, path: str) -> None:
-        short = text.strip()
-        if len(short) <= 200 and _LOOKS_LIKE.match(short) and not _PROSE.search(short):
+        if looks_like_expression(text):
+            short = text.strip()
             hint = f"write `$ {short.removeprefix('$')}` if it is one"
-            message = f"the text '{_clip(short)}' looks like an expression, but stands for itself"
+            message = f"the text '{clip(short)}' looks like an expression, but stands for itself"
             self.findings.warn(codes.LOOKS_LIKE_EXPRESSION, message, node.position, path=path, hint=hint)
             return
-        braces = _BRACES.search(text)
+        braces = single_braces(text)
         if braces is not None:
             self.findings.warn(
                 codes.SINGLE_BRACES,
-                f"'{_clip(braces.group())}' stands for itself; a template has two braces",
+                f"'{clip(braces.group())}' stands for itself; a template has two braces",
                 position_at(node, braces.start()),
                 path=path,
                 hint=f"write {{{braces.group()}}} if the value is meant",
@@ -208,5 +250,23 @@ def mark_length(text: str) -> int:
     return 2 if len(text) > 1 and text[0] == "$" and text[1] in " \n\t" else 0
 
 
-def _clip(text: str) -> str:
+def looks_like_expression(text: str) -> bool:
+    """Return whether a literal text looks as if its author meant an expression."""
+    short = text.strip()
+    return len(short) <= 200 and bool(_LOOKS_LIKE.match(short)) and not _PROSE.search(short)
+
+
+def single_braces(text: str) -> re.Match[str] | None:
+    """Return the first single braces around a known name, such as `{_.x}`."""
+    return _BRACES.search(text)
+
+
+def name_at(text: str, offset: int) -> str:
+    """Return the name that stands at a place of a text, or an empty text."""
+    found = _NAME.match(text, offset)
+    return "" if found is None else found.group()
+
+
+def clip(text: str) -> str:
+    """Return the first 60 characters of a text."""
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -6,6 +6,7 @@ from engine.core.contracts.execution import AnswerSignal
 from engine.core.errors import ExpressionError
 from engine.core.kinds import EventType
 from engine.core.run.state import Branch, WaitFrame
+from engine.core.run.waits import resume
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
 from engine.core.values import Json, to_json_value
@@ -13,12 +14,12 @@ from engine.core.values import Json, to_json_value
 MAX_REMEMBERED_KEYS = 1_000
 
 
-def open_waits(walker: Walker) -> list[tuple[Branch, WaitFrame]]:
-    """Return the open waits, the oldest first."""
+def open_waits(walker: Walker, *, events: bool = False) -> list[tuple[Branch, WaitFrame]]:
+    """Return the open waits for answers, or those for events, the oldest first."""
     waits: list[tuple[Branch, WaitFrame]] = []
     for branch in walker.branches.values():
         top = branch.stack[-1] if branch.stack else None
-        if isinstance(top, WaitFrame) and branch.unwind is None:
+        if isinstance(top, WaitFrame) and branch.unwind is None and (top.event is not None) is events:
             waits.append((branch, top))
     return sorted(waits, key=lambda pair: pair[1].opened)
 
@@ -32,6 +33,9 @@ def take_answer(walker: Walker, signal: AnswerSignal) -> None:
         walker.emit(EventType.ANSWER_ACCEPTED if accepted else EventType.ANSWER_REFUSED, body)
         return
     waits = open_waits(walker)
+    if signal.wait_id:
+        # somebody may stand in for an event that does not come
+        waits += open_waits(walker, events=True)
     chosen = next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
     if chosen is None:
         code = "answer.closed" if signal.wait_id else "answer.not_waiting"
@@ -57,21 +61,9 @@ def fitting_problems(value: Json, schema: Json) -> list[str]:
 
 def _accept(walker: Walker, branch: Branch, frame: WaitFrame, signal: AnswerSignal) -> None:
     _remember(walker, signal.key, {"accepted": True, "wait_id": frame.wait_id})
-    block = walker.step_frame(branch)
     body: dict[str, Json] = {"key": signal.key, "actor": signal.actor, "wait_id": frame.wait_id}
     walker.emit(EventType.ANSWER_ACCEPTED, {**body, "value": signal.value})
-    place = {
-        "path": f"{block.path}.{block.pc}",
-        "workflow": block.workflow,
-        "index": block.pc,
-        "scope": branch.scope.id,
-        "output": signal.value,
-    }
-    walker.emit(EventType.RESUME, {**place, **body})
-    branch.stack.pop()
-    walker.close_wait(frame.wait_id)
-    walker.give(branch, signal.value)
-    walker.enqueue(branch)
+    resume(walker, branch, frame, signal.value, body)
 
 
 def _refuse(walker: Walker, signal: AnswerSignal, wait_id: str, code: str, message: str) -> None:

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
-from engine.core.errors import BackendError, ExpressionError, InputRejected, LimitExceeded, RunError, ToolError
+from engine.core.errors import (
+    BackendError,
+    BugError,
+    ExpressionError,
+    InputRejected,
+    LimitExceeded,
+    RunError,
+    ToolError,
+)
 from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
 from engine.core.plan.ir import PromptOp, ToolCallOp
+from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id
 from engine.core.run.state import Branch, CallFrame, GuardFrame
@@ -27,9 +36,10 @@ _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A reply that does not fit its schema is sent back with what is wrong."""
+    """A reply that does not fit its schema, or its checks, is sent back with what is wrong."""
 
     problems: tuple[str, ...]
+    error: RunError | None = None
 
 
 def idempotency_key(execution_id: str, path: str) -> str:
@@ -216,7 +226,7 @@ def ask_again(
         BackendError: `backend.bad_reply` when all repair rounds are used up.
     """
     problems = "; ".join(repair.problems)
-    error = BackendError(
+    error = repair.error or BackendError(
         f"the model's reply does not fit the output schema: {problems}",
         code="backend.bad_reply",
         hint="simplify output_schema, raise max_tokens or use a stronger model",
@@ -246,7 +256,8 @@ def ask_again(
         {"role": "assistant", "content": result["message"].get("content") or ""},
         {
             "role": "user",
-            "content": f"That does not fit: {problems}. Answer again with nothing but the corrected JSON.",
+            "content": f"That does not fit: {problems}. Answer again with nothing but the corrected "
+            + ("reply." if op.output_schema is None else "JSON."),
         },
     ]
     frame.parked = True
@@ -265,13 +276,6 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
             f"the arguments of tool '{op.tool}' are not an object but {type(arguments).__name__}",
             code="tool.bad_arguments",
             hint="write `arguments:` as an object",
-        )
-    problems = value_problems(arguments, contract.parameters)
-    if problems:
-        raise ToolError(
-            f"the arguments do not fit tool '{op.tool}': {'; '.join(problems)}",
-            code="tool.bad_arguments",
-            details={"tool": op.tool},
         )
     timeout_s = op.mods.timeout_s or contract.timeout_s
     params = ToolParams(context=_context(walker, guard), tool=contract, arguments=arguments, timeout_s=timeout_s)
@@ -305,9 +309,11 @@ def take_outcome(walker: Walker, branch: Branch, frame: CallFrame, outcome: Call
         raise RunError("the call was cancelled by other hands", code="effect.cancelled")
     if isinstance(op, PromptOp):
         _take_reply(walker, branch, frame, op, outcome)
+    elif isinstance(op, ToolCallOp):
+        found = first_failed(walker, branch, op, frame.path, outcome.value)
+        _take_checked(walker, branch, frame, op, outcome.value, found)
     else:
-        branch.stack.pop()
-        walker.give(branch, outcome.value)
+        raise BugError(f"a {op.op} step made a call")
 
 
 def _take_reply(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, outcome: Ok) -> None:
@@ -315,9 +321,24 @@ def _take_reply(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, 
     if isinstance(reply, Repair):
         ask_again(walker, branch, frame, op, outcome.value, reply)
         return
-    branch.stack.pop()
     _check_tokens_spent(walker)
-    walker.give(branch, reply)
+    found = first_failed(walker, branch, op, frame.path, reply)
+    if found is not None and found.check.on_fail == "repair" and frame.round < op.repair:
+        ask_again(walker, branch, frame, op, outcome.value, Repair((found.message,), found.error(reply)))
+        return
+    _take_checked(walker, branch, frame, op, reply, found)
+
+
+def _take_checked(
+    walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp | ToolCallOp, output: Json, found: FailedCheck | None
+) -> None:
+    branch.stack.pop()
+    if found is None:
+        walker.give(branch, output)
+    elif found.check.on_fail == "ask":
+        ask_person(walker, branch, op, frame.path, frame.call_id, found, output)
+    else:
+        raise found.error(output)
 
 
 def _check_tokens_spent(walker: Walker) -> None:

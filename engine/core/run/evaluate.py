@@ -10,6 +10,7 @@ from engine.core.lang.context import EvalContext, Fuel
 from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
 from engine.core.plan.ir import Arr, Expr, Lit, Obj, Plan, Tmpl, Value
+from engine.core.run.julep_names import add_julep_name
 from engine.core.run.state import Branch, GuardFrame, Scope
 from engine.core.values import Json
 
@@ -34,13 +35,20 @@ class Evaluator:
 
     def __init__(self, plan: Plan, execution_id: str, task_id: str) -> None:
         self._execution_id = execution_id
+        self._julep = plan.dialect in ("julep-2024", "julep-2025")
+        self._plain_names = plan.dialect == "julep-2024"
         self._constants: dict[str, Json] = {
             "agent": {"id": plan.agent.id, "name": plan.agent.name, "model": plan.agent.model},
             "task": {"id": task_id, "name": plan.task},
             "execution": {"id": execution_id},
         }
         self.now_us = 0
+        self._now = (0, _EPOCH)
         self.fuel_used = 0
+
+    def show(self, name: str, value: Json) -> None:
+        """Let all expressions from now on see a name."""
+        self._constants[name] = value
 
     def evaluate(
         self, value: Value, branch: Branch, path: str, given: Json, extra: dict[str, Json] | None = None
@@ -94,8 +102,9 @@ class Evaluator:
         return result
 
     def _context(self, path: str) -> EvalContext:
-        now = _EPOCH + dt.timedelta(microseconds=self.now_us)
-        return EvalContext(now=now, seed=f"{self._execution_id}/{path}", fuel=Fuel())
+        if self._now[0] != self.now_us:
+            self._now = (self.now_us, _EPOCH + dt.timedelta(microseconds=self.now_us))
+        return EvalContext(now=self._now[1], seed=f"{self._execution_id}/{path}", fuel=Fuel())
 
     def _account(self, context: EvalContext) -> None:
         if context.fuel is not None:
@@ -112,6 +121,8 @@ class Evaluator:
                 env[name] = self._constants[name]
             else:
                 _add_scope_name(env, name, branch)
+                if self._julep:
+                    add_julep_name(env, name, branch, given, plain=self._plain_names)
         return env
 
 

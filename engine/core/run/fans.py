@@ -1,4 +1,4 @@
-"""Stage: concurrent branches of map and parallel — starting them, collecting their outcomes, folding. Workflow-safe."""
+"""Stage: concurrent branches of map, parallel and race — starting, collecting outcomes, folding. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import assert_never
 
 from engine.core.errors import ExpressionError, RunError
 from engine.core.kinds import EventType
-from engine.core.plan.ir import MapReduceOp, Op, ParallelOp
+from engine.core.plan.ir import MapReduceOp, Op, ParallelOp, RaceOp
 from engine.core.run.effects import Failed, Ok, Stopped
 from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
 from engine.core.run.walker import Walker, error_json
@@ -35,8 +35,8 @@ def begin_map(walker: Walker, branch: Branch, op: MapReduceOp, path: str, given:
     start_more(walker, branch)
 
 
-def begin_parallel(walker: Walker, branch: Branch, op: ParallelOp, path: str, given: Json) -> None:
-    """Start the branches of a parallel step, all on the same input."""
+def begin_parallel(walker: Walker, branch: Branch, op: ParallelOp | RaceOp, path: str, given: Json) -> None:
+    """Start the branches of a parallel or race step, all on the same input."""
     branch.stack.append(FanFrame(path, [given] * len(op.branches)))
     start_more(walker, branch)
 
@@ -71,6 +71,9 @@ def start_more(walker: Walker, branch: Branch) -> None:
     fan = branch.stack[-1]
     assert isinstance(fan, FanFrame)
     op, block = fan_op(walker, branch)
+    if isinstance(op, RaceOp):
+        _start_racers(walker, branch, fan, op)
+        return
     assert isinstance(op, (MapReduceOp, ParallelOp))
     while fan.next < len(fan.items) and len(fan.running) < op.parallelism:
         slot = fan.next
@@ -86,6 +89,73 @@ def start_more(walker: Walker, branch: Branch) -> None:
         _complete(walker, branch, fan, op)
 
 
+# --- race ----------------------------------------------------------------------------------------------------------
+
+
+def _start_racers(walker: Walker, branch: Branch, fan: FanFrame, op: RaceOp) -> None:
+    """Start as many branches as it is time for."""
+    now_us = walker.effects.now_us()
+    while fan.next < len(fan.items) and (fan.next_us is None or fan.next_us <= now_us):
+        _start_racer(walker, branch, fan, op)
+        if op.stagger_s > 0:
+            fan.next_us = now_us + round(op.stagger_s * 1e6)
+    resume_race(walker, branch, fan)
+
+
+def _start_racer(walker: Walker, branch: Branch, fan: FanFrame, op: RaceOp) -> None:
+    slot = fan.next
+    fan.next += 1
+    block = walker.step_frame(branch)
+    construct = f"race[{slot}]"
+    workflow = f"{block.workflow}[{block.pc}].{construct}"
+    path = f"{fan.path}[{slot}]"
+    started = walker.start_branch(branch, op.branches[slot], fan.items[slot], path, workflow, construct, len(fan.items))
+    fan.running[str(started)] = slot
+
+
+def resume_race(walker: Walker, branch: Branch, fan: FanFrame) -> None:
+    """Start the timer for the next branch of a staggered race, if there is one to come."""
+    waits = fan.next_us is not None and fan.next < len(fan.items) and not fan.stopping
+    if waits and fan.next_us is not None and f"stagger:{fan.path}" not in walker.timers:
+        walker.arm(branch, "stagger", fan.path, fan.next_us, f"next branch of {fan.path}")
+
+
+def stagger_passed(walker: Walker, branch: Branch, fan: FanFrame) -> None:
+    """Take the news that it is time for the next branch of a race."""
+    fan.next_us = None
+    start_more(walker, branch)
+
+
+def _racer_ended(walker: Walker, branch: Branch, fan: FanFrame, slot: int, outcome: Ok | Failed, op: RaceOp) -> None:
+    if isinstance(outcome, Ok):
+        fan.order.append(slot)
+        fan.done[str(slot)] = outcome.value
+        if len(fan.order) >= op.take:
+            outputs = [fan.done[str(winner)] for winner in fan.order]
+            output = outputs[0] if op.take == 1 else outputs
+            # takes the fan itself off, which stops the branches that still run
+            walker.unwind(branch, Unwind(len(branch.stack) - 1, "return", value=output))
+        return
+    if not outcome.error.catchable:
+        walker.unwind(branch, Unwind(len(branch.stack), "raise", error_json(outcome.error, fan.path)))
+        return
+    body = error_json(outcome.error, fan.path)
+    walker.emit(EventType.BRANCH_FAILED, {"path": f"{fan.path}[{slot}]", "error": body, "taken": "race"})
+    fan.errors.append(body)
+    left = len(fan.items) - len(fan.errors)
+    if left < op.take:
+        wanted = "every branch failed" if op.take == 1 else f"only {left} of the {op.take} wanted can still succeed"
+        error = RunError(
+            f"the race at {fan.path} is lost: {wanted}", code="race.failed", details={"errors": fan.errors}
+        )
+        walker.unwind(branch, Unwind(len(branch.stack), "raise", error_json(error, fan.path)))
+        return
+    if fan.next_us is not None:
+        # nobody waits for a branch that has failed
+        walker.disarm("stagger", fan.path)
+        fan.next_us = None
+
+
 def child_ended(walker: Walker, branch: Branch, fan: FanFrame, child: int, outcome: BranchOutcome) -> None:
     """Take the outcome of one branch.
 
@@ -97,7 +167,10 @@ def child_ended(walker: Walker, branch: Branch, fan: FanFrame, child: int, outco
         # the fan is being taken down: only the count matters
         walker.enqueue(branch)
         return
-    if isinstance(outcome, Ok):
+    op, _ = fan_op(walker, branch)
+    if isinstance(op, RaceOp) and isinstance(outcome, (Ok, Failed)):
+        _racer_ended(walker, branch, fan, slot, outcome, op)
+    elif isinstance(outcome, Ok):
         fan.done[str(slot)] = outcome.value
     elif isinstance(outcome, Failed):
         _child_failed(walker, branch, fan, slot, outcome.error)

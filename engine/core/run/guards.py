@@ -18,7 +18,17 @@ LONGEST_ASKED_PAUSE_S = 86_400.0
 """A server may ask for a pause longer than the policy's, but not for one that no execution would survive."""
 
 _CALLS = (StepKind.PROMPT, StepKind.TOOL_CALL)
-_BLOCKS = (StepKind.IF_ELSE, StepKind.FOREACH, StepKind.MAP_REDUCE, StepKind.PARALLEL, StepKind.YIELD)
+_BLOCKS = (
+    StepKind.IF_ELSE,
+    StepKind.SWITCH,
+    StepKind.FOREACH,
+    StepKind.WHILE,
+    StepKind.UNTIL,
+    StepKind.MAP_REDUCE,
+    StepKind.PARALLEL,
+    StepKind.RACE,
+    StepKind.YIELD,
+)
 
 
 def needs_guard(op: Op) -> bool:
@@ -139,7 +149,14 @@ def _growing_pause(policy: RetryPolicy, attempt: int) -> float:
 def _plain(error: RunError) -> bool:
     # an author's own policy also covers failures of the tool itself, which only the author can judge; errors in the
     # task (bad arguments, a failed expression) would come again
-    return error.code in ("tool.failed", "tool.http_status", "task.error", "step.timeout", "wait.expired")
+    return error.code in (
+        "check.failed",
+        "tool.failed",
+        "tool.http_status",
+        "task.error",
+        "step.timeout",
+        "wait.expired",
+    )
 
 
 def attempt_id(path: str, attempt: int) -> str:
@@ -152,7 +169,7 @@ def attempt_timed_out(walker: Walker, branch: Branch, guard: GuardFrame) -> None
     op = walker.op_at(walker.step_frame_below(branch, guard))
     depth = branch.stack.index(guard) + 1
     error: RunError
-    if op.op is StepKind.WAIT_FOR_INPUT:
+    if op.op in (StepKind.WAIT_FOR_INPUT, StepKind.APPROVE, StepKind.WAIT_FOR_EVENT):
         error = WaitExpired(f"no answer came within {op.mods.timeout_s:g} s", hint="give the wait an on_error")
     else:
         error = StepTimeout(f"{guard.path} took longer than its timeout of {op.mods.timeout_s:g} s", retryable=True)

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from engine.core.contracts.execution import AnswerSignal
+from engine.core.contracts.execution import AnswerSignal, EventSignal
 from engine.core.errors import BugError, LimitExceeded, RunError
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
-from engine.core.run import answers, guards
+from engine.core.run import answers, guards, inbox
 from engine.core.run.calls import send_call, take_outcome
 from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
-from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one
+from engine.core.run.ending import begin_finally, final_outcome, finally_timed_out, look_at_ending
+from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one, resume_race, stagger_passed
+from engine.core.run.loops import next_item, round_ended
 from engine.core.run.state import (
     BlockFrame,
     Branch,
@@ -22,14 +24,18 @@ from engine.core.run.state import (
     FoldFrame,
     ForeachFrame,
     GuardFrame,
+    LoopFrame,
     MachineState,
     Scope,
     SleepFrame,
+    UndoFrame,
     Unwind,
     WaitFrame,
     YieldFrame,
 )
-from engine.core.run.steps import begin_body, end_step, leave_block, next_round, start_step
+from engine.core.run.steps import begin_body, end_step, leave_block, start_step
+from engine.core.run.undoing import arm_undo, begin_undo, hand_down, undo_failed, undo_next, undo_timed_out
+from engine.core.run.waits import arm_deadline, expire
 from engine.core.run.walker import COMMAND_WEIGHT, Identity, Walker, error_json, error_of
 from engine.core.values import Json
 
@@ -91,6 +97,8 @@ class Machine:
         """Begin an execution with its input."""
         walker = self.walker
         identity, plan = walker.identity, walker.plan
+        if any(block.exits or block.on_failure is not None for block in plan.blocks):
+            raise BugError("the plan jumps between blocks, which this version does not run", code="plan.jumps")
         scope = Scope(walker.scope_id("main"), "main", given)
         root = Branch(0, None, [BlockFrame(plan.workflows["main"], 0, given, "main", "main", "list")], [scope])
         walker.branches[0] = root
@@ -118,6 +126,7 @@ class Machine:
         walker = self.walker
         self._look_at_clock()
         self._arm_limit()
+        look_at_ending(walker)
         for branch in list(walker.branches.values()):
             guards.restore_timers(walker, branch)
             top = branch.stack[-1] if branch.stack else None
@@ -125,13 +134,19 @@ class Machine:
                 walker.arm(branch, "sleep", top.timer_id, top.deadline_us, f"sleep of {top.timer_id}")
             elif isinstance(top, WaitFrame):
                 walker.open_waits[top.wait_id] = None
+                arm_deadline(walker, branch, top)
+            elif isinstance(top, FanFrame):
+                resume_race(walker, branch, top)
+            for frame in branch.stack:
+                if isinstance(frame, UndoFrame):
+                    arm_undo(walker, branch, frame)
         if walker.open_waits:
             walker.effects.set_waiting(tuple(walker.open_waits))
         self.end_drain()
 
     def _arm_limit(self) -> None:
         deadline = self.walker.state.deadline_us
-        if deadline is not None:
+        if deadline is not None and self.walker.state.ending is None:
             self.walker.arm(self.walker.branches[0], "limit", "", deadline, "time limit of the execution")
 
     def begin_drain(self) -> None:
@@ -206,6 +221,9 @@ class Machine:
             return self._attempt(branch, _take_value)
         if isinstance(top, BlockFrame):
             return self._attempt(branch, lambda walker, moved: start_step(walker, moved, top))
+        if isinstance(top, UndoFrame):
+            undo_next(self.walker, branch, top)
+            return True
         if isinstance(top, FoldFrame):
             return self._attempt(branch, lambda walker, moved: fold_one(walker, moved, top))
         if isinstance(top, CallFrame) and top.parked and not self.walker.draining:
@@ -243,6 +261,12 @@ class Machine:
         while branch.stack:
             depth = len(branch.stack)
             top = branch.stack[-1]
+            if isinstance(top, UndoFrame):
+                undo_failed(self.walker, branch, top)
+                return True
+            if unwind.then != "return" and isinstance(top, (BlockFrame, GuardFrame)) and top.undos:
+                begin_undo(self.walker, branch, top, unwind)
+                return True
             if depth <= unwind.depth:
                 if unwind.then == "return":
                     break
@@ -251,10 +275,13 @@ class Machine:
                     return True
             if not self._release(branch, top):
                 return False
-            if unwind.then == "return" and isinstance(top, BlockFrame):
-                op = self.walker.op_at(top)
-                leave_block(self.walker, branch, self.walker.step_body(branch, top, op, unwind.value, last=True))
             branch.stack.pop()
+            if isinstance(top, BlockFrame) and unwind.then == "return":
+                op = self.walker.op_at(top)
+                body = self.walker.step_body(branch, top, op, unwind.value, last=True)
+                leave_block(self.walker, branch, body, below=len(branch.stack))
+            if isinstance(top, (BlockFrame, GuardFrame)):
+                hand_down(branch, top.undos)
             if isinstance(top, YieldFrame):
                 branch.scopes.pop()
         branch.unwind = None
@@ -291,12 +318,14 @@ class Machine:
                 walker.effects.cancel_call(frame.call_id)
             return False
         if isinstance(frame, FanFrame):
+            walker.disarm("stagger", frame.path)
             if frame.running:
                 walker.stop_children(frame)
             return not frame.running
         if isinstance(frame, SleepFrame):
             walker.disarm("sleep", frame.timer_id)
         elif isinstance(frame, WaitFrame):
+            walker.disarm("wait", frame.wait_id)
             walker.close_wait(frame.wait_id)
         elif isinstance(frame, GuardFrame):
             guards.release_guard(walker, frame)
@@ -308,22 +337,15 @@ class Machine:
         walker = self.walker
         del walker.branches[branch.id]
         if branch.parent is None:
-            self._finish(outcome)
+            if not begin_finally(walker, outcome, branch):
+                self.result = Finished(final_outcome(walker, outcome))
             return
         parent = walker.branches[branch.parent]
         fan = parent.stack[-1]
         assert isinstance(fan, FanFrame)
+        hand_down(parent, branch.undos)
         self._attempt(parent, lambda _walker, _parent: child_ended(walker, parent, fan, branch.id, outcome))
         walker.enqueue(parent)
-
-    def _finish(self, outcome: BranchOutcome) -> None:
-        walker = self.walker
-        walker.disarm("limit", "")
-        if isinstance(outcome, Failed):
-            walker.emit(EventType.ERROR, {"error": error_json(outcome.error, "")})
-        elif isinstance(outcome, Stopped):
-            walker.emit(EventType.CANCELLED, {"reason": "", "actor": "", **(walker.state.cancel or {})})
-        self.result = Finished(Ok(outcome.value) if isinstance(outcome, Returned) else outcome)
 
     # --- what the outside reports ------------------------------------------------------------------------------
 
@@ -348,14 +370,29 @@ class Machine:
             return
         if timer.purpose == "limit":
             self._out_of_time(branch)
+        elif timer.purpose == "finally":
+            finally_timed_out(walker, branch)
         elif timer.purpose == "sleep":
             top = branch.stack[-1]
             if isinstance(top, SleepFrame) and branch.unwind is None:
                 branch.stack.pop()
                 walker.give(branch, top.value)
+        elif timer.purpose == "undo":
+            undo_timed_out(walker, branch, timer.path)
+        elif timer.purpose in ("wait", "stagger"):
+            self._frame_timer(branch, timer.purpose)
         else:
             self._guard_timer(branch, timer.purpose, timer.path)
         walker.enqueue(branch)
+
+    def _frame_timer(self, branch: Branch, purpose: str) -> None:
+        top = branch.stack[-1] if branch.stack else None
+        if branch.unwind is not None:
+            return
+        if purpose == "wait" and isinstance(top, WaitFrame):
+            self._attempt(branch, lambda walker, moved: expire(walker, moved, top))
+        elif purpose == "stagger" and isinstance(top, FanFrame):
+            self._attempt(branch, lambda walker, moved: stagger_passed(walker, moved, top))
 
     def _out_of_time(self, root: Branch) -> None:
         limit = self.walker.plan.limits.seconds
@@ -388,11 +425,16 @@ class Machine:
         if self.result is None:
             answers.take_answer(self.walker, signal)
 
+    def take_event(self, signal: EventSignal) -> None:
+        """Take an event from outside."""
+        if self.result is None:
+            inbox.take_event(self.walker, signal)
+
     def cancel(self, reason: str, actor: str) -> None:
         """Stop everything and end the execution as cancelled."""
         root = self.walker.branches.get(0)
-        if root is None:
-            return
+        if root is None or self.walker.state.ending is not None:
+            return  # the finally steps are shielded: the end is decided already
         self.walker.state.cancel = {"reason": reason, "actor": actor}
         self.walker.unwind(root, Unwind(0, "stop"))
 
@@ -414,13 +456,19 @@ def _take_value(walker: Walker, branch: Branch) -> None:
     elif isinstance(top, GuardFrame):
         guards.release_guard(walker, top)
         branch.stack.pop()
+        hand_down(branch, top.undos)
+        walker.step_frame(branch).unmade = top.phase == "handler"
         walker.give(branch, value)
     elif isinstance(top, ForeachFrame):
         top.outputs.append(value)
-        next_round(walker, branch, top)
+        next_item(walker, branch, top)
+    elif isinstance(top, LoopFrame):
+        round_ended(walker, branch, top, value)
     elif isinstance(top, YieldFrame):
         branch.stack.pop()
         branch.scopes.pop()
         walker.give(branch, value)
+    elif isinstance(top, UndoFrame):
+        pass  # what an undoing gives is nobody's input; the next one follows
     else:
         raise BugError(f"a {top.t} frame was handed a value")

@@ -224,7 +224,8 @@ class Progress:
             return ExecutionStatus.AWAITING_INPUT
         if self.last_seq == 0:
             return ExecutionStatus.QUEUED
-        return ExecutionStatus.STARTING if self.transitions <= 1 and not self.ended else ExecutionStatus.RUNNING
+        # a first step that takes long is at work from the event of its call on
+        return ExecutionStatus.STARTING if self.last_seq <= 1 and not self.ended else ExecutionStatus.RUNNING
 
 
 # --- views ---------------------------------------------------------------------------------------------------------

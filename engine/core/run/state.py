@@ -43,6 +43,23 @@ class Scope:
 
 
 @dataclass(slots=True, eq=False)
+class UndoRecord:
+    """How to undo a step that succeeded.
+
+    Attributes:
+        block: Block that does it.
+        output: Output of the step.
+        path: Path of the step.
+        workflow: Name of the step's list in transitions, with its position.
+    """
+
+    block: int
+    output: Json
+    path: str
+    workflow: str
+
+
+@dataclass(slots=True, eq=False)
 class BlockFrame:
     """Walks the ops of a block.
 
@@ -53,6 +70,9 @@ class BlockFrame:
         path: Step path of the block; ops are `<path>.<pc>`.
         workflow: Name shown in transitions, e.g. `main[3].if_else.then`.
         role: `list` for a named list (its ops are numbered in `steps`), `body` for a branch body.
+        log: What the present step said; goes into the event of its end.
+        undos: How to undo the steps that succeeded, in order.
+        unmade: Whether the present step did nothing that could be undone: it was skipped, or its error was handled.
     """
 
     block: int
@@ -61,6 +81,9 @@ class BlockFrame:
     path: str
     workflow: str
     role: Literal["list", "body"]
+    log: str | None = None
+    undos: list[UndoRecord] = field(default_factory=list)
+    unmade: bool = False
     t: Literal["block"] = "block"
 
 
@@ -78,6 +101,7 @@ class GuardFrame:
         deadline_us: When the present pause ends.
         attempt_deadline_us: When the present attempt is out of time.
         total_deadline_us: When the step is out of time.
+        undos: How to undo what succeeded inside the step.
     """
 
     path: str
@@ -89,6 +113,7 @@ class GuardFrame:
     deadline_us: int | None = None
     attempt_deadline_us: int | None = None
     total_deadline_us: int | None = None
+    undos: list[UndoRecord] = field(default_factory=list)
     t: Literal["guard"] = "guard"
 
 
@@ -135,11 +160,27 @@ class WaitFrame:
         wait_id: Id of the wait (the step path).
         opened: Number of the wait in the execution, which gives the order.
         schema: JSON Schema of the answer.
+        deadline_us: When it gives up; None = never.
+        has_default: Whether there is an output for that case.
+        default: That output.
+        event: Name of the event that is waited for; None = an answer is.
+        key: What its key must equal.
+        asks: Whether a person is asked to accept `subject`, the result of a call that did not pass its check.
+        subject: That result.
+        problem: What is wrong with it.
     """
 
     wait_id: str
     opened: int
     schema: Json
+    deadline_us: int | None = None
+    has_default: bool = False
+    default: Json = None
+    event: str | None = None
+    key: Json = None
+    asks: bool = False
+    subject: Json = None
+    problem: str = ""
     t: Literal["wait"] = "wait"
 
 
@@ -154,17 +195,36 @@ class ForeachFrame:
 
 
 @dataclass(slots=True, eq=False)
+class LoopFrame:
+    """Runs a block again and again while, or until, a condition holds.
+
+    Attributes:
+        path: Step path.
+        value: Input of the next round; the output of the round before, or of the step itself.
+        rounds: Rounds so far.
+    """
+
+    path: str
+    value: Json
+    rounds: int = 0
+    t: Literal["loop"] = "loop"
+
+
+@dataclass(slots=True, eq=False)
 class FanFrame:
     """Runs branches concurrently.
 
     Attributes:
-        path: Step path of the map or parallel step.
+        path: Step path of the map, parallel or race step.
         items: Input of each branch.
         next: Number of the first branch that was not started yet.
         running: Slot number of each running branch, by branch id (as text, for JSON).
         done: Outputs by slot number (as text).
         left_out: Slots whose failed item was skipped.
         stopping: Whether the running branches were told to stop.
+        order: Of a race: slots that succeeded, in order of success.
+        errors: Of a race: errors of the branches that failed.
+        next_us: Of a race: when the next branch is started.
     """
 
     path: str
@@ -174,6 +234,9 @@ class FanFrame:
     done: dict[str, Json] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
     stopping: bool = False
+    order: list[int] = field(default_factory=list)
+    errors: list[Json] = field(default_factory=list)
+    next_us: int | None = None
     t: Literal["fan"] = "fan"
 
 
@@ -203,12 +266,6 @@ class YieldFrame:
     t: Literal["yield"] = "yield"
 
 
-Frame = Annotated[
-    BlockFrame | GuardFrame | CallFrame | SleepFrame | WaitFrame | ForeachFrame | FanFrame | FoldFrame | YieldFrame,
-    Field(discriminator="t"),
-]
-
-
 @dataclass(slots=True, eq=False)
 class Unwind:
     """A branch is taking frames off its stack.
@@ -228,6 +285,40 @@ class Unwind:
 
 
 @dataclass(slots=True, eq=False)
+class UndoFrame:
+    """Undoes what a block did before it failed or was stopped; shielded: what comes meanwhile waits.
+
+    Attributes:
+        path: Path of the block.
+        records: What is still to be undone, the last first.
+        unwind: What goes on afterwards.
+        deadline_us: When it gives up.
+    """
+
+    path: str
+    records: list[UndoRecord]
+    unwind: Unwind
+    deadline_us: int
+    t: Literal["undo"] = "undo"
+
+
+Frame = Annotated[
+    BlockFrame
+    | GuardFrame
+    | CallFrame
+    | SleepFrame
+    | WaitFrame
+    | ForeachFrame
+    | LoopFrame
+    | FanFrame
+    | FoldFrame
+    | YieldFrame
+    | UndoFrame,
+    Field(discriminator="t"),
+]
+
+
+@dataclass(slots=True, eq=False)
 class Branch:
     """One line of control.
 
@@ -240,6 +331,7 @@ class Branch:
         unwind: What takes frames off the stack now.
         returned: Whether `value` was handed to the topmost frame and waits for it to take it.
         value: That value.
+        undos: How to undo what its blocks did, once they have ended.
     """
 
     id: int
@@ -250,11 +342,40 @@ class Branch:
     unwind: Unwind | None = None
     returned: bool = False
     value: Json = None
+    undos: list[UndoRecord] = field(default_factory=list)
 
     @property
     def scope(self) -> Scope:
         """The innermost scope."""
         return self.scopes[-1]
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """How the steps of the task ended, while its `finally` steps run.
+
+    Attributes:
+        kind: `ok`, `failed` or `stopped`.
+        value: The output.
+        error: JSON of the error.
+        deadline_us: When the `finally` steps are out of time.
+    """
+
+    kind: Literal["ok", "failed", "stopped"]
+    value: Json = None
+    error: dict[str, Json] | None = None
+    deadline_us: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class KeptEvent:
+    """An event that nothing has waited for yet."""
+
+    id: str
+    name: str
+    key: Json
+    value: Json
+    actor: str
 
 
 @dataclass(slots=True, eq=False)
@@ -265,24 +386,32 @@ class MachineState:
         branches: All living branches.
         next_branch: Number of the next branch.
         steps_run: Steps so far, for the limit.
+        rounds_run: Rounds of all loops so far, for the limit.
         tokens_used: Tokens of all model calls so far.
         waits_opened: Number of waits so far.
         deadline_us: When the execution is out of time.
+        inbox: Events that nothing has waited for yet, in the order of their arrival.
+        events_taken: Ids of the latest events, so that each is taken once.
         answers: Outcome of every answer key: {accepted, wait_id, code}.
         seq: Number of the last event.
         digest: Rolling hash over the events.
         cancel: {reason, actor} once cancelled.
         started: Whether the first event was emitted.
+        ending: How the steps ended, once the `finally` steps run.
     """
 
     branches: list[Branch] = field(default_factory=list)
     next_branch: int = 1
     steps_run: int = 0
+    rounds_run: int = 0
     tokens_used: int = 0
     waits_opened: int = 0
     deadline_us: int | None = None
+    inbox: list[KeptEvent] = field(default_factory=list)
+    events_taken: list[str] = field(default_factory=list)
     answers: dict[str, dict[str, Json]] = field(default_factory=dict)
     seq: int = 0
     digest: str = ""
     cancel: dict[str, Json] | None = None
     started: bool = False
+    ending: Ending | None = None

@@ -4,36 +4,47 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from engine.core.errors import ExpressionError, InputRejected, LimitExceeded, TaskError
+from engine.core.errors import ExpressionError, LimitExceeded, TaskError
 from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
 from engine.core.plan.ir import (
+    ApproveOp,
     ErrorOp,
     EvaluateOp,
+    EventOp,
     ForeachOp,
     GetOp,
     IfElseOp,
+    LogOp,
     MapReduceOp,
     Op,
     ParallelOp,
     PromptOp,
+    RaceOp,
     ReturnOp,
     SetOp,
     SleepOp,
+    SwitchOp,
     ToolCallOp,
+    UntilOp,
     WaitOp,
+    WhileOp,
     YieldOp,
 )
 from engine.core.run.calls import begin_call
-from engine.core.run.fans import as_items, begin_map, begin_parallel, return_from
-from engine.core.run.guards import find_guard, needs_guard, push_guard
-from engine.core.run.state import BlockFrame, Branch, ForeachFrame, GuardFrame, SleepFrame, WaitFrame, YieldFrame
+from engine.core.run.ending import CLEAN_UP_STEPS
+from engine.core.run.fans import begin_map, begin_parallel, return_from
+from engine.core.run.guards import needs_guard, push_guard
+from engine.core.run.inbox import look_into_inbox
+from engine.core.run.loops import begin_foreach, begin_loop
+from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, YieldFrame
+from engine.core.run.undoing import hand_down, note_undo
+from engine.core.run.waits import begin_sleep, begin_wait
 from engine.core.run.walker import Walker
-from engine.core.values import Json
+from engine.core.values import Json, compact_json
 
 MAX_YIELD_DEPTH = 1_000
 MAX_LIST_PATH_CHARS = 400
-MAX_SLEEP_S = 10 * 365 * 86_400.0
 
 
 def start_step(walker: Walker, branch: Branch, frame: BlockFrame) -> None:
@@ -46,18 +57,25 @@ def start_step(walker: Walker, branch: Branch, frame: BlockFrame) -> None:
     path = f"{frame.path}.{frame.pc}"
     walker.state.steps_run += 1
     limit = walker.plan.limits.steps
-    if walker.state.steps_run > limit:
+    if walker.state.steps_run > limit and not _may_exceed(walker, branch):
         raise LimitExceeded(
             f"the execution has run {limit} steps",
             code="limit.steps",
             hint="look for an endless loop or raise limits.steps of the task",
         )
     if op.mods.when is not None and not walker.evaluator.truthy(op.mods.when, branch, f"{path}/when", frame.value):
+        frame.unmade = True
         walker.give(branch, frame.value)
         return
     if needs_guard(op):
         push_guard(walker, branch, op, path, frame.value)
     begin_body(walker, branch, op, path, frame.value)
+
+
+def _may_exceed(walker: Walker, branch: Branch) -> bool:
+    # what cleans up after the limit was reached must be able to run
+    cleans_up = walker.state.ending is not None or any(isinstance(frame, UndoFrame) for frame in branch.stack)
+    return cleans_up and walker.state.steps_run <= walker.plan.limits.steps + CLEAN_UP_STEPS
 
 
 def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -> None:
@@ -66,16 +84,18 @@ def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -
     Raises:
         RunError: If the attempt fails at once.
     """
-    if isinstance(op, (EvaluateOp, SetOp, GetOp, ErrorOp, ReturnOp)):
+    if isinstance(op, (EvaluateOp, SetOp, GetOp, LogOp, ErrorOp, ReturnOp)):
         _run_pure(walker, branch, op, path, given)
     elif isinstance(op, (PromptOp, ToolCallOp)):
         guard = branch.stack[-1]
         assert isinstance(guard, GuardFrame)
         begin_call(walker, branch, guard, op)
     elif isinstance(op, SleepOp):
-        _begin_sleep(walker, branch, op, path, given)
-    elif isinstance(op, WaitOp):
-        _begin_wait(walker, branch, op, path, given)
+        begin_sleep(walker, branch, op, path, given)
+    elif isinstance(op, (WaitOp, ApproveOp)):
+        begin_wait(walker, branch, op, path, _attempt_path(branch, path), given)
+    elif isinstance(op, EventOp):
+        look_into_inbox(walker, branch, begin_wait(walker, branch, op, path, _attempt_path(branch, path), given))
     else:
         _begin_block(walker, branch, op, _attempt_path(branch, path), given)
 
@@ -89,7 +109,7 @@ def _attempt_path(branch: Branch, path: str) -> str:
 
 
 def _run_pure(
-    walker: Walker, branch: Branch, op: EvaluateOp | SetOp | GetOp | ErrorOp | ReturnOp, path: str, given: Json
+    walker: Walker, branch: Branch, op: EvaluateOp | SetOp | GetOp | LogOp | ErrorOp | ReturnOp, path: str, given: Json
 ) -> None:
     evaluate = walker.evaluator.evaluate
     if isinstance(op, EvaluateOp):
@@ -102,6 +122,10 @@ def _run_pure(
         walker.give(branch, values)
     elif isinstance(op, GetOp):
         walker.give(branch, _read_state(branch, evaluate(op.key, branch, path, given)))
+    elif isinstance(op, LogOp):
+        said = evaluate(op.message, branch, path, given)
+        walker.step_frame(branch).log = said if isinstance(said, str) else compact_json(said)
+        walker.give(branch, given)
     elif isinstance(op, ErrorOp):
         message = evaluate(op.message, branch, path, given)
         raise TaskError(message if isinstance(message, str) else str(message))
@@ -119,55 +143,24 @@ def _read_state(branch: Branch, key: Json) -> Json:
     return state[key]
 
 
-def _begin_sleep(walker: Walker, branch: Branch, op: SleepOp, path: str, given: Json) -> None:
-    seconds = walker.evaluator.evaluate(op.seconds, branch, path, given)
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_SLEEP_S:
-        raise InputRejected(f"{path} cannot sleep for {seconds!r} seconds", hint="a number above 0, at most ten years")
-    deadline = walker.effects.now_us() + round(seconds * 1e6)
-    branch.stack.append(SleepFrame(path, deadline, given))
-    walker.arm(branch, "sleep", path, deadline, op.label or f"sleep {seconds:g} s")
-
-
-def _begin_wait(walker: Walker, branch: Branch, op: WaitOp, path: str, given: Json) -> None:
-    info = walker.evaluator.evaluate(op.info, branch, path, given)
-    wait_id = _attempt_path(branch, path)
-    walker.state.waits_opened += 1
-    branch.stack.append(WaitFrame(wait_id, walker.state.waits_opened, op.schema))
-    guard = find_guard(branch, path)
-    block = walker.step_frame(branch)
-    body: dict[str, Json] = {
-        "path": path,
-        "workflow": block.workflow,
-        "index": block.pc,
-        "scope": branch.scope.id,
-        "label": op.label,
-        "wait_id": wait_id,
-        "opened": walker.state.waits_opened,
-        "info": info,
-        "schema": op.schema,
-        "deadline_us": guard.attempt_deadline_us if guard is not None else None,
-    }
-    walker.emit(EventType.WAIT, body)
-    walker.open_wait(wait_id)
-
-
 def _begin_block(
     walker: Walker,
     branch: Branch,
-    op: IfElseOp | ForeachOp | MapReduceOp | ParallelOp | YieldOp,
+    op: IfElseOp | SwitchOp | ForeachOp | WhileOp | UntilOp | MapReduceOp | ParallelOp | RaceOp | YieldOp,
     path: str,
     given: Json,
 ) -> None:
     if isinstance(op, IfElseOp):
         _begin_if(walker, branch, op, path, given)
+    elif isinstance(op, SwitchOp):
+        _begin_switch(walker, branch, op, path, given)
     elif isinstance(op, ForeachOp):
-        items = as_items(walker.evaluator.evaluate(op.items, branch, f"{path}/in", given), "in", path)
-        frame = ForeachFrame(path, items)
-        branch.stack.append(frame)
-        next_round(walker, branch, frame)
+        begin_foreach(walker, branch, op, path, given)
+    elif isinstance(op, (WhileOp, UntilOp)):
+        begin_loop(walker, branch, path, given)
     elif isinstance(op, MapReduceOp):
         begin_map(walker, branch, op, path, given)
-    elif isinstance(op, ParallelOp):
+    elif isinstance(op, (ParallelOp, RaceOp)):
         begin_parallel(walker, branch, op, path, given)
     elif isinstance(op, YieldOp):
         _begin_yield(walker, branch, op, path, given)
@@ -187,6 +180,18 @@ def _begin_if(walker: Walker, branch: Branch, op: IfElseOp, path: str, given: Js
     walker.push_block(branch, block, given, f"{path}.{name}", workflow, construct=f"if_else.{name}")
 
 
+def _begin_switch(walker: Walker, branch: Branch, op: SwitchOp, path: str, given: Json) -> None:
+    for number, case in enumerate(op.cases):
+        seed = f"{path}/case/{number}"
+        if case.condition is None or walker.evaluator.truthy(case.condition, branch, seed, given):
+            frame = walker.step_frame(branch)
+            construct = f"switch[{number}]"
+            workflow = f"{frame.workflow}[{frame.pc}].{construct}"
+            walker.push_block(branch, case.then, given, f"{path}.case[{number}]", workflow, construct=construct)
+            return
+    walker.give(branch, given)
+
+
 def _begin_yield(walker: Walker, branch: Branch, op: YieldOp, path: str, given: Json) -> None:
     if len(branch.scopes) > MAX_YIELD_DEPTH:
         raise LimitExceeded(
@@ -199,25 +204,10 @@ def _begin_yield(walker: Walker, branch: Branch, op: YieldOp, path: str, given: 
     walker.push_list(branch, op.workflow, arguments, shorten_path(f"{path}.{op.workflow}", MAX_LIST_PATH_CHARS))
 
 
-def next_round(walker: Walker, branch: Branch, frame: ForeachFrame) -> None:
-    """Run the next round of a foreach, or end it."""
-    number = len(frame.outputs)
-    if number >= len(frame.items):
-        branch.stack.pop()
-        walker.give(branch, frame.outputs)
-        return
-    block = walker.step_frame(branch)
-    op = walker.op_at(block)
-    assert isinstance(op, ForeachOp)
-    construct = f"foreach[{number}]"
-    workflow = f"{block.workflow}[{block.pc}].{construct}"
-    path = f"{frame.path}.do[{number}]"
-    walker.push_block(branch, op.do, frame.items[number], path, workflow, construct=construct, of=len(frame.items))
-
-
 def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) -> None:
     """Record the output of the step that a block frame stands at, and move on or leave the block."""
     op = walker.op_at(frame)
+    note_undo(frame, op, output)
     if frame.role == "list" or op.label:
         record = {"input": frame.value, "output": output}
         if frame.role == "list":
@@ -226,17 +216,20 @@ def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) ->
             branch.scope.labels[op.label] = record
     last = frame.pc + 1 >= len(walker.plan.blocks[frame.block].ops)
     body = walker.step_body(branch, frame, op, output, last=last)
+    if frame.log is not None:
+        body["log"], frame.log = frame.log, None
     if not last:
         walker.emit(EventType.STEP, body)
         frame.pc += 1
         frame.value = output
         return
-    leave_block(walker, branch, body)
     branch.stack.pop()
+    leave_block(walker, branch, body, below=len(branch.stack))
+    hand_down(branch, frame.undos)
     walker.give(branch, output)
 
 
-def leave_block(walker: Walker, branch: Branch, body: dict[str, Json]) -> None:
-    """Say that the topmost block of a branch ends with its present step."""
-    is_root = branch.id == 0 and len(branch.stack) == 1
-    walker.emit(EventType.FINISH if is_root else EventType.FINISH_BRANCH, body)
+def leave_block(walker: Walker, branch: Branch, body: dict[str, Json], *, below: int) -> None:
+    """Say that a block of a branch ends with its present step; `below` = number of frames below it."""
+    is_end = branch.id == 0 and below == 0 and walker.plan.ending is None
+    walker.emit(EventType.FINISH if is_end else EventType.FINISH_BRANCH, body)

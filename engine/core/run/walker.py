@@ -12,7 +12,17 @@ from engine.core.plan.ir import Op, Plan
 from engine.core.run.effects import Call, Effects
 from engine.core.run.evaluate import Evaluator, derive_uuid
 from engine.core.run.events import roll_digest
-from engine.core.run.state import BlockFrame, Branch, CallFrame, FanFrame, GuardFrame, MachineState, Scope, Unwind
+from engine.core.run.state import (
+    BlockFrame,
+    Branch,
+    CallFrame,
+    FanFrame,
+    GuardFrame,
+    MachineState,
+    Scope,
+    UndoFrame,
+    Unwind,
+)
 from engine.core.values import Json, compact_json
 
 CALL_WEIGHT = 5_000
@@ -71,6 +81,10 @@ def error_of(body: dict[str, Json]) -> RunError:
     error.details["step"] = body.get("step", "")
     error.details["attempts"] = body.get("attempts", 1)
     return error
+
+
+def _wins(unwind: Unwind, present: Unwind) -> bool:
+    return present.then != "stop" and (unwind.then == "stop" or unwind.depth < present.depth)
 
 
 class Walker:
@@ -228,8 +242,15 @@ class Walker:
 
     def unwind(self, branch: Branch, unwind: Unwind) -> None:
         """Begin to take frames off; an unwinding that goes deeper, or stops the branch, wins over one under way."""
+        shield = next((i for i, frame in enumerate(branch.stack) if isinstance(frame, UndoFrame)), None)
+        if shield is not None and unwind.depth <= shield:
+            frame = branch.stack[shield]
+            assert isinstance(frame, UndoFrame)
+            if _wins(unwind, frame.unwind):
+                frame.unwind = unwind
+            return
         present = branch.unwind
-        if present is None or (present.then != "stop" and (unwind.then == "stop" or unwind.depth < present.depth)):
+        if present is None or _wins(unwind, present):
             branch.unwind = unwind
             branch.returned = False
         self.enqueue(branch)

@@ -1,4 +1,4 @@
-"""The table of diagnostic codes: what each means in one line; docs/diagnostics.md is made from it. Workflow-safe."""
+"""The table of diagnostic codes and what each means in one line; `codebook` says the rest. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ BAD_LABEL: Final = "E407"
 DUPLICATE_TOOL: Final = "E408"
 ENDLESS_CYCLE: Final = "E409"
 NOT_CALLABLE: Final = "E410"
+UNKNOWN_TARGET: Final = "E421"
 
 BAD_SCHEMA: Final = "E501"
 REMOTE_REFERENCE: Final = "E502"
@@ -53,12 +54,17 @@ NOT_ONE_OF: Final = "E506"
 PLAN_TOO_LARGE: Final = "E507"
 NOT_LITERAL: Final = "E508"
 CONFLICT: Final = "E509"
+UNSAFE_RACE: Final = "E510"
+RETURN_IN_FINALLY: Final = "E511"
 
 LOOKS_LIKE_EXPRESSION: Final = "W601"
 UNREACHABLE: Final = "W602"
 SINGLE_BRACES: Final = "W603"
 WAITING_CYCLE: Final = "W604"
 UNUSED_WORKFLOW: Final = "W605"
+DIALECT_READING: Final = "W611"
+NO_EFFECT: Final = "W612"
+DEAD_BRANCH: Final = "W613"
 
 CODES: Final = MappingProxyType(
     {
@@ -97,6 +103,7 @@ CODES: Final = MappingProxyType(
         DUPLICATE_TOOL: "Two tools of the task have the same name.",
         ENDLESS_CYCLE: "Sub-workflows call each other for ever, whatever the data.",
         NOT_CALLABLE: "A tool that exists but cannot be called by a step.",
+        UNKNOWN_TARGET: "A transition leads to a task that the chain does not have.",
         BAD_SCHEMA: "A JSON Schema is not valid.",
         REMOTE_REFERENCE: "A JSON Schema refers to another document; only local references are followed.",
         OUT_OF_RANGE: "A number or text is outside the allowed range.",
@@ -106,35 +113,16 @@ CODES: Final = MappingProxyType(
         PLAN_TOO_LARGE: "The task has too many steps.",
         NOT_LITERAL: "A value that must be written out is an expression or a template.",
         CONFLICT: "Two settings contradict each other.",
+        UNSAFE_RACE: "A race has a branch that calls a tool which may neither be stopped nor called twice.",
+        RETURN_IN_FINALLY: "A `return` stands in the steps of `finally` or `undo`.",
         LOOKS_LIKE_EXPRESSION: "Literal text that looks like an expression; start it with `$ ` if it is one.",
         UNREACHABLE: "Steps that can never run, since the step before them always ends the list.",
         SINGLE_BRACES: "Literal text with single braces around a known name; templates have two.",
         WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the state grows.",
         UNUSED_WORKFLOW: "A sub-workflow that no step runs.",
+        DIALECT_READING: "A text that reads otherwise in another dialect; the message says how it was read.",
+        NO_EFFECT: "A key or value of another system that changes nothing here, or less than it did there.",
+        DEAD_BRANCH: "A branch that can never be taken, or a result for which no branch is left.",
     }
 )
 """Every code and its meaning; E1 source, E2 structure, E3 expressions, E4 names, E5 schemas and values, W6 warnings."""
-
-
-def render_codes() -> str:
-    """Return docs/diagnostics.md: all codes by group, as Markdown."""
-    titles = {
-        "E1": "Source",
-        "E2": "Structure",
-        "E3": "Expressions and templates",
-        "E4": "Names and references",
-        "E5": "Schemas and values",
-        "W6": "Warnings",
-    }
-    lines = [
-        "# Diagnostics",
-        "",
-        "What `everstep validate` and the API say about a task, by code. Errors (`E…`) stop a task from being created,",
-        "warnings (`W…`) do not. Codes never change their meaning. This page is made from `engine/core/spec/codes.py`.",
-        "",
-    ]
-    for prefix, title in titles.items():
-        lines += [f"## {title}", "", "| code | meaning |", "| --- | --- |"]
-        lines += [f"| {code} | {meaning} |" for code, meaning in CODES.items() if code.startswith(prefix)]
-        lines.append("")
-    return "\n".join(lines)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.core.diagnostics import NOWHERE, Position
-from engine.core.kinds import StepKind, ToolEffect
+from engine.core.kinds import Dialect, StepKind, ToolEffect
 from engine.core.spec.nodes import MapNode, Node
 from engine.core.values import Json
 
@@ -45,6 +45,15 @@ class RetrySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSpec:
+    """What must hold of a result, what is said if it does not, and what is done then; None = by the step's kind."""
+
+    condition: Node
+    message: Node | None = None
+    on_fail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModifiersSpec:
     """What may stand on any step; durations in seconds."""
 
@@ -53,6 +62,8 @@ class ModifiersSpec:
     timeout_s: float | None = None
     total_timeout_s: float | None = None
     on_error: StepList | None = None
+    checks: tuple[CheckSpec, ...] = ()
+    undo: StepList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,22 @@ class IfElseStep(StepBase):
     kind: Literal[StepKind.IF_ELSE] = StepKind.IF_ELSE
 
 
+@dataclass(frozen=True, slots=True)
+class CaseSpec:
+    """One case of a switch; without condition it is the default."""
+
+    condition: Node | None
+    then: StepList
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchStep(StepBase):
+    """`switch: [{case: EXPRESSION, then: STEPS}, …]`."""
+
+    cases: tuple[CaseSpec, ...]
+    kind: Literal[StepKind.SWITCH] = StepKind.SWITCH
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeachStep(StepBase):
     """`foreach: {in, do}`."""
@@ -166,6 +193,36 @@ class ParallelStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaceStep(StepBase):
+    """`race: [STEPS, …], take: K, stagger: DURATION`."""
+
+    branches: tuple[StepList, ...]
+    take: int = 1
+    stagger_s: float = 0.0
+    kind: Literal[StepKind.RACE] = StepKind.RACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhileStep(StepBase):
+    """`while: EXPRESSION, do: STEPS, max_rounds: N`."""
+
+    condition: Node
+    do: StepList
+    max_rounds: int
+    kind: Literal[StepKind.WHILE] = StepKind.WHILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntilStep(StepBase):
+    """`until: EXPRESSION, do: STEPS, max_rounds: N`."""
+
+    condition: Node
+    do: StepList
+    max_rounds: int
+    kind: Literal[StepKind.UNTIL] = StepKind.UNTIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YieldStep(StepBase):
     """`workflow: NAME` with `arguments`."""
 
@@ -188,7 +245,32 @@ class WaitStep(StepBase):
 
     info: Node | None = None
     schema: SchemaSpec | None = None
+    deadline: Node | None = None
+    default: Node | None = None
     kind: Literal[StepKind.WAIT_FOR_INPUT] = StepKind.WAIT_FOR_INPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveStep(StepBase):
+    """`approve: {info: VALUE, schema: SCHEMA, deadline: DURATION, default: VALUE}` or `approve: INFO`."""
+
+    info: Node | None = None
+    schema: SchemaSpec | None = None
+    deadline: Node | None = None
+    default: Node | None = None
+    kind: Literal[StepKind.APPROVE] = StepKind.APPROVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventStep(StepBase):
+    """`wait_for_event: NAME, key: VALUE, schema: SCHEMA, deadline: DURATION, default: VALUE`."""
+
+    event: NameSpec
+    key: Node | None = None
+    schema: SchemaSpec | None = None
+    deadline: Node | None = None
+    default: Node | None = None
+    kind: Literal[StepKind.WAIT_FOR_EVENT] = StepKind.WAIT_FOR_EVENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +302,14 @@ class GetStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogStep(StepBase):
+    """`log: VALUE`."""
+
+    message: Node
+    kind: Literal[StepKind.LOG] = StepKind.LOG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorStep(StepBase):
     """`error: MESSAGE`."""
 
@@ -232,15 +322,22 @@ StepSpec = (
     | PromptStep
     | ToolCallStep
     | IfElseStep
+    | SwitchStep
     | ForeachStep
     | MapReduceStep
     | ParallelStep
+    | RaceStep
+    | WhileStep
+    | UntilStep
     | YieldStep
     | ReturnStep
     | WaitStep
+    | ApproveStep
+    | EventStep
     | SleepStep
     | SetStep
     | GetStep
+    | LogStep
     | ErrorStep
 )
 
@@ -288,8 +385,18 @@ class LimitsSpec:
     """Limits of an execution; None = the engine's default."""
 
     steps: int | None = None
+    rounds: int | None = None
     seconds: float | None = None
     tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequireSpec:
+    """What must hold of the input, and what is said if it does not."""
+
+    condition: Node
+    message: Node | None
+    position: Position = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +413,8 @@ class TaskSpec:
         inherit_tools: Whether the agent's tools may be used as well.
         metadata: The client's own data.
         limits: Limits of its executions.
+        require: What must hold of an input.
+        ending: The steps of `finally`; None = there are none.
         dialect: The dialect of its texts.
     """
 
@@ -318,4 +427,6 @@ class TaskSpec:
     inherit_tools: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
-    dialect: Literal["everstep"] = "everstep"
+    require: tuple[RequireSpec, ...] = ()
+    ending: StepList | None = None
+    dialect: Dialect = "everstep"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from engine.core.diagnostics import Findings
+from engine.core.kinds import Dialect
 from engine.core.spec import codes, vocabulary
+from engine.core.spec.dialects.choice import check_dialect, dialect_of
+from engine.core.spec.dialects.julep import plain_julep
 from engine.core.spec.fields import Fields, suggest
-from engine.core.spec.model import LimitsSpec, StepList, TaskSpec
+from engine.core.spec.model import LimitsSpec, RequireSpec, StepList, TaskSpec
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe
 from engine.core.spec.read_steps import read_step_list
 from engine.core.spec.read_tools import read_tools
 
 
-def read_task(node: Node) -> tuple[TaskSpec, Findings]:
+def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Findings]:
     """Read a task.
 
     Args:
         node: The root of the source.
+        dialect: What the task is read as if it has no key `dialect`.
 
     Returns:
         The task as far as it could be read, and what is wrong with it; without errors the task is whole.
@@ -25,12 +29,16 @@ def read_task(node: Node) -> tuple[TaskSpec, Findings]:
         hint = "put the steps under `main:`" if isinstance(node, ListNode) else "a task needs at least `main:`"
         findings.error(codes.NOT_A_TASK, f"a task must be an object, not {describe(node)}", node.position, hint=hint)
         return TaskSpec(workflows={}), findings
+    dialect = _dialect(node, dialect, findings)
+    if dialect in ("julep-2024", "julep-2025"):
+        node = plain_julep(node, findings, dialect)
     fields = Fields(node, findings, "", "the task")
+    fields.entry("dialect")
     name = _title(fields, "name")
     description = fields.text("description")
     canonical = _title(fields, "canonical_name")
     tools = read_tools(fields.sequence("tools"), findings)
-    main = fields.need("main", hint="`main:` is the list of steps where the task starts")
+    main = fields.need("main", hint=_main_hint(node))
     fields.entry("main")
     workflows: dict[str, StepList] = {}
     if main is not None:
@@ -42,7 +50,8 @@ def read_task(node: Node) -> tuple[TaskSpec, Findings]:
     inherit = fields.flag("inherit_tools")
     metadata = fields.json_object("metadata")
     limits = _limits(fields)
-    _dialect(fields)
+    require = _require(fields)
+    ending = fields.take("finally")
     for entry in fields.left():
         steps = _other_key(entry, fields)
         if steps is not None:
@@ -57,8 +66,18 @@ def read_task(node: Node) -> tuple[TaskSpec, Findings]:
         inherit_tools=inherit or False,
         metadata=metadata or {},
         limits=limits,
+        dialect=dialect,
+        require=require,
+        ending=None if ending is None else read_step_list(ending, findings, "finally"),
     )
     return task, findings
+
+
+def _main_hint(node: MapNode) -> str:
+    tasks = node.get("tasks")
+    if isinstance(tasks, ListNode) and any(isinstance(item, MapNode) and item.get("handler") for item in tasks.items):
+        return "this looks like a contenox chain; add `dialect: contenox`"
+    return "`main:` is the list of steps where the task starts"
 
 
 def _title(fields: Fields, key: str) -> str:
@@ -74,6 +93,25 @@ def _title(fields: Fields, key: str) -> str:
     return title.text
 
 
+def _require(fields: Fields) -> tuple[RequireSpec, ...]:
+    node = fields.sequence("require")
+    found: list[RequireSpec] = []
+    for index, item in enumerate(() if node is None else node.items):
+        path = f"require[{index}]"
+        if not isinstance(item, MapNode):
+            fields.wrong_type(
+                "require", item, "a list of objects", "write `require: [{if: EXPRESSION, message: TEXT}]`"
+            )
+            continue
+        inner = Fields(item, fields.findings, path, "the requirement")
+        condition = inner.need("if", hint="say what must hold, such as `if: _.amount > 0`")
+        message = inner.take("message")
+        if condition is not None:
+            found.append(RequireSpec(condition, message, item.position))
+        inner.refuse_left(("if", "message"))
+    return tuple(found)
+
+
 def _limits(fields: Fields) -> LimitsSpec:
     node = fields.mapping("limits")
     if node is None:
@@ -81,29 +119,25 @@ def _limits(fields: Fields) -> LimitsSpec:
     inner = Fields(node, fields.findings, "limits", "limits")
     limits = LimitsSpec(
         steps=inner.whole("steps", 1, 1_000_000_000),
+        rounds=inner.whole("rounds", 1, 1_000_000_000),
         seconds=inner.duration("time"),
         tokens=inner.whole("tokens", 1, 1_000_000_000_000),
     )
-    for key in ("cost", "rounds"):
-        entry = inner.entry(key)
-        if entry is not None:
-            message = f"the limit '{key}' is not available in this version"
-            inner.error(codes.LATER, message, entry.key_position, key=key)
-    inner.refuse_left(("steps", "time", "tokens"))
+    cost = inner.entry("cost")
+    if cost is not None:
+        message = "the limit 'cost' is not available in this version"
+        inner.error(codes.LATER, message, cost.key_position, key="cost")
+    inner.refuse_left(("steps", "rounds", "time", "tokens"))
     return limits
 
 
-def _dialect(fields: Fields) -> None:
-    word = fields.text("dialect")
-    if word is None or word.text == "everstep":
-        return
-    if word.text in vocabulary.LATER_DIALECTS or word.text.startswith("julep"):
-        message = f"the dialect '{word.text}' is not available in this version"
-        fields.error(codes.LATER, message, word.position, key="dialect", hint="leave it out, or write `everstep`")
-    else:
-        message = f"'{word.text}' is not a dialect"
-        hint = suggest(fields.findings, word.text, ["everstep"]) or "leave it out, or write `everstep`"
-        fields.error(codes.NOT_ONE_OF, message, word.position, key="dialect", hint=hint)
+def _dialect(node: MapNode, default: Dialect, findings: Findings) -> Dialect:
+    check_dialect(node, findings)
+    dialect = dialect_of(node, default)
+    if dialect == "contenox":
+        message = "a contenox chain is not a task: it has `tasks` with handlers, and no steps"
+        findings.error(codes.NOT_A_TASK, message, node.position, path="dialect", hint="compile it as a chain")
+    return dialect
 
 
 def _other_key(entry: MapEntry, fields: Fields) -> StepList | None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import (
+    CheckSpec,
     ErrorStep,
     EvaluateStep,
-    ForeachStep,
     GetStep,
-    IfElseStep,
-    MapReduceStep,
+    LogStep,
     ModifiersSpec,
     NameSpec,
-    OnItemError,
-    ParallelStep,
     RetrySpec,
     ReturnStep,
     SetStep,
@@ -26,13 +23,14 @@ from engine.core.spec.model import (
     StepList,
     StepSpec,
     ToolCallStep,
-    WaitStep,
     YieldStep,
 )
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
+from engine.core.spec.read_flow import any_value, needed, read_flow
 from engine.core.spec.read_prompt import read_prompt
+from engine.core.spec.read_waits import read_approve, read_event, read_sleep_parts, read_wait
 
-_ITEM_ERRORS = ("fail", "collect", "skip")
+_CHECK = "write `check: [{if: EXPRESSION, message: TEXT, on_fail: repair | error | ask}]`"
 
 
 def read_step_list(node: Node, findings: Findings, path: str) -> StepList:
@@ -70,7 +68,7 @@ def read_step(node: Node, findings: Findings, path: str) -> StepSpec:
         "position": node.position,
         "path": path,
         "label": _label(fields),
-        "mods": _modifiers(fields),
+        "mods": _modifiers(fields, kind),
     }
     if kind is None:
         return EvaluateStep(value=ScalarNode(None, node.position), **common)
@@ -183,15 +181,43 @@ def _label(fields: Fields) -> NameSpec | None:
     return label
 
 
-def _modifiers(fields: Fields) -> ModifiersSpec:
-    on_error = fields.take("on_error")
+def _modifiers(fields: Fields, kind: StepKind | None) -> ModifiersSpec:
+    on_error, undo = fields.take("on_error"), fields.take("undo")
     return ModifiersSpec(
         when=fields.take("when"),
         retry=_retry(fields),
         timeout_s=fields.duration("timeout"),
         total_timeout_s=fields.duration("total_timeout"),
         on_error=None if on_error is None else read_step_list(on_error, fields.findings, fields.at("on_error")),
+        checks=_checks(fields, kind),
+        undo=None if undo is None else read_step_list(undo, fields.findings, fields.at("undo")),
     )
+
+
+def _checks(fields: Fields, kind: StepKind | None) -> tuple[CheckSpec, ...]:
+    node = fields.take("check")
+    if node is None:
+        return ()
+    if kind is not None and kind not in vocabulary.CHECKED_KINDS:
+        names = " and ".join(f"`{vocabulary.MARKER_OF[item]}`" for item in vocabulary.CHECKED_KINDS)
+        text = f"'check' looks at a result from outside, so it stands on {names} steps only"
+        fields.error(codes.CONFLICT, text, node.position, key="check", hint="use `if:` and `error:` here")
+        return ()
+    found: list[CheckSpec] = []
+    for index, item in enumerate(node.items if isinstance(node, ListNode) else (node,)):
+        if not isinstance(item, MapNode):
+            fields.wrong_type("check", item, "a list of objects", _CHECK)
+            continue
+        inner = Fields(item, fields.findings, f"{fields.at('check')}[{index}]", "the check")
+        condition = inner.need("if", hint="say what must hold, such as `if: len(_) < 500`")
+        message, on_fail = inner.take("message"), inner.choice("on_fail", vocabulary.ON_FAIL)
+        if on_fail == "repair" and kind is not StepKind.PROMPT:
+            text = "only a model can repair its reply; a tool's result can fail (`error`) or be shown (`ask`)"
+            inner.error(codes.CONFLICT, text, item.position, key="on_fail")
+        if condition is not None:
+            found.append(CheckSpec(condition=condition, message=message, on_fail=on_fail))
+        inner.refuse_left(("if", "message", "on_fail"))
+    return tuple(found)
 
 
 def _retry(fields: Fields) -> RetrySpec | None:
@@ -243,166 +269,32 @@ def _codes(inner: Fields) -> tuple[str, ...]:
 def _read_kind(kind: StepKind, fields: Fields, common: dict[str, Any]) -> StepSpec:
     match kind:
         case StepKind.EVALUATE:
-            return EvaluateStep(value=_any(fields, "evaluate"), **common)
+            return EvaluateStep(value=any_value(fields, "evaluate"), **common)
         case StepKind.RETURN:
-            return ReturnStep(value=_any(fields, "return"), **common)
+            return ReturnStep(value=any_value(fields, "return"), **common)
         case StepKind.SET:
-            return SetStep(values=_needed(fields, "set"), **common)
+            return SetStep(values=needed(fields, "set"), **common)
         case StepKind.GET:
-            return GetStep(key=_needed(fields, "get"), **common)
+            return GetStep(key=needed(fields, "get"), **common)
         case StepKind.ERROR:
-            return ErrorStep(message=_needed(fields, "error"), **common)
+            return ErrorStep(message=needed(fields, "error"), **common)
         case StepKind.PROMPT:
             return read_prompt(fields, common)
         case StepKind.TOOL_CALL:
-            tool = fields.text("tool") if _needed(fields, "tool", keep=True) is not None else None
+            tool = fields.text("tool") if needed(fields, "tool", keep=True) is not None else None
             return ToolCallStep(tool=tool or NameSpec(""), arguments=fields.take("arguments"), **common)
         case StepKind.YIELD:
-            workflow = fields.text("workflow") if _needed(fields, "workflow", keep=True) is not None else None
+            workflow = fields.text("workflow") if needed(fields, "workflow", keep=True) is not None else None
             return YieldStep(workflow=workflow or NameSpec(""), arguments=fields.take("arguments"), **common)
-        case StepKind.IF_ELSE:
-            return _if_else(fields, common)
-        case StepKind.FOREACH:
-            return _foreach(fields, common)
-        case StepKind.MAP_REDUCE:
-            return _map_reduce(fields, common)
-        case StepKind.PARALLEL:
-            return _parallel(fields, common)
+        case StepKind.LOG:
+            return LogStep(message=any_value(fields, "log"), **common)
         case StepKind.WAIT_FOR_INPUT:
-            return _wait(fields, common)
+            return read_wait(fields, common)
+        case StepKind.APPROVE:
+            return read_approve(fields, common)
+        case StepKind.WAIT_FOR_EVENT:
+            return read_event(fields, common)
         case StepKind.SLEEP:
-            return SleepStep(parts=_sleep_parts(fields), **common)
-
-
-def _any(fields: Fields, key: str) -> Node:
-    """Take a value of which null is one."""
-    found = fields.entry(key)
-    if found is None:
-        fields.need(key)
-        return ScalarNode(None, fields.node.position)
-    return found.value
-
-
-def _needed(fields: Fields, key: str, *, keep: bool = False) -> Any:
-    """Take a value that must be there; with `keep` only look whether it is."""
-    if keep:
-        found = fields.node.get(key)
-        if found is None or (isinstance(found, ScalarNode) and found.value is None):
-            fields.need(key)
-            fields.entry(key)
-            return None
-        return found
-    node = fields.need(key)
-    fields.entry(key)
-    return ScalarNode(None, fields.node.position) if node is None else node
-
-
-def _steps(fields: Fields, key: str) -> StepList:
-    node = fields.need(key, hint="give it one step or a list of steps")
-    if node is None:
-        return StepList((), fields.node.position)
-    return read_step_list(node, fields.findings, fields.at(key))
-
-
-def _if_else(fields: Fields, common: dict[str, Any]) -> StepSpec:
-    condition = _needed(fields, "if")
-    then = _steps(fields, "then")
-    otherwise = fields.take("else")
-    return IfElseStep(
-        condition=condition,
-        then=then,
-        otherwise=None if otherwise is None else read_step_list(otherwise, fields.findings, fields.at("else")),
-        **common,
-    )
-
-
-def _foreach(fields: Fields, common: dict[str, Any]) -> StepSpec:
-    node = fields.need("foreach", hint="write `foreach: {in: EXPRESSION, do: STEPS}`")
-    if not isinstance(node, MapNode):
-        if node is not None:
-            fields.wrong_type("foreach", node, "an object", "write `foreach: {in: EXPRESSION, do: STEPS}`")
-        return ForeachStep(items=ScalarNode("[]"), do=StepList(()), **common)
-    inner = Fields(node, fields.findings, fields.at("foreach"), "foreach")
-    step = ForeachStep(items=_needed(inner, "in"), do=_steps(inner, "do"), **common)
-    inner.refuse_left(("in", "do"))
-    return step
-
-
-def _fan(fields: Fields) -> dict[str, Any]:
-    parallelism = fields.whole("parallelism", 1, vocabulary.MAX_PARALLELISM)
-    on_item_error = fields.choice("on_item_error", _ITEM_ERRORS)
-    return {
-        "parallelism": 100 if parallelism is None else parallelism,
-        "on_item_error": cast("OnItemError", on_item_error or "fail"),
-    }
-
-
-def _map_reduce(fields: Fields, common: dict[str, Any]) -> StepSpec:
-    return MapReduceStep(
-        over=_needed(fields, "over"),
-        map=_steps(fields, "map"),
-        reduce=fields.take("reduce"),
-        initial=fields.take("initial"),
-        **_fan(fields),
-        **common,
-    )
-
-
-def _parallel(fields: Fields, common: dict[str, Any]) -> StepSpec:
-    node = fields.need("parallel", hint="give it a list of steps")
-    branches: list[StepList] = []
-    if isinstance(node, ListNode):
-        if not node.items:
-            fields.error(codes.NO_STEPS, "'parallel' has no branches", node.position, key="parallel")
-        path = fields.at("parallel")
-        branches = [read_step_list(item, fields.findings, f"{path}[{n}]") for n, item in enumerate(node.items)]
-    elif node is not None:
-        fields.wrong_type("parallel", node, "a list of steps")
-    return ParallelStep(branches=tuple(branches), **_fan(fields), **common)
-
-
-def _wait(fields: Fields, common: dict[str, Any]) -> StepSpec:
-    if fields.node.entry("wait_for_input") is None:
-        # the oldest clients write the kind in `kind_` and `info` beside it
-        info = fields.need("info")
-        return WaitStep(info=info, **common)
-    node = fields.take("wait_for_input")
-    if node is None:
-        return WaitStep(**common)
-    if not isinstance(node, MapNode):
-        fields.wrong_type("wait_for_input", node, "an object", "write `wait_for_input: {info: …, schema: …}`")
-        return WaitStep(**common)
-    inner = Fields(node, fields.findings, fields.at("wait_for_input"), "wait_for_input")
-    step = WaitStep(info=inner.take("info"), schema=inner.schema("schema"), **common)
-    for key in ("deadline", "default"):
-        entry = inner.entry(key)
-        if entry is not None:
-            inner.error(
-                codes.LATER,
-                f"'{key}' of wait_for_input is not available in this version",
-                entry.key_position,
-                key=key,
-                hint="use `timeout` and `on_error` on the step",
-            )
-    inner.refuse_left(("info", "schema"))
-    return step
-
-
-def _sleep_parts(fields: Fields) -> tuple[tuple[Node, float], ...]:
-    node = fields.need("sleep", hint="write `sleep: {seconds: 30}`")
-    if isinstance(node, ScalarNode):
-        return ((node, 1.0),)
-    if not isinstance(node, MapNode):
-        if node is not None:
-            fields.wrong_type("sleep", node, "an object or a duration", "write `sleep: {seconds: 30}`")
-        return ()
-    inner = Fields(node, fields.findings, fields.at("sleep"), "sleep")
-    parts: list[tuple[Node, float]] = []
-    for unit, seconds in vocabulary.SLEEP_UNITS_S.items():
-        amount = inner.take(unit)
-        if amount is not None:
-            parts.append((amount, seconds))
-    if not parts and not inner.left():
-        inner.error(codes.MISSING_KEY, "sleep has no duration", node.position, hint="write `sleep: {seconds: 30}`")
-    inner.refuse_left(vocabulary.SLEEP_UNITS_S)
-    return tuple(parts)
+            return SleepStep(parts=read_sleep_parts(fields), **common)
+        case _:
+            return read_flow(kind, fields, common, read_step_list)

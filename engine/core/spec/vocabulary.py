@@ -13,15 +13,22 @@ MARKERS: Final = MappingProxyType(
         "prompt": StepKind.PROMPT,
         "tool": StepKind.TOOL_CALL,
         "if": StepKind.IF_ELSE,
+        "switch": StepKind.SWITCH,
         "foreach": StepKind.FOREACH,
         "over": StepKind.MAP_REDUCE,
         "parallel": StepKind.PARALLEL,
+        "race": StepKind.RACE,
+        "while": StepKind.WHILE,
+        "until": StepKind.UNTIL,
         "workflow": StepKind.YIELD,
         "return": StepKind.RETURN,
         "wait_for_input": StepKind.WAIT_FOR_INPUT,
+        "approve": StepKind.APPROVE,
+        "wait_for_event": StepKind.WAIT_FOR_EVENT,
         "sleep": StepKind.SLEEP,
         "set": StepKind.SET,
         "get": StepKind.GET,
+        "log": StepKind.LOG,
         "error": StepKind.ERROR,
     }
 )
@@ -46,21 +53,28 @@ KEYS: Final = MappingProxyType(
         ),
         StepKind.TOOL_CALL: ("tool", "arguments"),
         StepKind.IF_ELSE: ("if", "then", "else"),
+        StepKind.SWITCH: ("switch",),
         StepKind.FOREACH: ("foreach",),
         StepKind.MAP_REDUCE: ("over", "map", "reduce", "initial", "parallelism", "on_item_error"),
         StepKind.PARALLEL: ("parallel", "parallelism", "on_item_error"),
+        StepKind.RACE: ("race", "take", "stagger"),
+        StepKind.WHILE: ("while", "do", "max_rounds"),
+        StepKind.UNTIL: ("until", "do", "max_rounds"),
         StepKind.YIELD: ("workflow", "arguments"),
         StepKind.RETURN: ("return",),
         StepKind.WAIT_FOR_INPUT: ("wait_for_input", "info"),
+        StepKind.APPROVE: ("approve",),
+        StepKind.WAIT_FOR_EVENT: ("wait_for_event", "key", "schema", "deadline", "default"),
         StepKind.SLEEP: ("sleep",),
         StepKind.SET: ("set",),
         StepKind.GET: ("get",),
+        StepKind.LOG: ("log",),
         StepKind.ERROR: ("error",),
     }
 )
 """The keys of each kind, its marker first."""
 
-MODIFIERS: Final = ("label", "when", "retry", "timeout", "total_timeout", "on_error")
+MODIFIERS: Final = ("label", "when", "retry", "timeout", "total_timeout", "on_error", "check", "undo")
 """The keys that may stand on any step."""
 
 PARTNERS: Final = MappingProxyType(
@@ -68,7 +82,9 @@ PARTNERS: Final = MappingProxyType(
         "map": "a map needs `over:` beside it, on the same level",
         "then": "`then` needs `if:` beside it",
         "else": "`else` needs `if:` beside it",
-        "do": "`do` stands inside `foreach: {in: …, do: …}`",
+        "do": "`do` stands inside `foreach: {in: …, do: …}`, or beside `while:` or `until:`",
+        "case": "`case` stands inside `switch: [{case: …, then: …}]`",
+        "take": "`take` needs `race:` beside it",
         "in": "`in` stands inside `foreach: {in: …, do: …}`",
         "arguments": "`arguments` need `tool:` or `workflow:` beside them",
         "messages": "messages are written as `prompt: [{role: …, content: …}]`",
@@ -81,20 +97,13 @@ PARTNERS: Final = MappingProxyType(
 """Keys that mark no kind, and what their authors mean by them."""
 
 LATER_KINDS: Final = (
-    "switch",
-    "log",
-    "while",
-    "until",
-    "race",
     "agent",
-    "approve",
     "task",
-    "wait_for_event",
     "embed",
     "search",
 )
-LATER_MODIFIERS: Final = ("cache", "check", "undo")
-LATER_TASK_KEYS: Final = ("finally", "dispatch", "require", "allow")
+LATER_MODIFIERS: Final = ("cache",)
+LATER_TASK_KEYS: Final = ("dispatch", "allow")
 LATER_TOOL_TYPES: Final = (
     "system",
     "integration",
@@ -115,13 +124,20 @@ TASK_KEYS: Final = (
     "inherit_tools",
     "limits",
     "dialect",
+    "require",
+    "finally",
 )
-LATER_DIALECTS: Final = ("julep-2024", "julep-2025", "contenox")
 SLEEP_UNITS_S: Final = MappingProxyType({"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0})
+
+CHECKED_KINDS: Final = (StepKind.PROMPT, StepKind.TOOL_CALL)
+"""The kinds whose result may be checked."""
+ON_FAIL: Final = ("repair", "error", "ask")
 
 MAX_LABEL_CHARS: Final = 120
 MAX_NAME_CHARS: Final = 40
 MAX_TITLE_CHARS: Final = 255
 MAX_PARALLELISM: Final = 100_000
 MAX_ATTEMPTS: Final = 1_000
+MAX_ROUNDS: Final = 1_000_000
+DEFAULT_ROUNDS: Final = 1_000
 MAX_REPAIR_ROUNDS: Final = 20

@@ -9,29 +9,37 @@ from engine.core.spec.model import (
     IfElseStep,
     MapReduceStep,
     ParallelStep,
+    RaceStep,
     StepList,
     StepSpec,
+    SwitchStep,
+    UntilStep,
+    WhileStep,
 )
 
 
 def inner_lists(step: StepSpec) -> list[tuple[str, StepList]]:
-    """Return the lists inside a step, `on_error` last, with their names in step paths."""
+    """Return the lists inside a step, `on_error` and `undo` last, with their names in step paths."""
     lists: list[tuple[str, StepList]] = []
     match step:
         case IfElseStep():
             lists.append(("then", step.then))
             if step.otherwise is not None:
                 lists.append(("else", step.otherwise))
-        case ForeachStep():
+        case SwitchStep():
+            lists.extend((f"case[{index}]", case.then) for index, case in enumerate(step.cases))
+        case ForeachStep() | WhileStep() | UntilStep():
             lists.append(("do", step.do))
         case MapReduceStep():
             lists.append(("map", step.map))
-        case ParallelStep():
+        case ParallelStep() | RaceStep():
             lists.extend((str(index), branch) for index, branch in enumerate(step.branches))
         case _:
             pass
     if step.mods.on_error is not None:
         lists.append(("on_error", step.mods.on_error))
+    if step.mods.undo is not None:
+        lists.append(("undo", step.mods.undo))
     return lists
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Api:
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise InvalidInput(f"'{address}' is not an address: {error}", code="usage") from error
+        # commands end with the process and close nothing, but one that is called as a function must not leave sockets
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **params: Any) -> Any:
         """Return the JSON body of a GET; parameters that are None or empty are left out."""
@@ -81,6 +84,10 @@ class Api:
     def put(self, path: str, body: Any, *, timeout_s: float = READ_TIMEOUT_S) -> Any:
         """Return the JSON body of a PUT."""
         return self._call("PUT", path, json=body, timeout_s=timeout_s)
+
+    def delete(self, path: str) -> Any:
+        """Return the JSON body of a DELETE; None if it has none."""
+        return self._call("DELETE", path)
 
     def follow(self, path: str, *, last_id: str = "") -> Iterator[StreamEvent]:
         """Yield the events of a stream until the server ends it; a broken connection is taken up where it broke.

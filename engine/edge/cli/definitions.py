@@ -1,4 +1,4 @@
-"""Commands that need no server: validate and dry-run."""
+"""The command `dry-run`, and how task files are compiled with the tools of their project."""
 
 from __future__ import annotations
 
@@ -14,39 +14,11 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import PROJECT_FILE, InputFile, InputJson, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
 from engine.edge.cli.values import parse_json, read_file, read_input
+from engine.source.python_paths import is_python
 
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
     from engine.dryrun import DryRun
-
-
-def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Task files.")],
-    output: Output = Mode.TEXT,
-    project: ProjectFile = None,
-) -> None:
-    """Check task files and print everything that is wrong with them, with line and column."""
-    findings: list[dict[str, Any]] = []
-    valid = True
-    for file in files:
-        text = read_file(file)
-        try:
-            compiled = compile_file(file, text, project)
-        except DefinitionError as error:
-            valid = False
-            findings += [item.to_json(str(file)) for item in error.diagnostics]
-            if output is Mode.TEXT:
-                write(_rendered(error, file, text))
-            continue
-        findings += [item.to_json(str(file)) for item in compiled.warnings]
-        if output is Mode.TEXT:
-            _write_valid(file, text, compiled)
-    if output is Mode.JSON:
-        write(as_json({"valid": valid, "diagnostics": findings}))
-    elif output is Mode.JSONL:
-        write_rows(findings, output)
-    if not valid:
-        raise typer.Exit(Exit.USAGE)
 
 
 def dry_run(
@@ -115,7 +87,7 @@ def _outcome_of(ran: DryRun) -> tuple[str, Any, dict[str, Any] | None]:
 
 
 def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
-    """Compile a task file with the tools of the project it belongs to.
+    """Compile a task file with the tools of the project it belongs to; a Python file is run for it.
 
     Args:
         file: The file.
@@ -129,11 +101,16 @@ def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
         DefinitionError: The task is wrong.
         InvalidInput: everstep.toml is wrong.
     """
-    from engine.control.compiling import compile_text
+    from engine.control.compiling import compile_text, compile_tree
     from engine.control.tools import load_catalog
     from engine.settings import load_project
 
     catalog = load_catalog(load_project(find_project(project_file, [file])))
+    if is_python(file):
+        from engine.source.python_reader import read_python_task
+
+        made = read_python_task(file)
+        return compile_tree(made.root, source=made.source, file=made.file, contracts=catalog.contracts())
     return compile_text(text, file=str(file), contracts=catalog.contracts())
 
 
@@ -157,19 +134,6 @@ def find_project(given: Path | None, files: list[Path]) -> Path:
     first = files[0]
     beside = (first if first.is_dir() else first.parent) / PROJECT_FILE
     return beside if beside.is_file() else here
-
-
-def _write_valid(file: Path, text: str, compiled: Compiled) -> None:
-    from engine.core.diagnostics import render_diagnostics
-
-    if compiled.warnings:
-        write(render_diagnostics(compiled.warnings, file=str(file), source=text))
-    steps = sum(len(block.ops) for block in compiled.plan.blocks)
-    write(f"{file}: task '{compiled.plan.task}' is valid ({steps} step{'s' if steps != 1 else ''})")
-
-
-def _rendered(error: DefinitionError, file: Path, text: str) -> str:
-    return _with_place(error, file, text).render() or f"{file}: error[{error.code}]: {error.message}"
 
 
 def _with_place(error: DefinitionError, file: Path, text: str) -> DefinitionError:

@@ -1,7 +1,8 @@
-"""Commands on executions that exist: ls, describe, logs, result, answer, cancel."""
+"""Commands on executions that exist: ls, describe, logs, result, answer, event, cancel."""
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -171,6 +172,36 @@ def answer(
         body["wait_id"] = wait_id
     view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", body, timeout_s=ANSWER_TIMEOUT_S)
     _confirm(view, f"execution {execution_id} took the answer", output)
+
+
+def send_event(
+    execution_id: ExecutionId,
+    name: Annotated[str, typer.Argument(help="Name of the event, as the step says it.")],
+    key: Annotated[str, typer.Option("--key", help="Its key, as JSON; text that is no JSON stands for itself.")] = "",
+    input_json: InputJson = None,
+    input_file: InputFile = None,
+    event_id: Annotated[str, typer.Option("--id", help="Its id; an event is taken once.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
+    output: Output = Mode.TEXT,
+) -> None:
+    """Send an event to an execution, for a step that waits for it now or later."""
+    from engine.edge.cli.api import Api
+
+    body: dict[str, Any] = {"name": name, "id": event_id or str(uuid.uuid4())}
+    if key:
+        body["key"] = _json_or_text(key)
+    if input_json is not None or input_file is not None:
+        body["value"] = read_input(input_json, input_file)
+    view = Api(address, api_key).post(f"/executions/{segment(execution_id)}/events", body)
+    _confirm(view, f"execution {execution_id} was sent the event {name}", output)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def cancel(

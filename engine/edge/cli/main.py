@@ -12,32 +12,51 @@ from typer._click.exceptions import ClickException
 
 from engine import __version__
 from engine.core.errors import EngineError
-from engine.edge.cli import definitions, doctor, executions, run, services
+from engine.edge.cli import (
+    apply,
+    casetests,
+    catalog,
+    definitions,
+    doctor,
+    executions,
+    init,
+    language,
+    run,
+    services,
+    validate,
+)
 from engine.edge.cli.exits import Exit, exit_of
 from engine.edge.cli.output import note, report_error, wants_json
 
 app = typer.Typer(
     name="everstep",
     help="Run multi-step LLM tasks as durable executions.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("validate")(definitions.validate)
-app.command("dry-run")(definitions.dry_run)
+app.command("init", short_help="Make a project with a task, a tool and a test of its own.")(init.init)
+app.command("validate", short_help="Check task files; findings as text, JSON, SARIF or for GitHub.")(validate.validate)
+app.command("explain", short_help="Explain a code such as E104, with a wrong and a right example.")(language.explain)
+app.command("graph", short_help="Draw a task as a Mermaid flowchart.")(language.graph)
+app.command("schema", short_help="Print the JSON Schema of task files, for editors.")(language.schema)
+app.command("dry-run", short_help="Run a task in memory; replies are scripted or made up.")(definitions.dry_run)
+app.command("test", short_help="Run the tests of tasks in memory (NAME.test.yaml).")(casetests.run_tests)
+app.command("apply", short_help="Make the server's tasks those of files and folders.")(apply.apply)
+app.add_typer(catalog.tasks)
+app.command("run", short_help="Run a task and wait for its result.")(run.run)
 app.command("dev")(services.dev)
-app.command("worker")(services.worker)
-app.command("serve")(services.serve)
-app.command("doctor")(doctor.doctor)
+app.command("worker", short_help="Run a worker.")(services.worker)
+app.command("serve", short_help="Serve the API.")(services.serve)
+app.command("doctor", short_help="Check the installation and what runs.")(doctor.doctor)
 app.command("ls")(executions.list_executions)
-app.command("describe")(executions.describe)
-app.command("logs")(executions.logs)
-app.command("result")(executions.result)
+app.command("describe", short_help="Show one execution.")(executions.describe)
+app.command("logs", short_help="Print what happened, one line an event; -f follows.")(executions.logs)
+app.command("result", short_help="Print the result of an execution that has ended.")(executions.result)
 app.command("answer")(executions.answer)
+app.command("event", short_help="Send an event to an execution that waits for it.")(executions.send_event)
 app.command("cancel")(executions.cancel)
-app.command("mock-llm")(services.mock_llm)
+app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,11 +84,11 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments) or ["--help"], prog_name="everstep", standalone_mode=False)
     except EngineError as error:
-        report_error(error, as_json_text=wants_json(arguments))
+        report_error(error, as_json_text=wants_json(arguments), pretty="jsonl" not in arguments)
         return exit_of(error)
     except ClickException as error:
         failure = EngineError(error.format_message(), code="usage", hint="see `everstep --help`")
-        report_error(failure, as_json_text=wants_json(arguments))
+        report_error(failure, as_json_text=wants_json(arguments), pretty="jsonl" not in arguments)
         return Exit.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED

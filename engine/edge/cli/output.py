@@ -103,6 +103,6 @@ def error_json(error: EngineError) -> dict[str, Any]:
     return {"error": body}
 
 
-def report_error(error: EngineError, *, as_json_text: bool) -> None:
-    """Print an error on standard error."""
-    note(as_json(error_json(error)) if as_json_text else error_text(error))
+def report_error(error: EngineError, *, as_json_text: bool, pretty: bool = True) -> None:
+    """Print an error on standard error, as JSON on one line unless it is to be pretty."""
+    note(as_json(error_json(error), pretty=pretty) if as_json_text else error_text(error))

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from engine.core.errors import DefinitionError, EngineError
 from engine.edge.cli.api import Api
 from engine.edge.cli.output import error_text
-from engine.edge.cli.tasks import TASK_SUFFIXES, upload_task
+from engine.edge.cli.taskfiles import each_task, may_be_task
+from engine.edge.cli.tasks import upload_task
 
 DEBOUNCE_MS = 100
 LOOK_MS = 1_000
@@ -70,7 +71,7 @@ def task_files(paths: Sequence[Path]) -> list[Path]:
     """Return the task files that the paths name, folders searched one level deep, each file once."""
     found: dict[Path, None] = {}
     for path in paths:
-        inside = sorted(item for item in path.iterdir() if item.suffix in TASK_SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(item for item in path.iterdir() if may_be_task(item)) if path.is_dir() else [path]
         found.update(dict.fromkeys(file for file in inside if file.is_file()))
     return list(found)
 
@@ -98,7 +99,8 @@ def changed_files(paths: Sequence[Path], stamps: dict[Path, Stamp]) -> list[Path
 
 def _load_changed(api: Api, paths: Sequence[Path], stamps: dict[Path, Stamp], notes: Notes) -> None:
     for file in changed_files(paths, stamps):
-        _load(api, file, notes)
+        for task in each_task(file):
+            _load(api, task, notes)
 
 
 def _load(api: Api, file: Path, notes: Notes) -> None:

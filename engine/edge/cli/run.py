@@ -28,7 +28,9 @@ _TICK_S = 0.2
 
 
 def run(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task file, or the id or name of a task.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A task file, or the id or name of a task (NAME@3, NAME@ALIAS).")
+    ],
     input_json: InputJson = None,
     input_file: InputFile = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id and leave.")] = False,
@@ -43,8 +45,9 @@ def run(
 
     given = read_input(input_json, input_file)
     api = Api(address, api_key)
-    definition = upload_task(api, Path(task)) if looks_like_file(task) else find_task(api, task)
-    started = api.post(f"/tasks/{definition['id']}/executions", {"input": given})
+    definition = upload_task(api, Path(task), given) if looks_like_file(task) else find_task(api, task)
+    # the version that was found or uploaded, whoever makes another one meanwhile
+    started = api.post(f"/tasks/{definition['id']}@{definition['version']}/executions", {"input": given})
     execution_id = str(started["id"])
     if detach:
         write(execution_id if output is Mode.TEXT else as_json(started, pretty=output is Mode.JSON))

@@ -34,13 +34,16 @@ def dev(
     tasks: Annotated[
         list[Path] | None, typer.Argument(metavar="[TASK]...", help="Task files or folders to load, now and on save.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", envvar="EVERSTEP_PORT", help="Port of the API; 0 = any free one.")] = (
-        DEFAULT_PORT
-    ),
+    port: Annotated[
+        int,
+        typer.Option("--port", min=0, max=65_535, envvar="EVERSTEP_PORT", help="Port of the API; 0 = any free one."),
+    ] = (DEFAULT_PORT),
     data_dir: DataDir = DEFAULT_DATA_DIR,
     project: ProjectFile = None,
-    temporal_port: Annotated[int, typer.Option("--temporal-port", help="Port of the Temporal server.")] = 0,
-    ui_port: Annotated[int, typer.Option("--ui-port", help="Port of Temporal's web UI.")] = 0,
+    temporal_port: Annotated[
+        int, typer.Option("--temporal-port", min=0, max=65_535, help="Port of the Temporal server.")
+    ] = 0,
+    ui_port: Annotated[int, typer.Option("--ui-port", min=0, max=65_535, help="Port of Temporal's web UI.")] = 0,
     headless: Annotated[bool, typer.Option("--headless", help="Without Temporal's web UI.")] = False,
     no_model: Annotated[bool, typer.Option("--no-model", help="Do not start the bundled model.")] = False,
     output: Output = Mode.TEXT,
@@ -122,7 +125,9 @@ def worker() -> None:
 
 def serve(
     host: Annotated[str, typer.Option("--host", envvar="EVERSTEP_HOST", help="Address to bind to.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", envvar="EVERSTEP_PORT", help="Port of the API.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, envvar="EVERSTEP_PORT", help="Port of the API.")
+    ] = DEFAULT_PORT,
 ) -> None:
     """Serve the API (settings: EVERSTEP_* and TEMPORAL_ADDRESS); beyond loopback it needs EVERSTEP_API_KEY."""
     import asyncio
@@ -138,7 +143,7 @@ def mock_llm(
         Path | None, typer.Option("--script", help="YAML or JSON script; without it all is echoed.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to bind to.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port; 0 = any free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 = any free one.")] = 0,
 ) -> None:
     """Serve a scripted OpenAI-compatible model for tests; prints {"url": …} when ready."""
     from engine.edge.mockllm.server import serve as serve_mock

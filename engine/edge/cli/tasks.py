@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.errors import DefinitionError, NotFound
+from engine.core.errors import DefinitionError, InvalidInput, NotFound
 from engine.edge.cli.tree import RunTree
 from engine.edge.cli.values import read_file, segment
+from engine.source.python_paths import is_python
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
@@ -18,7 +19,8 @@ TASK_SUFFIXES = (".yaml", ".yml", ".json")
 
 def looks_like_file(text: str) -> bool:
     """Whether an argument names a task file and not a task of the server."""
-    return text == "-" or "/" in text or text.endswith(TASK_SUFFIXES) or Path(text).is_file()
+    path = Path(text)
+    return text == "-" or "/" in text or text.endswith(TASK_SUFFIXES) or is_python(path) or path.is_file()
 
 
 def content_type_of(file: Path) -> str:
@@ -26,26 +28,87 @@ def content_type_of(file: Path) -> str:
     return "application/json" if file.suffix == ".json" else "application/yaml"
 
 
-def upload_task(api: Api, file: Path) -> dict[str, Any]:
+NO_INPUT = object()
+"""Nothing is going to be run."""
+
+
+def upload_task(api: Api, file: Path, given: Any = NO_INPUT) -> dict[str, Any]:
     """Create a task from a file, or a new version of the task of that name.
 
     Args:
         api: The connection.
-        file: The task file; `-` = standard input.
+        file: The task file; `-` = standard input. A Python file is run here, and sent as YAML.
+        given: The input that it is to be run with; one that does not fit is refused before anything is stored.
 
     Returns:
         The task as the API shows it.
 
     Raises:
         DefinitionError: The task is wrong; the diagnostics carry the file's name and source.
+        InvalidInput: `input.invalid`.
     """
+    if is_python(file):
+        return _upload_python(api, file, given)
     text = read_file(file)
+    _check_input(text, str(file), given)
     try:
         task: dict[str, Any] = api.post_text(
             "/tasks", text, content_type=content_type_of(file), params={"file": file.name, "by_name": "true"}
         )
     except DefinitionError as error:
         raise with_source(error, str(file), text) from error
+    return task
+
+
+def text_to_send(file: Path, text: str) -> str:
+    """Return the text of a task file as the API reads it: the text itself, or YAML for a task in Python.
+
+    Raises:
+        DefinitionError: The Python file is broken.
+    """
+    if not is_python(file):
+        return text
+    from engine.source.python_reader import read_python_task
+
+    return read_python_task(file).to_yaml()
+
+
+def _check_input(text: str, file: str, given: Any) -> None:
+    """Refuse an input that does not fit the schema in a task's text; whatever else is wrong, the API says better."""
+    if given is NO_INPUT:
+        return
+    from engine.core.schemas import schema_problems, value_problems
+    from engine.core.spec.nodes import node_to_json
+    from engine.source.parse import parse_source
+
+    try:
+        task = node_to_json(parse_source(text, file))
+    except DefinitionError:
+        return
+    schema = task.get("input_schema") if isinstance(task, dict) else None
+    if schema is None or schema_problems(schema):
+        return
+    problems = value_problems(given, schema)
+    if problems:
+        raise InvalidInput(
+            f"the input does not fit the task in {file}: {'; '.join(problems)}",
+            code="input.invalid",
+            hint="nothing was stored or started",
+            details={"problems": problems},
+        )
+
+
+def _upload_python(api: Api, file: Path, given: Any) -> dict[str, Any]:
+    from engine.source.python_reader import read_python_task
+
+    made = read_python_task(file)
+    _check_input(made.to_yaml(), str(file), given)
+    params = {"file": file.name, "by_name": "true"}
+    try:
+        task: dict[str, Any] = api.post_text("/tasks", made.to_yaml(), content_type="application/yaml", params=params)
+    except DefinitionError as error:
+        error.diagnostics = tuple(made.placed(error.diagnostics))
+        raise with_source(error, made.file, made.source) from error
     return task
 
 
@@ -69,14 +132,17 @@ def find_task(api: Api, name_or_id: str) -> dict[str, Any]:
 
     Args:
         api: The connection.
-        name_or_id: Its id, or its name (the newest task of that name counts).
+        name_or_id: Its id or name (the newest task of that name counts), `@VERSION` or `@ALIAS` behind.
 
     Raises:
-        NotFound: `task.not_found`.
+        NotFound: `task.not_found`, `task.version_not_found`, `alias.not_found`.
     """
     try:
         task: dict[str, Any] = api.get(f"/tasks/{segment(name_or_id)}")
-    except NotFound:
+    except NotFound as error:
+        if error.code in ("task.version_not_found", "alias.not_found"):
+            raise
+        # a name with a slash is no segment of a path, but a query finds it
         query = {"name": name_or_id, "limit": 1, "sort_by": "created_at", "direction": "desc"}
         found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
         if not found:

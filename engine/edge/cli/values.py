@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.core.errors import InvalidInput
+from engine.source.python_paths import split_name
 
 
 def parse_json(text: str, *, option: str) -> Any:
@@ -53,7 +54,7 @@ def read_input(text: str | None, file: Path | None) -> Any:
 
 
 def read_file(path: Path) -> str:
-    """Read a text file; `-` is standard input.
+    """Read a text file; `-` is standard input, and of `task.py:name` the file counts.
 
     Raises:
         InvalidInput: `file.unreadable` with the reason.
@@ -61,7 +62,7 @@ def read_file(path: Path) -> str:
     if str(path) == "-":
         return sys.stdin.read()
     try:
-        return path.read_text(encoding="utf-8")
+        return split_name(path)[0].read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text", code="file.unreadable", hint="save it as UTF-8") from error
     except OSError as error:

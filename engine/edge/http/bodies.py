@@ -58,6 +58,11 @@ async def read_text(request: Request) -> str:
         raise InvalidInput(f"the body is not UTF-8: {error.reason}", code="request.unreadable") from error
 
 
+def source_name(request: Request, file: str) -> str:
+    """Return the name under which a source is read: one that was sent as JSON is JSON and nothing else."""
+    return f"{file}.json" if _media_type(request) == "application/json" and "." not in file else file
+
+
 async def read_json(request: Request) -> Json:
     """Return the body of a request as a JSON value; an empty body is an empty object.
 

@@ -65,6 +65,7 @@ STATUS_OF: dict[type[EngineError], int] = {
 STATUS_OF_CODE = {
     "auth.required": 401,
     "answer.pending": 504,
+    "input.requirement": 422,
     "request.too_large": 413,
     "request.media_type": 415,
     "request.unreadable": 400,

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from engine.control.definitions import Created, agent_view, task_view
-from engine.edge.http.bodies import read_model, read_text
+from engine.edge.http.bodies import read_model, read_text, source_name
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.native import versions
 from engine.edge.native.shapes import AgentBody
 
 router = APIRouter(tags=["definitions"])
+router.include_router(versions.router)
 
 In = Annotated[Services, Depends(services_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
@@ -64,7 +66,9 @@ async def create_agent_task(
 ) -> dict[str, Any]:
     """Create a task of an agent from its YAML or JSON text."""
     source = await read_text(request)
-    made = await services.definitions.create_task(source, tenant=tenant, file=file, agent_id=agent_id, by_name=by_name)
+    made = await services.definitions.create_task(
+        source, tenant=tenant, file=source_name(request, file), agent_id=agent_id, by_name=by_name
+    )
     return _created(made, response)
 
 
@@ -81,7 +85,9 @@ async def create_task(
 ) -> dict[str, Any]:
     """Create a task from its YAML or JSON text; with `by_name`, a new version of the task of that name."""
     source = await read_text(request)
-    made = await services.definitions.create_task(source, tenant=tenant, file=file, by_name=by_name)
+    made = await services.definitions.create_task(
+        source, tenant=tenant, file=source_name(request, file), by_name=by_name
+    )
     return _created(made, response)
 
 
@@ -91,7 +97,9 @@ async def validate_task(
 ) -> dict[str, Any]:
     """Check a task and store nothing: {ok, diagnostics, name}."""
     source = await read_text(request)
-    checked = await services.definitions.check_task(source, tenant=tenant, file=file, agent_id=agent_id)
+    checked = await services.definitions.check_task(
+        source, tenant=tenant, file=source_name(request, file), agent_id=agent_id
+    )
     return {"ok": checked.ok, "diagnostics": checked.diagnostics, "name": checked.name}
 
 
@@ -103,17 +111,17 @@ async def list_tasks(services: In, tenant: Tenant, page: Paged, name: str | None
 
 @router.get("/tasks/{task_id}")
 async def get_task(task_id: str, services: In, tenant: Tenant, version: int | None = None) -> dict[str, Any]:
-    """Return a task, by default its latest version."""
-    return task_view(await services.definitions.definitions.get_task(task_id, tenant=tenant, version=version))
+    """Return a task by id or name, by default its latest version; `NAME@3` and `NAME@ALIAS` name another."""
+    return task_view(await services.definitions.versions.resolve(task_id, tenant=tenant, version=version))
 
 
 @router.put("/tasks/{task_id}")
 async def update_task(
     task_id: str, request: Request, services: In, tenant: Tenant, file: File = "body"
 ) -> dict[str, Any]:
-    """Make a new version of a task; running executions keep theirs."""
+    """Make a new version of a task unless the text says nothing new; running executions keep theirs."""
     source = await read_text(request)
-    made = await services.definitions.update_task(task_id, source, tenant=tenant, file=file)
+    made = await services.definitions.update_task(task_id, source, tenant=tenant, file=source_name(request, file))
     return {**task_view(made.task), "warnings": made.warnings}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
+from engine.core.contracts.execution import EventSignal
 from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import (
@@ -19,7 +21,7 @@ from engine.core.run.projection import (
 from engine.edge.http.bodies import read_model
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
-from engine.edge.native.shapes import ChangeBody, StartBody
+from engine.edge.native.shapes import ChangeBody, EventBody, StartBody
 
 router = APIRouter(tags=["executions"])
 
@@ -46,9 +48,9 @@ async def _view(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
 async def start_execution(
     task_id: str, request: Request, response: Response, services: In, tenant: Tenant, key: Key = None
 ) -> dict[str, Any]:
-    """Start an execution; the same Idempotency-Key gives the same execution."""
+    """Start an execution of a task (id or name, `@VERSION` or `@ALIAS` behind); a key gives the same one again."""
     body = await read_model(request, StartBody)
-    task = await services.definitions.definitions.get_task(task_id, tenant=tenant)
+    task = await services.definitions.versions.resolve(task_id, tenant=tenant)
     started = await services.starter.start(
         task,
         body.input,
@@ -64,8 +66,8 @@ async def start_execution(
 @router.get("/tasks/{task_id}/executions")
 async def list_task_executions(task_id: str, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
     """List a task's executions, the newest first."""
-    await services.definitions.definitions.get_task(task_id, tenant=tenant)
-    return await _list(services, tenant, page, task_id=task_id, statuses=[])
+    task = await services.definitions.versions.resolve(task_id, tenant=tenant)
+    return await _list(services, tenant, page, task_id=task.id, statuses=[])
 
 
 @router.get("/executions")
@@ -118,6 +120,19 @@ async def change_execution(
             execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=body.actor
         )
     return await _view(services, facts)
+
+
+@router.post("/executions/{execution_id}/events", status_code=202)
+async def send_event(
+    execution_id: str, request: Request, services: In, tenant: Tenant, key: Key = None
+) -> dict[str, Any]:
+    """Send an event to an execution ({name, key?, value?, id?, actor?}); an id that came before is not taken again."""
+    body = await read_model(request, EventBody)
+    event = EventSignal(
+        id=body.id or key or str(uuid.uuid4()), name=body.name, key=body.key, value=body.value, actor=body.actor
+    )
+    await services.executions.send_event(execution_id, event, tenant=tenant)
+    return {"id": event.id, "execution_id": execution_id}
 
 
 @router.get("/executions/{execution_id}/transitions")

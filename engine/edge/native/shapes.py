@@ -1,18 +1,42 @@
-"""The bodies of the native API's requests; unknown members are ignored, since Julep's clients send some."""
+"""The bodies of the native API's requests; unknown members are refused, but for those that Julep's clients send."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
+from engine.core.diagnostics import did_you_mean
 from engine.core.values import Json
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 CanonicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=255)]
 
 
-class AgentBody(BaseModel):
+class Body(BaseModel):
+    """A request body.
+
+    Attributes:
+        ignored: Members without meaning here that Julep's clients send.
+    """
+
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unknown(cls, given: Any) -> Any:
+        """Refuse members that nobody knows: a misspelt one would be lost without a word."""
+        if isinstance(given, dict):
+            for name in given:
+                if name not in cls.model_fields and name not in cls.ignored:
+                    hint = did_you_mean(str(name), cls.model_fields) or f"it may have {', '.join(cls.model_fields)}"
+                    text = "there is no member '{name}' here; {hint}"
+                    raise PydanticCustomError("unknown_member", text, {"name": str(name)[:60], "hint": hint})
+        return given
+
+
+class AgentBody(Body):
     """A new agent.
 
     Attributes:
@@ -25,6 +49,8 @@ class AgentBody(BaseModel):
         metadata: Anything.
     """
 
+    ignored = frozenset({"project", "default_system_template"})
+
     name: Name
     model: str = Field(default="", max_length=255)
     instructions: str | list[str] = ""
@@ -34,7 +60,7 @@ class AgentBody(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
-class StartBody(BaseModel):
+class StartBody(Body):
     """A new execution.
 
     Attributes:
@@ -44,6 +70,8 @@ class StartBody(BaseModel):
         labels: Words by which Temporal's own lists find it.
     """
 
+    ignored = frozenset({"error", "output", "transition_count"})
+
     input: Json = Field(default_factory=dict)
     metadata: dict[str, Any] | None = None
     id: str | None = None
@@ -52,7 +80,7 @@ class StartBody(BaseModel):
     )
 
 
-class ChangeBody(BaseModel):
+class ChangeBody(Body):
     """A change of an execution: an answer (`running`) or a cancel (`cancelled`).
 
     Attributes:
@@ -69,4 +97,22 @@ class ChangeBody(BaseModel):
     wait_id: str = ""
     key: str | None = Field(default=None, max_length=255)
     reason: str = Field(default="", max_length=2_000)
+    actor: str = Field(default="", max_length=255)
+
+
+class EventBody(Body):
+    """An event for an execution.
+
+    Attributes:
+        name: Its name, as a `wait_for_event` step gives it.
+        key: What tells events of one name apart; must equal the key of the step.
+        value: What is told about it.
+        id: Its id; an event is taken once. Left out = the Idempotency-Key, or a new one.
+        actor: Who sends it.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    key: Json = None
+    value: Json = None
+    id: str | None = Field(default=None, min_length=1, max_length=255)
     actor: str = Field(default="", max_length=255)

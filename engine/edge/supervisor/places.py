@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.core.errors import Conflict
+from engine.core.errors import Conflict, InvalidInput
 
 LOOPBACK = "127.0.0.1"
 LOCK_FILE = "dev.lock"
@@ -27,9 +27,17 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder: The data folder; is made if it is missing.
 
     Raises:
+        InvalidInput: `config.data_dir` if it cannot be made.
         Conflict: `dev.running` if another supervisor holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"the data folder {folder} cannot be made: {error.strerror}",
+            code="config.data_dir",
+            hint="choose another one with --data-dir or EVERSTEP_DATA_DIR",
+        ) from error
     with (folder / LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from engine.core.errors import ToolError
-from engine.tool import ToolContext, tool
+from engine.tooling import ToolContext, tool
 
 CHARGE_S = 0.6
 SLOW_S = 1.5

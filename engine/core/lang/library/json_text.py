@@ -1,17 +1,18 @@
-"""Reading JSON out of text, also out of the prose and code fences of a model's reply. Workflow-safe."""
+"""JSON of the library: reading it, also out of a model's prose and code fences, and writing it. Workflow-safe."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any, Final
 
 from engine.core.errors import ExpressionError
-from engine.core.lang.border import check_unicode
+from engine.core.lang.border import check_unicode, json_text
 from engine.core.lang.context import Frame
 from engine.core.lang.failures import fail
-from engine.core.lang.functions import need_text
+from engine.core.lang.functions import Doc, Function, module, need_text
 from engine.core.values import MAX_DEPTH, Json
 
 PARSE_SHIFT: Final = 4
@@ -117,3 +118,50 @@ def _try(source: str) -> tuple[bool, Json]:
         return False, None
     _check_depth(value)
     return True, value
+
+
+def _dump_json(frame: Frame, value: Any, indent: Any = None, sort_keys: Any = False, **ignored: Any) -> str:
+    return json_text(value, frame.fuel, indent=indent, sort_keys=bool(sort_keys))
+
+
+LOAD_JSON: Final = Function(
+    "load_json",
+    load_json,
+    1,
+    1,
+    framed=True,
+    doc=Doc("load_json(text)", "The value of a JSON text.", "load_json('{\"a\": [1, null]}')", {"a": [1, None]}),
+)
+DUMP_JSON: Final = Function(
+    "dump_json",
+    _dump_json,
+    1,
+    3,
+    framed=True,
+    keywords=("indent", "sort_keys", "ensure_ascii"),
+    doc=Doc(
+        "dump_json(value, indent=null, sort_keys=false, ensure_ascii=false)",
+        "The value as JSON text; characters beyond ASCII always stay as they are.",
+        "dump_json({'ä': [1, true]})",
+        '{"ä": [1, true]}',
+    ),
+)
+EXTRACT_JSON: Final = Function(
+    "extract_json",
+    extract_json,
+    1,
+    1,
+    framed=True,
+    doc=Doc(
+        "extract_json(text)",
+        "The JSON in a model's reply: all of it, a code fence, or the first object or list.",
+        "extract_json('Here it is: {\"a\": 1}. Anything else?')",
+        {"a": 1},
+    ),
+)
+
+JSON: Final = module(
+    "json",
+    replace(LOAD_JSON, name="json.loads", doc=Doc("json.loads(text)", "As load_json.", "json.loads('[1]')", [1])),
+    replace(DUMP_JSON, name="json.dumps", doc=Doc("json.dumps(value, …)", "As dump_json.", "json.dumps([1])", "[1]")),
+)

@@ -1,0 +1,50 @@
+"""Makes calls one after another for a process that asks on standard input: how tests of tasks record real replies."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from typing import Any, TextIO
+
+from pydantic import TypeAdapter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.llm import ChatActivities
+from activities.tools.runner import ToolActivities
+from engine.core.contracts.activities import ChatParams, ToolParams
+
+_CHAT: TypeAdapter[ChatParams] = TypeAdapter(ChatParams)
+_TOOL: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
+
+
+async def serve_calls(chat: ChatActivities, tools: ToolActivities, out: TextIO) -> None:
+    """Answer one JSON line on standard input with another until the input ends.
+
+    In: {"kind": "chat" | "tool", "params": ChatParams | ToolParams}. Out: {"value": …}, what the step gets, or
+    {"error": failure body}.
+
+    Args:
+        chat: The chat activity.
+        tools: The tool activity.
+        out: Where answers go; nothing else may be written there.
+    """
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        answer = await _answer(json.loads(line), chat, tools)
+        out.write(f"{json.dumps(answer)}\n")
+        out.flush()
+
+
+async def _answer(question: dict[str, Any], chat: ChatActivities, tools: ToolActivities) -> dict[str, Any]:
+    # outside of a worker the activities need an environment for their heartbeats
+    environment = ActivityEnvironment()
+    try:
+        if question["kind"] == "chat":
+            reply = await environment.run(chat.chat, _CHAT.validate_python(question["params"]))
+            return {"value": dataclasses.asdict(reply)}
+        result = await environment.run(tools.call, _TOOL.validate_python(question["params"]))
+        return {"value": result.output}
+    except ApplicationError as error:
+        return {"error": error.details[0]}

@@ -1,0 +1,81 @@
+"""Stage: undoing — what succeeded in a block that fails or is stopped, in reverse order, shielded. Workflow-safe."""
+
+from __future__ import annotations
+
+from engine.core.errors import LimitExceeded
+from engine.core.kinds import EventType
+from engine.core.plan.ir import Op
+from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, UndoRecord, Unwind
+from engine.core.run.walker import Walker, error_json
+from engine.core.values import Json
+
+UNDO_S = 600
+"""Longest time for the undoing of one block: a cancel must come to an end."""
+
+
+def note_undo(frame: BlockFrame, op: Op, output: Json) -> None:
+    """Remember how to undo the step that a block frame stands at, if it did anything."""
+    if op.mods.undo is not None and not frame.unmade:
+        place = f"{frame.workflow}[{frame.pc}]"
+        frame.undos.append(UndoRecord(op.mods.undo, output, f"{frame.path}.{frame.pc}", place))
+    frame.unmade = False
+
+
+def hand_down(branch: Branch, undos: list[UndoRecord]) -> None:
+    """Give what has to be undone to the block, or the guarded step, around the one that ended and is off the stack.
+
+    A guarded step keeps it, because only the failure of that step is what its guard handles.
+    """
+    if not undos:
+        return
+    for below in reversed(branch.stack):
+        if isinstance(below, (BlockFrame, GuardFrame)):
+            below.undos += undos
+            return
+    branch.undos += undos
+
+
+def begin_undo(walker: Walker, branch: Branch, frame: BlockFrame | GuardFrame, unwind: Unwind) -> None:
+    """Undo what happened inside a frame that is being taken down, before anything else is done about it."""
+    deadline_us = walker.effects.now_us() + UNDO_S * 1_000_000
+    undo = UndoFrame(frame.path, frame.undos, unwind, deadline_us)
+    frame.undos = []
+    branch.stack.append(undo)
+    branch.unwind = None
+    branch.returned = False
+    arm_undo(walker, branch, undo)
+
+
+def arm_undo(walker: Walker, branch: Branch, frame: UndoFrame) -> None:
+    """Watch the clock of an undoing."""
+    walker.arm(branch, "undo", frame.path, frame.deadline_us, f"time limit of the undoing of {frame.path}")
+
+
+def undo_next(walker: Walker, branch: Branch, frame: UndoFrame) -> None:
+    """Undo the step before, or go on with the unwinding."""
+    if not frame.records:
+        walker.disarm("undo", frame.path)
+        branch.stack.pop()
+        branch.unwind = frame.unwind
+        return
+    record = frame.records.pop()
+    walker.push_block(
+        branch, record.block, record.output, f"{record.path}.undo", f"{record.workflow}.undo", construct="undo"
+    )
+
+
+def undo_failed(walker: Walker, branch: Branch, frame: UndoFrame) -> None:
+    """Say that the undoing of one step failed; that of the others goes on."""
+    error = branch.unwind.error if branch.unwind is not None else None
+    branch.unwind = None
+    walker.emit(EventType.BRANCH_FAILED, {"path": f"{frame.path}.undo", "error": error, "taken": "undo"})
+
+
+def undo_timed_out(walker: Walker, branch: Branch, path: str) -> None:
+    """Give up the undoing of a block, which took too long."""
+    for index, frame in enumerate(branch.stack):
+        if isinstance(frame, UndoFrame) and frame.path == path:
+            frame.records.clear()
+            error = LimitExceeded(f"undoing took longer than {UNDO_S} s", code="limit.undo")
+            walker.unwind(branch, Unwind(index + 1, "raise", error_json(error, path)))
+            return

@@ -1,0 +1,132 @@
+"""Stage: steps that wait — for a time, or for an answer with a deadline and a default. Workflow-safe."""
+
+from __future__ import annotations
+
+from engine.core.errors import InputRejected, RunError, WaitExpired
+from engine.core.kinds import EventType
+from engine.core.plan.ir import ApproveOp, EventOp, SleepOp, Value, WaitOp
+from engine.core.run.guards import find_guard
+from engine.core.run.state import Branch, SleepFrame, WaitFrame
+from engine.core.run.walker import Walker
+from engine.core.values import Json
+
+MAX_WAIT_S = 10 * 365 * 86_400.0
+
+
+def begin_sleep(walker: Walker, branch: Branch, op: SleepOp, path: str, given: Json) -> None:
+    """Start the timer of a sleep.
+
+    Raises:
+        RunError: If its time cannot be computed or is no time.
+    """
+    seconds = _seconds(walker, branch, op.seconds, path, given, "sleep for")
+    deadline = walker.effects.now_us() + round(seconds * 1e6)
+    branch.stack.append(SleepFrame(path, deadline, given))
+    walker.arm(branch, "sleep", path, deadline, op.label or f"sleep {seconds:g} s")
+
+
+def _seconds(walker: Walker, branch: Branch, value: Value, path: str, given: Json, verb: str) -> float:
+    seconds = walker.evaluator.evaluate(value, branch, path, given)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_WAIT_S:
+        raise InputRejected(f"{path} cannot {verb} {seconds!r} seconds", hint="a number above 0, at most ten years")
+    return float(seconds)
+
+
+def begin_wait(
+    walker: Walker, branch: Branch, op: WaitOp | ApproveOp | EventOp, path: str, wait_id: str, given: Json
+) -> WaitFrame:
+    """Open a wait and say so.
+
+    Args:
+        walker: The execution.
+        branch: The branch that waits.
+        op: The step.
+        path: Its path.
+        wait_id: Its path with the number of the attempt.
+        given: Its input.
+
+    Returns:
+        The frame of the wait.
+
+    Raises:
+        RunError: If what it tells, its deadline or its default cannot be computed.
+    """
+    frame = WaitFrame(wait_id, walker.state.waits_opened + 1, op.schema)
+    if isinstance(op, EventOp):
+        frame.event, frame.key = op.event, walker.evaluator.evaluate(op.key, branch, f"{path}/key", given)
+        info: Json = {"event": frame.event, "key": frame.key}
+    else:
+        info = walker.evaluator.evaluate(op.info, branch, path, given)
+    walker.state.waits_opened += 1
+    if op.default is not None:
+        frame.has_default = True
+        frame.default = walker.evaluator.evaluate(op.default, branch, f"{path}/default", given)
+    if op.deadline is not None:
+        seconds = _seconds(walker, branch, op.deadline, f"{path}/deadline", given, "wait for")
+        frame.deadline_us = walker.effects.now_us() + round(seconds * 1e6)
+    branch.stack.append(frame)
+    arm_deadline(walker, branch, frame)
+    open_wait(walker, branch, frame, path=path, label=op.label, info=info)
+    return frame
+
+
+def open_wait(walker: Walker, branch: Branch, frame: WaitFrame, *, path: str, label: str, info: Json) -> None:
+    """Say that a wait is open; its frame is on top of the branch's stack."""
+    guard = find_guard(branch, path)
+    block = walker.step_frame(branch)
+    ends = [frame.deadline_us, None if guard is None else guard.attempt_deadline_us]
+    body: dict[str, Json] = {
+        "path": path,
+        "workflow": block.workflow,
+        "index": block.pc,
+        "scope": branch.scope.id,
+        "label": label,
+        "wait_id": frame.wait_id,
+        "opened": frame.opened,
+        "info": info,
+        "schema": frame.schema,
+        "deadline_us": min((end for end in ends if end is not None), default=None),
+    }
+    walker.emit(EventType.WAIT, body)
+    walker.open_wait(frame.wait_id)
+
+
+def arm_deadline(walker: Walker, branch: Branch, frame: WaitFrame) -> None:
+    """Start the timer of a wait that has a deadline."""
+    if frame.deadline_us is not None:
+        walker.arm(branch, "wait", frame.wait_id, frame.deadline_us, f"deadline of {frame.wait_id}")
+
+
+def expire(walker: Walker, branch: Branch, frame: WaitFrame) -> None:
+    """Take the news that a wait is past its deadline: go on with its default, or raise.
+
+    Raises:
+        WaitExpired: If there is no default.
+    """
+    if not frame.has_default:
+        raise WaitExpired("no answer came before the deadline", hint="give the wait a default or an on_error")
+    resume(walker, branch, frame, frame.default, {"wait_id": frame.wait_id, "key": "", "actor": "", "expired": True})
+
+
+def resume(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: dict[str, Json]) -> None:
+    """End a wait with a value; `how` says who gave it."""
+    block = walker.step_frame(branch)
+    place: dict[str, Json] = {
+        "path": f"{block.path}.{block.pc}",
+        "workflow": block.workflow,
+        "index": block.pc,
+        "scope": branch.scope.id,
+        "output": value,
+    }
+    walker.emit(EventType.RESUME, {**place, **how})
+    branch.stack.pop()
+    walker.disarm("wait", frame.wait_id)
+    walker.close_wait(frame.wait_id)
+    walker.enqueue(branch)
+    if not frame.asks:
+        walker.give(branch, value)
+    elif isinstance(value, dict) and value.get("accept"):
+        walker.give(branch, value.get("output", frame.subject))
+    else:
+        error = RunError(f"the result was not accepted: {frame.problem}", code="check.failed")
+        walker.fail(branch, error, str(place["path"]))

@@ -1,0 +1,80 @@
+"""Hostile numbers, times and draws: each ends typed within its fuel and 64 MB."""
+
+import pytest
+
+from tests.support.bombs import MAX_PEAK_BYTES, explode
+
+BOMBS: list[tuple[str, str]] = [
+    ("[x in range(1000000) for x in range(1000000)]", "fuel"),
+    ("[y in [x] for x in range(1000) for y in range(1000)]", "fuel"),
+    ("sum([sum(range(1000000)) for x in range(1000000)])", "fuel"),
+    ("reduce(dump_json, [1] * 60)", "fuel"),
+    ("reduce(math.lcm, [1 << 4000, 3**2000])", "too_large"),
+    ("[(1 << 4000) * 1.0, str(1 << 4000) * 100000]", "overflow"),
+    ("map(str, [1 << 4000] * 100000)", "fuel"),
+    ("math.prod(map(math.factorial, range(500)))", "fuel"),
+    ("math.log(0)", "value"),
+    ("statistics.geometric_mean([10.0**300] * 100000)", "ok"),
+    ("math.factorial(10**9)", "too_large"),
+    ("math.factorial(5000)", "too_large"),
+    ("math.comb(10**6, 5*10**5)", "too_large"),
+    ("math.perm(10**9, 10**8)", "too_large"),
+    ("math.prod([10**300]*1000)", "too_large"),
+    ("math.lcm(*range(1,5000))", "too_large"),
+    ("math.gcd(*[10**1200]*100000)", "too_large"),
+    ("[math.factorial(500) for x in range(100000)]", "fuel"),
+    ("[math.isqrt(10**1200) for x in range(100000)]", "fuel"),
+    ("math.fsum(range(10**6))", "fuel"),
+    ("math.dist(range(10**6), range(10**6))", "fuel"),
+    ("math.hypot(*range(10**6))", "fuel"),
+    ("math.comb(4000,2000)", "ok"),
+    ("math.pow(10.0, 400)", "overflow"),
+    ("math.exp(10**6)", "overflow"),
+    ("[math.prod(range(1,400)) for x in range(10000)]", "fuel"),
+    ("statistics.stdev(range(1000000))", "fuel"),
+    ("statistics.median(range(1000000))", "fuel"),
+    ("statistics.quantiles(range(100000), n=10**9)", "value"),
+    ("statistics.mode(range(1000000))", "fuel"),
+    ("statistics.mean(_.text)", "fuel"),
+    ("[statistics.mean(_.list) for x in range(1000)]", "fuel"),
+    ("statistics.fmean(_.list, weights=range(1000000))", "fuel"),
+    ("statistics.multimode([x * (2**61 - 1) for x in range(20000)])", "fuel"),
+    ("statistics.correlation(range(10**6), range(10**6))", "fuel"),
+    ("[statistics.quantiles([1,2], n=1000) for x in range(10000)]", "fuel"),
+    ("random.choices(range(10**6), k=10)", "too_large"),
+    ("random.choices([1], k=10**9)", "too_large"),
+    ("random.sample([1]*20000, 1)", "too_large"),
+    ("[random.choices([1,2], k=10000) for x in range(1000)]", "fuel"),
+    ("random.randrange(10**400)", "too_large"),
+    ('now().strftime("%A" * 100)', "ok"),
+    ('[now().strftime("%A" * 100) for x in range(10000)]', "fuel"),
+    ('datetime.datetime.strptime("1" * 400, "%Y%m%d%H%M%S%f%j")', "value"),
+    ('[datetime.datetime.strptime("1 1 1 1 1 1", "%d %m %H %M %S %f") for x in range(10000)]', "fuel"),
+    ('datetime.datetime.strptime("x" * 10**6, "%Y")', "too_large"),
+    ("datetime.datetime(10**9, 1, 1)", "value"),
+    ("datetime.datetime.fromtimestamp(10**20)", "overflow"),
+    ("datetime.datetime.fromtimestamp(1e300)", "overflow"),
+    ("datetime.timezone(timedelta(days=2))", "value"),
+    ('now().astimezone("Europe/Berlin")', "type"),
+    ("now().replace(year=0)", "value"),
+    ('datetime.datetime.fromisoformat("1" * 100000)', "too_large"),
+    ("time.sleep(5)", "unknown_function"),
+    ("datetime.date(2026,1,1) - now()", "type"),
+    ("datetime.date(2026,1,1) < now()", "type"),
+    ("reduce(max, range(1000000))", "fuel"),
+    ("reduce(zip, [[1]] * 10000)", "not_json"),
+    ("reduce(dump_json, [1] * 5)", "ok"),
+    ("reduce(math.lcm, range(1, 10000))", "fuel"),
+    ("reduce(map, [1, 2])", "type"),
+    ("reduce(1, [1, 2])", "type"),
+    ("reduce(max, [])", "value"),
+    ('[reduce(dict, [{"a": 1}]) for x in range(3)]', "ok"),
+    ('reduce(re.split, [",", "a,b"])', "ok"),
+]
+
+
+@pytest.mark.parametrize(("source", "code"), BOMBS, ids=lambda text: text[:50])
+def test_hostile_numbers_end_within_their_fuel_and_memory(source: str, code: str):
+    ended = explode(source)
+    assert ended.code == code
+    assert ended.peak_bytes < MAX_PEAK_BYTES
