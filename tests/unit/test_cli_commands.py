@@ -128,7 +128,9 @@ def test_a_wrong_command_line_is_an_error_with_a_code_and_exit_two(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", [["ls"], ["describe", "x"], ["logs", "-f", "x"], ["run", "good.yaml", "-i", GOOD_INPUT]])
+@pytest.mark.parametrize(
+    "command", [["ls"], ["describe", "x"], ["logs", "-f", "x"], ["run", "good.yaml", "-i", GOOD_INPUT]]
+)
 def test_no_server_is_exit_five_with_the_command_that_starts_one(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
