@@ -106,6 +106,8 @@ class TemporalEffects:
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
         is_chat = isinstance(call.params, ChatParams)
+        # Temporal keeps the summary of the first time and compares none; to make it again is 3 % of a replay
+        summary = None if workflow.unsafe.is_replaying() else call.summary or None
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             CHAT_ACTIVITY if is_chat else TOOL_ACTIVITY,
             call.params,
@@ -115,7 +117,7 @@ class TemporalEffects:
             heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
             retry_policy=REPEAT if call.repeatable else ONCE,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=call.summary or None,
+            summary=summary,
         )
         self._calls[call.id] = handle
         self._call_started_us[call.id] = self.now_us()

@@ -151,11 +151,19 @@ class ProjectionReader:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    # A whole read is one function in a thread: a caller that is cancelled in the middle, such as a stream whose reader
+    # went away, leaves no connection in the air.
+
+    async def _one(self, query: Select[Any]) -> Row[*tuple[Any, ...]] | None:
+        return await self.database.run(lambda connection: connection.execute(query).one_or_none())
+
+    async def _all(self, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
+        return await self.database.run(lambda connection: connection.execute(query).all())
+
     async def find_execution(self, execution_id: str, *, tenant: str) -> ExecutionFacts | None:
         """Return an execution, or None if the store does not know it."""
         query = select(executions).where(executions.c.tenant == tenant, executions.c.id == execution_id)
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self._one(query)
         return None if row is None else _facts_of(row)
 
     async def get_execution(self, execution_id: str, *, tenant: str) -> ExecutionFacts:
@@ -238,10 +246,7 @@ class ProjectionReader:
         if transitions_only:
             query = query.where(events.c.is_transition)
         order = [key.desc() for key in ROW_ORDER] if descending else ROW_ORDER
-        async with self.database.read() as connection:
-            return [
-                record_of(row) for row in await connection.execute(query.order_by(*order).limit(limit).offset(offset))
-            ]
+        return [record_of(row) for row in await self._all(query.order_by(*order).limit(limit).offset(offset))]
 
     async def events_since(
         self, execution_id: str, seen: Stamp, *, tenant: str, limit: int = 1_000
@@ -261,22 +266,19 @@ class ProjectionReader:
         # emits few events, so there is no need to look far back
         replaced = (events.c.seq > seen.seq - LOOK_BACK) & (events.c.now_us > seen.now_us)
         query = select(events).where(events_of(tenant, execution_id), (events.c.seq > seen.seq) | replaced)
-        async with self.database.read() as connection:
-            return [record_of(row) for row in await connection.execute(query.order_by(*ROW_ORDER).limit(limit))]
+        return [record_of(row) for row in await self._all(query.order_by(*ROW_ORDER).limit(limit))]
 
     async def find_event(self, execution_id: str, seq: int, *, tenant: str) -> EventRecord | None:
         """Return the event with a number, or None."""
         query = select(events).where(events_of(tenant, execution_id), events.c.seq == seq).order_by(*ROW_ORDER).limit(1)
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self._one(query)
         return None if row is None else record_of(row)
 
     async def terminal_event(self, execution_id: str, *, tenant: str) -> EventRecord | None:
         """Return the last finish, error or cancelled event, or None."""
         kinds = [EventType.FINISH.value, EventType.ERROR.value, EventType.CANCELLED.value]
         query = select(events).where(events_of(tenant, execution_id), events.c.type.in_(kinds))
-        async with self.database.read() as connection:
-            row = (await connection.execute(query.order_by(events.c.seq.desc()).limit(1))).one_or_none()
+        row = await self._one(query.order_by(events.c.seq.desc()).limit(1))
         return None if row is None else record_of(row)
 
     async def answer_events(self, execution_id: str, *, tenant: str, after_seq: int = 0) -> list[EventRecord]:
@@ -284,8 +286,7 @@ class ProjectionReader:
         query = select(events).where(
             events_of(tenant, execution_id), events.c.seq > after_seq, events.c.type.in_(ANSWER_EVENTS)
         )
-        async with self.database.read() as connection:
-            return [record_of(row) for row in await connection.execute(query.order_by(*ROW_ORDER))]
+        return [record_of(row) for row in await self._all(query.order_by(*ROW_ORDER))]
 
     async def open_waits(self, execution_ids: Sequence[str], *, tenant: str) -> dict[str, list[Wait]]:
         """Return the open waits of executions, the oldest first; executions without any are left out."""
@@ -297,9 +298,8 @@ class ProjectionReader:
             .order_by(waits.c.opened_seq)
         )
         found: dict[str, list[Wait]] = {}
-        async with self.database.read() as connection:
-            for row in await connection.execute(query):
-                found.setdefault(row.execution_id, []).append(wait_of(row))
+        for row in await self._all(query):
+            found.setdefault(row.execution_id, []).append(wait_of(row))
         return found
 
     async def find_wait(self, execution_id: str, wait_id: str, *, tenant: str) -> Wait | None:
@@ -307,8 +307,7 @@ class ProjectionReader:
         query = select(waits).where(
             waits.c.tenant == tenant, waits.c.execution_id == execution_id, waits.c.wait_id == wait_id
         )
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = await self._one(query)
         return None if row is None else wait_of(row)
 
     async def digest(self, execution_id: str) -> tuple[int, str]:
@@ -329,22 +328,21 @@ class ProjectionReader:
     async def run_ids(self, execution_id: str, *, tenant: str) -> list[str]:
         """Return the run ids that have events, in the order of the chain."""
         query = select(events.c.run_id).where(events_of(tenant, execution_id)).group_by(events.c.run_id)
-        async with self.database.read() as connection:
-            return list((await connection.execute(query.order_by(func.min(events.c.seq)))).scalars())
+        return [row.run_id for row in await self._all(query.order_by(func.min(events.c.seq)))]
 
     async def unsettled(self, limit: int = 100) -> list[OpenExecution]:
         """Return executions that have a terminal event but not yet Temporal's word, the oldest first."""
         query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(False), executions.c.terminal_seen.is_(True))
-        async with self.database.read() as connection:
-            found = await connection.execute(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
-            return [_open_of(row) for row in found]
+        return [
+            _open_of(row) for row in await self._all(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
+        ]
 
     async def unverified(self, limit: int = 100) -> list[OpenExecution]:
         """Return ended executions whose stored events were not found equal to the workflow's yet, the oldest first."""
         query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(True), executions.c.verified.is_not(True))
-        async with self.database.read() as connection:
-            found = await connection.execute(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
-            return [_open_of(row) for row in found]
+        return [
+            _open_of(row) for row in await self._all(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
+        ]
 
     async def open_executions(self, *, after_id: str = "", limit: int = 500) -> list[OpenExecution]:
         """Return one page of executions that are not settled, of all tenants, in order of their ids.
@@ -354,6 +352,4 @@ class ProjectionReader:
             limit: Most to return.
         """
         query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(False), executions.c.id > after_id)
-        async with self.database.read() as connection:
-            found = await connection.execute(query.order_by(executions.c.id).limit(limit))
-            return [_open_of(row) for row in found]
+        return [_open_of(row) for row in await self._all(query.order_by(executions.c.id).limit(limit))]

@@ -106,6 +106,39 @@ main:
     assert calls == ["a", "broken", "-a", "a", "broken", "-a"]
 
 
+def test_what_was_undone_is_done_again_under_a_new_key():
+    keys: list[str] = []
+
+    def desk(call: Call) -> Answered:
+        keys.append(call.params.context.key)
+        seat = str(call.params.arguments["seat"])  # type: ignore[union-attr]
+        return Answered(failed("tool.broken", retryable=False) if seat == "broken" else Ok(seat))
+
+    task = f"""
+name: t
+main:
+  - parallel:
+      - [{step("a")}, {{sleep: 1}}]
+      - [{{sleep: 5}}, {{tool: book, arguments: {{seat: broken}}}}]
+    retry: {{attempts: 3, initial: 0, on: [tool]}}
+"""
+    run(task, None, desk)
+    assert len(keys) == 9
+    assert len(set(keys)) == 9
+
+
+def test_what_was_not_undone_keeps_its_key_when_it_is_tried_again():
+    keys: list[str] = []
+
+    def desk(call: Call) -> Answered:
+        keys.append(call.params.context.key)
+        return Answered(failed("tool.broken", retryable=False))
+
+    task = "name: t\nmain: [{if: $ True, then: {tool: book}, retry: {attempts: 3, initial: 0, on: [tool]}}]"
+    run(task, None, desk)
+    assert (len(keys), len(set(keys))) == (3, 1)
+
+
 def test_what_a_sub_workflow_did_is_undone_by_its_caller():
     task = f"name: t\nmain: [{{workflow: sub}}, {{error: stop}}]\nsub: [{step('a')}, {{return: 1}}]"
     calls, _ = calls_of(task)

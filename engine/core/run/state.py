@@ -102,6 +102,7 @@ class GuardFrame:
         attempt_deadline_us: When the present attempt is out of time.
         total_deadline_us: When the step is out of time.
         undos: How to undo what succeeded inside the step.
+        undone: Whether something inside the step was undone, so that its calls are new ones in the next attempt.
     """
 
     path: str
@@ -114,6 +115,7 @@ class GuardFrame:
     attempt_deadline_us: int | None = None
     total_deadline_us: int | None = None
     undos: list[UndoRecord] = field(default_factory=list)
+    undone: bool = False
     t: Literal["guard"] = "guard"
 
 

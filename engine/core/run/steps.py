@@ -101,10 +101,11 @@ def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -
 
 
 def _attempt_path(branch: Branch, path: str) -> str:
-    # a repeated block gets paths of its own, so that effect ids stay unique; keys leave the mark out
+    # a repeated block gets paths of its own, so that effect ids stay unique; keys leave the mark ~ out, but not the
+    # mark ! of a block that was undone before: its calls are new ones
     guard = branch.stack[-1]
     if isinstance(guard, GuardFrame) and guard.path == path and guard.attempt > 1:
-        return f"{path}~{guard.attempt}"
+        return f"{path}{'!' if guard.undone else '~'}{guard.attempt}"
     return path
 
 
