@@ -32,7 +32,8 @@ def test_a_reply_for_no_step_of_the_task_is_refused():
 
 def test_an_execution_whose_first_call_is_under_way_is_running():
     progress = Progress()
-    progress.apply(EventRecord("e", "r", 1, 10, "init", '{"tenant":"default"}'))
-    assert progress.status is ExecutionStatus.STARTING
-    progress.apply(EventRecord("e", "r", 2, 10, "effect.started", '{"path":"main.0"}'))
-    assert progress.status is ExecutionStatus.RUNNING
+    seen: list[ExecutionStatus] = []
+    for seq, kind in ((1, "init"), (2, "effect.started")):
+        progress.apply(EventRecord("e", "r", seq, 10, kind, '{"tenant":"default","path":"main.0"}'))
+        seen.append(progress.status)
+    assert seen == [ExecutionStatus.STARTING, ExecutionStatus.RUNNING]
