@@ -17,8 +17,9 @@ import pytest
 from engine.control.compiling import compile_text
 from engine.core.kinds import StepKind
 from engine.core.plan.graph import Graph, plan_graph
-from engine.core.plan.ir import Block, OpBase, Plan
+from engine.core.plan.ir import Block, Plan
 from engine.core.plan.mermaid import escape_label, mermaid_id, render_mermaid
+from engine.core.plan.ops import OpBase
 from tests.golden.cases import AGENT, CONTRACTS, FOLDER
 
 GRAPHS = FOLDER / "graphs"

@@ -9,24 +9,9 @@ import pytest
 from engine.control.compiling import compile_text
 from engine.core.errors import CompileError
 from engine.core.kinds import ToolEffect
-from engine.core.plan.ir import (
-    Arr,
-    EvaluateOp,
-    Expr,
-    ForeachOp,
-    IfElseOp,
-    Lit,
-    MapReduceOp,
-    Obj,
-    Plan,
-    PromptOp,
-    SleepOp,
-    Tmpl,
-    ToolCallOp,
-    ToolContract,
-    Value,
-    YieldOp,
-)
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ir import Plan, ToolContract
+from engine.core.plan.ops import EvaluateOp, ForeachOp, IfElseOp, MapReduceOp, PromptOp, SleepOp, ToolCallOp, YieldOp
 
 
 def compile_(text: str, **contracts: ToolContract) -> Plan:

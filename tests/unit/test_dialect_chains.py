@@ -14,7 +14,9 @@ from engine.core.lang.context import EvalContext
 from engine.core.lang.expression import compile_expression
 from engine.core.plan.chains import compile_chain
 from engine.core.plan.codec import plan_from_json, plan_to_json
-from engine.core.plan.ir import AgentSnapshot, Block, EvaluateOp, Exit, Expr, Plan, ToolContract
+from engine.core.plan.computed import Expr
+from engine.core.plan.ir import AgentSnapshot, Block, Exit, Plan, ToolContract
+from engine.core.plan.ops import EvaluateOp
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.spec.dialects.contenox_read import read_chain
 from engine.dryrun import Answered, chat_reply, run_in_memory

@@ -10,7 +10,8 @@ from engine.control.compiling import compile_text
 from engine.core.diagnostics import Diagnostic
 from engine.core.errors import CompileError
 from engine.core.plan.codec import plan_from_json, plan_to_json
-from engine.core.plan.ir import Arr, EvaluateOp, Expr, Lit, Obj, PromptOp, Tmpl, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ops import EvaluateOp, PromptOp
 
 
 def op_of(text: str, dialect: str) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.core.plan.checks import StepNames
-from engine.core.plan.ir import (
+from engine.core.plan.computed import Lit
+from engine.core.plan.ops import (
     Case,
     ForeachOp,
     IfElseOp,
-    Lit,
     MapReduceOp,
     Op,
     ParallelOp,

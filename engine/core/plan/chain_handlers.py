@@ -7,22 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.core.plan import chain_values as values
-from engine.core.plan.ir import (
-    Arr,
-    ErrorOp,
-    EvaluateOp,
-    Expr,
-    ForeachOp,
-    Lit,
-    Modifiers,
-    Obj,
-    Op,
-    PromptOp,
-    SetOp,
-    ToolCallOp,
-    ToolContract,
-    Value,
-)
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Value
+from engine.core.plan.ir import ToolContract
+from engine.core.plan.ops import ErrorOp, EvaluateOp, ForeachOp, Modifiers, Op, PromptOp, SetOp, ToolCallOp
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.dialects.contenox import PROMPTING, ChainSpec, ChainTaskSpec, Handler

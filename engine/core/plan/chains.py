@@ -16,26 +16,10 @@ from engine.core.lang.template import compile_template
 from engine.core.plan import chain_values as values
 from engine.core.plan.chain_checks import check_branches, check_chain
 from engine.core.plan.chain_handlers import HandlerCompiler, set_of
+from engine.core.plan.computed import Expr, Lit, Tmpl, Value
 from engine.core.plan.go_templates import GoTemplateError, translate
-from engine.core.plan.ir import (
-    NO_MODIFIERS,
-    AgentSnapshot,
-    Block,
-    EvaluateOp,
-    Exit,
-    Expr,
-    IfElseOp,
-    Lit,
-    LogOp,
-    Modifiers,
-    Op,
-    Plan,
-    RetryPolicy,
-    SetOp,
-    Tmpl,
-    ToolContract,
-    Value,
-)
+from engine.core.plan.ir import AgentSnapshot, Block, Exit, Plan, ToolContract
+from engine.core.plan.ops import NO_MODIFIERS, EvaluateOp, IfElseOp, LogOp, Modifiers, Op, RetryPolicy, SetOp
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.dialects.contenox import END, ChainSpec, ChainTaskSpec, Operator

@@ -9,33 +9,25 @@ from typing import Literal, cast
 from engine.core.diagnostics import Findings
 from engine.core.plan.blocks import BlockCompiler
 from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels, check_reachable
+from engine.core.plan.computed import Expr, Lit, Obj, Value
 from engine.core.plan.dialects import make_resolver
-from engine.core.plan.ir import (
+from engine.core.plan.ir import AgentSnapshot, Block, Limits, Plan, Requirement, ToolContract
+from engine.core.plan.ops import (
     NO_MODIFIERS,
-    AgentSnapshot,
     ApproveOp,
-    Block,
     Check,
     ErrorOp,
     EvaluateOp,
     EventOp,
-    Expr,
     GetOp,
-    Limits,
-    Lit,
     LogOp,
     Modifiers,
-    Obj,
     Op,
-    Plan,
-    Requirement,
     RetryPolicy,
     ReturnOp,
     SetOp,
     SleepOp,
     ToolCallOp,
-    ToolContract,
-    Value,
     WaitOp,
     YieldOp,
 )

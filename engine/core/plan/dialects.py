@@ -14,8 +14,8 @@ from typing import Final
 from engine.core.diagnostics import Findings
 from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.expression import Expression, Problem, compile_expression
+from engine.core.plan.computed import Expr, Lit, Value
 from engine.core.plan.fstrings import Body, split_body
-from engine.core.plan.ir import Expr, Lit, Value
 from engine.core.plan.resolve import (
     UNKNOWN_NAME_PROBLEM,
     Resolver,

@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from engine.core.plan.codec import plan_to_json
-from engine.core.plan.ir import Op, Plan
+from engine.core.plan.ir import Plan
+from engine.core.plan.ops import Op
 from engine.core.plan.reach import ANY, DEFAULT_MODEL, Reach, reach_of
 from engine.core.plan.render import inner_blocks, op_title
 from engine.core.values import Json, canonical_json

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from engine.core.plan.ir import (
+from engine.core.plan.ir import Plan
+from engine.core.plan.ops import (
     ErrorOp,
     ForeachOp,
     IfElseOp,
     MapReduceOp,
     Op,
     ParallelOp,
-    Plan,
     RaceOp,
     ReturnOp,
     SwitchOp,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.plan.ir import Arr, Expr, Lit, Obj, PromptOp, Tmpl, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ops import PromptOp
 from engine.core.plan.resolve import Resolver, Role, Scope
 from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from engine.core.plan.ir import Arr, Expr, Lit, Obj, Op, Plan, PromptOp, Tmpl, ToolCallOp, ToolContract, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ir import Plan, ToolContract
+from engine.core.plan.ops import Op, PromptOp, ToolCallOp
 
 ANY: Final = "*"
 """A name that is known only when the step runs."""

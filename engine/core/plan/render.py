@@ -5,33 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine.core.plan.ir import (
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ir import Plan
+from engine.core.plan.ops import (
     ApproveOp,
-    Arr,
     ErrorOp,
     EvaluateOp,
     EventOp,
-    Expr,
     ForeachOp,
     GetOp,
     IfElseOp,
-    Lit,
     LogOp,
     MapReduceOp,
-    Obj,
     Op,
     ParallelOp,
-    Plan,
     PromptOp,
     RaceOp,
     ReturnOp,
     SetOp,
     SleepOp,
     SwitchOp,
-    Tmpl,
     ToolCallOp,
     UntilOp,
-    Value,
     WaitOp,
     WhileOp,
     YieldOp,

@@ -12,7 +12,7 @@ from engine.core.diagnostics import Findings
 from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.expression import Problem, compile_expression
 from engine.core.lang.template import compile_template
-from engine.core.plan.ir import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe, position_at
 

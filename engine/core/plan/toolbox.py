@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.core.diagnostics import Findings
 from engine.core.kinds import ToolEffect
-from engine.core.plan.ir import Lit, Obj, ToolContract, Value
+from engine.core.plan.computed import Lit, Obj, Value
+from engine.core.plan.ir import ToolContract
 from engine.core.plan.resolve import is_template, mark_length
 from engine.core.plan.schema_check import check_schema
 from engine.core.schemas import value_problems

@@ -19,7 +19,7 @@ from engine.core.errors import (
 )
 from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
-from engine.core.plan.ir import PromptOp, ToolCallOp
+from engine.core.plan.ops import PromptOp, ToolCallOp
 from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id

@@ -9,7 +9,8 @@ from typing import Any, assert_never
 from engine.core.lang.context import EvalContext, Fuel
 from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
-from engine.core.plan.ir import Arr, Expr, Lit, Obj, Plan, Tmpl, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.ir import Plan
 from engine.core.run.julep_names import add_julep_name
 from engine.core.run.state import Branch, GuardFrame, Scope
 from engine.core.values import Json

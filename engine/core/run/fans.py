@@ -7,7 +7,7 @@ from typing import assert_never
 
 from engine.core.errors import ExpressionError, RunError
 from engine.core.kinds import EventType
-from engine.core.plan.ir import MapReduceOp, Op, ParallelOp, RaceOp
+from engine.core.plan.ops import MapReduceOp, Op, ParallelOp, RaceOp
 from engine.core.run.effects import Failed, Ok, Stopped
 from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
 from engine.core.run.walker import Walker, error_json

@@ -7,7 +7,7 @@ from typing import assert_never
 from engine.core.errors import ExpressionError, LimitExceeded, TaskError
 from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
-from engine.core.plan.ir import (
+from engine.core.plan.ops import (
     ApproveOp,
     ErrorOp,
     EvaluateOp,

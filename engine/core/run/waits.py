@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.core.errors import InputRejected, RunError, WaitExpired
 from engine.core.kinds import EventType
-from engine.core.plan.ir import ApproveOp, EventOp, SleepOp, Value, WaitOp
+from engine.core.plan.computed import Value
+from engine.core.plan.ops import ApproveOp, EventOp, SleepOp, WaitOp
 from engine.core.run.guards import find_guard
 from engine.core.run.state import Branch, SleepFrame, WaitFrame
 from engine.core.run.walker import Walker

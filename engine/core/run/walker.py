@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.core.errors import BugError, RunError, run_error_from_json
 from engine.core.kinds import EventType
-from engine.core.plan.ir import Op, Plan
+from engine.core.plan.ir import Plan
+from engine.core.plan.ops import Op
 from engine.core.run.effects import Call, Effects
 from engine.core.run.evaluate import Evaluator, derive_uuid
 from engine.core.run.events import roll_digest

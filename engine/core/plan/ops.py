@@ -1,0 +1,377 @@
+"""The ops of a plan, one for each kind of step, and the policies that any of them may carry. Workflow-safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine.core.kinds import StepKind
+from engine.core.plan.computed import Expr, Lit, Value
+from engine.core.values import Json
+
+# --- policies ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When an attempt that ended with an error is repeated.
+
+    Attributes:
+        attempts: Most attempts in all, the first included.
+        initial_s: Pause after the first failure, in seconds.
+        factor: What the pause is multiplied with after each failure.
+        max_s: Longest pause in seconds.
+        on: Error codes (or their first words) to retry on; empty = errors marked retryable.
+    """
+
+    attempts: int = 1
+    initial_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 30.0
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What must hold of a step's result (`_`), and what is done if it does not.
+
+    Attributes:
+        condition: What must hold.
+        message: Evaluates to what is wrong otherwise.
+        on_fail: `repair` sends the message back to the model, `error` ends the attempt with `check.failed`, `ask` lets
+            a person accept or replace the result.
+    """
+
+    condition: Expr
+    message: Value
+    on_fail: Literal["repair", "error", "ask"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Modifiers:
+    """What an author may add to any step: when → on_error(retry(timeout per attempt)), total_timeout around all.
+
+    Attributes:
+        when: Condition; false passes the input through.
+        retry: The author's own retry policy, or None for the default of the step's kind.
+        timeout_s: Seconds for one attempt.
+        total_timeout_s: Seconds for all attempts, pauses and `on_error` together.
+        on_error: Block that runs with `error` when the step failed; its last output becomes the step's output.
+        checks: What must hold of the result of a prompt or a tool.
+        undo: Block that runs on the step's output if, later, what surrounds the step fails or is stopped.
+    """
+
+    when: Expr | None = None
+    retry: RetryPolicy | None = None
+    timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    on_error: int | None = None
+    checks: tuple[Check, ...] = ()
+    undo: int | None = None
+
+
+NO_MODIFIERS = Modifiers()
+
+
+# --- ops -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpBase:
+    """What all ops share.
+
+    Attributes:
+        label: The author's name for the step, unique in its named list; empty if there is none.
+        mods: The step's modifiers.
+    """
+
+    label: str = ""
+    mods: Modifiers = NO_MODIFIERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOp(OpBase):
+    """Computes a value."""
+
+    value: Value
+    op: Literal[StepKind.EVALUATE] = StepKind.EVALUATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptOp(OpBase):
+    """Asks a model.
+
+    Attributes:
+        messages: Evaluates to a list of {role, content, …}.
+        model: Model name; empty = the backend's default.
+        settings: Evaluates to an object of sampling settings (temperature, max_tokens, seed, stop…).
+        tools: Function tools offered to the model: {type: function, function: {name, description, parameters}}.
+        tool_choice: `auto`, `none`, `required` or {type: function, function: {name}}.
+        output_schema: JSON Schema that the reply must satisfy.
+        repair: Rounds in which a reply that does not fit is sent back with what is wrong.
+        unwrap: Output only the reply's text (or the parsed object with `output_schema`).
+    """
+
+    messages: Value
+    model: str = ""
+    settings: Value = field(default_factory=lambda: Lit({}))
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Json = None
+    output_schema: Json = None
+    repair: int = 2
+    unwrap: bool = False
+    op: Literal[StepKind.PROMPT] = StepKind.PROMPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallOp(OpBase):
+    """Calls a tool of the plan's tool table with computed arguments."""
+
+    tool: str
+    arguments: Value
+    op: Literal[StepKind.TOOL_CALL] = StepKind.TOOL_CALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IfElseOp(OpBase):
+    """Runs one of two blocks; without the chosen block the input passes through."""
+
+    condition: Expr
+    then: int
+    otherwise: int | None = None
+    op: Literal[StepKind.IF_ELSE] = StepKind.IF_ELSE
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of a switch; without condition it is the default."""
+
+    then: int
+    condition: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOp(OpBase):
+    """Runs the block of the first case that holds; without one the input passes through."""
+
+    cases: tuple[Case, ...]
+    op: Literal[StepKind.SWITCH] = StepKind.SWITCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeachOp(OpBase):
+    """Runs a block for each item, one after another; output: the list of outputs."""
+
+    items: Expr
+    do: int
+    op: Literal[StepKind.FOREACH] = StepKind.FOREACH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapReduceOp(OpBase):
+    """Runs a block for each item concurrently, then folds the outputs in input order.
+
+    Attributes:
+        over: Evaluates to the list of items.
+        map: The block.
+        parallelism: Most branches at one time.
+        on_item_error: What a failed item does: `fail` the step, be `collect`ed as {error}, or be `skip`ped.
+        reduce: Expression over `results` and `_`, evaluated per item; None = list of outputs.
+        initial: Evaluates to the first `results`.
+    """
+
+    over: Expr
+    map: int
+    parallelism: int = 100
+    on_item_error: Literal["fail", "collect", "skip"] = "fail"
+    reduce: Expr | None = None
+    initial: Value = field(default_factory=lambda: Lit([]))
+    op: Literal[StepKind.MAP_REDUCE] = StepKind.MAP_REDUCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelOp(OpBase):
+    """Runs blocks concurrently on the same input; output: the list of outputs in order."""
+
+    branches: tuple[int, ...]
+    parallelism: int = 100
+    on_item_error: Literal["fail", "collect", "skip"] = "fail"
+    op: Literal[StepKind.PARALLEL] = StepKind.PARALLEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaceOp(OpBase):
+    """Runs blocks concurrently on the same input until some of them have succeeded; the others are stopped.
+
+    Attributes:
+        branches: The blocks.
+        take: How many must succeed; output: the output of the one, or the list of outputs in order of success.
+        stagger_s: Seconds between the starts of two branches; a branch that fails starts the next one at once.
+    """
+
+    branches: tuple[int, ...]
+    take: int = 1
+    stagger_s: float = 0.0
+    op: Literal[StepKind.RACE] = StepKind.RACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhileOp(OpBase):
+    """Runs a block as long as a condition holds; `_` = output of the round before. Zero rounds: the input."""
+
+    condition: Expr
+    do: int
+    max_rounds: int
+    op: Literal[StepKind.WHILE] = StepKind.WHILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UntilOp(OpBase):
+    """Runs a block, and again until a condition on its output holds."""
+
+    condition: Expr
+    do: int
+    max_rounds: int
+    op: Literal[StepKind.UNTIL] = StepKind.UNTIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YieldOp(OpBase):
+    """Runs a named list of the task with its own scope and fresh state; output: its result."""
+
+    workflow: str
+    arguments: Value
+    op: Literal[StepKind.YIELD] = StepKind.YIELD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnOp(OpBase):
+    """Ends the surrounding named list with a value."""
+
+    value: Value
+    op: Literal[StepKind.RETURN] = StepKind.RETURN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitOp(OpBase):
+    """Waits for an answer from outside; output: the answer.
+
+    Attributes:
+        info: Evaluates to what the person who answers is told.
+        schema: JSON Schema of the answer; None = anything.
+        deadline: Evaluates to the seconds after which it gives up; None = never.
+        default: Evaluates, when the wait opens, to the output at the deadline; None = `wait.expired`.
+    """
+
+    info: Value
+    schema: Json = None
+    deadline: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.WAIT_FOR_INPUT] = StepKind.WAIT_FOR_INPUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveOp(OpBase):
+    """Waits for a decision; members as those of `WaitOp`."""
+
+    info: Value
+    schema: Json
+    deadline: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.APPROVE] = StepKind.APPROVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOp(OpBase):
+    """Waits for an event from outside that names this execution; output: its value.
+
+    Attributes:
+        event: Name of the event.
+        key: Evaluates to what must equal the event's key.
+        schema: JSON Schema of the value; None = anything.
+        deadline: See `WaitOp`.
+        default: See `WaitOp`.
+    """
+
+    event: str
+    key: Value = field(default_factory=lambda: Lit(None))
+    schema: Json = None
+    deadline: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.WAIT_FOR_EVENT] = StepKind.WAIT_FOR_EVENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepOp(OpBase):
+    """Waits for a time; the input passes through.
+
+    Attributes:
+        seconds: Evaluates to a number of seconds above 0.
+    """
+
+    seconds: Value
+    op: Literal[StepKind.SLEEP] = StepKind.SLEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOp(OpBase):
+    """Merges an object into the state of the scope; output: that object."""
+
+    values: Value
+    op: Literal[StepKind.SET] = StepKind.SET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetOp(OpBase):
+    """Reads one key of the state; an unknown key is an error."""
+
+    key: Value
+    op: Literal[StepKind.GET] = StepKind.GET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOp(OpBase):
+    """Says something in the metadata of its transition; the input passes through."""
+
+    message: Value
+    op: Literal[StepKind.LOG] = StepKind.LOG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorOp(OpBase):
+    """Ends with a `task.error`.
+
+    Attributes:
+        message: Evaluates to the message.
+    """
+
+    message: Value
+    op: Literal[StepKind.ERROR] = StepKind.ERROR
+
+
+Op = Annotated[
+    EvaluateOp
+    | PromptOp
+    | ToolCallOp
+    | IfElseOp
+    | SwitchOp
+    | ForeachOp
+    | MapReduceOp
+    | ParallelOp
+    | RaceOp
+    | WhileOp
+    | UntilOp
+    | YieldOp
+    | ReturnOp
+    | WaitOp
+    | ApproveOp
+    | EventOp
+    | SleepOp
+    | SetOp
+    | GetOp
+    | LogOp
+    | ErrorOp,
+    Field(discriminator="op"),
+]
