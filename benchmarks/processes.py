@@ -38,7 +38,8 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     Args:
         more: Variables to add.
     """
-    ours = ("EVERSTEP_", "TEMPORAL_", "OPENAI_", "BENCH_")
+    # without its byte code a process compiles the whole engine at each start, which no installed one does
+    ours = ("EVERSTEP_", "TEMPORAL_", "OPENAI_", "BENCH_", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(more or {})
 
 

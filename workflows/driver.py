@@ -70,6 +70,19 @@ class TemporalEffects:
         self.news: deque[CallNews | TimerNews] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._waiting = False
+        self._now_us = 0
+        self._replaying = False
+        self.look()
+
+    def look(self) -> None:
+        """Read the time and whether this is a replay; both stay the same until the workflow waits again."""
+        self._now_us = workflow.time_ns() // 1_000
+        self._replaying = workflow.unsafe.is_replaying()
+
+    @property
+    def torn_down(self) -> bool:
+        """Whether the worker is dropping this run from its cache, which it does at time 0; no cancel then."""
+        return self._now_us <= 0
 
     # --- waiting for news --------------------------------------------------------------------------------------
 
@@ -92,22 +105,21 @@ class TemporalEffects:
 
     def now_us(self) -> int:
         """See `Effects.now_us`."""
-        return workflow.time_ns() // 1_000
+        return self._now_us
 
     def emit(self, seq: int, event_type: str, body: str) -> None:
         """See `Effects.emit`."""
-        now_us = self.now_us()
-        # an evicted run is torn down at time 0; what it says then never happened
-        if self._sink is not None and now_us > 0:
+        # what a run says while it is torn down never happened
+        if self._sink is not None and not self.torn_down:
             # the members of an EventRecord
-            record = (self._execution_id, self._run_id, seq, now_us, event_type, body)
-            self._sink(record, workflow.unsafe.is_replaying())
+            record = (self._execution_id, self._run_id, seq, self._now_us, event_type, body)
+            self._sink(record, self._replaying)
 
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
         is_chat = isinstance(call.params, ChatParams)
         # Temporal keeps the summary of the first time and compares none; to make it again is 3 % of a replay
-        summary = None if workflow.unsafe.is_replaying() else call.summary or None
+        summary = None if self._replaying else call.summary or None
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             CHAT_ACTIVITY if is_chat else TOOL_ACTIVITY,
             call.params,

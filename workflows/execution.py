@@ -99,9 +99,11 @@ class ExecutionWorkflow:
                     await workflow.sleep(BREATHER_S)
                 elif not self._answers:
                     await effects.wait_for_news()
+                effects.look()
             except asyncio.CancelledError:
-                if effects.now_us() <= 0:
-                    raise  # not a cancel: the worker drops this run from its cache
+                effects.look()
+                if effects.torn_down:
+                    raise
                 reason = self._cancel_reason
                 machine.cancel(reason.reason or workflow.cancellation_reason() or "", reason.actor)
             self._deliver(machine, effects)
