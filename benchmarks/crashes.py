@@ -10,16 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
+from temporalio.common import SearchAttributeKey
 
 from benchmarks.model import SLOW
 from benchmarks.stand import Model, Side, Stand, running_stand
 from benchmarks.steady import Sample, Size, all_at_once
 from benchmarks.tasks import herd, pair
+from engine.core.contracts.execution import ATTRIBUTE_STATUS
+from engine.core.kinds import ExecutionStatus
 
 LIMIT_S = 300.0
 """An execution that has not finished by then counts as lost."""
 WATCH_S = 0.02
+
+_STATUS = SearchAttributeKey.for_keyword(ATTRIBUTE_STATUS)
 
 
 async def calls_reach(model: Model, wanted: int) -> None:
@@ -77,6 +82,12 @@ async def w7(stand: Stand, side: Side, size: Size) -> Sample:
     return Sample(ended - began - undisturbed, facts=facts)
 
 
+def _at_gate(side: Side, told: WorkflowExecutionDescription, size: Size) -> bool:
+    if side is Side.OURS:
+        return told.typed_search_attributes.get(_STATUS) == ExecutionStatus.AWAITING_INPUT.value
+    return told.history_length >= 3 + 6 * size.rounds
+
+
 class Herds:
     """Herds of long executions, made once for each side and copied for every measurement.
 
@@ -103,13 +114,13 @@ class Herds:
             handles = await asyncio.gather(*(stand.start(side, job) for _ in range(size.herd)))
             await stand.quiet(side)
             while True:
-                lengths = [(await handle.describe()).history_length for handle in handles]
-                if min(lengths) >= 3 + 6 * size.rounds:
+                told = [await handle.describe() for handle in handles]
+                if all(_at_gate(side, one, size) for one in told):
                     break
                 await asyncio.sleep(2)
             await stand.quiet(side)
             self._ids[side] = [handle.id for handle in handles]
-            self._events[side] = round(sum(lengths) / len(lengths))
+            self._events[side] = round(sum(one.history_length for one in told) / len(told))
 
     async def measure(self, side: Side) -> Sample:
         """Seconds from the kill of the worker until all executions of the herd have finished."""

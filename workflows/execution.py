@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from typing import NoReturn
 
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
@@ -28,17 +28,9 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from workflows.driver import CallNews, TemporalEffects
+from workflows.renewal import Renewal
 
 BREATHER_S = 0.001
-SETTLE_TIMER = "settle:"
-YOUNGEST_RUN_S = 1.0
-"""A run that continues as new within its first second can end with a history that does not replay."""
-DRAIN_GRACE_S = 2.0
-"""How long running calls may hold up a continue-as-new before it is put off."""
-LONG_CALL_S = 5.0
-"""A call that runs this long already will not end soon: the continue-as-new waits for it without stopping others."""
-MOST_EVENTS = 40_000
-"""Beyond this the run stops starting calls until it can continue as new; Temporal's own end is at 51,200."""
 
 
 @workflow.defn(dynamic=True)
@@ -49,8 +41,6 @@ class ExecutionWorkflow:
         self._answers: list[AnswerSignal | EventSignal] = []
         self._cancel_reason = CancelReasonSignal()
         self._effects: TemporalEffects | None = None
-        self._next_drain_events = 0
-        self._drain_until_us: int | None = None
         self._answered = False
 
     @workflow.signal(name=SIGNAL_ANSWER)
@@ -79,11 +69,12 @@ class ExecutionWorkflow:
         """Run until the execution ends or continues as new."""
         try:
             params = workflow.payload_converter().from_payload(args[0].payload, ExecutionParams)
-            return await self._interpret(params)
+            renewal = Renewal(params.continue_after_events, len(args[0].payload.data))
+            return await self._interpret(params, renewal)
         except OUR_MISTAKES as error:
             raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
 
-    async def _interpret(self, params: ExecutionParams) -> ExecutionResult:
+    async def _interpret(self, params: ExecutionParams, renewal: Renewal) -> ExecutionResult:
         effects = self._effects = TemporalEffects(params.execution_id)
         machine = self._build(params, effects)
         while True:
@@ -91,7 +82,8 @@ class ExecutionWorkflow:
             if pace is Pace.DONE:
                 return self._end(machine)
             if pace is Pace.WAITING and not effects.news and not self._answers:
-                self._continue_if_due(machine, effects, params)
+                if renewal.is_time(machine, effects, answered=self._answered):
+                    self._continue_as_new(machine, params)
                 if machine.has_work:
                     continue
             try:
@@ -144,37 +136,12 @@ class ExecutionWorkflow:
             else:
                 machine.timer_fired(news.timer_id)
 
-    # --- continue-as-new ---------------------------------------------------------------------------------------
-
-    def _continue_if_due(self, machine: Machine, effects: TemporalEffects, params: ExecutionParams) -> None:
-        """Continue as new when it is due and nothing is under way; else stop starting calls for a short while."""
-        info = workflow.info()
-        events = info.get_current_history_length()
-        wanted = params.continue_after_events
-        due = events >= wanted if wanted is not None else info.is_continue_as_new_suggested()
-        if not due or workflow.now() < info.start_time + timedelta(seconds=YOUNGEST_RUN_S):
-            return
-        if self._answered:
-            # signals run ahead of the rest of their workflow task: a cancel may stand behind them, and would be lost
-            effects.start_timer(SETTLE_TIMER, effects.now_us(), "time to continue as new")
-            return
-        if machine.calls_under_way == 0:
-            if self._cancel_reason != CancelReasonSignal():
-                machine.walker.state.cancel = {"reason": self._cancel_reason.reason, "actor": self._cancel_reason.actor}
-            carried = state_to_json(machine.carry())
-            # the input lives on in the scopes; a copy in every run would only be paid for
-            workflow.continue_as_new(args=[replace(params, carried=carried, input=None)])
-        must = events >= MOST_EVENTS
-        if self._drain_until_us is None:
-            patient = effects.oldest_call_s() < LONG_CALL_S and events >= self._next_drain_events
-            if must or patient:
-                self._drain_until_us = effects.now_us() + round(DRAIN_GRACE_S * 1e6)
-                effects.start_timer("drain:", self._drain_until_us, "time to continue as new")
-                machine.begin_drain()
-        elif effects.now_us() >= self._drain_until_us and not must:
-            self._drain_until_us = None
-            self._next_drain_events = events + max(events // 2, 100)
-            machine.end_drain()
+    def _continue_as_new(self, machine: Machine, params: ExecutionParams) -> NoReturn:
+        if self._cancel_reason != CancelReasonSignal():
+            machine.walker.state.cancel = {"reason": self._cancel_reason.reason, "actor": self._cancel_reason.actor}
+        carried = state_to_json(machine.carry())
+        # the input lives on in the scopes; a copy in every run would only be paid for
+        workflow.continue_as_new(args=[replace(params, carried=carried, input=None)])
 
     # --- the end -----------------------------------------------------------------------------------------------
 

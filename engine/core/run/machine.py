@@ -157,13 +157,22 @@ class Machine:
         """Let the calls that were held back start."""
         self.walker.draining = False
         for branch in self.walker.branches.values():
-            top = branch.stack[-1] if branch.stack else None
-            if isinstance(top, CallFrame) and top.parked and branch.unwind is None:
+            if _has_parked_call(branch):
                 self.walker.enqueue(branch)
 
     def _look_at_clock(self) -> None:
         # expressions see the time of the present activation, also those that run before `run` does
         self.walker.evaluator.now_us = self.walker.effects.now_us()
+
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are held back."""
+        return self.walker.draining
+
+    @property
+    def holds_calls(self) -> bool:
+        """Whether a branch has a call that is held back."""
+        return any(_has_parked_call(branch) for branch in self.walker.branches.values())
 
     @property
     def has_work(self) -> bool:
@@ -437,6 +446,11 @@ class Machine:
             return  # the finally steps are shielded: the end is decided already
         self.walker.state.cancel = {"reason": reason, "actor": actor}
         self.walker.unwind(root, Unwind(0, "stop"))
+
+
+def _has_parked_call(branch: Branch) -> bool:
+    top = branch.stack[-1] if branch.stack else None
+    return isinstance(top, CallFrame) and top.parked and branch.unwind is None
 
 
 def _call_frame(branch: Branch) -> CallFrame:
