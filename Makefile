@@ -36,8 +36,8 @@ fmt: $(STAMP)  ## format the code
 bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows
 	@$(BIN)/python -m benchmarks
 
-chaos: $(STAMP)  ## the long form of the crash tests
-	@$(BIN)/python -m pytest tests/chaos --chaos=full -p no:cacheprovider
+chaos: $(STAMP)  ## the long form of the crash and property tests
+	@$(BIN)/python -m pytest tests/chaos tests/property --chaos=full -p no:cacheprovider
 
 docs: $(STAMP)  ## make the reference pages from the code and check the documents
 	@$(BIN)/python deploy/docs.py

@@ -16,6 +16,7 @@ import structlog
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
+from activities.children import ChildActivities, Children
 from activities.llm import ChatActivities, build_backends
 from activities.tools.runner import ToolActivities
 from engine.control.connect import connect, ensure_search_attributes
@@ -27,8 +28,9 @@ from engine.core.errors import EngineError
 from engine.core.run.events import EventRecord
 from engine.obs.logs import configure_logging
 from engine.settings import Settings, load_project
-from engine.store.database import open_database
+from engine.store.database import Database, open_database
 from engine.store.projection import ProjectionStore
+from engine.tooling import ToolCatalog
 from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import Sink, SinkInterceptor
 
@@ -54,6 +56,7 @@ def build_worker(
     sink: Sink,
     chat: ChatActivities,
     tools: ToolActivities,
+    children: ChildActivities | None = None,
     cached_workflows: int = CACHED_WORKFLOWS,
     more: dict[str, Any] | None = None,
 ) -> Worker:
@@ -65,13 +68,14 @@ def build_worker(
         sink: Where the events of workflows go.
         chat: The model activity.
         tools: The tool activity.
+        children: The activities of steps that run another task; None = there are no such steps.
         cached_workflows: Most runs kept in memory.
         more: Further arguments of `temporalio.worker.Worker`.
     """
     # the sandbox costs half the speed; purity of core and workflows is proved by lint, replay and mutation tests
     options: dict[str, Any] = {
         "workflows": [ExecutionWorkflow],
-        "activities": [chat.chat, tools.call],
+        "activities": [chat.chat, tools.call, *([] if children is None else [children.resolve, children.plan])],
         "interceptors": [SinkInterceptor(sink)],
         "workflow_runner": UnsandboxedWorkflowRunner(),
         "max_cached_workflows": cached_workflows,
@@ -120,6 +124,15 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
+def _task_service(database: Database, catalog: ToolCatalog) -> Children:
+    # imported late: the compiler behind it costs a tenth of a second, which no start without such steps need pay
+    from engine.control.children import ChildService
+    from engine.control.definitions import DefinitionService
+    from engine.store.definitions import Definitions
+
+    return ChildService(DefinitionService(Definitions(database), catalog.contracts()))
+
+
 def _announce(role: str) -> None:
     # one JSON line on standard output: the supervisor waits for it
     print(json.dumps({"ready": True, "role": role}), flush=True)  # noqa: T201
@@ -143,9 +156,11 @@ async def run_worker(settings: Settings) -> None:
     live = LiveEvents(store, settler.note)
     chat = ChatActivities(build_backends(project))
     tools = ToolActivities(catalog, project.http)
+    children = ChildActivities(lambda: _task_service(database, catalog))
     flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())
     try:
-        async with build_worker(client, task_queue=settings.task_queue, sink=live.sink, chat=chat, tools=tools):
+        options: dict[str, Any] = {"task_queue": settings.task_queue, "sink": live.sink, "children": children}
+        async with build_worker(client, chat=chat, tools=tools, **options):
             _announce("worker")
             await stopping.wait()
             log.info("stopping: running calls get a grace period")

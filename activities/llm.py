@@ -13,6 +13,7 @@ from activities.effects import run_effect
 from engine.core.contracts.activities import CHAT_ACTIVITY, ChatParams, ChatResult
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError
+from engine.core.plan.grant import DEFAULT_MODEL, check_permitted
 from engine.settings import Project
 
 
@@ -44,12 +45,13 @@ class ChatActivities:
             The reply.
 
         Raises:
-            ApplicationError: A `backend.…` error with its failure body.
+            ApplicationError: A `backend.…` error, or `authority.denied`, with its failure body.
         """
 
         async def work() -> ChatResult:
             backend = self.route(params.model)
             model = params.model or await self._default_model(backend)
+            _check_model(params, model)
             return await backend.chat(dataclasses.replace(params, model=model))
 
         return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
@@ -98,6 +100,13 @@ class ChatActivities:
         """Close the connections of all backends."""
         for backend in self._backends:
             await backend.aclose()
+
+
+def _check_model(params: ChatParams, model: str) -> None:
+    """Refuse a model beyond the bound of the call; which one the operator's default is shows only here."""
+    bound = params.context.allow
+    if bound is not None and not (not params.model and bound.permits("models", DEFAULT_MODEL)):
+        check_permitted(bound, "models", model)
 
 
 def _timed_out(params: ChatParams) -> BackendError:

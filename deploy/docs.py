@@ -1,37 +1,20 @@
-"""Writes the reference pages that are made from the code: docs/diagnostics.md, docs/errors.md, docs/expressions.md."""
+"""Writes the pages that are made from the code: docs/diagnostics.md, docs/errors.md, and the language reference."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.core.lang.dates import DATE_FIELDS, DATE_METHODS
-from engine.core.lang.filters import FILTERS, TESTS
-from engine.core.lang.methods import DICT_METHODS, LIST_METHODS, SET_METHODS, TEXT_METHODS
-from engine.core.lang.stdlib import FUNCTIONS, MODULES
+from language_pages import PAGES as LANGUAGE_PAGES
+
 from engine.core.spec.codebook.book import BOOK, GROUPS
 from engine.core.spec.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("engine", "workflows", "activities")
-
-
-INTRODUCTION = """
-`$ ` starts an expression: Python's syntax, without statements, lambdas and imports. Text with `{{ }}` or `{% %}` is a
-template and always gives text. Any other text stands for itself, braces and all. `if`, `when`, `in`, `over` and
-`reduce` are expressions with or without `$ `. `make docs` makes this page from the code.
-
-**Names**: `_` (the step's input; the item in loops), `steps[i]` and `steps['label']` with `.input` and `.output`,
-`inputs[i]`, `outputs[i]`, `input` (of the named list), `state`, `agent`, `task`, `execution`, `error` (in `on_error`),
-`results` (in `reduce`), `true`, `false`, `null`, `NEWLINE`. `_.a.b` reads keys; a key wins over a method of its name.
-
-**Limits**: every operation pays fuel for the size of what it touches before it touches it; one evaluation has 100,000
-units, about 0.1 s. Whole numbers have at most 4,096 bits. Regular expressions are linear-time. `now()`, `uuid()` and
-`random` depend on the execution and the place only, so a replay gives the same values.
-"""
 
 
 @dataclass(frozen=True, order=True)
@@ -88,33 +71,6 @@ def render_errors() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(title: str, names: Iterable[str]) -> str:
-    return f"| {title} | {', '.join(f'`{name}`' for name in sorted(names))} |"
-
-
-def render_expressions() -> str:
-    """Return docs/expressions.md."""
-    lines = [
-        "# Expressions and templates",
-        "",
-        *INTRODUCTION.strip().splitlines(),
-        "",
-        "| | |",
-        "| --- | --- |",
-        _row("functions", FUNCTIONS),
-        *(_row(f"module `{name}`", module.members) for name, module in sorted(MODULES.items())),
-        _row("methods of text", TEXT_METHODS),
-        _row("methods of lists", LIST_METHODS),
-        _row("methods of objects", DICT_METHODS),
-        _row("methods of sets", SET_METHODS),
-        _row("methods of times", DATE_METHODS),
-        _row("fields of times", DATE_FIELDS),
-        _row("filters of templates", FILTERS),
-        _row("tests of templates", TESTS),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def render_diagnostics() -> str:
     """Return docs/diagnostics.md."""
     lines = [
@@ -145,7 +101,7 @@ def _explained(code: str) -> list[str]:
 PAGES = {
     "docs/diagnostics.md": render_diagnostics,
     "docs/errors.md": render_errors,
-    "docs/expressions.md": render_expressions,
+    **LANGUAGE_PAGES,
 }
 
 
@@ -158,6 +114,7 @@ def main() -> None:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if "--check" not in sys.argv:
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(text, encoding="utf-8")
     if stale and "--check" in sys.argv:
         raise SystemExit(f"out of date: {', '.join(stale)}; run `make docs`")

@@ -11,11 +11,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage, check_arguments
+from engine.core.contracts.children import ChildParams, ResolvedTask, ResolveParams
 from engine.core.contracts.execution import AnswerSignal, EventSignal
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput, LimitExceeded, ToolError, run_error_from_json
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
+from engine.core.plan.ops import TaskOp
+from engine.core.plan.planned import refuse_planned
 from engine.core.plan.render import plan_outline
 from engine.core.run.answers import open_waits
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -54,12 +57,14 @@ class Answer:
     """What somebody answers to a wait.
 
     Attributes:
-        value: The answer.
+        value: The answer; the reason if it is a cancel.
         after_s: How long after the wait has opened it comes, by the virtual clock.
+        is_cancel: Whether the execution is cancelled instead.
     """
 
     value: Json
     after_s: float = 0.0
+    is_cancel: bool = False
 
 
 Answerer = Callable[[Mapping[str, Json]], Answer | None]
@@ -84,6 +89,13 @@ def _refused(call: Call) -> Answered | None:
         except ToolError as error:
             return Answered(Failed(error))
     return None
+
+
+def _found(params: ResolveParams) -> Answered:
+    """Find a task in memory, where none are stored: whatever is named is there."""
+    name, _, version = params.task.partition("@")
+    number = int(version) if version.isdecimal() else 1
+    return Answered(Ok(asdict(ResolvedTask(id=params.task, version=number, name=name or params.task))), 0.0)
 
 
 @dataclass(slots=True)
@@ -121,7 +133,10 @@ class MemoryEffects:
 
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
-        answered = _refused(call) or self.handler(call)
+        if isinstance(call.params, ResolveParams):
+            answered = _found(call.params)
+        else:
+            answered = _refused(call) or self.handler(call)
         self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
 
     def cancel_call(self, call_id: str) -> None:
@@ -148,7 +163,8 @@ class MemoryEffects:
 
     def answer_later(self, wait_id: str, answer: Answer) -> None:
         """Let an answer come in its time."""
-        self._push(self.clock_us + round(answer.after_s * 1e6), "answer", wait_id, Ok(answer.value))
+        kind = "cancel" if answer.is_cancel else "answer"
+        self._push(self.clock_us + round(answer.after_s * 1e6), kind, wait_id, Ok(answer.value))
 
     def forget_timers(self) -> None:
         """Drop all timers, as a continue-as-new does."""
@@ -271,6 +287,8 @@ def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: lis
     kind, name, outcome = happened
     if kind == "timer":
         machine.timer_fired(name)
+    elif kind == "cancel" and isinstance(outcome, Ok):
+        machine.cancel(str(outcome.value), "dry-run")
     elif kind == "answer" and isinstance(outcome, Ok):
         if any(frame.wait_id == name for frame in _all_waits(machine)):
             key = f"answer-{next(effects.order)}"
@@ -302,7 +320,7 @@ class ScriptedReplies:
     """Answers calls from a table, and invents what the table does not say.
 
     Args:
-        table: Replies by step label, step path or tool name; a list is used up item by item, its last item stays.
+        table: Replies by step label, step path, tool or task; a list is used up item by item, its last item stays.
             For prompts a text is the reply, anything else is its JSON.
     """
 
@@ -314,8 +332,10 @@ class ScriptedReplies:
         params = call.params
         is_chat = isinstance(params, ChatParams)
         names = [call.summary, params.context.path]
-        if not isinstance(params, ChatParams):
+        if isinstance(params, ToolParams):
             names.append(params.tool.name)
+        elif isinstance(params, ChildParams):
+            names.append(params.task.name)
         for name in names:
             if name in self._table:
                 replies = self._table[name]
@@ -332,6 +352,9 @@ class ScriptedReplies:
                 return chat_reply(canonical_json(example_of(params.output_schema)))
             words = str(params.messages[-1].get("content", ""))[:60]
             return chat_reply(f"(reply to: {words})", model=params.model or "dry-run")
+        if not isinstance(params, ToolParams):
+            name = params.task.name if isinstance(params, ChildParams) else params.task
+            return {"dry_run": True, "task": name, "arguments": params.input}
         told = {"dry_run": True, "tool": params.tool.name, "arguments": params.arguments}
         if params.tool.type == "api_call":
             return {"status_code": 200, "headers": {}, "json": told, "content": ""}
@@ -384,9 +407,11 @@ def dry_run(
         Outcome and events.
 
     Raises:
+        CompileError: `task.not_runnable` if something of the plan cannot be run yet.
         InvalidInput: `input.invalid` if the input does not fit the task's schema, `input.requirement` if a condition of
             the task does not hold.
     """
+    refuse_planned(plan)
     problems = value_problems(given, plan.input_schema)
     if problems:
         raise InvalidInput(f"the input does not fit the task: {'; '.join(problems)}")
@@ -400,10 +425,11 @@ def dry_run(
 def _check_replies(plan: Plan, replies: Mapping[str, Json]) -> None:
     rows = plan_outline(plan)
     known = {row.label for row in rows} | {row.path for row in rows} | set(plan.tools)
+    known |= {op.task.partition("@")[0] for block in plan.blocks for op in block.ops if isinstance(op, TaskOp)}
     for name in replies:
         if name not in known and _COUNTER.sub("", name) not in known:
             raise InvalidInput(
-                f"the replies name '{name}', which is no step label, step path or tool of the task",
+                f"the replies name '{name}', which is no step label, step path, tool or task of a step",
                 code="replies.unknown",
                 hint=did_you_mean(name, known) or "`everstep validate -v` and the events of a dry run show the paths",
             )

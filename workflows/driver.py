@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S, TOOL_ACTIVITY, ChatParams
+from engine.core.contracts.children import RESOLVE_ACTIVITY, ChildParams, ResolveParams
 from engine.core.contracts.execution import ATTRIBUTE_STATUS, SINK_EXTERN
 from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
 from engine.core.errors import BackendError, RunError, ToolError
@@ -19,6 +20,8 @@ from engine.core.values import Json
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, is_cancelled_exception
+
+from workflows.children import ChildRun, read_child
 
 REPEAT = RetryPolicy(
     initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
@@ -64,7 +67,7 @@ class TemporalEffects:
         self._execution_id = execution_id
         self._run_id = info.run_id
         self._sink: Callable[[tuple[Any, ...], bool], None] | None = workflow.extern_functions().get(SINK_EXTERN)
-        self._calls: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._calls: dict[str, workflow.ActivityHandle[Any] | ChildRun] = {}
         self._call_started_us: dict[str, int] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self.news: deque[CallNews | TimerNews] = deque()
@@ -120,8 +123,12 @@ class TemporalEffects:
         is_chat = isinstance(call.params, ChatParams)
         # Temporal keeps the summary of the first time and compares none; to make it again is 3 % of a replay
         summary = None if self._replaying else call.summary or None
+        if isinstance(call.params, ChildParams):
+            self._keep_call(call, ChildRun(call.params, summary))
+            return
+        name = RESOLVE_ACTIVITY if isinstance(call.params, ResolveParams) else TOOL_ACTIVITY
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
-            CHAT_ACTIVITY if is_chat else TOOL_ACTIVITY,
+            CHAT_ACTIVITY if is_chat else name,
             call.params,
             activity_id=call.id,
             result_type=dict,
@@ -131,6 +138,9 @@ class TemporalEffects:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=summary,
         )
+        self._keep_call(call, handle)
+
+    def _keep_call(self, call: Call, handle: workflow.ActivityHandle[Any] | ChildRun) -> None:
         self._calls[call.id] = handle
         self._call_started_us[call.id] = self.now_us()
         handle.add_done_callback(lambda done: self._call_ended(call, done))
@@ -186,13 +196,15 @@ class TemporalEffects:
 
 
 def read_outcome(call: Call, done: asyncio.Task[Any]) -> CallOutcome:
-    """Turn the end of an activity into the outcome of a call."""
+    """Turn the end of an activity, or of a child, into the outcome of a call."""
+    if isinstance(call.params, ChildParams):
+        return read_child(call, done)
     if done.cancelled():
         return Stopped()
     error = done.exception()
     if error is None:
         result: Json = done.result()
-        return Ok(result if isinstance(call.params, ChatParams) else result["output"])
+        return Ok(result if isinstance(call.params, (ChatParams, ResolveParams)) else result["output"])
     if is_cancelled_exception(error):
         return Stopped()
     cause = error.cause if isinstance(error, ActivityError) else error

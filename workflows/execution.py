@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
+from datetime import timedelta
+from typing import Any, NoReturn
 
+from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S
+from engine.core.contracts.children import LOOK_UP_TIMEOUT_S, PLAN_ACTIVITY, PlanParams
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
@@ -16,6 +19,7 @@ from engine.core.contracts.execution import (
     EventSignal,
     ExecutionParams,
     ExecutionResult,
+    Origin,
 )
 from engine.core.errors import BugError
 from engine.core.plan.codec import plan_from_json
@@ -25,9 +29,9 @@ from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.walker import Identity, error_json
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
-from workflows.driver import CallNews, TemporalEffects
+from workflows.driver import REPEAT, CallNews, TemporalEffects
 from workflows.renewal import Renewal
 
 BREATHER_S = 0.001
@@ -42,6 +46,7 @@ class ExecutionWorkflow:
         self._cancel_reason = CancelReasonSignal()
         self._effects: TemporalEffects | None = None
         self._answered = False
+        self._cancelled_early = False
 
     @workflow.signal(name=SIGNAL_ANSWER)
     def take_answer(self, signal: AnswerSignal) -> None:
@@ -75,8 +80,12 @@ class ExecutionWorkflow:
             raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
 
     async def _interpret(self, params: ExecutionParams, renewal: Renewal) -> ExecutionResult:
+        if params.origin is not None and not params.plan:
+            params = replace(params, plan=await self._own_plan(params, params.origin))
         effects = self._effects = TemporalEffects(params.execution_id)
         machine = self._build(params, effects)
+        if self._cancelled_early:
+            self._cancel(machine)
         while True:
             pace = machine.run()
             if pace is Pace.DONE:
@@ -96,9 +105,41 @@ class ExecutionWorkflow:
                 effects.look()
                 if effects.torn_down:
                     raise
-                reason = self._cancel_reason
-                machine.cancel(reason.reason or workflow.cancellation_reason() or "", reason.actor)
+                self._cancel(machine)
             self._deliver(machine, effects)
+
+    def _cancel(self, machine: Machine) -> None:
+        reason = self._cancel_reason
+        machine.cancel(reason.reason or workflow.cancellation_reason() or "", reason.actor)
+
+    async def _own_plan(self, params: ExecutionParams, origin: Origin) -> dict[str, Any]:
+        """Ask for the plan of a child; a cancel waits meanwhile, so that each execution says how it began and ended."""
+        wanted = PlanParams(
+            tenant=params.tenant, task_id=params.task_id, version=params.task_version, grant=origin.grant
+        )
+        asked: workflow.ActivityHandle[dict[str, Any]] = workflow.start_activity(
+            PLAN_ACTIVITY,
+            wanted,
+            activity_id="plan",
+            result_type=dict,
+            start_to_close_timeout=timedelta(seconds=LOOK_UP_TIMEOUT_S),
+            heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
+            retry_policy=REPEAT,
+            summary="the task's plan",
+        )
+        while True:
+            try:
+                return await asyncio.shield(asked)
+            except asyncio.CancelledError:
+                if workflow.time_ns() <= 0:
+                    raise  # the worker drops this run from its cache
+                self._cancelled_early = True
+            except ActivityError as error:
+                cause = error.cause if isinstance(error.cause, ApplicationError) else None
+                body = dict(cause.details[0]) if cause is not None and cause.details else {}
+                code, message = str(body.get("code") or "task.failed"), str(body.get("message") or error)
+                told = {**body, "code": code, "message": message, "events": 0, "digest": ""}
+                raise ApplicationError(message, told, type=code, non_retryable=True) from error
 
     def _build(self, params: ExecutionParams, effects: TemporalEffects) -> Machine:
         identity = Identity(
@@ -107,6 +148,7 @@ class ExecutionWorkflow:
             task_id=params.task_id,
             task_version=params.task_version,
             metadata=params.metadata,
+            origin=params.origin,
         )
         state = state_from_json(params.carried) if params.carried is not None else None
         machine = Machine(plan_from_json(params.plan), effects, identity, state)
@@ -154,5 +196,8 @@ class ExecutionWorkflow:
             return ExecutionResult(output=outcome.value, events=state.seq, digest=state.digest)
         if isinstance(outcome, Failed):
             body = {**error_json(outcome.error, ""), "events": state.seq, "digest": state.digest}
+            if machine.walker.identity.origin is not None and (state.undone or state.ending is not None):
+                # what was taken back must be made anew, should the parent try again
+                body["undone"] = True
             raise ApplicationError(outcome.error.message, body, type=outcome.error.code, non_retryable=True)
         raise asyncio.CancelledError

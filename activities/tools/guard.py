@@ -14,6 +14,7 @@ import httpx
 
 from activities.net import MAX_PORT
 from engine.core.errors import InvalidInput, ToolError
+from engine.core.plan.grant import Grant, check_permitted, host_entry
 from engine.settings import HttpConfig
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -162,6 +163,10 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         await self._network.sleep(seconds)
 
 
+GRANT = "everstep_grant"
+"""Extension of a request that holds its bound; httpx hands it on to the requests that follow redirects."""
+
+
 class GuardedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport over a pool that connects through the guard; redirects pass it like any request."""
 
@@ -182,3 +187,23 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=GuardedNetwork(guard),
         )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, unless its host is beyond the bound that it carries.
+
+        Raises:
+            AuthorityError: `authority.denied`; nothing was sent to that host.
+        """
+        grant = request.extensions.get(GRANT)
+        if isinstance(grant, Grant):
+            check_permitted(grant, "hosts", _host_of(request.url))
+        return await super().handle_async_request(request)
+
+
+def _host_of(url: httpx.URL) -> str:
+    """Return the host and port that a request goes to, as a bound names them."""
+    # the ASCII form, which is what is resolved; `url.host` shows a name in another script
+    host = url.raw_host.decode("ascii")
+    shown = f"[{host}]" if ":" in host else host
+    text = shown if url.port is None else f"{shown}:{url.port}"
+    return host_entry(text) or text

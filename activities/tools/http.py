@@ -26,8 +26,8 @@ from activities.net import (
     make_ssl_context,
     retry_after_s,
 )
-from activities.tools.guard import AddressGuard, GuardedTransport
-from engine.core.contracts.activities import ToolParams
+from activities.tools.guard import GRANT, AddressGuard, GuardedTransport
+from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
@@ -120,12 +120,14 @@ class HttpTools:
         Raises:
             ToolError: tool.http_status, .unreachable, .timeout, .address_refused, .bad_arguments, .bad_definition,
                 .bad_reply or .too_large.
+            AuthorityError: `authority.denied` if the call, or a redirect that it follows, leads to a host beyond its
+                bound.
         """
         tool = params.tool
         call = merge_call(tool, params.arguments)
         try:
             async with asyncio.timeout(call.timeout):
-                return await self._send(call, tool, params.context.key)
+                return await self._send(call, tool, params.context)
         except TimeoutError as error:
             raise ToolError(
                 f"tool '{tool.name}' took longer than {call.timeout:g} s",
@@ -135,9 +137,9 @@ class HttpTools:
         except HTTP_EXCEPTIONS as error:
             raise _net_error(tool, call, error) from error
 
-    async def _send(self, call: HttpCall, tool: ToolContract, key: str) -> Json:
+    async def _send(self, call: HttpCall, tool: ToolContract, context: CallContext) -> Json:
         with self._pool.client() as client:
-            request = _build_request(client, call, tool, key)
+            request = _build_request(client, call, tool, context)
             response = await client.send(request, stream=True, follow_redirects=call.follow_redirects)
             try:
                 body = await _read_body(response, tool)
@@ -211,10 +213,12 @@ def _object(value: Any) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
 
 
-def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, key: str) -> httpx.Request:
+def _build_request(
+    client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, context: CallContext
+) -> httpx.Request:
     headers = dict(call.headers)
     if "idempotency-key" not in {name.lower() for name in headers}:
-        headers["Idempotency-Key"] = header_text(key)
+        headers["Idempotency-Key"] = header_text(context.key)
     body: dict[str, Any] = {}
     if call.content is not None:
         try:
@@ -233,9 +237,10 @@ def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract
     try:
         request = client.build_request(
             call.method.upper(),
-            httpx.URL(call.url).copy_merge_params(call.params),
+            _address_of(call),
             headers=[(name.encode(), value.encode()) for name, value in headers.items()],
             cookies=call.cookies or None,
+            extensions={} if context.allow is None else {GRANT: context.allow},
             **body,
         )
     except (httpx.InvalidURL, TypeError, ValueError) as error:
@@ -243,6 +248,11 @@ def _build_request(client: httpx.AsyncClient, call: HttpCall, tool: ToolContract
             f"tool '{tool.name}': the request cannot be built: {error}", code="tool.bad_arguments"
         ) from error
     return request
+
+
+def _address_of(call: HttpCall) -> httpx.URL:
+    # merging nothing would still write the query anew: `?flag` would become `?flag=`
+    return httpx.URL(call.url).copy_merge_params(call.params) if call.params else httpx.URL(call.url)
 
 
 async def _read_body(response: httpx.Response, tool: ToolContract) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.author.agents import Approval, Next, SearchOptions, ToolRule, agent, embed, search
 from engine.author.blocks import Case, case, foreach, if_, map_, otherwise, parallel, race, switch, until, while_
 from engine.author.calls import (
     Message,
@@ -14,8 +15,9 @@ from engine.author.calls import (
     system,
     user,
 )
+from engine.author.dispatch import Collect, Cron, Debounce, Dispatch, Singleton, Trigger
 from engine.author.plain_steps import error, evaluate, get, log, return_, set_, sleep
-from engine.author.step import Check, Modifiers, Retry, Step, Steps
+from engine.author.step import Cache, Check, Modifiers, Retry, Step, Steps
 from engine.author.task import Allow, Limits, Require, Task
 from engine.author.tools import FunctionTool, HttpTool
 from engine.author.values import Expr, Value, expr
@@ -24,27 +26,40 @@ from engine.tooling import Tool, ToolContext, tool
 
 __all__ = [
     "Allow",
+    "Approval",
+    "Cache",
     "Case",
     "Check",
+    "Collect",
+    "Cron",
+    "Debounce",
+    "Dispatch",
     "Expr",
     "FunctionTool",
     "HttpTool",
     "Limits",
     "Message",
     "Modifiers",
+    "Next",
     "Require",
     "Retry",
+    "SearchOptions",
     "Settings",
+    "Singleton",
     "Step",
     "Steps",
     "Task",
     "Tool",
     "ToolContext",
+    "ToolRule",
+    "Trigger",
     "Value",
+    "agent",
     "approve",
     "assistant",
     "call_tool",
     "case",
+    "embed",
     "error",
     "evaluate",
     "expr",
@@ -60,6 +75,7 @@ __all__ = [
     "return_",
     "run_task",
     "run_workflow",
+    "search",
     "set_",
     "sleep",
     "switch",

@@ -88,11 +88,11 @@ def prompt(
     """
     merged = {**(settings or {}), **(extra_settings or {})}
     body = {
-        "prompt": _messages(messages),
+        "prompt": messages_json(messages, "prompt"),
         **given(
             model=plain(model, "model"),
             settings=plain(merged, "settings") or None,
-            tools=_offered(tools),
+            tools=offered_json(tools),
             tool_choice=_choice(tool_choice),
             output_schema=None if output is None else schema_of(output, "output"),
             repair=plain(repair, "repair"),
@@ -151,17 +151,19 @@ def _arguments(arguments: Mapping[str, Value] | str | Expr | None) -> dict[str, 
     return {} if arguments is None else {"arguments": plain(arguments, "arguments")}
 
 
-def _messages(messages: str | Expr | Message | Sequence[Message | Mapping[str, Value]]) -> Json:
+def messages_json(messages: str | Expr | Message | Sequence[Message | Mapping[str, Value]], where: str) -> Json:
+    """Return what a model is told as a task file has it."""
     if isinstance(messages, (str, Expr)):
-        return plain(messages, "prompt")
+        return plain(messages, where)
     items: Sequence[Any] = [messages] if isinstance(messages, Message) else messages
     return plain(
         [{"role": item.role, "content": item.content} if isinstance(item, Message) else item for item in items],
-        "prompt",
+        where,
     )
 
 
-def _offered(tools: Literal["all"] | Sequence[str | AnyTool] | None) -> Json:
+def offered_json(tools: Literal["all"] | Sequence[str | AnyTool] | None) -> Json:
+    """Return the tools that a model is offered as a task file has them."""
     if tools is None or isinstance(tools, str):
         return plain(tools, "tools")
     return [item.plain() if isinstance(item, FunctionTool) else name_of(item, "tools") for item in tools]

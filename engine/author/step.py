@@ -67,7 +67,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What must hold of the result of a prompt or a tool.
+    """What must hold of the result of a prompt, a tool, an agent or another task.
 
     Attributes:
         if_: An expression that must be true; `_` is the result.
@@ -87,22 +87,41 @@ class Check:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """How long the output of a step is used again.
+
+    Attributes:
+        ttl: For how long.
+        key: What the output depends on; default: the step's input.
+    """
+
+    ttl: Duration
+    key: Value = None
+
+    def plain(self) -> dict[str, Json]:
+        """Return the cache as a task file has it."""
+        return {**_durations(ttl=self.ttl), **given(key=plain(self.key, "key"))}
+
+
 class Modifiers(TypedDict, total=False):
     """What may be given to every step by name.
 
     Attributes:
         label: The author's name for the step, for `steps['label']`.
         when: The step runs only if this is true; otherwise its input passes through.
+        cache: How long its output is used again for the same input, or a `Cache`. Planned only: it does nothing yet.
         retry: How often it is tried again.
         timeout: Longest time of one attempt.
         total_timeout: Longest time of all attempts together.
         on_error: Steps that run if it fails; they see `error`.
-        check: What must hold of its result, on prompts and tools.
+        check: What must hold of its result, on prompts, tools, agents and other tasks.
         undo: Steps that take its effect back if the task fails later; they see its output as `_`.
     """
 
     label: str
     when: Condition
+    cache: Duration | Cache
     retry: Retry
     timeout: Duration
     total_timeout: Duration
@@ -137,6 +156,9 @@ def make_step(body: Mapping[str, Any], modifiers: Modifiers, own: Sequence[str] 
     members.update(body)
     if "when" in options:
         members["when"] = plain(options["when"], "when")
+    if "cache" in options:
+        cache = options["cache"]
+        members["cache"] = cache.plain() if isinstance(cache, Cache) else seconds(cache, "cache")
     if "retry" in options:
         members["retry"] = part(options["retry"], Retry, "retry")
     members.update(_durations(timeout=options.get("timeout"), total_timeout=options.get("total_timeout")))

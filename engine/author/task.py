@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Never, cast
 
+from engine.author.dispatch import Dispatch
 from engine.author.places import Place, author_error, caller_place
 from engine.author.schemas import Schema, schema_of
 from engine.author.step import Steps, as_json, as_node, part, steps_of
@@ -106,9 +107,9 @@ class Task:
         workflows: Sub-workflows by name, for `run_workflow`.
         finally_: Steps that run at the end, however it comes; they see `error` and `output`.
         require: Conditions that the input must fulfil.
-        allow: What it may reach.
+        allow: What it may reach; [] = nothing.
         limits: What an execution may use.
-        dispatch: How executions are started: triggers, queues, priorities.
+        dispatch: How executions are started.
         metadata: Data of the author's own.
         canonical_name: A stable name of the author's own.
         inherit_tools: Whether the agent's tools may be used as well.
@@ -123,9 +124,9 @@ class Task:
     workflows: Mapping[str, Steps] = field(default_factory=dict)
     finally_: Steps | None = None
     require: Sequence[Require] = ()
-    allow: Allow | None = None
+    allow: Allow | Sequence[Never] | None = None
     limits: Limits | None = None
-    dispatch: Mapping[str, Value] | None = None
+    dispatch: Dispatch | Mapping[str, Value] | None = None
     metadata: Mapping[str, Value] | None = None
     canonical_name: str = ""
     inherit_tools: bool | None = None
@@ -179,9 +180,9 @@ class Task:
                 metadata=plain(self.metadata, "metadata"),
                 input_schema=None if self.input is None else schema_of(self.input, "input"),
                 require=[part(item, Require, "require") for item in self.require] or None,
-                allow=None if self.allow is None else part(self.allow, Allow, "allow"),
+                allow=_allowed(self.allow),
                 limits=None if self.limits is None else part(self.limits, Limits, "limits"),
-                dispatch=plain(self.dispatch, "dispatch"),
+                dispatch=_dispatched(self.dispatch),
                 inherit_tools=inherit,
                 tools=[tool_entry(item) for item in self.tools] or None,
             ),
@@ -191,10 +192,21 @@ class Task:
         }
 
     def _workflow_name(self, name: str) -> str:
-        if name in vocabulary.TASK_KEYS or name in vocabulary.LATER_TASK_KEYS:
+        if name in vocabulary.TASK_KEYS:
             message = f"a sub-workflow cannot be called '{name}', since that is a setting of tasks"
             raise author_error(codes.BAD_NAME, message, "give it another name")
         return str(plain(name, "workflows"))
+
+
+def _allowed(allow: Allow | Sequence[Never] | None) -> Json:
+    if allow is None or (isinstance(allow, (list, tuple)) and not allow):
+        return None if allow is None else []
+    # a list of names would not say of which kind they are
+    return part(cast("Allow", allow), Allow, "allow")
+
+
+def _dispatched(dispatch: Dispatch | Mapping[str, Value] | None) -> Json:
+    return dispatch.plain() if isinstance(dispatch, Dispatch) else plain(dispatch, "dispatch")
 
 
 def _as_list(steps: Steps, name: str) -> list[Any]:

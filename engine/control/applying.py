@@ -12,6 +12,7 @@ from engine.control.definitions import DefinitionService, facts_of, now_us, rest
 from engine.control.versions import check_alias
 from engine.core.diagnostics import Diagnostic
 from engine.core.errors import DefinitionError, InvalidInput
+from engine.core.kinds import Dialect
 from engine.core.spec import codes
 from engine.store.aliases import AliasFacts
 from engine.store.definitions import TaskFacts, TaskWrites
@@ -72,6 +73,7 @@ async def apply_tasks(
     alias: str = "",
     prune: bool = False,
     dry_run: bool = False,
+    dialect: Dialect = "everstep",
 ) -> list[Change]:
     """Create or update the tasks of some files, together or not at all.
 
@@ -83,6 +85,7 @@ async def apply_tasks(
         alias: Alias that shall point to every version that results; empty = none.
         prune: Remove the tasks that were applied as members of this set before and are no longer in it.
         dry_run: Only say what would happen.
+        dialect: What the texts are read as if they have no key `dialect`.
 
     Returns:
         What happens to each task: the files in their order, then what is removed.
@@ -101,7 +104,7 @@ async def apply_tasks(
             code="apply.no_set",
             hint="give the set a name; only tasks that were applied under that name are removed",
         )
-    compiled = await _compile_all(service, files)
+    compiled = await _compile_all(service, files, dialect)
     changes = [await _change_of(service, item, made, tenant, applied_set) for item, made in compiled]
     if prune:
         names = {change.task.name for change in changes}
@@ -113,14 +116,16 @@ async def apply_tasks(
     return changes
 
 
-async def _compile_all(service: DefinitionService, files: Sequence[TaskFile]) -> list[tuple[TaskFile, Compiled]]:
+async def _compile_all(
+    service: DefinitionService, files: Sequence[TaskFile], dialect: Dialect
+) -> list[tuple[TaskFile, Compiled]]:
     done: list[tuple[TaskFile, Compiled]] = []
     wrong: list[tuple[str, list[Diagnostic]]] = []
     owners: dict[str, str] = {}
     for item in files:
         await asyncio.sleep(0)  # a folder of hundreds must not hold up every other request
         try:
-            made = compile_text(item.source, file=item.file, contracts=service.contracts)
+            made = compile_text(item.source, file=item.file, contracts=service.contracts, dialect=dialect)
         except DefinitionError as error:
             wrong.append((item.file, list(error.diagnostics)))
             continue

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
+from zoneinfo import available_timezones
 
 from engine.core.diagnostics import Diagnostic, Severity
 from engine.core.errors import CompileError
 from engine.core.kinds import Dialect
 from engine.core.plan.chains import compile_chain
 from engine.core.plan.compile import compile_task
+from engine.core.plan.dispatch import check_dispatch
 from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
+from engine.core.plan.planned import CHAIN, refuse_planned
+from engine.core.plan.planned_checks import report_planned
 from engine.core.spec import codes
 from engine.core.spec.dialects.choice import dialect_of
 from engine.core.spec.dialects.contenox_read import read_chain
@@ -32,11 +36,24 @@ class Compiled:
         plan: The plan.
         spec: The task as its author wrote it, as plain JSON.
         warnings: What is doubtful about it.
+        file: Name of its source.
+        source: Its source.
     """
 
     plan: Plan
     spec: dict[str, Any]
     warnings: list[Diagnostic]
+    file: str = ""
+    source: str = ""
+
+    def check_runs(self) -> None:
+        """Refuse to run a task of which this engine can only make the plan.
+
+        Raises:
+            CompileError: `task.not_runnable` with the findings that say where.
+        """
+        planned = [item for item in self.warnings if item.code == codes.PLANNED]
+        refuse_planned(self.plan, diagnostics=planned, file=self.file, source=self.source)
 
 
 def compile_text(
@@ -113,7 +130,11 @@ def compile_tree(
             file=file,
             source=source,
         )
-    return Compiled(plan, node_to_json(root), found)
+    written: dict[str, Any] = node_to_json(root)
+    if dialect != "everstep" and not written.get("dialect"):
+        # whoever reads the task back must not take it for one of another dialect
+        written = {**written, "dialect": dialect}
+    return Compiled(plan, written, found, file, source)
 
 
 def _compile_task(
@@ -123,7 +144,8 @@ def _compile_task(
     if not spec.name:
         spec = replace(spec, name=name)
     plan, more = compile_task(spec, contracts=contracts, agent=agent)
-    return plan, [*findings.items, *more.items]
+    beside = check_dispatch(spec, available_timezones)
+    return plan, [*findings.items, *more.items, *beside.items]
 
 
 def _compile_chain(
@@ -131,7 +153,5 @@ def _compile_chain(
 ) -> tuple[Plan, list[Diagnostic]]:
     spec, findings = read_chain(root)
     plan, more = compile_chain(spec, contracts=contracts, agent=agent, name=name)
-    message = "contenox chains are read and planned, but they do not run in this version"
-    hint = "write it as a task with `main:`, for example with `switch` and sub-workflows"
-    findings.error(codes.LATER, message, spec.position, hint=hint)
+    report_planned(CHAIN, findings, spec.position, "")
     return plan, [*findings.items, *more.items]

@@ -12,9 +12,12 @@ from engine.control.compiling import Compiled, compile_text
 from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
 from engine.core.errors import DefinitionError
-from engine.core.plan.codec import plan_from_json, plan_hash, plan_to_json
+from engine.core.kinds import Dialect
+from engine.core.plan.codec import check_library, plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
-from engine.core.plan.ir import AgentSnapshot, ToolContract
+from engine.core.plan.dispatch import dispatch_changes
+from engine.core.plan.ir import STDLIB_VERSION, AgentSnapshot, ToolContract
+from engine.core.plan.planned import refuse_planned
 from engine.core.run.projection import iso_time
 from engine.core.values import Json
 from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
@@ -70,21 +73,24 @@ class Compared:
         after: The newer one; None if it is a text that is not stored.
         source: Text of the newer one.
         difference: What differs between their plans.
+        dispatch: What differs between their `dispatch` blocks, which stand beside the plans, one sentence each.
     """
 
     before: TaskFacts | None
     after: TaskFacts | None
     source: str
     difference: Difference
+    dispatch: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return {from, to, before, after, changes, gains, losses, reach}; `before` and `after` are the texts."""
+        """Return {from, to, before, after, changes, gains, losses, reach, dispatch}; `before`, `after` are texts."""
         return {
             "from": None if self.before is None else self.before.version,
             "to": None if self.after is None else self.after.version,
             "before": "" if self.before is None else self.before.source,
             "after": self.source,
             **self.difference.to_json(),
+            "dispatch": self.dispatch,
         }
 
 
@@ -150,7 +156,9 @@ class DefinitionService:
         await self.definitions.add_agent(agent)
         return agent
 
-    async def check_task(self, source: str, *, tenant: str, file: str = "task", agent_id: str = "") -> Checked:
+    async def check_task(
+        self, source: str, *, tenant: str, file: str = "task", agent_id: str = "", dialect: Dialect = "everstep"
+    ) -> Checked:
         """Compile a task without storing it.
 
         Args:
@@ -158,18 +166,27 @@ class DefinitionService:
             tenant: Tenant id.
             file: Name of the source in diagnostics.
             agent_id: Agent it would belong to.
+            dialect: As for `create_task`.
 
         Raises:
             NotFound: `agent.not_found`.
         """
         try:
-            compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id)
+            compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id, dialect=dialect)
         except DefinitionError as error:
             return Checked(False, [item.to_json(file) for item in error.diagnostics])
         return Checked(True, _to_json(compiled.warnings, file), compiled.plan.task)
 
     async def create_task(
-        self, source: str, *, tenant: str, file: str = "task", agent_id: str = "", by_name: bool = False
+        self,
+        source: str,
+        *,
+        tenant: str,
+        file: str = "task",
+        agent_id: str = "",
+        by_name: bool = False,
+        dialect: Dialect = "everstep",
+        to_run: bool = False,
     ) -> Created:
         """Compile a task and store it.
 
@@ -179,19 +196,25 @@ class DefinitionService:
             file: Name of the source in diagnostics.
             agent_id: Agent it belongs to; empty = none.
             by_name: Make a new version of the task that has this name and agent, if there is one and it differs.
+            dialect: What the text is read as if it has no key `dialect`.
+            to_run: Store nothing if this engine could not run it.
 
         Raises:
             DefinitionError: With diagnostics.
             NotFound: `agent.not_found`.
         """
-        compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id)
+        compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id, dialect=dialect)
+        if to_run:
+            compiled.check_runs()
         warnings = _to_json(compiled.warnings, file)
         older = None
         if by_name:
             older = await self.definitions.find_task(compiled.plan.task, tenant=tenant, agent_id=agent_id)
         return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=agent_id)
 
-    async def update_task(self, reference: str, source: str, *, tenant: str, file: str = "task") -> Created:
+    async def update_task(
+        self, reference: str, source: str, *, tenant: str, file: str = "task", dialect: Dialect = "everstep"
+    ) -> Created:
         """Compile a task and store it as the next version of an existing one, unless it says nothing new.
 
         Raises:
@@ -200,12 +223,19 @@ class DefinitionService:
         """
         task = await self.versions.resolve(reference, tenant=tenant)
         older = await self.definitions.get_task(task.id, tenant=tenant)
-        compiled = await self._compile(source, tenant=tenant, file=file, agent_id=older.agent_id)
+        compiled = await self._compile(source, tenant=tenant, file=file, agent_id=older.agent_id, dialect=dialect)
         warnings = _to_json(compiled.warnings, file)
         return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=older.agent_id)
 
     async def compare(
-        self, reference: str, *, tenant: str, older: str = "", source: str | None = None, file: str = "task"
+        self,
+        reference: str,
+        *,
+        tenant: str,
+        older: str = "",
+        source: str | None = None,
+        file: str = "task",
+        dialect: Dialect = "everstep",
     ) -> Compared:
         """Say how a version of a task, or a text that would become one, differs from an older version.
 
@@ -215,6 +245,7 @@ class DefinitionService:
             older: The version to compare with: a number or an alias. Empty = the one before, or with a text the latest.
             source: The text.
             file: Its name in diagnostics.
+            dialect: As for `create_task`.
 
         Raises:
             NotFound: As `VersionService.resolve`.
@@ -229,21 +260,30 @@ class DefinitionService:
             if newer.version > 1:
                 before = await self.versions.resolve(newer.id, tenant=tenant, version=newer.version - 1)
         if source is None:
-            plan, text = plan_from_json(newer.plan), newer.source
+            plan, text, spec = plan_from_json(newer.plan), newer.source, newer.spec
         else:
-            compiled = await self._compile(source, tenant=tenant, file=file, agent_id=newer.agent_id)
-            plan, text = compiled.plan, source
+            compiled = await self._compile(source, tenant=tenant, file=file, agent_id=newer.agent_id, dialect=dialect)
+            plan, text, spec = compiled.plan, source, compiled.spec
         old_plan = None if before is None else plan_from_json(before.plan)
         return Compared(
             before=before,
             after=newer if source is None else None,
             source=text,
             difference=plan_difference(old_plan, plan),
+            dispatch=dispatch_changes(None if before is None else before.spec.get("dispatch"), spec.get("dispatch")),
         )
 
     async def plan_for_start(self, task: TaskFacts) -> dict[str, Any]:
-        """Return a task's plan with the present settings of its agent and the present contracts of its tools."""
+        """Return a task's plan with the present settings of its agent, contracts of its tools and expression library.
+
+        Raises:
+            CompileError: `task.not_runnable` if something in it is only planned.
+            BugError: `plan.stdlib` if it was made for a newer expression library.
+        """
         plan = plan_from_json(task.plan)
+        refuse_planned(plan)
+        if plan.stdlib > STDLIB_VERSION:
+            check_library(plan)
         agent = None
         if task.agent_id:
             agent = await self.definitions.get_agent(task.agent_id, tenant=task.tenant)
@@ -251,11 +291,12 @@ class DefinitionService:
             name: self.contracts.get(name, contract) if contract.type == "python" else contract
             for name, contract in plan.tools.items()
         }
-        return plan_to_json(replace(plan, agent=snapshot_of(agent), tools=tools))
+        return plan_to_json(replace(plan, agent=snapshot_of(agent), tools=tools, stdlib=STDLIB_VERSION))
 
-    async def _compile(self, source: str, *, tenant: str, file: str, agent_id: str) -> Compiled:
+    async def _compile(self, source: str, *, tenant: str, file: str, agent_id: str, dialect: Dialect) -> Compiled:
         agent = await self.definitions.get_agent(agent_id, tenant=tenant) if agent_id else None
-        return compile_text(source, file=file, contracts=self.contracts, agent=snapshot_of(agent))
+        contracts = self.contracts
+        return compile_text(source, file=file, contracts=contracts, agent=snapshot_of(agent), dialect=dialect)
 
     async def _store(
         self,

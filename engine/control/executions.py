@@ -147,7 +147,11 @@ class ExecutionService:
                 if outcome is not None:
                     return outcome
                 if (await self.store.get_execution(facts.id, tenant=facts.tenant)).settled:
-                    raise _not_waiting(facts.id, "it has ended")
+                    # perhaps because of this very answer, whose outcome came between the two looks
+                    outcome = await self._late_outcome(facts, key)
+                    if outcome is None:
+                        raise _not_waiting(facts.id, "it has ended")
+                    return outcome
                 await changes.wait(min(left, 1.0))
         raise Unavailable(
             f"execution {facts.id} has the answer, but no worker has taken it yet",

@@ -121,17 +121,20 @@ async def adopt_from_temporal(client: Client, store: ProjectionStore, execution_
     params = decoded[0] if decoded else None
     if not isinstance(params, ExecutionParams):
         raise _unknown(execution_id)
-    agent = params.plan.get("agent") or {}
+    origin = params.origin
+    agent_id = str((params.plan.get("agent") or {}).get("id") or "") if origin is None else origin.agent_id
     await store.ensure_execution(
         execution_id,
         tenant=params.tenant,
         task_id=params.task_id,
         task_name=started.workflow_type.name,
         task_version=params.task_version,
-        agent_id=str(agent.get("id") or ""),
+        agent_id=agent_id,
         input=params.input,
         metadata=params.metadata,
         created_us=event.event_time.ToMicroseconds(),
+        parent_id="" if origin is None else origin.execution_id,
+        parent_path="" if origin is None else origin.path,
     )
     return params.tenant
 
@@ -211,7 +214,7 @@ def _failed(end: _End, failure: BaseException) -> ExecutionEnd:
     details = list(failure.details)
     events, digest = _counted(details)
     body = dict(details[0]) if details and isinstance(details[0], dict) else {}
-    error = {key: value for key, value in body.items() if key not in ("events", "digest")}
+    error = {key: value for key, value in body.items() if key not in ("events", "digest", "undone")}
     error.setdefault("code", failure.type or "execution.failed")
     error.setdefault("message", failure.message)
     return end(ExecutionStatus.FAILED, error=error, events=events, digest=digest)

@@ -20,15 +20,13 @@ from engine.control.connect import RPC_TIMEOUT, TemporalConnection
 from engine.control.definitions import DefinitionService, now_us
 from engine.control.settling import adopt_from_temporal
 from engine.core.contracts.execution import (
-    ATTRIBUTE_AGENT,
     ATTRIBUTE_LABELS,
-    ATTRIBUTE_STATUS,
-    ATTRIBUTE_TASK,
-    ATTRIBUTE_TENANT,
     ExecutionParams,
+    attributes_of,
+    memo_of,
+    summary_of,
 )
 from engine.core.errors import Conflict, InvalidInput
-from engine.core.kinds import ExecutionStatus
 from engine.core.plan.codec import plan_from_json
 from engine.core.run.answers import fitting_problems
 from engine.core.run.projection import ExecutionFacts
@@ -36,9 +34,6 @@ from engine.core.run.require import unmet_requirements
 from engine.core.values import Json
 from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
-
-SUMMARY_BYTES = 400
-"""Temporal's limit for the summary that its own UI shows."""
 
 _KEY_SPACE = uuid.UUID("6f1c2a52-6f0e-4d7e-9a53-0c5f5e1e9b41")
 """Name space of execution ids that are made of an idempotency key."""
@@ -98,21 +93,16 @@ class StartService:
             execution_id: Id of the execution, a UUID; None = a new one, or the one that the key stands for.
             idempotency_key: The same key, task and input give the same execution.
             metadata: The caller's metadata.
-            labels: Words by which to find it in Temporal.
+            labels: Words by which to find it in Temporal, beside those of the task.
 
         Raises:
             InvalidInput: `input.invalid` if the input does not fit the schema, `input.requirement` if a condition of
                 the task does not hold, `execution.bad_id` if the id is no UUID.
             Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
+            CompileError: `task.not_runnable` if this engine can only make the plan of something in the task.
             Unavailable: `unreachable`.
         """
-        problems = fitting_problems(given, task.input_schema)
-        if problems:
-            raise InvalidInput(
-                f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",
-                code="input.invalid",
-                details={"problems": problems},
-            )
+        check_input(task, given)
         wanted = _checked_id(execution_id)
         if wanted is None and idempotency_key:
             wanted = key_to_execution_id(task.tenant, task.id, idempotency_key)
@@ -121,7 +111,7 @@ class StartService:
                 return _same_request(known, given, idempotency_key)
         final_id = wanted or str(uuid.uuid4())
         plan = await self._definitions.plan_for_start(task)
-        _check_requirements(plan, given, task.name)
+        check_requirements(plan, given, task.name)
         params = ExecutionParams(
             execution_id=final_id,
             tenant=task.tenant,
@@ -134,7 +124,7 @@ class StartService:
         created_us = now_us()
         client = await self._temporal.client()
         try:
-            await self._start_workflow(client, task, params, labels)
+            await self._start_workflow(client, task, params, [*labels_of(task), *labels])
         except WorkflowAlreadyStartedError as error:
             if idempotency_key is None or execution_id is not None:
                 raise Conflict(
@@ -162,15 +152,13 @@ class StartService:
     async def _start_workflow(
         self, client: Client, task: TaskFacts, params: ExecutionParams, labels: Sequence[str]
     ) -> None:
+        values = attributes_of(tenant=task.tenant, task=task.name, agent_id=task.agent_id)
         pairs: list[SearchAttributePair[Any]] = [
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), task.tenant),
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TASK), task.name),
-            SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_STATUS), ExecutionStatus.RUNNING.value),
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()
         ]
-        if task.agent_id:
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_AGENT), task.agent_id))
         if labels:
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), list(labels)))
+            words = list(dict.fromkeys(labels))
+            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), words))
         with self._temporal.errors():
             await client.start_workflow(
                 task.name,
@@ -180,13 +168,45 @@ class StartService:
                 # an id stands for one execution for ever, closed or not
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=TypedSearchAttributes(pairs),
-                memo={"tenant": task.tenant, "task_id": task.id, "task_version": task.version},
-                static_summary=_clip_bytes(task.description or task.name, SUMMARY_BYTES),
+                memo=memo_of(tenant=task.tenant, task_id=task.id, task_version=task.version),
+                static_summary=summary_of(task.description or task.name),
                 rpc_timeout=RPC_TIMEOUT,
             )
 
 
-def _check_requirements(plan: dict[str, Any], given: Json, name: str) -> None:
+def check_input(task: TaskFacts, given: Json) -> None:
+    """Compare an input with a task's schema.
+
+    Raises:
+        InvalidInput: `input.invalid`.
+    """
+    problems = fitting_problems(given, task.input_schema)
+    if problems:
+        raise InvalidInput(
+            f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",
+            code="input.invalid",
+            details={"problems": problems},
+        )
+
+
+def labels_of(task: TaskFacts) -> list[str]:
+    """Return the labels that `dispatch` of a task gives to all its executions."""
+    dispatch = task.spec.get("dispatch")
+    labels = dispatch.get("labels") if isinstance(dispatch, dict) else None
+    return list(labels) if isinstance(labels, list) else []
+
+
+def check_requirements(plan: dict[str, Any], given: Json, name: str) -> None:
+    """Evaluate what a task requires of its input beyond the schema.
+
+    Args:
+        plan: The plan as JSON.
+        given: The input.
+        name: Name of the task.
+
+    Raises:
+        InvalidInput: `input.requirement`.
+    """
     if not plan.get("require"):
         return
     unmet = unmet_requirements(plan_from_json(plan), given, now_us=now_us())
@@ -217,7 +237,3 @@ def _same_request(known: ExecutionFacts, given: Json, key: str) -> Started:
             hint="use a new key for a new execution",
         )
     return Started(known, created=False)
-
-
-def _clip_bytes(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore")

@@ -9,7 +9,9 @@
     │  ├─ InvalidInput, NotFound, Conflict, NotAllowed, Unavailable
     ├─ RunError               the step ends; the task may catch it with on_error
     │  ├─ ExpressionError, InputRejected, LimitExceeded, WaitExpired, StepTimeout, TaskError
+    │  ├─ AuthorityError          beyond what `allow` of the task permits; nothing was called
     │  ├─ ToolError               refused, failed, timed out, outcome unknown
+    │  ├─ ChildError              an execution that a step started did not succeed; has the code of its own error
     │  └─ BackendError            unreachable, rate limited, overloaded, refused, bad reply, context too long
     └─ BugError               our invariant broke; never caught, never shown as the author's fault
 
@@ -205,10 +207,26 @@ class TaskError(RunError):
     default_code = "task.error"
 
 
+class AuthorityError(RunError):
+    """A step would reach what `allow` of the task, or of a task that runs it, does not permit."""
+
+    default_code = "authority.denied"
+
+
 class ToolError(RunError):
     """A tool refused, failed, or its outcome is unknown."""
 
     default_code = "tool.failed"
+
+
+class ChildError(RunError):
+    """An execution that a step started did not succeed.
+
+    It has the code of the child's own error, and `details` of {execution_id, task, at?, details?}. It may be caught
+    whatever it is: a limit of the child is none of its parent.
+    """
+
+    default_code = "task.failed"
 
 
 class BackendError(RunError):
@@ -230,10 +248,15 @@ _BY_PREFIX: dict[str, type[RunError]] = {
     "wait": WaitExpired,
     "step": StepTimeout,
     "task": TaskError,
+    "authority": AuthorityError,
     "tool": ToolError,
     "effect": ToolError,
     "backend": BackendError,
 }
+
+
+_OF_A_CHILD = frozenset({"execution_id", "task"})
+"""Members by which the details of an error tell that it is that of a child."""
 
 
 def run_error_from_json(body: Mapping[str, Any], *, retryable: bool = False) -> RunError:
@@ -250,6 +273,8 @@ def run_error_from_json(body: Mapping[str, Any], *, retryable: bool = False) -> 
     kind: type[RunError] = _BY_PREFIX.get(code.split(".", 1)[0], RunError)
     if code == RunError.default_code:
         kind = RunError
+    if (body.get("details") or {}).keys() >= _OF_A_CHILD:
+        kind = ChildError
     return kind(
         str(body.get("message", "")),
         code=code,

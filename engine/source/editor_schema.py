@@ -10,17 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from engine.core.kinds import StepKind
 from engine.core.spec import vocabulary
-from engine.source.editor_words import (
-    ANY,
-    MODIFIER_KEYS,
-    REQUIRED,
-    SHARED,
-    STEP_KEYS,
-    TASK_KEYS,
-    Shape,
-    one_of,
-    ref,
-)
+from engine.source.editor_shapes import ANY, Shape, one_of, ref
+from engine.source.editor_words import MODIFIER_KEYS, REQUIRED, SHARED, STEP_KEYS, TASK_KEYS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _KIND_KEY = "kind_"
@@ -45,10 +36,8 @@ def task_schema() -> Shape:
         "required": ["main"],
         "properties": _properties(vocabulary.TASK_KEYS, TASK_KEYS),
         "additionalProperties": {
-            "description": "A sub-workflow: a list of steps that `workflow: NAME` runs.",
-            "type": "array",
-            "minItems": 1,
-            "items": ref("step"),
+            "description": "A sub-workflow: one step or a list of steps that `workflow: NAME` runs.",
+            "allOf": [ref("steps")],
         },
         "$defs": {"step": _step(), **kinds, **SHARED},
     }

@@ -3,46 +3,12 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from engine.core.kinds import StepKind, ToolEffect
 from engine.core.spec import vocabulary
-
-Shape = dict[str, Any]
-
-ANY: Final[Shape] = {}
-TEXT: Final[Shape] = {"type": "string"}
-FLAG: Final[Shape] = {"type": "boolean"}
-LIST: Final[Shape] = {"type": "array"}
-OBJECT: Final[Shape] = {"type": "object"}
-
-
-def ref(name: str) -> Shape:
-    """Return a reference to a shared shape; see `SHARED`."""
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def one_of(*words: str) -> Shape:
-    """Return the shape of one of some words."""
-    return {"enum": list(words)}
-
-
-def whole(least: int, most: int) -> Shape:
-    """Return the shape of a whole number within bounds, both included."""
-    return {"type": "integer", "minimum": least, "maximum": most}
-
-
-def closed(members: dict[str, tuple[Shape, str]], *required: str) -> Shape:
-    """Return the shape of an object that has these members and no others.
-
-    Args:
-        members: Shape and text by name.
-        required: Members that must be there.
-    """
-    properties = {name: {**shape, "description": text} for name, (shape, text) in members.items()}
-    shape = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**shape, "required": list(required)} if required else shape
-
+from engine.source.editor_beside import BESIDE_KEYS
+from engine.source.editor_shapes import ANY, FLAG, OBJECT, TEXT, Shape, closed, one_of, ref, whole
 
 _DURATION: Final = r"\s*([0-9]+(\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*"
 
@@ -69,6 +35,84 @@ _CHECK: Final = closed(
     },
     "if",
 )
+_NAMES: Final[Shape] = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
+_TEXTS: Final[Shape] = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
+_NEXT: Final = {
+    "anyOf": [
+        TEXT,
+        closed(
+            {
+                "if": (ref("expression"), "What must hold of the result `_` of the tool before."),
+                "tool": (TEXT, "The tool that may follow then."),
+            },
+            "if",
+            "tool",
+        ),
+    ]
+}
+_RULE: Final = closed(
+    {
+        "first": (FLAG, "It must be called before any other tool."),
+        "next": ({"anyOf": [_NEXT, {"type": "array", "items": _NEXT, "minItems": 1}]}, "What alone may follow it."),
+        "only_after": (_NAMES, "The tools right after which alone it may be called."),
+        "at_most": (whole(1, 1_000_000), "Most calls of it."),
+        "ends": (FLAG, "The loop ends with its result."),
+        "required": (FLAG, "The loop cannot end before it was called."),
+        "approve": (
+            {
+                "anyOf": [
+                    {"type": ["boolean", "string"]},
+                    closed(
+                        {
+                            "if": (ref("expression"), "Which calls; `_` are the arguments. Left out = all."),
+                            "info": (ANY, "What the person who decides is told beside tool and arguments."),
+                            "deadline": (ref("amount"), "How long it waits, such as 24h."),
+                            "default": (ANY, "The decision at the deadline; without it the call is denied."),
+                        }
+                    ),
+                ]
+            },
+            "Which calls wait for a person, who may approve, change the arguments, or deny with a reason.",
+        ),
+    }
+)
+_EMBED: Final = {
+    "text": (_TEXTS, "A text or a list of texts."),
+    "embed_instruction": (TEXT, "What the vectors are for, as some models want to be told."),
+    "model": (TEXT, "Name of the model; left out = the backend's default."),
+}
+
+
+def _computed(shape: Shape) -> Shape:
+    """Return the shape of a setting that may be an expression or a template as well."""
+    return {"anyOf": [shape, {"type": "string", "pattern": r"^\$\s|\{\{|\{%"}]}
+
+
+_SEARCH: Final = {
+    "text": (TEXT, "The words to look for."),
+    "vector": (
+        {"anyOf": [{"type": "array"}, {"type": "string", "pattern": r"^\$\s"}]},
+        "A vector to look for; beside `text` both count.",
+    ),
+    "metadata_filter": (
+        {"anyOf": [OBJECT, {"type": "string", "pattern": r"^\$\s"}]},
+        "What the metadata of a document must be.",
+    ),
+    "agent": (TEXT, "Id of the agent whose documents are searched; left out = the agent of the task."),
+    "user": (TEXT, "Id of the user whose documents are searched."),
+    "limit": (_computed(whole(1, 50)), "Most documents; 10 if left out."),
+    "lang": (TEXT, "Language of the words, such as en-US."),
+    "confidence": (_computed({"type": "number", "minimum": -1, "maximum": 1}), "Least likeness in meaning."),
+    "alpha": (_computed({"type": "number", "minimum": 0, "maximum": 1}), "Weight of meaning: 0 words, 1 meaning."),
+    "mmr_strength": (_computed({"type": "number", "minimum": 0, "maximum": 1}), "How much variety counts."),
+    "k_multiplier": (_computed(whole(1, 100)), "How many more candidates than documents are looked at."),
+    "trigram_similarity_threshold": (
+        _computed({"type": "number", "minimum": 0, "maximum": 1}),
+        "Least likeness in spelling.",
+    ),
+    "include_embeddings": (_computed(FLAG), "Whether the vectors of the documents are told."),
+}
+
 
 SHARED: Final = MappingProxyType[str, Shape](
     {
@@ -166,6 +210,34 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "unwrap": (FLAG, "Output only the reply's text, or the parsed object with `output_schema`."),
         "auto_run_tools": (FLAG, "Run the tools that the model asks for, and ask it again."),
         "disable_cache": (FLAG, "Taken for the sake of older clients."),
+        "agent": (
+            {
+                "if": {"type": "array"},
+                "then": {"items": {"anyOf": [ref("message"), {"type": "string", "pattern": r"^\$"}]}, "minItems": 1},
+                "else": TEXT,
+            },
+            "Lets a model use tools, round after round, until it answers: the text of one user message, or a list of "
+            "messages {role, content}. Planned only: this version does not run it yet.",
+        ),
+        "instructions": (TEXT, "The system message of the agent."),
+        "rules": (
+            {"type": "object", "additionalProperties": _RULE},
+            "What the agent must observe about its tools: an object of rules by the names of the tools.",
+        ),
+        "on_overflow": (
+            one_of(*vocabulary.ON_OVERFLOW),
+            "What is done when the conversation outgrows the model: error (if left out), truncate or summarise.",
+        ),
+        "embed": (
+            {"anyOf": [_TEXTS, closed(_EMBED, "text")]},
+            "Turns a text or a list of texts into vectors; output: {vectors}. Planned only: this version does not run "
+            "it yet.",
+        ),
+        "search": (
+            {"anyOf": [TEXT, closed(_SEARCH)]},
+            "Searches documents by words, by meaning, or by both; output: {docs}, the best first. Planned only: this "
+            "version does not run it yet.",
+        ),
         "tool": (TEXT, "Calls a tool of the task or of the operator."),
         "arguments": (
             {"type": ["object", "string"]},
@@ -204,7 +276,10 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "map": (ref("steps"), "Steps for each item, which they see as `_`."),
         "reduce": (ref("expression"), "Folds the outputs in order: `results` so far and `_`, the next output."),
         "initial": (ANY, "What `results` is at first; an empty list if left out."),
-        "parallelism": (whole(1, vocabulary.MAX_PARALLELISM), "Most branches at one time; 100 if left out."),
+        "parallelism": (
+            whole(1, vocabulary.MAX_PARALLELISM),
+            "Most branches at one time, 100 if left out; of an agent: tool calls, 10 if left out.",
+        ),
         "on_item_error": (
             one_of("fail", "collect", "skip"),
             "What a failed item does: fail the step, become {error: …} in the list, or be left out.",
@@ -218,10 +293,14 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "do": (ref("steps"), "Steps of a round."),
         "max_rounds": (
             whole(1, vocabulary.MAX_ROUNDS),
-            "Most rounds, 1,000 if left out; more fail with loop.too_many_rounds.",
+            "Most rounds: 1,000 of a loop if left out, more fail with loop.too_many_rounds; 50 of an agent.",
         ),
         "workflow": (TEXT, "Runs a sub-workflow: a list of steps that stands beside `main`."),
-        "task": (TEXT, "Runs another task as an execution of its own: its name, id, or name@alias."),
+        "task": (
+            TEXT,
+            "Runs another task as an execution of its own: its name or id, `@VERSION` or `@ALIAS` behind; output: its result.",
+        ),
+        "version": (whole(1, vocabulary.MAX_TASK_VERSION), "The version of the task; the newest if left out."),
         "return": (ANY, "Ends the surrounding named list with this value."),
         "wait_for_input": (
             closed(_WAIT) | {"type": ["object", "null"]},
@@ -251,9 +330,6 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "get": (TEXT, "Reads one key of the state."),
         "log": (ANY, "Writes a text into the history; the input passes through."),
         "error": (TEXT, "Ends with the error task.error and this message."),
-        "agent": (ANY, "Lets a model use tools until it is done. Not available in this version."),
-        "embed": (ANY, "Turns texts into vectors. Not available in this version."),
-        "search": (ANY, "Searches documents. Not available in this version."),
     }
 )
 """Shape and text of each key that belongs to a kind of step."""
@@ -265,6 +341,22 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
             "Your name for the step: seen in the history, and by `steps['…']` of the same named list.",
         ),
         "when": (ref("expression"), "Runs the step only if this holds; otherwise the input passes through."),
+        "cache": (
+            {
+                "anyOf": [
+                    ref("duration"),
+                    closed(
+                        {
+                            "ttl": (ref("duration"), "How long an output is used again."),
+                            "key": (ANY, "What the output depends on; the step's input if left out."),
+                        },
+                        "ttl",
+                    ),
+                ]
+            },
+            "Takes the output of an earlier run of the step with the same input. Planned only: this version does not "
+            "do it yet.",
+        ),
         "retry": (
             closed(
                 {
@@ -277,7 +369,8 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     "max": (ref("duration"), "Longest pause; 30s if left out."),
                     "on": (
                         {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
-                        "Error codes or their first words, such as backend; left out = errors marked retryable.",
+                        "Error codes or their first words, such as backend; left out = errors that may pass, and failures of tools,"
+                        " checks and the task itself.",
                     ),
                 },
                 "attempts",
@@ -292,10 +385,9 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         ),
         "check": (
             {"anyOf": [{"type": "array", "items": _CHECK}, _CHECK]},
-            "What must hold of the result of a prompt or tool: one check or a list of them.",
+            "What must hold of the result of a prompt, tool, agent or task: one check or a list of them.",
         ),
         "undo": (ref("steps"), "Steps that take the step back if the task fails later; they see its output as `_`."),
-        "cache": (ANY, "Reuses the output of an earlier run. Not available in this version."),
     }
 )
 """Shape and text of each key that may stand on any step."""
@@ -308,7 +400,7 @@ _CALL: Final = closed(
         "params": (OBJECT, "Members of the query string."),
         "json": (ANY, "Body as JSON."),
         "data": ({"type": ["object", "string"]}, "Body as a form, or as text."),
-        "content": (TEXT, "Body as text."),
+        "content": (TEXT, "Any other body, as base64."),
         "cookies": (OBJECT, "Cookies."),
         "timeout": (ref("duration"), "Longest time of one call."),
         "follow_redirects": (FLAG, "Whether redirects are followed."),
@@ -350,6 +442,10 @@ TASK_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     "rounds": (whole(1, 1_000_000_000), "Most rounds of all loops together."),
                     "time": (ref("duration"), "Longest life of an execution."),
                     "tokens": (whole(1, 1_000_000_000_000), "Most tokens of all model calls together."),
+                    "cost": (
+                        {"type": "number", "minimum": 0.000_001, "maximum": 1_000_000_000},
+                        "Most that all model calls together may cost, in US dollars. Planned only: not enforced yet.",
+                    ),
                 }
             ),
             "What ends a runaway execution; the task cannot catch it.",
@@ -372,16 +468,7 @@ TASK_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
             "What must hold of an input before an execution is made.",
         ),
         "finally": (ref("steps"), "Steps that run however the task ended; they see `error` and `output`."),
-        "allow": (
-            closed(
-                {
-                    what: ({"type": "array", "items": TEXT}, f"Names of the {what} it may use; [] = none.")
-                    for what in ("tools", "models", "hosts", "secrets", "tasks")
-                }
-            ),
-            "What the task may use at most; left out = everything that you may use.",
-        ),
-        "dispatch": (OBJECT, "When and how executions are started; kept beside the plan."),
+        **BESIDE_KEYS,
     }
 )
 """Shape and text of each key of a task."""

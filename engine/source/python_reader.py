@@ -24,6 +24,7 @@ from engine.core.errors import DefinitionError, EngineError, InvalidInput, Sourc
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapNode, Node, node_to_json
 from engine.source.python_paths import is_python, split_name
+from engine.source.task_text import read_task_text
 
 _PART_OF_PATH = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _OUR_PACKAGES = frozenset({"engine", "workflows", "activities", "worker"})
@@ -129,12 +130,7 @@ def read_python(file: Path) -> tuple[PythonTask, ...]:
         SourceError: The file cannot be read, fails when it is run, or holds no task; with the line.
     """
     shown = str(file)
-    try:
-        source = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _refused(shown, "", codes.NOT_TEXT, "the file is not UTF-8 text", hint="save it as UTF-8") from error
-    except OSError as error:
-        raise InvalidInput(f"{file} cannot be read: {error.strerror}", code="file.unreadable") from error
+    source = read_task_text(file)
     path = file.resolve()
     tasks: dict[int, PythonTask] = {}
     for variable, value in _run(path, shown, source).items():

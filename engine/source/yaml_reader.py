@@ -332,6 +332,9 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
         hint = "put quotes around a text that contains any of [ ] { } , inside brackets, or close the bracket"
     elif "cannot start any token" in message and line[at.column - 1 : at.column] in ("@", "`", "%"):
         message, hint = f"a text cannot start with {line[at.column - 1]}", "put quotes around it"
+    elif (error.context or "").endswith("scanning an alias"):
+        at = Position(at.line, at.column - 1)
+        message, hint = "a text cannot start with *, which marks an alias", "put quotes around it"
     elif error.context and error.context_mark is not None:
         message = f"{message} ({error.context}; line {error.context_mark.line + 1})"
     return source_error(codes.SYNTAX, message, at, hint=hint)

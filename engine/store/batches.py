@@ -20,7 +20,7 @@ IN_CHUNK = 500
 """Most values in one IN list; SQLite's builds differ in how many parameters they take."""
 
 
-_NAMED = ("task_id", "task_name", "task_version", "agent_id", "input", "metadata")
+_NAMED = ("task_id", "task_name", "task_version", "agent_id", "input", "metadata", "parent_id", "parent_path")
 _MOVING = (
     "status",
     "updated_us",
@@ -269,7 +269,7 @@ def _moving_row(state: State) -> dict[str, Any]:
 
 def _named_row(state: State) -> dict[str, Any]:
     init = state.progress.init or {}
-    version = init.get("version")
+    version, parent = init.get("version"), init.get("parent") or {}
     return {
         "task_id": str(init.get("task_id") or ""),
         "task_name": str(init.get("task") or ""),
@@ -277,6 +277,8 @@ def _named_row(state: State) -> dict[str, Any]:
         "agent_id": str(init.get("agent_id") or ""),
         "input": compact_json(init.get("input")),
         "metadata": compact_json(init.get("metadata") or {}),
+        "parent_id": str(parent.get("execution_id") or ""),
+        "parent_path": str(parent.get("path") or ""),
     }
 
 

@@ -316,14 +316,24 @@ class Definitions:
                 names = and_(task_aliases.c.tenant == tenant, task_aliases.c.task_id == task_id)
                 await connection.execute(delete(task_aliases).where(names))
 
-    async def get_task(self, task_id: str, *, tenant: str, version: int | None = None) -> TaskFacts:
+    async def get_task(
+        self, task_id: str, *, tenant: str, version: int | None = None, removed: bool = False
+    ) -> TaskFacts:
         """Return a version of a task, by default the latest.
+
+        Args:
+            task_id: The task.
+            tenant: Its tenant.
+            version: The version.
+            removed: Whether it may have been removed, because an execution that names it goes on.
 
         Raises:
             NotFound: `task.not_found`, also for a removed one.
         """
         which: ColumnElement[bool] = tasks.c.latest.is_(True) if version is None else tasks.c.version == version
-        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.id == task_id, which, _LIVE)
+        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.id == task_id, which)
+        if not removed:
+            query = query.where(_LIVE)
         async with self.database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:

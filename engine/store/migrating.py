@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -9,11 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.core.errors import Unavailable
 
-HEAD = "0002"
+HEAD = "0003"
 """Newest revision; a test holds it equal to the head of the scripts."""
 
 VERSION_TABLE = "alembic_version"
 SCRIPTS = Path(__file__).parent / "migrations"
+
+POLL_S = 0.01
+"""How often a migration that waits for another one asks whether it is over."""
+_MIGRATING = threading.Lock()
 
 
 def current_revision(connection: Connection) -> str:
@@ -63,5 +71,17 @@ async def bring_to_head(readers: AsyncEngine, writers: AsyncEngine) -> None:
     async with readers.connect() as connection:
         if await connection.run_sync(current_revision) == HEAD:
             return
-    async with writers.connect() as connection, connection.begin():
+    async with _alone(), writers.connect() as connection, connection.begin():
         await connection.run_sync(upgrade)
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """Wait until no other migration runs in this process: alembic keeps the one under way in module globals."""
+    # asked again and again, since waiting in the lock would stop the event loop that has to release it
+    while not _MIGRATING.acquire(blocking=False):
+        await asyncio.sleep(POLL_S)
+    try:
+        yield
+    finally:
+        _MIGRATING.release()

@@ -126,6 +126,8 @@ class ProjectionStore(ProjectionReader):
         input: Json = None,
         metadata: Mapping[str, Any] | None = None,
         created_us: int,
+        parent_id: str = "",
+        parent_path: str = "",
     ) -> None:
         """Make sure that an execution just started can be read; a row that its events made already gets what they lack.
 
@@ -139,6 +141,8 @@ class ProjectionStore(ProjectionReader):
             input: The input.
             metadata: The caller's metadata.
             created_us: When it was started, Unix microseconds.
+            parent_id: The execution that started it, may be empty.
+            parent_path: Path of the step that did.
         """
         named: dict[str, Any] = {
             "task_id": task_id,
@@ -147,6 +151,8 @@ class ProjectionStore(ProjectionReader):
             "agent_id": agent_id,
             "input": compact_json(input),
             "metadata": compact_json(dict(metadata or {})),
+            "parent_id": parent_id,
+            "parent_path": parent_path,
         }
         mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
         async with self.database.write() as connection:

@@ -116,6 +116,8 @@ def _facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
         terminal_seen=row.terminal_seen,
         settled=row.settled,
         verified=row.verified,
+        parent_id=row.parent_id,
+        parent_path=row.parent_path,
     )
 
 
@@ -189,6 +191,7 @@ class ProjectionReader:
         *,
         tenant: str,
         task_id: str | None = None,
+        parent_id: str | None = None,
         statuses: Sequence[ExecutionStatus] = (),
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
@@ -201,6 +204,7 @@ class ProjectionReader:
         Args:
             tenant: Tenant id.
             task_id: Only those of this task.
+            parent_id: Only those that this execution started.
             statuses: Only those with one of these; empty = all.
             metadata: Only those whose metadata contains this object.
             limit: Most to return.
@@ -211,6 +215,8 @@ class ProjectionReader:
         query: Select[Any] = select(executions).where(executions.c.tenant == tenant)
         if task_id is not None:
             query = query.where(executions.c.task_id == task_id)
+        if parent_id is not None:
+            query = query.where(executions.c.parent_id == parent_id)
         if statuses:
             query = query.where(executions.c.status.in_([status.value for status in statuses]))
         moment = executions.c.updated_us if sort_by == "updated_at" else executions.c.created_us

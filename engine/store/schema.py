@@ -96,11 +96,15 @@ executions = Table(
     Column("settled", Boolean, nullable=False, default=False),
     Column("verified", Boolean),
     Column("interpreter", Integer, nullable=False),
+    # the execution that started this one, and the path of its step; empty = nobody's child
+    Column("parent_id", String(64), nullable=False, default="", server_default=""),
+    Column("parent_path", Text, nullable=False, default="", server_default=""),
     # Temporal's workflow ids are unique over all tenants, and events arrive with the execution's id alone
     UniqueConstraint("id"),
     Index(None, "tenant", "created_us"),
     Index(None, "tenant", "task_id", "created_us"),
     Index(None, "settled", "terminal_seen"),
+    Index(None, "tenant", "parent_id"),
 )
 
 events = Table(

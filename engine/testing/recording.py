@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from engine.core.contracts.activities import ChatParams
+from engine.core.contracts.activities import ChatParams, ToolParams
+from engine.core.contracts.children import ChildParams
 from engine.core.contracts.failures import failure_body, run_error_of
 from engine.core.errors import InvalidInput, RunError, Unavailable
 from engine.core.run.effects import Call, Failed, Ok
@@ -143,6 +144,7 @@ def load_cassette(path: Path) -> Cassette:
 def _request_of(call: Call) -> dict[str, Json]:
     if isinstance(call.params, ChatParams):
         return chat_request(call.params)
+    assert isinstance(call.params, ToolParams)
     return {"tool": call.params.tool.name, "arguments": call.params.arguments}
 
 
@@ -157,8 +159,10 @@ class Recorder:
         self._process = process
         self.calls: list[dict[str, Json]] = []
 
-    def __call__(self, call: Call) -> Answered:
-        """Make a call."""
+    def __call__(self, call: Call) -> Answered | None:
+        """Make a call; another task is not run, it needs a scripted reply."""
+        if isinstance(call.params, ChildParams):
+            return None
         answered = self._process(call)
         kept: dict[str, Json] = {
             "id": call.id,
@@ -185,8 +189,10 @@ class Player:
         self._calls = {str(call["id"]): call for call in calls}
         self.problems: list[str] = []
 
-    def __call__(self, call: Call) -> Answered:
+    def __call__(self, call: Call) -> Answered | None:
         """Answer a call."""
+        if isinstance(call.params, ChildParams):
+            return None
         kept = self._calls.get(call.id)
         if kept is None:
             return self._stale(call, "is not in the recording")

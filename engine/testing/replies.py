@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage
+from engine.core.contracts.children import ChildParams
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError, EngineError, RunError, ToolError, run_error_from_json
 from engine.core.kinds import ToolEffect
@@ -42,11 +43,11 @@ class CallSeen:
     Attributes:
         path: Step path, loop counters included.
         label: The step's label; what a person would call the call, if it has none.
-        kind: `prompt` or `tool`.
-        name: Model or tool.
+        kind: `prompt`, `tool` or `task`.
+        name: Model, tool or task.
         attempt: The attempt, from 1.
-        request: {messages, model, settings, …} or the arguments.
-        reply: What came back: the reply's text or message, or the tool's output; None if it failed.
+        request: {messages, model, settings, …}, the arguments, or {input} of a task.
+        reply: What came back: the reply's text or message, or the output of the tool or task; None if it failed.
         error: {code, message, …} if it failed.
     """
 
@@ -65,10 +66,14 @@ class CallSeen:
 
 
 def names_of(call: Call) -> list[str]:
-    """Return the names by which a script may mean a call: path, label, path without counters, tool or `prompt`."""
+    """Return the names by which a script may mean a call: path, label, path without counters; tool, task or `prompt`."""
     path = call.params.context.path
-    tool = call.params.tool.name if isinstance(call.params, ToolParams) else "prompt"
-    return list(dict.fromkeys([path, call.summary, _COUNTERS.sub("", path), tool]))
+    called = "prompt"
+    if isinstance(call.params, ToolParams):
+        called = call.params.tool.name
+    elif isinstance(call.params, ChildParams):
+        called = call.params.task.name
+    return list(dict.fromkeys([path, call.summary, _COUNTERS.sub("", path), called]))
 
 
 def seen_call(call: Call) -> CallSeen:
@@ -77,7 +82,9 @@ def seen_call(call: Call) -> CallSeen:
     kind, name, request = "prompt", "", {}
     if isinstance(params, ChatParams):
         name, request = params.model, chat_request(params)
-    else:
+    elif isinstance(params, ChildParams):
+        kind, name, request = "task", params.task.name, {"input": params.input}
+    elif isinstance(params, ToolParams):
         kind, name, request = "tool", params.tool.name, dict(params.arguments)
     return CallSeen(params.context.path, call.summary, kind, name, params.context.attempt, request)
 
@@ -132,7 +139,7 @@ def _within_limit(call: Call, answered: Answered) -> Answered:
             f"the model did not answer within {limit}", code="backend.timeout", retryable=True
         )
     else:
-        name = call.params.tool.name
+        name = call.params.tool.name if isinstance(call.params, ToolParams) else call.summary
         error = ToolError(f"tool '{name}' took longer than {limit}", code="tool.timeout", retryable=call.repeatable)
     return Answered(Failed(error), call.timeout_s)
 

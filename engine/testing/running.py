@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.author.task import Task
-from engine.control.compiling import compile_text, compile_tree
+from engine.control.compiling import Compiled, compile_text, compile_tree
 from engine.control.tools import load_catalog
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import DefinitionError, InvalidInput
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan, ToolContract
+from engine.core.plan.planned import refuse_planned
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.require import unmet_requirements
 from engine.core.schemas import value_problems
@@ -22,6 +23,7 @@ from engine.dryrun import START_US, Answer, Answered, DryRun, run_in_memory
 from engine.settings import PROJECT_FILE, load_project
 from engine.source.python_paths import is_python, split_name
 from engine.source.python_reader import read_python_task
+from engine.source.task_text import read_task_text
 from engine.testing.replies import RealTools, Replies, Script, Source, invented
 from engine.tooling import Tool, ToolCatalog
 
@@ -83,7 +85,7 @@ class Answers:
 
     Args:
         given: An object of answers by name (a list is used up item by item), or a list for all waits. An answer
-            {$answer: VALUE, $after: SECONDS} comes later.
+            {$answer: VALUE, $after: SECONDS} comes later, and {$cancel: REASON} cancels the execution.
     """
 
     def __init__(self, given: Mapping[str, Json] | Sequence[Json]) -> None:
@@ -124,6 +126,8 @@ class Answers:
 def _answer(given: Json) -> Answer:
     if isinstance(given, dict) and "$answer" in given:
         return Answer(given["$answer"], float(given.get("$after", 0)))
+    if isinstance(given, dict) and "$cancel" in given:
+        return Answer(given["$cancel"], float(given.get("$after", 0)), is_cancel=True)
     return Answer(given)
 
 
@@ -148,7 +152,11 @@ def run_plan(
         answers: See `Answers`.
         sources: What answers calls that the replies leave open, in order.
         clock_us: Time at which it starts, Unix microseconds.
+
+    Raises:
+        CompileError: `task.not_runnable` if something of the plan cannot be run yet.
     """
+    refuse_planned(plan)
     problems = value_problems(given, plan.input_schema)
     code = "input.invalid"
     if not problems:
@@ -261,22 +269,27 @@ def _plan_of(task: str | Path | Mapping[str, Any] | Task, contracts: Mapping[str
         return compile_file(task, contracts)
     if isinstance(task, Task):
         root = task.to_node(task.name or "task")
-        return compile_tree(root, source="", file=task.name or "task", contracts=contracts).plan
+        return _to_run(compile_tree(root, source="", file=task.name or "task", contracts=contracts))
     text = task if isinstance(task, str) else canonical_json(dict(task))
-    return compile_text(text, file="task", contracts=contracts).plan
+    return _to_run(compile_text(text, file="task", contracts=contracts))
+
+
+def _to_run(compiled: Compiled) -> Plan:
+    compiled.check_runs()
+    return compiled.plan
 
 
 def compile_file(path: Path, contracts: Mapping[str, ToolContract]) -> Plan:
     """Compile a task file; a Python file is run for it.
 
     Raises:
-        DefinitionError: The task is wrong; with file and source, so that places can be shown.
+        DefinitionError: The task is wrong, or cannot be run; with file and source, so that places can be shown.
         InvalidInput: `file.unreadable`.
     """
     if is_python(path):
         made = read_python_task(path)
-        return compile_tree(made.root, source=made.source, file=made.file, contracts=contracts).plan
-    return compile_text(read_text(path), file=str(path), contracts=contracts).plan
+        return _to_run(compile_tree(made.root, source=made.source, file=made.file, contracts=contracts))
+    return _to_run(compile_text(read_task_text(path), file=str(path), contracts=contracts))
 
 
 def read_text(path: Path) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.core.errors import EngineError, InvalidInput
 from engine.core.plan.ir import Plan
@@ -20,6 +20,13 @@ from engine.testing.running import TaskRun, catalog_for, compile_file, run_plan
 from engine.tooling import ToolCatalog
 
 
+class Runner(Protocol):
+    """Runs a plan once; in memory by default, but another may make the same cases hold for a server."""
+
+    def __call__(self, plan: Plan, given: Json, *, replies: Json, answers: Json, sources: Sequence[Source]) -> TaskRun:
+        """See `run_plan`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a suite is run.
@@ -29,12 +36,14 @@ class Options:
         match: Only cases whose name holds this text.
         process: Makes real calls; None = none are made.
         record: Keep the real replies in the cassette.
+        runner: Runs the task.
     """
 
     project: Path | None = None
     match: str = ""
     process: CallProcess | None = None
     record: bool = False
+    runner: Runner = run_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +257,7 @@ def _run(case: Case, key: str, bench: _Bench, given: Json, replies: Json, shared
         sources.append(player)
     if case.invent:
         sources.append(invented)
-    run = run_plan(bench.plan, given, replies=replies, answers=answers, sources=sources)
+    run = bench.options.runner(bench.plan, given, replies=replies, answers=answers, sources=sources)
     if recorder is not None and bench.options.record:
         bench.cassette.cases[case.name][key] = recorder.calls
     if player is not None:

@@ -27,7 +27,7 @@ from engine.edge.cli.output import Mode, error_text
 from engine.edge.cli.run import watch
 from engine.edge.cli.tasks import upload_task
 from engine.edge.supervisor import bind
-from examples.demo.service import TicketService
+from examples.demo.service import Service
 
 HERE = Path(__file__).parent
 TASK = HERE / "task.yaml"
@@ -133,7 +133,7 @@ def run_demo(kill_worker: bool) -> int:
     Returns:
         The exit code.
     """
-    service = TicketService()
+    service = Service()
     threading.Thread(target=service.serve_forever, daemon=True).start()
     print("starting a Temporal server, a worker, a model and the API …", flush=True)
     began = time.monotonic()
@@ -158,7 +158,7 @@ def run_demo(kill_worker: bool) -> int:
     return 0
 
 
-def _say_goodbye(service: TicketService, view: dict[str, Any], *, killed: bool) -> None:
+def _say_goodbye(service: Service, view: dict[str, Any], *, killed: bool) -> None:
     print(f"\n{view['task_name']} {view['status']} after {view['transition_count']} transitions", end="")
     print(", although its worker was killed" if killed else "")
     print(f"the service took {len(service.alerts)} alert in {service.calls} call{'s' if service.calls != 1 else ''}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from examples.stub import Reply, Request, StubService, serve
 
 TICKETS = [
     {
@@ -27,66 +25,35 @@ TICKETS = [
 ]
 
 
-class TicketService(ThreadingHTTPServer):
-    """A small HTTP service: `GET /tickets`, `POST /alerts`; remembers alerts by their idempotency key."""
+class Service(StubService):
+    """`GET /tickets`, `POST /alerts`.
 
-    daemon_threads = True
+    Attributes:
+        alerts: The alerts that were taken.
+        calls: How often an alert was sent, those with a repeated key included.
+    """
 
     def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.alerts: dict[str, Any] = {}
+        super().__init__(port)
+        self.alerts: list[dict[str, Any]] = []
         self.calls = 0
-        self.lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def answer(self, request: Request) -> Reply:
+        """Answer one request."""
+        match request.method, request.path:
+            case "GET", "/tickets":
+                return Reply({"tickets": TICKETS})
+            case "POST", "/alerts":
+                self.alerts.append({"alert": f"A-{len(self.alerts) + 1}", **request.body})
+                return Reply(self.alerts[-1], 201)
+            case _:
+                return Reply.nothing_at(request)
 
-    def take_alert(self, key: str, body: Any) -> dict[str, Any]:
-        """Take an alert; a repeated key gets the first answer again."""
-        with self.lock:
-            self.calls += 1
-            return dict(self.alerts.setdefault(key, {"alert": f"A-{len(self.alerts) + 1}", **body}))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: TicketService
-
-    def do_GET(self) -> None:
-        if self.path == "/tickets":
-            self._answer(200, {"tickets": TICKETS})
-        else:
-            self._answer(404, {"error": f"there is nothing at {self.path}"})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        if self.path == "/alerts":
-            self._answer(201, self.server.take_alert(self.headers.get("Idempotency-Key", ""), body))
-        else:
-            self._answer(404, {"error": f"there is nothing at {self.path}"})
-
-    def _answer(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent: the terminal shows the steps."""
-
-
-def main() -> None:
-    """Serve until Ctrl-C; prints the address and the input that goes with it."""
-    service = TicketService(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
-    print(json.dumps({"service": service.url}), flush=True)
-    try:
-        service.serve_forever()
-    except KeyboardInterrupt:
-        service.server_close()
+    def take(self, request: Request) -> Reply:
+        """Count the calls, so that the demo can tell how many there were for one alert."""
+        self.calls += request.path == "/alerts"
+        return super().take(request)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Service)

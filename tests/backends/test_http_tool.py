@@ -46,6 +46,7 @@ async def echo(scope: dict[str, Any], body: bytes) -> tuple[int, dict[str, str],
     seen = {
         "method": scope["method"],
         "path": path,
+        "raw_query": scope["query_string"].decode(),
         "query": parse_qsl(scope["query_string"].decode(), keep_blank_values=True),
         "headers": headers,
         "body": body.decode(),
@@ -190,6 +191,11 @@ async def test_redirects_are_followed_only_on_request(url: str) -> None:
     assert (stayed["status_code"], stayed["headers"]["location"]) == (302, "/text")
     followed = await call({"method": "GET", "url": f"{url}/moved", "follow_redirects": True})
     assert base64.b64decode(followed["content"]) == b"\xff plain"
+
+
+async def test_a_query_in_the_address_is_sent_as_it_stands(url: str) -> None:
+    seen = (await call({"method": "GET", "url": f"{url}/x?flag&to=http://a/b"}))["json"]
+    assert seen["raw_query"] == "flag&to=http://a/b"
 
 
 async def test_redirects_without_end_are_a_bad_reply(url: str) -> None:

@@ -73,11 +73,12 @@ async def test_usage_is_streamed_only_on_request() -> None:
 
 async def test_streamed_chunks_come_with_their_pauses() -> None:
     async with mock({"reply": "abc", "stream": {"chunk_chars": 1, "delay_s": 0.03}}) as client:
-        times = []
+        began = time.monotonic()
         async with client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response:
             async for _ in response.aiter_bytes():
-                times.append(time.monotonic())
-    assert times[2] - times[0] >= 0.05
+                pass
+        # a busy machine makes it longer, nothing makes it shorter
+        assert time.monotonic() - began >= 0.09
 
 
 async def test_the_first_rule_that_applies_answers_and_is_used_up_after_its_times() -> None:
@@ -103,7 +104,7 @@ async def test_a_rule_may_wait_for_a_turn_of_the_conversation() -> None:
 async def test_json_replies_and_tool_calls() -> None:
     rules: list[dict[str, Any]] = [
         {"match": "json", "json": {"said": "{last}", "n": [1, None]}},
-        {"tool_calls": [{"name": "look", "arguments": {"q": "{last}"}}]},
+        {"tool_calls": [{"name": "look", "arguments": {"q": "{last}"}}, {"id": "mine", "name": "look"}]},
     ]
     async with mock(*rules) as client:
         said = (await ask(client, "json please")).json()["choices"][0]["message"]["content"]
@@ -112,6 +113,7 @@ async def test_json_replies_and_tool_calls() -> None:
     assert choice["finish_reason"] == "tool_calls"
     call = choice["message"]["tool_calls"][0]
     assert (call["type"], call["function"]) == ("function", {"name": "look", "arguments": '{"q":"a"}'})
+    assert [each["id"] for each in choice["message"]["tool_calls"]] == ["call_2_0", "mine"]
 
 
 async def test_usage_and_finish_reason_may_be_set() -> None:

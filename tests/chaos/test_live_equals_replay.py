@@ -18,6 +18,7 @@ from engine.control.repair import repair_execution
 from tests.chaos.conftest import OpenLab
 from tests.support.lab import TENANT, Ended, Lab, plan_of
 from tests.support.processes import worker_process
+from tests.support.program_leaves import KEY, PING
 from tests.support.programs import ANSWER, MODULE, TOOLS, Program, make_program
 from worker import replay_run
 
@@ -72,7 +73,7 @@ class Group:
 
 
 async def disturb(lab: Lab, handle: WorkflowHandle[Any, Any], program: Program, chance: random.Random) -> None:
-    """Answer waits blindly until the end, so that some answers come too early or too late; cancel a few executions."""
+    """Answer waits and send events blindly until the end, so that some come too early or too late; cancel a few."""
     cancel = chance.randrange(100) < CANCELLED_OF_100
     for number in itertools.count():
         await asyncio.sleep(chance.uniform(0.02, 0.3))
@@ -83,6 +84,8 @@ async def disturb(lab: Lab, handle: WorkflowHandle[Any, Any], program: Program, 
             if program.waits:
                 # now and then a key comes twice, and gets the outcome of the first time
                 await lab.answer(handle, ANSWER, key=f"k{number - (chance.random() < 0.2)}")
+            if "event" in program.kinds:
+                await lab.send(handle, PING, ANSWER, key=chance.choice([None, KEY]))
 
 
 async def next_workflow_task(handle: WorkflowHandle[Any, Any]) -> None:

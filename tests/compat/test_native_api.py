@@ -361,13 +361,12 @@ async def test_streams_tell_everything_and_end(http: httpx.AsyncClient, lab: Lab
     assert [told.data["status"] for told in await read_stream(http, f"{path}/status.stream")] == ["succeeded"]
 
 
-async def test_streams_end_at_once_when_the_server_stops(api: ApiServer) -> None:
+async def test_streams_end_when_the_server_stops_although_their_execution_goes_on(api: ApiServer) -> None:
     execution = (await start(api.http, await create(api.http, ASK)))["id"]
     following = asyncio.create_task(read_stream(api.http, f"/executions/{execution}/events.stream"))
     await read_stream(api.http, f"/executions/{execution}/status.stream", most=1)
     await asyncio.sleep(0.1)
-    began = time.monotonic()
+    assert not following.done()
     api.stop.set()
     assert await following == []
     await api.serving
-    assert time.monotonic() - began < 2

@@ -1,6 +1,6 @@
 """Golden files of contenox chains: each folder holds a chain and what is made of it, plan and diagnostics.
 
-Chains have their own test because they are planned, but not run: as tasks they would end in that one diagnostic. They
+Chains have their own test because of the tools of their services; as tasks they have one diagnostic more (W614). They
 are renewed as all golden files are.
 """
 

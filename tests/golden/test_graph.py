@@ -33,7 +33,7 @@ def graph_of(path: Path) -> Graph:
     return plan_graph(compile_text(text, file=path.name, contracts=CONTRACTS, agent=AGENT).plan)
 
 
-@pytest.mark.parametrize("name", ["kinds", "names"])
+@pytest.mark.parametrize("name", ["kinds", "names", "jumps"])
 def test_a_task_is_drawn_as_the_golden_file_says(name: str) -> None:
     drawn = render_mermaid(graph_of(GRAPHS / f"{name}.yaml")) + "\n"
     golden = GRAPHS / f"{name}.mmd"
@@ -120,3 +120,24 @@ def test_a_kind_that_is_not_known_yet_becomes_a_plain_node_on_the_way() -> None:
 )
 def test_nothing_in_a_label_is_read_as_markup(text: str, escaped: str) -> None:
     assert escape_label(text) == escaped
+
+
+def test_the_jumps_of_a_chain_are_arrows_to_where_they_lead() -> None:
+    edges = graph_of(GRAPHS / "jumps.yaml").edges
+    jumps = {
+        (edge.source.split(".")[1], edge.target.split(".")[1], edge.label, edge.aside)
+        for edge in edges
+        if edge.source.split(".")[1] != edge.target.split(".")[1]
+    }
+    assert {(source, target, aside) for source, target, _, aside in jumps} == {
+        ("start", "end", False),
+        ("start", "urgent", False),
+        ("urgent", "start", True),
+        ("urgent", "page", False),
+        ("urgent", "answer", False),
+        ("answer", "start", False),
+        ("answer", "end", False),
+        ("lost", "end", False),
+    }
+    assert ("start", "urgent", "otherwise", False) in jumps
+    assert ("urgent", "start", "on failure", True) in jumps

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +16,13 @@ from engine.control.compiling import Compiled, compile_text, compile_tree
 from engine.core.errors import DefinitionError
 from engine.core.plan.codec import plan_hash
 from engine.core.spec.nodes import node_to_json
+from engine.core.spec.vocabulary import MARKERS, MODIFIERS
 from engine.source.parse import parse_source
 from engine.tooling import ToolCatalog
+from tests.support.lab import plan_of
 from tests.support.memory import TOOLS
+from tests.support.program_runs import keys_of
+from tests.support.programs import TOOLS as PROGRAM_TOOLS
 from tests.support.programs import make_program
 from tests.support.task_strategies import JSON, Twin, tasks
 
@@ -65,15 +71,27 @@ def test_reading_what_was_printed_gives_the_same_value(value: Any) -> None:
     assert as_text(node_to_json(parse_source(write_yaml(value), "t"))) == as_text(value)
 
 
+PRINTERS: dict[str, Callable[[Any], str]] = {
+    "t.yaml": write_yaml,
+    "t.json": json.dumps,
+    "indented.json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+}
+"""What writes task files, by the name of the file."""
+
+
+@pytest.mark.parametrize("file", PRINTERS)
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10**6))
-def test_reading_a_printed_program_gives_the_same_program(seed: int) -> None:
+@given(seed=st.integers(0, 10**6))
+def test_reading_a_printed_program_gives_the_same_program_and_the_same_plan(file: str, seed: int) -> None:
     text = make_program(seed).text
-    assert as_text(node_to_json(parse_source(write_yaml(json.loads(text)), "t"))) == as_text(json.loads(text))
+    printed = PRINTERS[file](json.loads(text))
+    assert as_text(node_to_json(parse_source(printed, file))) == as_text(json.loads(text))
+    assert plan_hash(plan_of(printed, PROGRAM_TOOLS)) == plan_hash(plan_of(text, PROGRAM_TOOLS))
 
 
 def test_a_task_in_python_and_the_same_task_in_yaml_have_the_same_plan() -> None:
     seen: Counter[str] = Counter()
+    keys: set[str] = set()
 
     @settings(deadline=None, max_examples=150)
     @given(tasks())
@@ -84,14 +102,20 @@ def test_a_task_in_python_and_the_same_task_in_yaml_have_the_same_plan() -> None
         assert in_python == by_hand
         assert printed == by_hand
         seen["plan" if isinstance(by_hand, str) else "refused"] += 1
+        if isinstance(by_hand, str):
+            keys.update(keys_of(twin.json))
 
     compare()
     # the property would be empty if most tasks were refused
     assert seen["plan"] > seen["refused"]
+    assert MARKERS.keys() | set(MODIFIERS) <= keys
 
 
-@settings(deadline=None)
-@given(tasks())
-def test_a_printed_task_reads_back_as_what_the_author_api_made(twin: Twin) -> None:
-    read = node_to_json(parse_source(twin.python.to_yaml(), "t"))
-    assert read == twin.python.to_json() == node_to_json(twin.python.to_node())
+@pytest.mark.parametrize("file", PRINTERS)
+@settings(deadline=None, max_examples=60)
+@given(twin=tasks())
+def test_a_printed_task_reads_back_as_what_the_author_api_made(file: str, twin: Twin) -> None:
+    made = twin.python.to_json()
+    read = node_to_json(parse_source(PRINTERS[file](made), file))
+    assert as_text(read) == as_text(made) == as_text(node_to_json(twin.python.to_node()))
+    assert file != "t.yaml" or twin.python.to_yaml() == write_yaml(made)

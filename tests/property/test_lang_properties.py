@@ -1,10 +1,12 @@
 """What holds for every expression and template, whatever the text and the data."""
 
+import contextlib
 import datetime as dt
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -15,7 +17,12 @@ from engine.core.lang.context import EvalContext, Fuel
 from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
 from engine.core.values import canonical_json, to_json_value
+from tests.support.bombs import calls_of
 
+CALLS_OF_ANY = 5_000
+"""Calls of Python's functions that an evaluation may make for nothing: its frame, its names, its error."""
+CALLS_OF_A_UNIT = 30
+"""Calls that a unit of fuel may pay for."""
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 scalars = st.one_of(
@@ -104,6 +111,31 @@ def test_an_evaluation_ends_with_json_or_a_typed_error_and_leaves_its_input_alon
     first = outcome(source, env)
     assert canonical_json(env) == before
     assert outcome(source, env) == first
+
+
+@settings(max_examples=300, deadline=None)
+@given(source=expressions, given_data=data, is_template=st.booleans(), limit=st.sampled_from([50, 2_000, 20_000]))
+def test_an_evaluation_ends_within_its_fuel_and_calls_no_more_than_that_pays_for(
+    source: str, given_data: Any, is_template: bool, limit: int
+):
+    fuel, env = Fuel(limit), {"_": given_data, "x": [given_data]}
+    context = EvalContext(NOW, "seed", fuel)
+    try:
+        if is_template:
+            template = compile_template("{% for y in [1, 2] %}{{ " + source + " }}{% endfor %}")
+            calls = calls_of(lambda: _ended(lambda: template.render(env, context)))
+        else:
+            expression = compile_expression(source)
+            calls = calls_of(lambda: _ended(lambda: expression.evaluate(env, context)))
+    except ExpressionSyntaxError:
+        return
+    assert 0 <= fuel.left <= limit
+    assert calls <= CALLS_OF_ANY + CALLS_OF_A_UNIT * (limit - fuel.left)
+
+
+def _ended(action: Callable[[], Any]) -> None:
+    with contextlib.suppress(ExpressionError):
+        action()
 
 
 @settings(max_examples=300, deadline=None)

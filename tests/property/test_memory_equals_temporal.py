@@ -4,70 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections import defaultdict
-from collections.abc import Iterable
+import itertools
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 
-from engine.core.contracts.activities import ChatParams
-from engine.core.errors import ToolError
-from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.events import body_of
-from engine.core.run.walker import Identity
-from engine.dryrun import Answered, DryRun, chat_reply, run_in_memory
-from tests.support.lab import TENANT, Ended, Lab, plan_of
-from tests.support.programs import ANSWER, MODULUS, TOOLS, Program, make_program
+from engine.core.spec.vocabulary import MARKERS, MODIFIERS
+from tests.support.lab import Ended, Lab, plan_of
+from tests.support.program_leaves import KEY, PING
+from tests.support.program_runs import by_branch, in_memory, keys_of, outcome_of, told_by
+from tests.support.programs import ANSWER, TOOLS, Program, make_program, reply_to
 
-PROGRAMS = 30
 AT_ONCE = 10
-
-_BRANCH = re.compile(r"^(.*(?:\.map\[\d+\]|(?:\d)\[\d+\]))")
-_OF_THE_MOMENT = frozenset({"key", "actor", "opened"})
-"""Members that tell who answered and in which order branches came to their waits."""
-
-
-def answer_call(call: Call) -> Answered:
-    """Do in memory what the tools and the model of the laboratory do."""
-    params = call.params
-    if isinstance(params, ChatParams):
-        return Answered(Ok(chat_reply(str(params.messages[-1]["content"]))))
-    n = params.arguments["n"]
-    if params.tool.name == "step_tool":
-        return Answered(Ok((n * 7 + 1) % MODULUS))
-    attempt = params.context.attempt
-    if attempt <= params.arguments["failures"]:
-        return Answered(Failed(ToolError(f"attempt {attempt} fails", code="tool.failed", retryable=True)))
-    return Answered(Ok((n + 11) % MODULUS))
-
-
-def by_branch(events: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Sort events by the concurrent branch they tell of; between branches there is no order."""
-    branches: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-    for type_, body in events:
-        path = str(body.get("path") or body.get("wait_id") or "main")
-        found = _BRANCH.match(path)
-        told = {name: value for name, value in body.items() if name not in _OF_THE_MOMENT}
-        branches[found[1] if found else ""].append((type_, told))
-    return dict(branches)
+ELSEWHERE = {"task", "agent", "embed", "search", "cache"}
+"""What needs other tasks, a model that calls tools, documents, or an earlier execution."""
 
 
 async def answer_waits(lab: Lab, handle: WorkflowHandle[Any, Any]) -> None:
-    """Answer every wait as soon as it is told of."""
+    """Answer every wait as soon as it is told of, and send the event that it waits for."""
     answered: set[tuple[str, int]] = set()
     while True:
         for event in await lab.events(handle):
             body = body_of(event)
             if event.type == "wait" and (body["wait_id"], body["opened"]) not in answered:
                 answered.add((body["wait_id"], body["opened"]))
-                await lab.answer(handle, ANSWER, wait_id=body["wait_id"])
+                asked = reply_to(body)
+                if asked == "answer":
+                    await lab.answer(handle, ANSWER, wait_id=body["wait_id"])
+                elif asked == "event":
+                    await send_event(lab, handle, body["info"]["key"])
         await asyncio.sleep(0.1)
+
+
+async def send_event(lab: Lab, handle: WorkflowHandle[Any, Any], key: str | None) -> None:
+    """Send an event; an execution that had one left may have ended already."""
+    with contextlib.suppress(RPCError):
+        await lab.send(handle, PING, ANSWER, key=key)
 
 
 async def on_temporal(lab: Lab, program: Program, **options: Any) -> tuple[WorkflowHandle[Any, Any], Ended]:
     """Run a program on the server."""
     handle = await lab.start(plan_of(program.text, TOOLS), program.given, **options)
+    if "event" in program.kinds:
+        # one of each sort may come before its wait
+        await send_event(lab, handle, None)
+        await send_event(lab, handle, KEY)
     answering = asyncio.create_task(answer_waits(lab, handle)) if program.waits else None
     try:
         ended = await lab.end_of(handle)
@@ -80,53 +66,87 @@ async def on_temporal(lab: Lab, program: Program, **options: Any) -> tuple[Workf
     return handle, ended
 
 
-def in_memory(program: Program, execution_id: str, **options: Any) -> DryRun:
-    """Run a program in memory as the same execution."""
-    plan = plan_of(program.text, TOOLS)
-    identity = Identity(execution_id=execution_id, tenant=TENANT)
-    return run_in_memory(plan, program.given, answer_call, answers=[ANSWER] * 100, identity=identity, **options)
+async def compare(lab: Lab, program: Program, **options: Any) -> int:
+    """Run a program on the server and in memory, compare them, and return the number of runs on the server."""
+    handle, ended = await on_temporal(lab, program, **options)
+    memory = in_memory(program, handle.id)
+    assert outcome_of(memory) == (ended.output, ended.error["code"] if ended.error else None), program.text
+    events = await lab.events(handle)
+    assert told_by(memory) == by_branch((event.type, body_of(event)) for event in events), program.text
+    return len({event.run_id for event in events})
 
 
-def outcome_in_memory(run: DryRun) -> tuple[Any, str | None]:
-    """Return output and error code."""
-    assert run.finished is not None, f"still waiting: {run.waits}"
-    outcome = run.finished.outcome
-    if isinstance(outcome, Failed):
-        return None, outcome.error.code
-    assert isinstance(outcome, Ok)
-    return outcome.value, None
-
-
-async def test_programs_give_the_same_output_and_events_in_memory_and_on_temporal(lab: Lab):
+@pytest.mark.timeout(900)
+async def test_programs_give_the_same_output_and_events_in_memory_and_on_temporal(lab: Lab, full: bool) -> None:
     lab.tools = TOOLS
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def check(seed: int) -> None:
-        program = make_program(seed, clock=False)
         async with gate:
-            handle, ended = await on_temporal(lab, program)
-        memory = in_memory(program, handle.id)
-        assert outcome_in_memory(memory) == (ended.output, ended.error["code"] if ended.error else None), seed
-        stored = by_branch((event.type, body_of(event)) for event in await lab.events(handle))
-        assert by_branch((event.type, event.body) for event in memory.events) == stored, f"seed {seed}"
+            await compare(lab, make_program(seed, clock=False))
 
     async with lab.worker(), asyncio.TaskGroup() as group:
-        for seed in range(PROGRAMS):
+        for seed in range(600 if full else 60):
             group.create_task(check(seed))
 
 
-def test_programs_give_the_same_output_and_events_when_their_state_is_carried_over_at_every_turn():
-    for seed in range(150):
-        program = make_program(seed, clock=False)
-        straight = in_memory(program, f"execution-{seed}")
-        carried = in_memory(program, f"execution-{seed}", carry_every=1)
-        assert outcome_in_memory(carried) == outcome_in_memory(straight), seed
-        assert by_branch((e.type, e.body) for e in carried.events) == by_branch(
-            (e.type, e.body) for e in straight.events
-        ), seed
+@pytest.mark.timeout(900)
+async def test_programs_give_the_same_when_they_continue_as_new_on_temporal(lab: Lab, full: bool) -> None:
+    lab.tools = TOOLS
+    gate = asyncio.Semaphore(2 * AT_ONCE)
+    runs: list[int] = []
+
+    async def check(seed: int) -> None:
+        program = make_program(seed, clock=False, at_least_s=1.1)
+        async with gate:
+            # a run continues as new after its first second, at whatever step it then is
+            runs.append(await compare(lab, program, continue_after_events=4 + seed % 20))
+
+    count = 200 if full else 20
+    async with lab.worker(), asyncio.TaskGroup() as group:
+        for seed in range(10_000, 10_000 + count):
+            group.create_task(check(seed))
+    assert sum(number > 1 for number in runs) > count / 2
 
 
-def test_the_comparison_sees_a_missing_and_a_reordered_event():
+def carried_over(seed: int, turns: Iterable[int]) -> Iterator[int]:
+    """Carry a program's state over after so many turns, again and again; compare each and yield its number of runs."""
+    program = make_program(seed, clock=False)
+    straight_keys: list[str] = []
+    straight = in_memory(program, f"execution-{seed}", straight_keys)
+    for every in turns:
+        keys: list[str] = []
+        carried = in_memory(program, f"execution-{seed}", keys, carry_every=every)
+        assert outcome_of(carried) == outcome_of(straight), (seed, every)
+        assert sorted(keys) == sorted(straight_keys), (seed, every)
+        assert told_by(carried) == told_by(straight), (seed, every)
+        yield carried.runs
+
+
+def test_programs_give_the_same_output_keys_and_events_when_their_state_is_carried_over_at_every_turn(
+    full: bool,
+) -> None:
+    runs = [number for seed in range(3_000 if full else 200) for number in carried_over(seed, (1, 2, 3))]
+    assert max(runs) > 10
+
+
+@pytest.mark.timeout(900)
+def test_it_does_not_matter_at_which_turn_the_state_is_carried_over(full: bool) -> None:
+    for seed in range(5_000, 5_300 if full else 5_012):
+        # until it comes too late to happen
+        assert any(runs == 1 for runs in carried_over(seed, itertools.count(1)))
+
+
+def test_the_programs_have_every_kind_of_step_and_every_modifier() -> None:
+    keys: set[str] = set()
+    for seed in range(60):
+        keys |= keys_of(json.loads(make_program(seed, clock=False).text))
+    assert (MARKERS.keys() | set(MODIFIERS)) - ELSEWHERE <= keys
+    assert {"take", "stagger", "on_item_error", "max_rounds", "deadline", "default", "key", "reduce"} <= keys
+    assert {"output_schema", "on_fail", "require", "finally", "limits"} <= keys
+
+
+def test_the_comparison_sees_a_missing_and_a_reordered_event() -> None:
     memory = in_memory(make_program(1, clock=False), "execution")
     events = [(event.type, event.body) for event in memory.events]
     assert by_branch(events) == by_branch(list(events))

@@ -10,8 +10,9 @@ import pytest
 
 from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
+from engine.core.plan.grant import Reach
 from engine.core.plan.ir import Plan
-from engine.core.plan.reach import Reach, reach_of
+from engine.core.plan.reach import reach_of
 from tests.support.lab import plan_of
 from tests.support.programs import TOOLS, make_program
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from engine.core.errors import ExpressionError, ExpressionSyntaxError
@@ -13,6 +16,9 @@ from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
 
 MAX_PEAK_BYTES = 64 * 1024 * 1024
+MAX_CALLS = 20 * DEFAULT_FUEL
+"""Most functions, Python's and C's, that one evaluation with the default fuel may call, its compilation included. The
+count is the same on every machine, which a time is not."""
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
@@ -66,3 +72,20 @@ def outcome(source: str, *, template: bool = False) -> tuple[str, Any]:
     assert found.code.startswith("expression.")
     assert "offset" in found.details
     return found.code.removeprefix("expression."), None
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """Return how many functions, Python's and C's, an action calls."""
+    made = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal made
+        del frame, argument
+        made += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return made

@@ -13,16 +13,21 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
+from activities.children import ChildActivities
 from activities.llm import ChatActivities, build_backends
 from activities.tools.runner import ToolActivities
+from engine.control.children import ChildService
 from engine.control.compiling import compile_text
+from engine.control.definitions import DefinitionService
 from engine.control.live import LiveEvents
 from engine.control.payloads import data_converter
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
+    SIGNAL_EVENT,
     AnswerSignal,
     CancelReasonSignal,
+    EventSignal,
     ExecutionParams,
 )
 from engine.core.plan.codec import plan_to_json
@@ -32,6 +37,7 @@ from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Project
 from engine.store.database import open_database
+from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore
 from engine.tooling import Tool, ToolCatalog
 from tests.support.servers import serve_app
@@ -87,10 +93,11 @@ class Lab:
         project = Project(backends={"mock": BackendConfig(base_url=self.llm_url, default_model="mock")}, http=self.http)
         chat = ChatActivities(build_backends(project))
         tools = ToolActivities(ToolCatalog.of(*self.tools), self.http)
+        children = ChildActivities(lambda: ChildService(self.definitions))
         live = LiveEvents(self.store, _ignore_ended)
         flusher = asyncio.create_task(live.run())
         try:
-            options = {"cached_workflows": more.pop("cached_workflows", 1_000)}
+            options: dict[str, Any] = {"cached_workflows": more.pop("cached_workflows", 1_000), "children": children}
             async with build_worker(
                 self.client, task_queue=self.queue, sink=live.sink, chat=chat, tools=tools, more=more, **options
             ):
@@ -100,6 +107,12 @@ class Lab:
             await flusher
             await chat.aclose()
             await tools.aclose()
+
+    @property
+    def definitions(self) -> DefinitionService:
+        """Use cases on the tasks of the store, which steps may run as children."""
+        contracts = {tool.contract().name: tool.contract() for tool in self.tools}
+        return DefinitionService(Definitions(self.store.database), contracts)
 
     async def start(self, plan: Plan | str, given: Any = None, **options: Any) -> WorkflowHandle[Any, Any]:
         """Start an execution and return its handle."""
@@ -130,6 +143,10 @@ class Lab:
         """Send an answer."""
         signal = AnswerSignal(key=key or uuid.uuid4().hex, value=value, wait_id=wait_id, actor="test")
         await handle.signal(SIGNAL_ANSWER, signal)
+
+    async def send(self, handle: WorkflowHandle[Any, Any], name: str, value: Any, *, key: Any = None) -> None:
+        """Send an event."""
+        await handle.signal(SIGNAL_EVENT, EventSignal(id=uuid.uuid4().hex, name=name, key=key, value=value))
 
     async def cancel(self, handle: WorkflowHandle[Any, Any], reason: str = "") -> None:
         """Cancel an execution."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.core.contracts.activities import ToolParams
 from engine.core.plan.ir import AgentSnapshot, Plan
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.dryrun import Answered, DryRun, Handler, SeenEvent, chat_reply, run_in_memory
@@ -39,11 +40,11 @@ def compiled(text: str, agent: AgentSnapshot | None = None) -> Plan:
 
 
 def echo(call: Call) -> Answered:
-    """Answer prompts with their last message and tools with their arguments."""
+    """Answer prompts with their last message, tools with their arguments and other tasks with their input."""
     params = call.params
     if hasattr(params, "messages"):
         return Answered(Ok(chat_reply(str(params.messages[-1]["content"]), tokens=10)))
-    return Answered(Ok(dict(params.arguments)))
+    return Answered(Ok(dict(params.arguments) if isinstance(params, ToolParams) else params.input))
 
 
 def script(*outcomes: Any) -> Callable[[Call], Answered]:

@@ -99,6 +99,12 @@ _KEYS = {"else_": "else", "output": "output_schema"}
 
 def _retry(draw: st.DrawFn) -> Twin:
     attempts, pause = draw(st.integers(1, 5)), draw(DURATIONS)
+    if draw(st.booleans()):
+        longest = draw(DURATIONS)
+        return Twin(
+            engine.Retry(attempts=attempts, factor=1.5, max=longest.python),
+            {"attempts": attempts, "factor": 1.5, "max": longest.json},
+        )
     return Twin(
         engine.Retry(attempts=attempts, initial=pause.python, on=["tool"]),
         {"attempts": attempts, "initial": pause.json, "on": ["tool"]},
@@ -131,7 +137,28 @@ CHECKS = st.sampled_from(
             [engine.Check(if_=expr("_"), message="{{ _ }} is wrong", on_fail="ask")],
             [{"if": "$ _", "message": "{{ _ }} is wrong", "on_fail": "ask"}],
         ),
+        Twin(
+            [engine.Check(if_="_ != 1", on_fail="error"), engine.Check(if_="_ != 2", message="two", on_fail="error")],
+            [{"if": "_ != 1", "on_fail": "error"}, {"if": "_ != 2", "message": "two", "on_fail": "error"}],
+        ),
     ]
+)
+
+
+CACHES = st.sampled_from(
+    [Twin("1h", "1h"), Twin(engine.Cache(ttl=timedelta(hours=2), key=expr("_")), {"ttl": 7200, "key": "$ _"})]
+)
+RULES = st.just(
+    Twin(
+        [
+            engine.ToolRule(lookup, first=True, at_most=2, next=["pay", engine.Next(lookup, "_ != None")]),
+            engine.ToolRule("pay", approve=engine.Approval(if_="_.amount > 5", deadline="1h"), ends=True),
+        ],
+        {
+            "lookup": {"first": True, "next": ["pay", {"if": "_ != None", "tool": "lookup"}], "at_most": 2},
+            "pay": {"ends": True, "approve": {"if": "_.amount > 5", "deadline": "1h"}},
+        },
+    )
 )
 
 
@@ -154,7 +181,8 @@ NONE = st.just(Twin({}, {}))
 
 def leaves() -> Twins:
     """Return steps that hold no steps, except in their modifiers."""
-    wait = {"schema": SCHEMAS, "deadline": DURATIONS}
+    wait = {"schema": SCHEMAS, "deadline": DURATIONS | EXPRS}
+    decision = members(**wait) | st.builds(_with_default, members(**wait), DURATIONS, VALUES)
     names = same(st.fixed_dictionaries({"name": st.sampled_from(["$ _", "text", "{{ _ }}"])}))
     return st.one_of(
         _made(engine.evaluate, "evaluate", VALUES, NONE, NO_STEPS),
@@ -165,11 +193,24 @@ def leaves() -> Twins:
         _made(engine.get, "get", same(st.just("key")), NONE, NO_STEPS),
         _made(engine.sleep, "sleep", DURATIONS | EXPRS, NONE, NO_STEPS),
         _prompts(),
-        st.builds(_call, names, st.booleans(), modifiers(NO_STEPS)),
+        st.builds(_call, names, st.booleans(), members(check=CHECKS, cache=CACHES), modifiers(NO_STEPS)),
+        st.builds(_run_task, VALUES, st.booleans(), members(check=CHECKS), modifiers(NO_STEPS)),
+        _agents(),
+        _made(engine.embed, "embed", _texts(), _members_of_embed(), NO_STEPS, inside="text"),
+        st.builds(_search, _texts(), _members_of_search(), _search_options(), modifiers(NO_STEPS)),
         st.builds(_yield, VALUES, st.booleans(), modifiers(NO_STEPS)),
-        _made(engine.wait_for_input, "wait_for_input", _texts(), members(**wait), NO_STEPS, inside="info"),
-        _made(engine.approve, "approve", _texts(), members(**wait), NO_STEPS, inside="info"),
+        _made(engine.wait_for_input, "wait_for_input", _texts(), decision, NO_STEPS, inside="info"),
+        _made(engine.approve, "approve", _texts(), decision, NO_STEPS, inside="info"),
         _made(engine.wait_for_event, "wait_for_event", same(st.just("paid")), members(key=TEXTS, **wait), NO_STEPS),
+        _made(engine.wait_for_event, "wait_for_event", same(st.just("paid")), decision, NO_STEPS),
+    )
+
+
+def _with_default(options: Twin, deadline: Twin, default: Twin) -> Twin:
+    # a default needs a deadline
+    return Twin(
+        {**options.python, "deadline": deadline.python, "default": default.python},
+        {**options.json, "deadline": deadline.json, "default": default.json},
     )
 
 
@@ -201,10 +242,63 @@ def _prompts() -> Twins:
     return _made(engine.prompt, "prompt", _texts() | messages, options, NO_STEPS)
 
 
-def _call(arguments: Twin, by_name: bool, mods: Twin) -> Twin:
+def _call(arguments: Twin, by_name: bool, check: Twin, mods: Twin) -> Twin:
     tool = "lookup" if by_name else lookup
-    python = engine.call_tool(tool, arguments.python, **mods.python)
-    return Twin(python, {"tool": "lookup", "arguments": arguments.json, **mods.json})
+    python = engine.call_tool(tool, arguments.python, **check.python, **mods.python)
+    return Twin(python, {"tool": "lookup", "arguments": arguments.json, **check.json, **mods.json})
+
+
+def _agents() -> Twins:
+    tools = st.just(Twin([lookup, "pay"], ["lookup", "pay"]))
+    settled = members(
+        instructions=_texts(),
+        model=same(st.just("small")),
+        settings=st.just(Twin({"temperature": 0}, {"temperature": 0})),
+        max_rounds=same(st.integers(1, 9)),
+        parallelism=same(st.integers(1, 9)),
+        on_overflow=same(st.sampled_from(["error", "truncate", "summarise"])),
+        output=SCHEMAS,
+        unwrap=same(st.booleans()),
+        check=CHECKS,
+    )
+    with_tools = st.builds(
+        lambda options, offered, rules: Twin(
+            {**options.python, "tools": offered.python, "rules": rules.python},
+            {**options.json, "tools": offered.json, "rules": rules.json},
+        ),
+        settled,
+        tools,
+        RULES,
+    )
+    return _made(engine.agent, "agent", _texts(), settled | with_tools, NO_STEPS)
+
+
+def _members_of_embed() -> Twins:
+    return members(embed_instruction=same(st.just("A question.")), model=same(st.just("small")))
+
+
+def _members_of_search() -> Twins:
+    return members(
+        vector=same(st.just([0.5, 1])), metadata_filter=_objects(same(LITERALS)), agent=same(st.just("ada")) | EXPRS
+    )
+
+
+def _search_options() -> Twins:
+    return members(limit=same(st.integers(1, 9)) | EXPRS, lang=same(st.just("en-US")), alpha=same(st.just(0.25)))
+
+
+def _search(text: Twin, given: Twin, options: Twin, mods: Twin) -> Twin:
+    python = engine.search(text.python, **given.python, options=options.python, **mods.python)
+    return Twin(python, {"search": {"text": text.json, **given.json, **options.json}, **mods.json})
+
+
+def _run_task(arguments: Twin, plain: bool, check: Twin, mods: Twin) -> Twin:
+    if plain:
+        other = Task(name="other", main=engine.evaluate(1))
+        return Twin(engine.run_task(other, **check.python, **mods.python), {"task": "other", **check.json, **mods.json})
+    step = engine.run_task("other@live", {"value": arguments.python}, **check.python, **mods.python)
+    body = {"task": "other@live", "arguments": {"value": arguments.json}}
+    return Twin(step, {**body, **check.json, **mods.json})
 
 
 def _yield(arguments: Twin, plain: bool, mods: Twin) -> Twin:
@@ -225,11 +319,15 @@ def blocks(inner: Twins) -> Twins:
     reduce = members(reduce=same(st.just("results + [_]")), initial=VALUES)
     return st.one_of(
         st.builds(_if, CONDITIONS, steps, st.none() | steps, modifiers(steps)),
-        st.builds(_switch, st.lists(st.tuples(CONDITIONS, steps), min_size=1, max_size=2), steps, modifiers(steps)),
+        st.builds(
+            _switch, st.lists(st.tuples(CONDITIONS, steps), min_size=1, max_size=2), st.none() | steps, modifiers(steps)
+        ),
         st.builds(_foreach, CONDITIONS, steps, modifiers(steps)),
         st.builds(_map, CONDITIONS, steps, fan, reduce, modifiers(steps)),
         st.builds(_fan(engine.parallel, "parallel"), branches, fan, modifiers(steps)),
-        st.builds(_fan(engine.race, "race"), branches, members(stagger=DURATIONS), modifiers(steps)),
+        st.builds(
+            _fan(engine.race, "race"), branches, members(stagger=DURATIONS, take=same(st.just(1))), modifiers(steps)
+        ),
         st.builds(_loop(engine.while_, "while"), CONDITIONS, steps, rounds, modifiers(steps)),
         st.builds(_loop(engine.until, "until"), CONDITIONS, steps, rounds, modifiers(steps)),
     )
@@ -243,9 +341,11 @@ def _if(condition: Twin, then: Twin, other: Twin | None, mods: Twin) -> Twin:
     return Twin(step, {"if": condition.json, "then": then.json, "else": other.json, **mods.json})
 
 
-def _switch(cases: list[tuple[Twin, Twin]], last: Twin, mods: Twin) -> Twin:
+def _switch(cases: list[tuple[Twin, Twin]], last: Twin | None, mods: Twin) -> Twin:
     python = [engine.case(condition.python, then=steps.python) for condition, steps in cases]
     bodies = [{"case": condition.json, "then": steps.json} for condition, steps in cases]
+    if last is None:
+        return Twin(engine.switch(*python, **mods.python), {"switch": bodies, **mods.json})
     step = engine.switch(*python, engine.otherwise(last.python), **mods.python)
     return Twin(step, {"switch": [*bodies, {"case": "_", "then": last.json}], **mods.json})
 
@@ -292,14 +392,21 @@ def tasks(draw: st.DrawFn) -> Twin:
     given: dict[str, Any] = {"input": Reply} if draw(st.booleans()) else {}
     body: dict[str, Any] = {"input_schema": REPLY_SCHEMA} if given else {}
     if draw(st.booleans()):
-        given |= {"limits": engine.Limits(steps=100, time="1h")}
-        body |= {"limits": {"steps": 100, "time": "1h"}}
+        given |= {"limits": engine.Limits(steps=100, rounds=7, time="1h", tokens=9)}
+        body |= {"limits": {"steps": 100, "rounds": 7, "time": "1h", "tokens": 9}}
     if draw(st.booleans()):
-        given |= {"require": [engine.Require(if_="_ != 3", message="not {{ _ }}")]}
-        body |= {"require": [{"if": "_ != 3", "message": "not {{ _ }}"}]}
+        given |= {"require": [engine.Require(if_="_ != 3", message="not {{ _ }}"), engine.Require(if_="_ != 4")]}
+        body |= {"require": [{"if": "_ != 3", "message": "not {{ _ }}"}, {"if": "_ != 4"}]}
     if draw(st.booleans()):
-        given |= {"finally_": engine.log("{{ error }}")}
-        body |= {"finally": {"log": "{{ error }}"}}
+        ending = draw(leaves())
+        given |= {"finally_": [engine.log("{{ error }}"), ending.python]}
+        body |= {"finally": [{"log": "{{ error }}"}, ending.json]}
+    if draw(st.booleans()):
+        given |= {"allow": engine.Allow(hosts=[], secrets=[])}
+        body |= {"allow": {"hosts": [], "secrets": []}}
+    if draw(st.booleans()):
+        given |= {"dispatch": engine.Dispatch(cron=["0 5 * * *"], priority=2, labels=["night"])}
+        body |= {"dispatch": {"cron": ["0 5 * * *"], "priority": 2, "labels": ["night"]}}
     task = Task(
         name="twin",
         main=[twin.python for twin in main],

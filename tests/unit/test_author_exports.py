@@ -13,16 +13,18 @@ import engine
 ROOT = Path(__file__).resolve().parents[2]
 
 PUBLIC = """
-    Allow Case Check Expr FunctionTool HttpTool Limits Message Modifiers Require Retry Settings Step Steps Task Tool
-    ToolContext Value approve assistant call_tool case error evaluate expr foreach get if_ log map_ otherwise parallel
-    prompt race return_ run_task run_workflow set_ sleep switch system tool until user wait_for_event wait_for_input
-    while_
+    Allow Approval Cache Case Check Collect Cron Debounce Dispatch Expr FunctionTool HttpTool Limits Message
+    Modifiers Next Require Retry SearchOptions Settings Singleton Step Steps Task Tool ToolContext ToolRule Trigger
+    Value agent approve assistant call_tool case embed error evaluate expr foreach get if_ log map_ otherwise
+    parallel prompt race return_ run_task run_workflow search set_ sleep switch system tool until user
+    wait_for_event wait_for_input while_
 """
 
 GOOD = """
 from pydantic import BaseModel
 
 from engine import HttpTool, Retry, Task, ToolContext, call_tool, evaluate, expr, foreach, if_, map_, prompt, tool
+from engine import Approval, Cache, Limits, Next, ToolRule, agent, embed, search
 
 
 class Ticket(BaseModel):
@@ -37,6 +39,7 @@ def look_up(name: str, context: ToolContext) -> str:
 fetch = HttpTool(name="fetch", url="https://a.example")
 arguments: dict[str, str] = {"name": "x"}
 triage = Task(
+    limits=Limits(cost=0.5),
     input=Ticket,
     tools=[fetch, look_up],
     main=[
@@ -44,6 +47,10 @@ triage = Task(
         map_("_", map=[evaluate({"a": [1, expr("_")], "b": None})], reduce="results + [_]", parallelism=2),
         if_("_", then=call_tool(look_up, arguments, label="x"), else_=[call_tool(fetch)]),
         foreach([1, 2], do=evaluate(expr("_"))),
+        agent("Find {{ _ }}", tools=[look_up], rules=[ToolRule(look_up, at_most=2, next=[Next("fetch", "_")])]),
+        agent([], rules=[ToolRule("fetch", approve=Approval(if_="_", deadline="1h"))], on_overflow="truncate"),
+        embed(["a", expr("_")], cache="1h"),
+        search("x", options={"limit": 3}, cache=Cache(ttl=60, key=expr("_"))),
     ],
 )
 text: str = triage.to_yaml()
@@ -52,7 +59,7 @@ found: str = look_up("x", ToolContext(idempotency_key="", execution_id="", path=
 
 BAD = """
 import engine
-from engine import Retry, Task, call_tool, evaluate, if_, map_, prompt
+from engine import Cache, Retry, Task, ToolRule, agent, call_tool, evaluate, if_, map_, prompt, search
 
 prompt("x", temperature=0)
 prompt("x", settings={"temprature": 0})
@@ -65,6 +72,11 @@ call_tool(print)
 Retry(attempts="3")
 Task(main=[evaluate(1)], inputs={})
 evaluate(1, lable="x")
+agent("x", rules=["fetch"])
+agent("x", on_overflow="forget")
+ToolRule("fetch", at_moast=1)
+search("x", options={"limt": 1})
+evaluate(1, cache=Cache(ttl=[1]))
 engine.promt("x")
 """
 

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 import engine
-from engine import Check, FunctionTool, HttpTool, Retry, Step, Task, evaluate, expr
+from engine import (
+    Approval,
+    Cache,
+    Check,
+    FunctionTool,
+    HttpTool,
+    Next,
+    Retry,
+    Step,
+    Task,
+    ToolRule,
+    evaluate,
+    expr,
+)
 from engine.core.errors import DefinitionError
 from engine.core.spec import vocabulary
 from tests.support.memory import lookup
@@ -123,6 +136,53 @@ def body(step: Step) -> dict[str, Any]:
             engine.prompt("x", tools="all", tool_choice="required"),
             {"prompt": "x", "tools": "all", "tool_choice": "required"},
         ),
+        (
+            engine.agent(
+                [engine.system("Be short."), engine.user("{{ _ }}")],
+                instructions="Look twice.",
+                settings={"temperature": 0},
+                tools=[lookup, FunctionTool(name="ask", parameters={"type": "object"})],
+                rules=[
+                    ToolRule(
+                        lookup, first=True, at_most=2, next=[Next(lookup, "_.more"), "ask"], approve="_.name == 'x'"
+                    ),
+                    ToolRule("ask", only_after=[lookup], required=True, ends=True, approve=Approval(deadline="1h")),
+                ],
+                max_rounds=5,
+                parallelism=2,
+                on_overflow="truncate",
+                output=list[int],
+                repair=0,
+                unwrap=True,
+            ),
+            {
+                "agent": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "{{ _ }}"}],
+                "instructions": "Look twice.",
+                "settings": {"temperature": 0},
+                "tools": ["lookup", {"name": "ask", "type": "function", "parameters": {"type": "object"}}],
+                "rules": {
+                    "lookup": {
+                        "first": True,
+                        "next": [{"if": "_.more", "tool": "lookup"}, "ask"],
+                        "at_most": 2,
+                        "approve": "_.name == 'x'",
+                    },
+                    "ask": {"only_after": ["lookup"], "ends": True, "required": True, "approve": {"deadline": "1h"}},
+                },
+                "max_rounds": 5,
+                "parallelism": 2,
+                "on_overflow": "truncate",
+                "output_schema": NUMBERS,
+                "repair": 0,
+                "unwrap": True,
+            },
+        ),
+        (engine.agent("x", tools="all"), {"agent": "x", "tools": "all"}),
+        (engine.embed(["a", expr("_")], model="m"), {"embed": {"text": ["a", "$ _"], "model": "m"}}),
+        (
+            engine.search("x", vector=[0.5], user="u", options={"limit": 3}),
+            {"search": {"text": "x", "vector": [0.5], "user": "u", "limit": 3}},
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -133,10 +193,9 @@ def test_a_function_writes_the_members_of_its_step(step: Step, expected: dict[st
 def test_there_is_a_function_for_every_kind_of_step() -> None:
     special = {"tool": "call_tool", "workflow": "run_workflow", "task": "run_task", "over": "map_"}
     reserved = {"if": "if_", "while": "while_", "return": "return_", "set": "set_"}
-    missing = [
+    assert [
         marker for marker in vocabulary.MARKERS if not hasattr(engine, {**special, **reserved}.get(marker, marker))
-    ]
-    assert set(missing) <= {"agent", "embed", "search"}
+    ] == []
 
 
 def test_modifiers_are_written_around_the_step() -> None:
@@ -241,3 +300,16 @@ def test_a_step_does_not_change_when_the_value_it_was_made_of_does() -> None:
     step = evaluate(value)
     value["a"].append(2)
     assert body(step) == {"evaluate": {"a": [1]}}
+
+
+def test_an_output_is_cached_for_a_time_or_by_a_key() -> None:
+    assert body(evaluate(1, cache=timedelta(hours=1))) == {"evaluate": 1, "cache": 3600}
+    assert body(evaluate(1, cache=Cache(ttl="1h", key=expr("_.id")))) == {
+        "evaluate": 1,
+        "cache": {"ttl": "1h", "key": "$ _.id"},
+    }
+
+
+def test_a_tool_has_one_rule() -> None:
+    with pytest.raises(DefinitionError, match="the tool 'lookup' has two rules"):
+        engine.agent("x", rules=[ToolRule(lookup, first=True), ToolRule("lookup", ends=True)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +199,5 @@ def test_commands_that_talk_to_the_api_load_no_engine() -> None:
         "run_command(['ls', '--address', 'http://127.0.0.1:9']);"
         "print(sorted({'temporalio', 'fastapi', 'sqlalchemy', 'pydantic_settings'} & set(sys.modules)))"
     )
-    began = time.monotonic()
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=55)
     assert ran.stdout == "[]\n"
-    assert time.monotonic() - began < 5.0

@@ -9,7 +9,6 @@ import pytest
 
 from engine.core.spec.codes import CODES
 from engine.edge.cli.exits import Exit
-from engine.edge.cli.language import _stand_ins
 from engine.edge.cli.main import run_command
 
 TASK = """name: small
@@ -91,30 +90,6 @@ def test_a_task_of_a_server_that_is_not_there_is_exit_five(capsys: pytest.Captur
     # port 9 of loopback is the discard service, which nobody runs
     assert run_command(["graph", "some-task", "--address", "http://127.0.0.1:9"]) == Exit.UNREACHABLE
     assert "cannot be reached" in capsys.readouterr().err
-
-
-def test_a_task_of_the_server_is_drawn_without_its_tools(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    view = {
-        "id": "0b1c6a52-9b4e-4b7e-8d55-0d8a3c1f9f10",
-        "name": "far away",
-        "main": [{"tool": "only_there", "arguments": {"a": 1}}, {"prompt": "hi", "tools": ["only_there"]}],
-        "input_schema": None,
-        "plan_hash": "x",
-        "version": 3,
-        "created_at": "2026-01-01T00:00:00Z",
-    }
-    monkeypatch.setattr("engine.edge.cli.tasks.find_task", lambda api, name: view)
-    assert run_command(["graph", "far away"]) == Exit.OK
-    out = capsys.readouterr().out
-    assert 'title: "far away"' in out
-    assert 'n_main_0["tool only_there"]' in out
-
-
-def test_the_tools_of_a_servers_task_need_not_be_known_here() -> None:
-    spec = {"main": [{"tool": "far"}, {"if": "_", "then": {"prompt": "x", "tools": ["away", {"name": "inline"}]}}]}
-    assert set(_stand_ins(spec)) == {"far", "away", "inline"}
 
 
 def test_the_schema_for_editors_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,15 @@ def test_a_wait_is_open_until_it_is_answered() -> None:
     assert answered.lines(START_US / 1e6)[0].state is State.DONE
 
 
+def test_a_step_that_runs_another_task_shows_the_execution_it_started() -> None:
+    source = "name: p\nmain: [{task: greet, label: greeting}, {evaluate: 1}]"
+    events = events_of(source, lambda call: Answered(Ok("hello"), after_s=1.0))
+    (child_id,) = [event["body"]["child_id"] for event in events if event["type"] == "effect.started"]
+    first, second = fold(events, [{"task": "greet"}, {"evaluate": 1}]).lines(START_US / 1e6)
+    assert first.text == f"greeting  {child_id}"
+    assert child_id not in second.text
+
+
 def test_durations_count_from_the_start_of_a_step_to_its_end() -> None:
     source = 'name: d\nmain:\n  - prompt: "x"\n    unwrap: true\n'
     (line,) = fold(events_of(source)).lines(START_US / 1e6 + 500)
@@ -145,6 +154,7 @@ def test_an_event_that_is_told_twice_changes_nothing() -> None:
         ({"tool": "search"}, ("tool_call", "tool_call search")),
         ({"kind_": "wait_for_input", "info": {}}, ("wait_for_input", "wait_for_input")),
         ({"over": "$ _", "map": {}}, ("map_reduce", "map_reduce")),
+        ({"task": "greet"}, ("task", "task greet")),
         ("nonsense", ("", "step")),
     ],
 )

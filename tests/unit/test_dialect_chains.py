@@ -16,7 +16,7 @@ from engine.core.plan.chains import compile_chain
 from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.computed import Expr
 from engine.core.plan.ir import AgentSnapshot, Block, Exit, Plan, ToolContract
-from engine.core.plan.ops import EvaluateOp
+from engine.core.plan.ops import EvaluateOp, PromptOp
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.spec.dialects.contenox_read import read_chain
 from engine.dryrun import Answered, chat_reply, run_in_memory
@@ -36,7 +36,7 @@ def plan_of(text: str) -> Plan:
 def ran(members: str, given: Any, reply: Any = "") -> Any:
     """Run the only task of a chain, without its jumps, and return how it ended."""
     plan = plan_of(f"tasks: [{{id: a, {members}, {END}}}]")
-    plain = replace(plan, blocks=tuple(Block(block.name, block.ops) for block in plan.blocks))
+    plain = replace(plan, blocks=tuple(Block(block.name, block.ops) for block in plan.blocks), dialect="everstep")
     result = run_in_memory(plain, given, _answering(reply))
     assert result.finished is not None
     return result.finished.outcome
@@ -116,7 +116,7 @@ def test_the_interpreter_refuses_a_plan_with_jumps() -> None:
     plan = plan_of(f"tasks: [{{id: a, handler: noop, {END}}}]")
     with pytest.raises(BugError) as caught:
         run_in_memory(plan, 1, _answering(""))
-    assert caught.value.code == "plan.jumps"
+    assert caught.value.code == "plan.not_runnable"
 
 
 # --- handlers ------------------------------------------------------------------------------------------------------
@@ -223,8 +223,8 @@ def test_a_model_is_offered_the_tools_of_the_services_but_those_that_are_hidden(
     plan = plan_of(
         f"tasks: [{{id: a, handler: model_execution, execute_config: {{hooks: [crm], hide_tools: [crm.find]}}, {END}}}]"
     )
-    (prompt,) = [op for op in plan.blocks[0].ops if op.op.value == "prompt"]
-    assert [tool["function"]["name"] for tool in prompt.tools] == ["crm.open"]  # type: ignore[union-attr]
+    (prompt,) = [op for op in plan.blocks[0].ops if isinstance(op, PromptOp)]
+    assert [tool["function"]["name"] for tool in prompt.tools] == ["crm.open"]
 
 
 CALLS = {

@@ -9,6 +9,7 @@ from engine.core.diagnostics import Diagnostic
 from engine.core.errors import CompileError
 from engine.core.plan.chains import compile_chain
 from engine.core.plan.ir import AgentSnapshot, ToolContract
+from engine.core.plan.ops import EmbedOp
 from engine.core.spec.dialects.contenox import ChainSpec, ChainTaskSpec, Handler, Operator
 from engine.core.spec.dialects.contenox_read import read_chain
 from engine.source.parse import parse_source
@@ -109,7 +110,6 @@ def test_a_chain_that_is_none_is_an_error(text: str, code: str) -> None:
     [
         ("handler: raw_sting, END", "E506", ".handler"),
         ("handler: route, END", "E207", ".handler"),
-        ("handler: embedding, END", "E207", ".handler"),
         ("END", "E202", ""),
         ("handler: noop, systemInstruction: x, END", "E201", ""),
         ("handler: noop, timeout: soon, END", "E504", ".timeout"),
@@ -200,19 +200,31 @@ def test_a_task_that_no_branch_leads_to_gets_a_warning() -> None:
     assert of_task(f"handler: noop, {END}", f"- {{id: b, handler: noop, {END}}}") == [("W602", "tasks[1]")]
 
 
-def test_a_chain_does_not_run_yet_and_the_compiler_says_so() -> None:
-    text = f"dialect: contenox\ntasks: [{{id: a, handler: noop, {END}}}]"
-    with pytest.raises(CompileError) as caught:
-        compile_text(text, contracts={})
-    (found,) = caught.value.diagnostics
-    assert found.code == "E207"
-    assert "do not run in this version" in found.message
+def test_a_chain_is_planned_and_the_compiler_says_that_it_does_not_run_yet() -> None:
+    compiled = compile_text(f"dialect: contenox\ntasks: [{{id: a, handler: noop, {END}}}]", contracts={})
+    (found,) = compiled.warnings
+    assert (found.code, found.message) == (
+        "W614",
+        "a contenox chain is planned, but this engine does not run it yet",
+    )
+    assert [block.name for block in compiled.plan.blocks] == ["a"]
 
 
 def test_a_chain_needs_no_key_if_the_caller_says_what_it_is() -> None:
-    with pytest.raises(CompileError) as caught:
-        compile_text(f"tasks: [{{id: a, handler: noop, {END}}}]", contracts={}, dialect="contenox")
-    assert [found.code for found in caught.value.diagnostics] == ["E207"]
+    text = f"tasks: [{{id: a, handler: noop, {END}}}]"
+    compiled = compile_text(text, contracts={}, dialect="contenox")
+    assert [found.code for found in compiled.warnings] == ["W614"]
+    assert compiled.spec["dialect"] == "contenox"
+
+
+def test_an_embedding_is_planned_as_a_step_that_embeds() -> None:
+    members = f"handler: text_to_embedding, execute_config: {{model: minilm}}, {END}"
+    embed, vector, *_ = (
+        compile_text(f"dialect: contenox\ntasks: [{{id: a, {members}}}]", contracts={}).plan.blocks[0].ops
+    )
+    assert isinstance(embed, EmbedOp)
+    assert (embed.model, vector.label) == ("minilm", "")
+    assert of_task(members) == []
 
 
 def test_a_chain_that_is_read_as_a_task_gets_a_hint() -> None:

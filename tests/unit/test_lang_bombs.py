@@ -1,10 +1,9 @@
-"""Hostile expressions and templates: each ends within its fuel, in little time and memory, in a typed error."""
+"""Hostile expressions and templates: each ends within its fuel, in few calls and little memory, in a typed error."""
 
 import contextlib
 import datetime as dt
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.core.errors import EngineError, ExpressionError, ExpressionSyntaxError
-from engine.core.lang.context import EvalContext
+from engine.core.errors import EngineError, ExpressionSyntaxError
+from engine.core.lang.context import EvalContext, Fuel
 from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
+from tests.support.bombs import MAX_CALLS, MAX_PEAK_BYTES, calls_of
 
-CPU_LIMIT_S = 1.0
-"""About 0.15 s on an idle machine; the rest is for a machine that is busy."""
-PEAK_LIMIT_BYTES = 64 * 1024 * 1024
 MEMORY_LIMIT_BYTES = 700 * 1024 * 1024
 
 _DEEP: dict[str, Any] = {}
@@ -239,8 +236,8 @@ TEMPLATE_SYNTAX = [
 ]
 
 
-def context() -> EvalContext:
-    return EvalContext(dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "seed")
+def context(fuel: Fuel | None = None) -> EvalContext:
+    return EvalContext(dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "seed", fuel)
 
 
 def evaluate(source: str) -> Any:
@@ -255,57 +252,56 @@ def name(source: Any) -> str | None:
     return source[:60] if isinstance(source, str) else None
 
 
+def refused(make: Callable[[str], Any], source: str) -> EngineError:
+    """Return the error that a source ends with, after few enough calls."""
+    errors: list[EngineError] = []
+
+    def run() -> None:
+        try:
+            make(source)
+        except EngineError as error:
+            errors.append(error)
+
+    assert calls_of(run) < MAX_CALLS
+    assert errors, "it did not fail"
+    return errors[0]
+
+
 @pytest.mark.parametrize("source", FUEL, ids=name)
-def test_a_bomb_uses_up_its_fuel_in_little_time(source: str):
-    started = time.process_time()
-    with pytest.raises(ExpressionError) as caught:
-        evaluate(source)
-    assert caught.value.code == "expression.fuel"
-    assert time.process_time() - started < CPU_LIMIT_S
+def test_a_bomb_uses_up_its_fuel_and_no_more(source: str):
+    fuel = Fuel()
+    error = refused(lambda text: compile_expression(text).evaluate(ENV, context(fuel)), source)
+    assert error.code == "expression.fuel"
+    assert fuel.left == 0
 
 
 @pytest.mark.parametrize(("source", "code"), TYPED, ids=name)
 def test_a_giant_value_is_refused_before_it_is_made(source: str, code: str):
-    started = time.process_time()
-    with pytest.raises(ExpressionError) as caught:
-        evaluate(source)
-    assert caught.value.code == f"expression.{code}"
-    assert time.process_time() - started < CPU_LIMIT_S
+    assert refused(evaluate, source).code == f"expression.{code}"
 
 
 @pytest.mark.parametrize("source", ESCAPES, ids=name)
 def test_no_attribute_beyond_the_data_is_reached(source: str):
-    with pytest.raises(ExpressionError) as caught:
-        evaluate(source)
     allowed = {"no_attribute", "no_key", "no_method", "unknown_function", "unknown_name", "type"}
-    assert caught.value.code.removeprefix("expression.") in allowed
+    assert refused(evaluate, source).code.removeprefix("expression.") in allowed
 
 
 @pytest.mark.parametrize("source", SYNTAX, ids=name)
 def test_a_monstrous_text_is_refused_when_compiled(source: str):
-    started = time.process_time()
-    with pytest.raises(ExpressionSyntaxError):
-        compile_expression(source)
-    assert time.process_time() - started < CPU_LIMIT_S
+    assert isinstance(refused(compile_expression, source), ExpressionSyntaxError)
 
 
 @pytest.mark.parametrize(("source", "code"), TEMPLATES, ids=name)
 def test_a_template_bomb_ends_within_its_fuel(source: str, code: str):
-    started = time.process_time()
-    with pytest.raises(ExpressionError) as caught:
-        render(source)
-    assert caught.value.code == f"expression.{code}"
-    assert time.process_time() - started < CPU_LIMIT_S
+    assert refused(render, source).code == f"expression.{code}"
 
 
 @pytest.mark.parametrize("source", TEMPLATE_SYNTAX, ids=name)
 def test_a_monstrous_template_is_refused_when_compiled(source: str):
-    started = time.process_time()
-    with pytest.raises(ExpressionSyntaxError):
-        compile_template(source)
-    assert time.process_time() - started < CPU_LIMIT_S
+    assert isinstance(refused(compile_template, source), ExpressionSyntaxError)
 
 
+@pytest.mark.timeout(300)
 def test_no_bomb_takes_more_than_64_mb_at_a_time():
     tracemalloc.start()
     try:
@@ -316,7 +312,7 @@ def test_no_bomb_takes_more_than_64_mb_at_a_time():
                 with contextlib.suppress(EngineError):
                     make(source)
                 taken = tracemalloc.get_traced_memory()[1] - before
-                assert taken < PEAK_LIMIT_BYTES, source[:100]
+                assert taken < MAX_PEAK_BYTES, source[:100]
     finally:
         tracemalloc.stop()
 
@@ -341,16 +337,20 @@ def run_all() -> int:
     return ended
 
 
+@pytest.mark.timeout(300)
 def test_all_bombs_together_end_typed_in_a_process_with_little_memory():
     code = (
-        "import resource, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_lang_bombs\n"
+        "import resource\n"
+        "from tests.unit import test_lang_bombs\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_LIMIT_BYTES}, {MEMORY_LIMIT_BYTES}))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(test_lang_bombs.run_all(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=55, check=False)
+    # the limit of time is there for a bomb that hangs; all together take some seconds
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     ended, grown_kib = map(int, done.stdout.split())
     assert ended == len(FUEL) + len(TYPED) + len(ESCAPES) + len(SYNTAX) + len(TEMPLATES) + len(TEMPLATE_SYNTAX)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from engine.core.plan.grant import ANY, DEFAULT_MODEL, Reach
 from engine.core.plan.ir import AgentSnapshot
-from engine.core.plan.reach import ANY, DEFAULT_MODEL, Reach, reach_of
+from engine.core.plan.reach import reach_of
 from engine.tooling import tool
 from tests.support.lab import plan_of
 

@@ -121,6 +121,22 @@ def test_finally_runs_after_a_cancel_and_no_further_cancel_stops_it(again: list[
     assert effects.events[-1].body["actor"] == "ann"
 
 
+SHOWN = "{seat: '$ [error.message, error.code, error.step, error.attempts, error.details]'}"
+
+
+@pytest.mark.parametrize(("reason", "told"), [("enough", "enough"), ("", "the execution was cancelled")])
+def test_finally_sees_a_cancel_with_the_members_of_any_error(reason: str, told: str):
+    task = f"name: t\nmain: [{{sleep: {{hours: 1}}}}]\nfinally: [{{tool: book, arguments: {SHOWN}}}]"
+    effects = MemoryEffects(echo)
+    machine = Machine(compiled(task), effects, Identity(execution_id="e"))
+    machine.start(None)
+    machine.run()
+    machine.cancel(reason, "ann")
+    machine.run()
+    (started,) = [event.body["request"] for event in effects.events if event.type == "effect.started"]
+    assert started["arguments"]["seat"] == [told, "execution.cancelled", "", 1, {}]
+
+
 def test_finally_has_a_limit_of_time():
     task = "name: t\nmain: [{evaluate: 1}]\nfinally: [{sleep: {days: 1}}]"
     result = run(task)

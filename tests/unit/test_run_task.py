@@ -168,6 +168,23 @@ main:
     assert (late.result, late.seconds) == ("nobody", 3600)
 
 
+def test_instead_of_an_answer_the_execution_may_be_cancelled() -> None:
+    text = """
+name: t
+main:
+  - evaluate: 1
+    undo: {evaluate: $ _, label: undone}
+  - label: sure
+    wait_for_input: {info: {q: 1}}
+finally: {evaluate: $ _, label: last}
+"""
+    run = run_task(text, answers={"sure": {"$cancel": "no longer wanted", "$after": 60}})
+    assert (run.status, run.output, list(run.steps)) == ("cancelled", None, ["undone", "last"])
+    assert run.trace[-1]["type"] == "cancelled"
+    assert (run.trace[-1]["reason"], run.seconds) == ("no longer wanted", 60)
+    assert run.problems == []
+
+
 def test_an_event_comes_by_its_name_or_the_label_of_its_wait() -> None:
     text = "name: t\nmain:\n  - {label: paid, wait_for_event: order.paid, key: $ _.order}\n"
     for name in ("order.paid", "paid"):

@@ -167,6 +167,15 @@ def test_a_quoted_merge_key_is_an_ordinary_key() -> None:
     assert node_to_json(read("'<<': 1")) == {"<<": 1}
 
 
+@pytest.mark.parametrize("text", ["cron: */5 * * * *", "hosts: [*.a.example]", "- *"])
+def test_a_text_that_starts_with_a_star_needs_quotes(text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_source(text, "t")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E102", "a text cannot start with *, which marks an alias")
+    assert (found.hint, found.position.column) == ("put quotes around it", text.index("*") + 1)
+
+
 def test_an_alias_bomb_is_refused_before_it_expands() -> None:
     levels = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
     levels += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]

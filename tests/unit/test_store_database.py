@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, MetaData
 from engine.core.errors import Unavailable
 from engine.store.changes import Changes
 from engine.store.database import migrate, open_database
-from engine.store.migrating import HEAD, SCRIPTS
+from engine.store.migrating import HEAD, SCRIPTS, current_revision
 from engine.store.schema import NAMING, projection, truth
 
 OPEN = "import asyncio, sys; from engine.store.database import migrate; asyncio.run(migrate(sys.argv[1]))"
@@ -54,6 +55,22 @@ def test_every_table_and_every_key_has_the_tenant() -> None:
     for metadata in (truth, projection):
         for table in metadata.sorted_tables:
             assert table.primary_key.columns.keys()[0] == "tenant", table.name
+
+
+async def test_stores_that_are_opened_at_once_are_migrated_one_after_another(tmp_path: Path) -> None:
+    same = url_of(tmp_path / "same")
+    urls = [same, same, same, *(url_of(tmp_path / str(number)) for number in range(3))]
+    opened = await asyncio.gather(*(open_database(url) for url in urls))
+    for database in opened:
+        async with database.engine.connect() as connection:
+            assert await connection.run_sync(current_revision) == HEAD
+        await database.close()
+
+
+def test_stores_that_several_threads_open_at_once_are_migrated_one_after_another(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(asyncio.run, migrate(url_of(tmp_path / str(number % 2)))) for number in range(4)]:
+            done.result()
 
 
 async def test_a_start_on_a_ready_store_costs_milliseconds(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.core.errors import ToolError
+from engine.core.plan.grant import Grant
 from engine.core.plan.ir import ToolContract
 from engine.core.schemas import value_problems
 from engine.core.values import Json
@@ -27,6 +28,7 @@ class CallContext:
         path: Step path of the call.
         key: Idempotency key: the same for every repetition of this step visit.
         attempt: The interpreter's attempt, from 1.
+        allow: What the call may touch at most; None = no bound.
     """
 
     tenant: str
@@ -34,6 +36,7 @@ class CallContext:
     path: str
     key: str
     attempt: int = 1
+    allow: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.core.kinds import ExecutionStatus
+from engine.core.plan.grant import OPEN, Grant
 from engine.core.values import Json
 
 TASK_QUEUE = "everstep"
@@ -32,19 +34,42 @@ SINK_EXTERN = "everstep.sink"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a child execution comes from, and what it takes over.
+
+    Attributes:
+        execution_id: The execution that started it.
+        path: Path of the step that did.
+        depth: Number of executions above it.
+        keys: What the idempotency keys of its calls are made of in place of its id: an attempt that repeats it makes the
+            same calls again.
+        agent_id: Its agent, may be empty.
+        grant: What those above it permit it to touch at most.
+    """
+
+    execution_id: str
+    path: str
+    depth: int
+    keys: str
+    agent_id: str = ""
+    grant: Grant = OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionParams:
     """Input of an execution's workflow.
 
     Attributes:
         execution_id: Id of the execution (= workflow id).
         tenant: Tenant id.
-        plan: The plan as JSON.
+        plan: The plan as JSON; empty = it is that of the task's version, which the execution asks for itself.
         input: The input, already checked against the plan's schema.
         task_id: Id of the task.
         task_version: Version of the task.
         metadata: The caller's metadata.
         carried: State of the interpreter when a run continues an earlier one, else None.
         continue_after_events: Continue as new after so many history events, not when Temporal suggests it (tests).
+        origin: Where it comes from, if another execution started it.
     """
 
     execution_id: str
@@ -56,6 +81,27 @@ class ExecutionParams:
     metadata: dict[str, Any] = field(default_factory=dict)
     carried: dict[str, Any] | None = None
     continue_after_events: int | None = None
+    origin: Origin | None = None
+
+
+def attributes_of(*, tenant: str, task: str, agent_id: str) -> dict[str, str]:
+    """Return the search attributes with which every execution starts, by name; all of them are keywords."""
+    found = {ATTRIBUTE_TENANT: tenant, ATTRIBUTE_TASK: task, ATTRIBUTE_STATUS: ExecutionStatus.RUNNING.value}
+    return found | ({ATTRIBUTE_AGENT: agent_id} if agent_id else {})
+
+
+def memo_of(*, tenant: str, task_id: str, task_version: int) -> dict[str, str | int]:
+    """Return what Temporal keeps beside an execution for people to read."""
+    return {"tenant": tenant, "task_id": task_id, "task_version": task_version}
+
+
+SUMMARY_BYTES = 400
+"""Temporal's limit for the summary that its own UI shows."""
+
+
+def summary_of(text: str) -> str:
+    """Cut a text to what Temporal takes as a summary."""
+    return text.encode()[:SUMMARY_BYTES].decode(errors="ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from engine.core.plan import chain_values as values
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Value
 from engine.core.plan.ir import ToolContract
-from engine.core.plan.ops import ErrorOp, EvaluateOp, ForeachOp, Modifiers, Op, PromptOp, SetOp, ToolCallOp
+from engine.core.plan.ops import EmbedOp, ErrorOp, EvaluateOp, ForeachOp, Modifiers, Op, PromptOp, SetOp, ToolCallOp
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.dialects.contenox import PROMPTING, ChainSpec, ChainTaskSpec, Handler
@@ -59,10 +59,8 @@ class HandlerCompiler:
             case Handler.CONVERT:
                 return [EvaluateOp(value=Expr(values.COMPLETION))]
             case Handler.EMBEDDING:
-                message = "the handler 'embedding' is not available in this version"
-                path = f"{task.path}.handler"
-                self.toolbox.findings.error(codes.LATER, message, task.position, path=path)
-                return []
+                embed = EmbedOp(text=Expr(values.TEXT), model=_model(task))
+                return [embed, EvaluateOp(value=Expr("_.vectors[0]"))]
             case _:
                 return []
 

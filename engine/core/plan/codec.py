@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from engine.core.errors import BugError
-from engine.core.plan.ir import PLAN_FORMAT, Plan
+from engine.core.plan.ir import PLAN_FORMAT, STDLIB_KNOWN, STDLIB_VERSION, Plan
 from engine.core.values import canonical_json
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
@@ -57,6 +57,20 @@ def plan_from_json(body: dict[str, Any]) -> Plan:
         return _ADAPTER.validate_python(body)
     except ValidationError as error:
         raise BugError(f"the plan cannot be read: {error}", code="plan.unreadable") from error
+
+
+def check_library(plan: Plan) -> None:
+    """Refuse to run a plan whose expressions would give other results here than where it began.
+
+    Raises:
+        BugError: `plan.stdlib`.
+    """
+    if plan.stdlib not in STDLIB_KNOWN:
+        raise BugError(
+            f"the plan needs version {plan.stdlib} of the expression library, this engine has version {STDLIB_VERSION}",
+            code="plan.stdlib",
+            hint="run a worker of the version that made the plan",
+        )
 
 
 def plan_hash(plan: Plan) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from engine.core.diagnostics import Findings
+from engine.core.plan.agents import ToolStepCompiler
+from engine.core.plan.authority import check_reach, compile_allow
 from engine.core.plan.blocks import BlockCompiler
 from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels, check_reachable
 from engine.core.plan.computed import Expr, Lit, Obj, Value
@@ -15,6 +17,7 @@ from engine.core.plan.ir import AgentSnapshot, Block, Limits, Plan, Requirement,
 from engine.core.plan.ops import (
     NO_MODIFIERS,
     ApproveOp,
+    Cache,
     Check,
     ErrorOp,
     EvaluateOp,
@@ -27,19 +30,24 @@ from engine.core.plan.ops import (
     ReturnOp,
     SetOp,
     SleepOp,
+    TaskOp,
     ToolCallOp,
     WaitOp,
     YieldOp,
 )
+from engine.core.plan.planned_checks import check_planned
 from engine.core.plan.prompts import compile_prompt
 from engine.core.plan.race_check import check_races
 from engine.core.plan.resolve import ENDING_NAMES, ERROR_NAMES, INPUT_NAMES, REDUCE_NAMES, ROOT_NAMES, Role
 from engine.core.plan.schema_check import check_schema
-from engine.core.plan.toolbox import Toolbox
-from engine.core.spec import codes
+from engine.core.plan.toolbox import Toolbox, is_literal
+from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import MAX_DURATION_S, parse_duration
 from engine.core.spec.model import (
+    AgentStep,
     ApproveStep,
+    CacheSpec,
+    EmbedStep,
     ErrorStep,
     EvaluateStep,
     EventStep,
@@ -49,11 +57,13 @@ from engine.core.spec.model import (
     ModifiersSpec,
     PromptStep,
     ReturnStep,
+    SearchStep,
     SetStep,
     SleepStep,
     StepList,
     StepSpec,
     TaskSpec,
+    TaskStep,
     ToolCallStep,
     WaitStep,
     YieldStep,
@@ -118,6 +128,7 @@ class _Compiler:
         self.toolbox = Toolbox(spec.tools, contracts, findings)
         self.blocks: list[Block] = []
         self.ops = 0
+        self.steps: list[tuple[StepSpec, Op]] = []
         self.tools: dict[str, ToolContract] = {}
 
     def compile(self, agent: AgentSnapshot) -> Plan:
@@ -128,11 +139,12 @@ class _Compiler:
             check_reachable(steps, self.findings)
         ending = self._ending()
         check_calls(self.spec.workflows, self.findings, ending=self.spec.ending)
-        check_races(self.spec.workflows, self.tools, self.findings)
+        check_races(self.spec.workflows, self.tools, self.findings, tuple(self.toolbox.own))
+        check_planned(self.spec, self.findings)
         if self.ops > MAX_OPS:
             message = f"the task has {self.ops:,} steps, more than {MAX_OPS:,}"
             self.findings.error(codes.PLAN_TOO_LARGE, message, hint="use loops, or split it into several tasks")
-        return Plan(
+        plan = Plan(
             task=self.spec.name or "task",
             blocks=tuple(self.blocks),
             workflows=workflows,
@@ -142,8 +154,11 @@ class _Compiler:
             limits=_limits(self.spec.limits),
             require=self._requirements(),
             ending=ending,
+            allow=compile_allow(self.spec.allow, self.findings),
             dialect=self.spec.dialect,
         )
+        check_reach(plan, self.steps, self.spec, self.findings)
+        return plan
 
     def _ending(self) -> int | None:
         steps = self.spec.ending
@@ -186,6 +201,7 @@ class _Compiler:
             return NO_MODIFIERS
         return Modifiers(
             when=None if mods.when is None else self.resolver.expression(mods.when, f"{step.path}.when", place.scope),
+            cache=None if mods.cache is None else self._cache(mods.cache, f"{step.path}.cache", place),
             retry=None
             if mods.retry is None
             else RetryPolicy(
@@ -198,6 +214,9 @@ class _Compiler:
             undo=None if mods.undo is None else self._undo(mods.undo, place),
         )
 
+    def _cache(self, cache: CacheSpec, path: str, place: _Place) -> Cache:
+        return Cache(cache.ttl_s, None if cache.key is None else self._value(cache.key, f"{path}.key", place))
+
     def _undo(self, steps: StepList, place: _Place) -> int:
         check_ending(steps, self.findings, "undo")
         return self._block("undo", steps, place)
@@ -208,7 +227,7 @@ class _Compiler:
         message: Value = Lit(f"`{condition.source}` does not hold")
         if check.message is not None:
             message = self.resolver.value(check.message, f"{path}.message", place.scope, Role.PROSE)
-        default = "repair" if isinstance(step, PromptStep) else "error"
+        default = "repair" if step.kind in vocabulary.REPAIRING_KINDS else "error"
         return Check(condition, message, cast("OnFail", check.on_fail or default))
 
     # --- steps ---
@@ -217,7 +236,9 @@ class _Compiler:
         op = self._plain_op(step, place)
         # inner lists of the step itself come before its on_error, as in the source
         label = "" if step.label is None else step.label.text
-        return replace(op, label=label, mods=self._modifiers(step, place))
+        op = replace(op, label=label, mods=self._modifiers(step, place))
+        self.steps.append((step, op))
+        return op
 
     def _plain_op(self, step: StepSpec, place: _Place) -> Op:
         match step:
@@ -235,9 +256,17 @@ class _Compiler:
                 return compile_prompt(step, self.resolver, self.toolbox, place.scope)
             case ToolCallStep():
                 return self._tool_call(step, place)
+            case AgentStep():
+                return self._tool_steps(place).agent(step)
+            case EmbedStep():
+                return self._tool_steps(place).embed(step)
+            case SearchStep():
+                return self._tool_steps(place).search(step)
             case YieldStep():
                 arguments = self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope)
                 return YieldOp(workflow=step.workflow.text, arguments=arguments)
+            case TaskStep():
+                return self._task(step, place)
             case WaitStep() | ApproveStep() | EventStep():
                 return self._wait(step, place)
             case LogStep():
@@ -250,6 +279,12 @@ class _Compiler:
                 )
                 return compiler.compile(step)
 
+    def _tool_steps(self, place: _Place) -> ToolStepCompiler:
+        def seconds(node: Node, path: str) -> Value:
+            return self._seconds(((node, 1.0),), path, place)
+
+        return ToolStepCompiler(self.resolver, self.toolbox, place.scope, self.tools, seconds)
+
     def _tool_call(self, step: ToolCallStep, place: _Place) -> Op:
         path = f"{step.path}.arguments"
         arguments = self.resolver.arguments(step.arguments, path, place.scope)
@@ -258,6 +293,12 @@ class _Compiler:
             self.tools[contract.name] = contract
             self.toolbox.check_arguments(contract, arguments, step.arguments, path)
         return ToolCallOp(tool=step.tool.text, arguments=arguments)
+
+    def _task(self, step: TaskStep, place: _Place) -> Op:
+        # whether there is such a task shows when the step runs: it may be created, or get another version, until then
+        is_literal(step.task, "task", f"{step.path}.task", self.findings)
+        name = step.task.text if step.version is None else f"{step.task.text}@{step.version}"
+        return TaskOp(task=name, arguments=self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope))
 
     def _wait(self, step: WaitStep | ApproveStep | EventStep, place: _Place) -> Op:
         path = step.path if isinstance(step, EventStep) else f"{step.path}.{step.kind.value}"
@@ -346,4 +387,4 @@ def _number(value: float) -> int | float:
 def _limits(spec: LimitsSpec) -> Limits:
     default = Limits()
     steps = default.steps if spec.steps is None else spec.steps
-    return Limits(steps=steps, rounds=spec.rounds, seconds=spec.seconds, tokens=spec.tokens)
+    return Limits(steps=steps, rounds=spec.rounds, seconds=spec.seconds, tokens=spec.tokens, cost_usd=spec.cost_usd)

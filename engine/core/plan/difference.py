@@ -9,13 +9,15 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from engine.core.plan.codec import plan_to_json
+from engine.core.plan.grant import ANY, DEFAULT_MODEL, VERBS, Reach, granted, within
 from engine.core.plan.ir import Plan
+from engine.core.plan.lists import inner_blocks, named_lists, positions
 from engine.core.plan.ops import Op
-from engine.core.plan.reach import ANY, DEFAULT_MODEL, Reach, reach_of
-from engine.core.plan.render import inner_blocks, op_title
+from engine.core.plan.reach import reach_of
+from engine.core.plan.render import op_title
 from engine.core.values import Json, canonical_json
 
-NUMBERS: Final = frozenset({"parallelism", "repair", "take", "max_rounds", "attempts"})
+NUMBERS: Final = frozenset({"parallelism", "repair", "take", "max_rounds", "attempts", "at_most"})
 """Members of ops that are whole numbers and no numbers of blocks."""
 WALKED: Final = frozenset({"format", "stdlib", "blocks", "workflows", "tools", "agent", "ending"})
 """Members of a plan that are compared by their own rules, or are not the author's."""
@@ -53,14 +55,15 @@ def plan_difference(old: Plan | None, new: Plan) -> Difference:
         old: The older one; None = there was none, so that everything is new.
         new: The newer one.
     """
-    reach = reach_of(new)
+    reach = within(new.allow, reach_of(new))
     if old is None:
         return Difference([], list(_reach_words(new, reach)), [], reach)
-    before = reach_of(old)
+    before = within(old.allow, reach_of(old))
     beyond = reach.beyond(before)
-    gains = [*_reach_words(new, beyond), *_worse_tools(old, new)]
+    gains = [*_reach_words(new, beyond), *_child_words(new, old), *_worse_tools(old, new)]
     changes = [*_task_changes(old, new), *_step_changes(old, new), *_tool_changes(old, new)]
-    return Difference(changes, gains, list(_reach_words(old, before.beyond(reach))), beyond)
+    losses = [*_reach_words(old, before.beyond(reach)), *_child_words(old, new)]
+    return Difference(changes, gains, losses, beyond)
 
 
 # --- reach in words ------------------------------------------------------------------------------------------------
@@ -85,6 +88,15 @@ def _reach_words(plan: Plan, reach: Reach) -> Iterator[str]:
         yield "read any secret" if name == ANY else f"read the secret '{name}'"
     for name in reach.tasks:
         yield "run any task" if name == ANY else f"run the task '{name}'"
+
+
+def _child_words(plan: Plan, other: Plan) -> Iterator[str]:
+    """Say what the tasks that both plans run may touch under the one's bound, and may not under the other's."""
+    if plan.allow != other.allow and set(reach_of(plan).tasks) & set(reach_of(other).tasks):
+        for kind, names in granted(plan.allow).beyond(granted(other.allow)).kinds():
+            for name in names:
+                deed = VERBS[kind].replace(" the ", " any ") if name == ANY else f"{VERBS[kind]} '{name}'"
+                yield f"let the tasks that it runs {deed}"
 
 
 _HARM: Final = ("none", "read", "write", "external")
@@ -137,7 +149,12 @@ def _tool_changes(old: Plan, new: Plan) -> Iterator[str]:
 
 
 def _lists(plan: Plan) -> dict[str, int]:
-    return plan.workflows if plan.ending is None else {**plan.workflows, "finally": plan.ending}
+    """Return the blocks of all named lists by their paths; in lists that jump, each block counts as a list."""
+    return {
+        path: number
+        for name, first in named_lists(plan).items()
+        for path, number in positions(plan, name, first).items()
+    }
 
 
 def _step_changes(old: Plan, new: Plan) -> Iterator[str]:

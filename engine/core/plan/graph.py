@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.core.plan.ir import Plan
+from engine.core.plan.lists import inner_blocks, positions
 from engine.core.plan.ops import (
     ErrorOp,
     ForeachOp,
@@ -21,7 +22,7 @@ from engine.core.plan.ops import (
     WhileOp,
     YieldOp,
 )
-from engine.core.plan.render import inner_blocks, op_title
+from engine.core.plan.render import op_title
 
 MAX_CONDITION_CHARS = 40
 
@@ -134,10 +135,36 @@ class _Drawing:
         self.returns = []
         self.groups.append(GraphGroup(name, name))
         self.nodes.append(GraphNode(start, "start", "", name, "", name))
-        ways = self.add_block(block, name, name, [_Way(start)])
+        found = positions(self.plan, name, block)
+        if name in found:
+            ways = self.add_block(block, name, name, [_Way(start)])
+        else:
+            ways = self.add_jumping(name, found, {block: [_Way(start)]})
         if ways or self.returns:
             self.nodes.append(GraphNode(end, "end", "", "end", "", name))
             self.join([*ways, *self.returns], end)
+
+    def add_jumping(self, name: str, found: Mapping[str, int], into: Mapping[int, list[_Way]]) -> list[_Way]:
+        """Draw the blocks of a list that jumps, each as a group, and return the ways to the list's end."""
+        heads = {number: f"{path}.0" for path, number in found.items()}
+        ends: list[_Way] = []
+        for path, number in found.items():
+            block = self.plan.blocks[number]
+            body = f"{path}.steps"
+            self.groups.append(GraphGroup(body, block.name, name))
+            out = self.add_block(number, path, body, into.get(number, []))
+            for place, exit_ in enumerate(block.exits):
+                label = "" if exit_.when is None else _condition(exit_.when.source)
+                # the first exit that holds is taken
+                ways = [_Way(way.source, label or ("otherwise" if place else way.label)) for way in out]
+                if exit_.to is None:
+                    ends += ways
+                else:
+                    self.join(ways, heads[exit_.to])
+            if block.on_failure is not None:
+                told = next((index for index, op in enumerate(block.ops) if op.label), 0)
+                self.join([_Way(f"{path}.{told}", "on failure", aside=True)], heads[block.on_failure])
+        return ends
 
     def add_block(self, number: int, path: str, group: str, ways: list[_Way]) -> list[_Way]:
         """Draw a list of steps that starts where the ways end; return the ways out of it."""

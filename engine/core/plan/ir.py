@@ -11,11 +11,15 @@ from typing import Any, Literal
 
 from engine.core.kinds import Dialect, ToolEffect
 from engine.core.plan.computed import Expr, Value
+from engine.core.plan.grant import OPEN, Grant
 from engine.core.plan.ops import Op
 from engine.core.values import Json
 
 PLAN_FORMAT = 1
 STDLIB_VERSION = 2
+STDLIB_KNOWN = frozenset({1, 2})
+"""The library versions whose results this one still gives, so that what began under them goes on here. Who raises
+STDLIB_VERSION because a result or a price has changed takes the older ones out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,14 @@ class Limits:
         rounds: Most rounds of all loops together; None = no limit.
         seconds: Longest life of the execution by the clock; None = no limit.
         tokens: Most tokens of all model calls together; None = no limit.
+        cost_usd: Most that all model calls together may cost, in US dollars; None = no limit.
     """
 
     steps: int = 1_000_000
     rounds: int | None = None
     seconds: float | None = None
     tokens: int | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,7 @@ class Plan:
         limits: The limits of an execution.
         require: What must hold of an input.
         ending: Block of the `finally` steps; None = there are none.
+        allow: What the steps may touch at most.
         dialect: The dialect the task was written in.
         format: Version of this structure.
         stdlib: Version of the expression library that the plan was made for.
@@ -151,6 +158,7 @@ class Plan:
     limits: Limits = Limits()
     require: tuple[Requirement, ...] = ()
     ending: int | None = None
+    allow: Grant = OPEN
     dialect: Dialect = "everstep"
     format: int = PLAN_FORMAT
     stdlib: int = STDLIB_VERSION

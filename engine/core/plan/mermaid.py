@@ -18,12 +18,15 @@ _HEXAGON: Final = ("{{", "}}")
 _DOUBLE: Final = ("[[", "]]")
 _SLANTED: Final = ("[/", "/]")
 _FLAG: Final = (">", "]")
+_DRUM: Final = ("[(", ")]")
 
 SHAPES: Final = MappingProxyType(
     {
         "start": _PILL,
         "end": _PILL,
         StepKind.PROMPT: _ROUND,
+        StepKind.AGENT: _ROUND,
+        StepKind.SEARCH: _DRUM,
         StepKind.IF_ELSE: _DIAMOND,
         StepKind.SWITCH: _DIAMOND,
         StepKind.WHILE: _DIAMOND,
@@ -33,6 +36,7 @@ SHAPES: Final = MappingProxyType(
         StepKind.PARALLEL: _HEXAGON,
         StepKind.RACE: _HEXAGON,
         StepKind.YIELD: _DOUBLE,
+        StepKind.TASK: _DOUBLE,
         StepKind.WAIT_FOR_INPUT: _SLANTED,
         StepKind.APPROVE: _SLANTED,
         StepKind.WAIT_FOR_EVENT: _SLANTED,

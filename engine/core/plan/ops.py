@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.core.kinds import StepKind
+from engine.core.plan.agent_rules import ToolRule
 from engine.core.plan.computed import Expr, Lit, Value
 from engine.core.values import Json
 
@@ -50,20 +51,35 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """How long the output of a step is used again for the same step and key.
+
+    Attributes:
+        ttl_s: For how many seconds.
+        key: Evaluates to what the output depends on; None = the step's input.
+    """
+
+    ttl_s: float
+    key: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Modifiers:
-    """What an author may add to any step: when → on_error(retry(timeout per attempt)), total_timeout around all.
+    """What an author may add to a step: when → cache → on_error(retry(timeout per attempt)), total_timeout around all.
 
     Attributes:
         when: Condition; false passes the input through.
+        cache: Whether an output that is known already is taken instead of running the step.
         retry: The author's own retry policy, or None for the default of the step's kind.
         timeout_s: Seconds for one attempt.
         total_timeout_s: Seconds for all attempts, pauses and `on_error` together.
         on_error: Block that runs with `error` when the step failed; its last output becomes the step's output.
-        checks: What must hold of the result of a prompt or a tool.
+        checks: What must hold of the result of a prompt, a tool or an agent.
         undo: Block that runs on the step's output if, later, what surrounds the step fails or is stopped.
     """
 
     when: Expr | None = None
+    cache: Cache | None = None
     retry: RetryPolicy | None = None
     timeout_s: float | None = None
     total_timeout_s: float | None = None
@@ -132,6 +148,81 @@ class ToolCallOp(OpBase):
     tool: str
     arguments: Value
     op: Literal[StepKind.TOOL_CALL] = StepKind.TOOL_CALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOp(OpBase):
+    """Lets a model use tools, round after round, until it answers without asking for one.
+
+    Attributes:
+        messages: Evaluates to the list of {role, content, …} that the conversation starts with.
+        instructions: Evaluates to the system message; None = that of the agent.
+        model: See `PromptOp`.
+        settings: See `PromptOp`.
+        tools: Names of the tools, in the plan's tool table, that it may call.
+        functions: Tools that the client runs: {type: function, function: {name, description, parameters}}.
+        rules: What it must observe about single tools.
+        max_rounds: Most calls of the model.
+        parallelism: Most tool calls at one time.
+        on_overflow: What is done when the conversation outgrows the model: end with an error, leave the oldest messages
+            out, or put a summary in their place.
+        output_schema: JSON Schema that the last reply must satisfy.
+        repair: See `PromptOp`.
+        unwrap: Output only the last reply's text (or the parsed object with `output_schema`).
+    """
+
+    messages: Value
+    instructions: Value | None = None
+    model: str = ""
+    settings: Value = field(default_factory=lambda: Lit({}))
+    tools: tuple[str, ...] = ()
+    functions: tuple[dict[str, Any], ...] = ()
+    rules: tuple[ToolRule, ...] = ()
+    max_rounds: int = 50
+    parallelism: int = 10
+    on_overflow: Literal["error", "truncate", "summarise"] = "error"
+    output_schema: Json = None
+    repair: int = 2
+    unwrap: bool = False
+    op: Literal[StepKind.AGENT] = StepKind.AGENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedOp(OpBase):
+    """Turns texts into vectors; output: {vectors}, one for each text.
+
+    Attributes:
+        text: Evaluates to a text or a list of texts.
+        instruction: Evaluates to what the model is told about their purpose; None = nothing.
+        model: Model name; empty = the backend's default.
+    """
+
+    text: Value
+    instruction: Value | None = None
+    model: str = ""
+    op: Literal[StepKind.EMBED] = StepKind.EMBED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOp(OpBase):
+    """Searches documents by words, by meaning, or by both; output: {docs}, the best first.
+
+    Attributes:
+        text: Evaluates to the words.
+        vector: Evaluates to the vector; text and vector = both count.
+        metadata_filter: Evaluates to what the metadata of a document must be.
+        agent: Evaluates to the id of the agent whose documents are searched; neither agent nor user = that of the task.
+        user: Evaluates to the id of the user whose documents are searched.
+        options: Evaluates to {limit, lang, confidence, alpha, mmr_strength, k_multiplier, …}.
+    """
+
+    text: Value | None = None
+    vector: Value | None = None
+    metadata_filter: Value | None = None
+    agent: Value | None = None
+    user: Value | None = None
+    options: Value = field(default_factory=lambda: Lit({}))
+    op: Literal[StepKind.SEARCH] = StepKind.SEARCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +338,20 @@ class YieldOp(OpBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOp(OpBase):
+    """Runs another task as an execution of its own, a child of this one; output: its result.
+
+    Attributes:
+        task: Name or id of the task, with `@VERSION` or `@ALIAS` behind it if one is meant.
+        arguments: Evaluates to its input.
+    """
+
+    task: str
+    arguments: Value
+    op: Literal[StepKind.TASK] = StepKind.TASK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnOp(OpBase):
     """Ends the surrounding named list with a value."""
 
@@ -355,6 +460,9 @@ Op = Annotated[
     EvaluateOp
     | PromptOp
     | ToolCallOp
+    | AgentOp
+    | EmbedOp
+    | SearchOp
     | IfElseOp
     | SwitchOp
     | ForeachOp
@@ -364,6 +472,7 @@ Op = Annotated[
     | WhileOp
     | UntilOp
     | YieldOp
+    | TaskOp
     | ReturnOp
     | WaitOp
     | ApproveOp

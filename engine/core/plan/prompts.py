@@ -11,7 +11,7 @@ from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import NameSpec, PromptStep
+from engine.core.spec.model import AgentStep, NameSpec, PromptStep
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -29,13 +29,13 @@ def compile_prompt(step: PromptStep, resolver: Resolver, toolbox: Toolbox, scope
     Returns:
         The op without label and modifiers.
     """
-    model, settings = _model_and_settings(step, resolver, scope)
+    model, settings = compile_model(step, resolver, scope)
     if step.output_schema is not None:
         check_schema(step.output_schema, resolver.findings, f"{step.path}.output_schema")
     tools = _tools(step, toolbox)
     _check_choice(step, tools, resolver)
     return PromptOp(
-        messages=_messages(step, resolver, scope),
+        messages=compile_messages(step.messages, f"{step.path}.prompt", resolver, scope),
         model=model,
         settings=settings,
         tools=tools,
@@ -46,11 +46,11 @@ def compile_prompt(step: PromptStep, resolver: Resolver, toolbox: Toolbox, scope
     )
 
 
-def _messages(step: PromptStep, resolver: Resolver, scope: Scope) -> Value:
-    path = f"{step.path}.prompt"
-    value = resolver.value(step.messages, path, scope, Role.PROSE)
-    if isinstance(step.messages, ListNode):
-        for index, item in enumerate(step.messages.items):
+def compile_messages(messages: Node, path: str, resolver: Resolver, scope: Scope) -> Value:
+    """Return what a model is told as a list of messages, or as an expression that may give one."""
+    value = resolver.value(messages, path, scope, Role.PROSE)
+    if isinstance(messages, ListNode):
+        for index, item in enumerate(messages.items):
             _check_role(item, f"{path}[{index}].role", resolver)
         return value
     # an expression may give a whole list of messages; the run takes a text as one message of the user
@@ -77,7 +77,8 @@ def _check_role(item: Node, path: str, resolver: Resolver) -> None:
     )
 
 
-def _model_and_settings(step: PromptStep, resolver: Resolver, scope: Scope) -> tuple[str, Value]:
+def compile_model(step: PromptStep | AgentStep, resolver: Resolver, scope: Scope) -> tuple[str, Value]:
+    """Return the name of the model, empty if it is computed or not given, and the sampling settings."""
     settings: Value = Lit({})
     inner = False
     if step.settings is not None:

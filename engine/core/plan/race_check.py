@@ -7,17 +7,23 @@ from collections.abc import Iterator, Mapping
 from engine.core.diagnostics import Findings
 from engine.core.plan.ir import ToolContract
 from engine.core.spec import codes
-from engine.core.spec.model import RaceStep, StepList, ToolCallStep, YieldStep
+from engine.core.spec.model import AgentStep, NameSpec, RaceStep, StepList, ToolCallStep, YieldStep
 from engine.core.spec.walk import all_steps
 
 
-def check_races(workflows: Mapping[str, StepList], tools: Mapping[str, ToolContract], findings: Findings) -> None:
+def check_races(
+    workflows: Mapping[str, StepList],
+    tools: Mapping[str, ToolContract],
+    findings: Findings,
+    own: tuple[str, ...] = (),
+) -> None:
     """Report tools in branches of races that may neither be stopped nor made twice.
 
     Args:
         workflows: The named lists.
         tools: Contracts of the tools that the steps call.
         findings: Where to put what is wrong.
+        own: The task's own tools, which an agent with `tools: all` may call.
     """
     reported: set[str] = set()
     for steps in workflows.values():
@@ -25,24 +31,32 @@ def check_races(workflows: Mapping[str, StepList], tools: Mapping[str, ToolContr
             if not isinstance(step, RaceStep):
                 continue
             for branch in step.branches:
-                for call in _calls(branch, workflows, set()):
-                    contract = tools.get(call.tool.text)
-                    if contract is None or contract.repeatable or call.path in reported:
+                for tool, path in _calls(branch, workflows, set(), own):
+                    contract = tools.get(tool.text)
+                    if contract is None or contract.repeatable or path in reported:
                         continue
-                    reported.add(call.path)
+                    reported.add(path)
                     findings.error(
                         codes.UNSAFE_RACE,
                         f"the tool '{contract.name}' changes something outside, and a race stops who loses",
-                        call.tool.position,
-                        path=f"{call.path}.tool",
+                        tool.position,
+                        path=path,
                         hint="call it after the race, or declare the tool idempotent if a stopped call does no harm",
                     )
 
 
-def _calls(steps: StepList, workflows: Mapping[str, StepList], seen: set[str]) -> Iterator[ToolCallStep]:
+def _calls(
+    steps: StepList, workflows: Mapping[str, StepList], seen: set[str], own: tuple[str, ...]
+) -> Iterator[tuple[NameSpec, str]]:
+    """Yield the tools that some steps may call, with the place where each is named."""
     for step in all_steps(steps):
         if isinstance(step, ToolCallStep):
-            yield step
+            yield step.tool, f"{step.path}.tool"
+        elif isinstance(step, AgentStep):
+            named = [NameSpec(name, step.position) for name in own] if step.tools == "all" else step.tools
+            for index, tool in enumerate(named):
+                if isinstance(tool, NameSpec):
+                    yield tool, f"{step.path}.tools[{index}]"
         elif isinstance(step, YieldStep) and step.workflow.text in workflows and step.workflow.text not in seen:
             seen.add(step.workflow.text)
-            yield from _calls(workflows[step.workflow.text], workflows, seen)
+            yield from _calls(workflows[step.workflow.text], workflows, seen, own)

@@ -9,57 +9,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.grant import ANY, DEFAULT_MODEL, KINDS, Reach, host_entry
 from engine.core.plan.ir import Plan, ToolContract
-from engine.core.plan.ops import Op, PromptOp, ToolCallOp
-
-ANY: Final = "*"
-"""A name that is known only when the step runs."""
-DEFAULT_MODEL: Final = "(default)"
-"""The model that the operator's first backend takes when nobody names one."""
+from engine.core.plan.ops import AgentOp, EmbedOp, Op, PromptOp, SearchOp, TaskOp, ToolCallOp
+from engine.core.values import Json
 
 _SECRET = re.compile(r"\bsecrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\])?")
 _STATIC_HOST = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://([^/?#{}\s]+)[/?#]")
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Names that a plan may touch, each kind sorted.
-
-    Attributes:
-        tools: Tools that its steps call.
-        models: Models that it asks; DEFAULT_MODEL if a prompt names none.
-        hosts: Hosts (`host` or `host:port`) that its HTTP tools call; those of Python tools are the operator's matter.
-        secrets: Secrets that its expressions read.
-        tasks: Tasks that it runs as child executions.
-    """
-
-    tools: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-
-    def beyond(self, other: Reach) -> Reach:
-        """Return what this reach has and another does not; where the other has ANY, nothing is beyond it."""
-        return Reach(
-            *(
-                () if ANY in theirs else tuple(name for name in mine if name not in theirs)
-                for mine, theirs in zip(_parts(self), _parts(other), strict=True)
-            )
-        )
-
-    def to_json(self) -> dict[str, list[str]]:
-        """Return {tools, models, hosts, secrets, tasks}."""
-        return {item.name: list(getattr(self, item.name)) for item in dataclasses.fields(self)}
-
-
-def _parts(reach: Reach) -> tuple[tuple[str, ...], ...]:
-    return reach.tools, reach.models, reach.hosts, reach.secrets, reach.tasks
 
 
 def reach_of(plan: Plan) -> Reach:
@@ -71,21 +31,35 @@ def reach_of(plan: Plan) -> Reach:
     Returns:
         Names of all steps, also of those in lists that no step runs.
     """
-    tools: list[str] = []
-    models: list[str] = []
-    hosts: list[str] = []
-    tasks: list[str] = []
-    for op in (op for block in plan.blocks for op in block.ops):
-        if isinstance(op, ToolCallOp):
-            tools.append(op.tool)
-            contract = plan.tools.get(op.tool)
-            if contract is not None and contract.type == "api_call":
-                hosts += _hosts_of_call(contract, op.arguments)
-        elif isinstance(op, PromptOp):
-            models.append(_model_of(plan, op))
-        else:
-            tasks += _tasks_of(op)
-    return Reach(_sorted(tools), _sorted(models), _sorted(hosts), _sorted(_secrets_of(plan)), _sorted(tasks))
+    parts = [op_reach(plan, op) for block in plan.blocks for op in block.ops]
+    parts.append(Reach(secrets=secrets_in(plan.require)))
+    lists = ([name for part in parts for name in getattr(part, kind)] for kind in KINDS)
+    return Reach(*(_sorted(names) for names in lists))
+
+
+def op_reach(plan: Plan, op: Op) -> Reach:
+    """Return what one step may touch; the steps in its blocks are not looked at.
+
+    Args:
+        plan: The plan that has the tools and the agent's settings.
+        op: The step.
+    """
+    secrets = secrets_in(op)
+    if isinstance(op, ToolCallOp):
+        contract = plan.tools.get(op.tool)
+        is_http = contract is not None and contract.type == "api_call"
+        hosts = _hosts_of_call(contract, op.arguments) if contract is not None and is_http else []
+        return Reach(tools=(op.tool,), hosts=_sorted(hosts), secrets=secrets)
+    if isinstance(op, PromptOp):
+        return Reach(models=(_model_of(plan, op),), secrets=secrets)
+    if isinstance(op, AgentOp):
+        return Reach(tools=op.tools, models=(_model_of(plan, op),), hosts=_hosts_of_agent(plan, op), secrets=secrets)
+    if isinstance(op, EmbedOp):
+        return Reach(models=(op.model or DEFAULT_MODEL,), secrets=secrets)
+    if isinstance(op, SearchOp) and op.text is not None:
+        # words are looked for by their meaning as well, which a model gives
+        return Reach(models=(DEFAULT_MODEL,), secrets=secrets)
+    return Reach(tasks=_sorted(_tasks_of(op)), secrets=secrets)
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
@@ -93,16 +67,13 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _tasks_of(op: Op) -> list[str]:
-    if op.op.value != "task":
-        return []
-    name = getattr(op, "task", ANY)
-    return [name if isinstance(name, str) else ANY]
+    return [op.task] if isinstance(op, TaskOp) else []
 
 
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def _model_of(plan: Plan, op: PromptOp) -> str:
+def _model_of(plan: Plan, op: PromptOp | AgentOp) -> str:
     default = str(plan.agent.settings.get("model") or "") or plan.agent.model or DEFAULT_MODEL
     if op.model:
         return op.model
@@ -124,14 +95,47 @@ def _model_of(plan: Plan, op: PromptOp) -> str:
 
 
 def _hosts_of_call(contract: ToolContract, arguments: Value) -> list[str]:
-    spec = contract.spec
-    hosts = [ANY] if spec.get("follow_redirects") is True else []
     given, computed = _argument(arguments, "url")
     if computed and _takes(contract, "url"):
         return [ANY]
-    if given is not None:
-        return [*hosts, _host_of(given)]
-    return [*hosts, _host_of(Lit(spec.get("url")))]
+    if given is None or given == Lit(None):
+        given = Lit(contract.spec.get("url"))
+    host = _host_of(given)
+    return [ANY, host] if _may_be_sent_on(contract, arguments) else [host]
+
+
+def _hosts_of_agent(plan: Plan, op: AgentOp) -> tuple[str, ...]:
+    """Return the hosts of an agent's HTTP tools, whose arguments the model makes."""
+    contracts = (plan.tools.get(name) for name in op.tools)
+    hosts = (
+        _hosts_of_call(contract, Expr("_"))
+        for contract in contracts
+        if contract is not None and contract.type == "api_call"
+    )
+    return _sorted(host for found in hosts for host in found)
+
+
+def hosts_of_call(contract: ToolContract, arguments: dict[str, Json]) -> tuple[str, ...]:
+    """Return the hosts that a call of an `api_call` tool may go to, its arguments being known.
+
+    Args:
+        contract: The tool.
+        arguments: The arguments.
+
+    Returns:
+        The host of the address, and ANY if redirects are followed or the address cannot be read.
+    """
+    return _sorted(_hosts_of_call(contract, Lit(arguments)))
+
+
+def _may_be_sent_on(contract: ToolContract, arguments: Value) -> bool:
+    """Whether a call may follow a redirect, which can lead to any host."""
+    given, computed = _argument(arguments, "follow_redirects")
+    if computed and _takes(contract, "follow_redirects"):
+        return True
+    if given is None or given == Lit(None):
+        given = Lit(contract.spec.get("follow_redirects"))
+    return not isinstance(given, Lit) or given.value not in (None, False)
 
 
 def _takes(contract: ToolContract, name: str) -> bool:
@@ -157,24 +161,26 @@ def _argument(arguments: Value, name: str) -> tuple[Value | None, bool]:
 
 def _host_of(url: Value) -> str:
     """Return the host of an address, also of one whose path is computed."""
+    text = ""
     if isinstance(url, Lit) and isinstance(url.value, str):
         try:
-            return urlsplit(url.value.strip()).netloc.rpartition("@")[2].lower() or ANY
+            text = urlsplit(url.value.strip()).netloc
         except ValueError:
             return ANY
-    if isinstance(url, Tmpl):
+    elif isinstance(url, Tmpl):
         found = _STATIC_HOST.match(url.source)
-        return found.group(1).rpartition("@")[2].lower() if found else ANY
-    return ANY
+        text = found.group(1) if found else ""
+    host = text.rpartition("@")[2].lower()
+    return host_entry(host) or host or ANY
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------
 
 
-def _secrets_of(plan: Plan) -> Iterator[str]:
-    for text in _sources(plan):
-        for found in _SECRET.finditer(text):
-            yield next((name for name in found.groups() if name), ANY)
+def secrets_in(value: Any) -> tuple[str, ...]:
+    """Return the secrets that the expressions and templates in a value read, wherever they stand in it."""
+    found = (match for text in _sources(value) for match in _SECRET.finditer(text))
+    return _sorted(next((name for name in match.groups() if name), ANY) for match in found)
 
 
 def _sources(value: Any) -> Iterator[str]:

@@ -7,8 +7,11 @@ from typing import Any
 
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import Plan
+from engine.core.plan.lists import inner_blocks, named_lists, positions
 from engine.core.plan.ops import (
+    AgentOp,
     ApproveOp,
+    EmbedOp,
     ErrorOp,
     EvaluateOp,
     EventOp,
@@ -22,9 +25,11 @@ from engine.core.plan.ops import (
     PromptOp,
     RaceOp,
     ReturnOp,
+    SearchOp,
     SetOp,
     SleepOp,
     SwitchOp,
+    TaskOp,
     ToolCallOp,
     UntilOp,
     WaitOp,
@@ -75,10 +80,9 @@ def plan_outline(plan: Plan) -> list[OutlineRow]:
         One row per step; the rows of a step's inner lists follow it with a greater depth.
     """
     rows: list[OutlineRow] = []
-    for name, block in plan.workflows.items():
-        _add_block(plan, block, name, 0, rows)
-    if plan.ending is not None:
-        _add_block(plan, plan.ending, "finally", 0, rows)
+    for name, first in named_lists(plan).items():
+        for path, block in positions(plan, name, first).items():
+            _add_block(plan, block, path, 0, rows)
     return rows
 
 
@@ -88,25 +92,6 @@ def _add_block(plan: Plan, number: int, path: str, depth: int, rows: list[Outlin
         rows.append(OutlineRow(here, op.op.value, op.label, op_title(op), depth))
         for inner in inner_blocks(op):
             _add_block(plan, inner, f"{here}.{plan.blocks[inner].name}", depth + 1, rows)
-
-
-def inner_blocks(op: Op) -> list[int]:
-    """Return the blocks inside an op, in the order of the source, `on_error` and `undo` last."""
-    blocks: list[int] = []
-    match op:
-        case IfElseOp():
-            blocks = [op.then] if op.otherwise is None else [op.then, op.otherwise]
-        case SwitchOp():
-            blocks = [case.then for case in op.cases]
-        case ForeachOp() | WhileOp() | UntilOp():
-            blocks = [op.do]
-        case MapReduceOp():
-            blocks = [op.map]
-        case ParallelOp() | RaceOp():
-            blocks = list(op.branches)
-        case _:
-            pass
-    return [*blocks, *(block for block in (op.mods.on_error, op.mods.undo) if block is not None)]
 
 
 def op_title(op: Op) -> str:
@@ -146,12 +131,18 @@ def _verb(op: Op) -> str:
 
 def _words(op: Op) -> str:
     match op:
-        case PromptOp():
+        case PromptOp() | AgentOp():
             return _prompt_words(op.messages)
+        case EmbedOp():
+            return _value_words(op.text)
+        case SearchOp():
+            return "by a vector" if op.text is None else _value_words(op.text)
         case ToolCallOp():
             return op.tool
         case YieldOp():
             return op.workflow
+        case TaskOp():
+            return op.task
         case IfElseOp() | WhileOp() | UntilOp():
             return _clip(op.condition.source, _MAX_PART_CHARS)
         case SwitchOp():

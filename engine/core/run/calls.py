@@ -20,6 +20,7 @@ from engine.core.errors import (
 from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
 from engine.core.plan.ops import PromptOp, ToolCallOp
+from engine.core.run.authority import call_bound, check_model, check_tool
 from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id
@@ -42,9 +43,9 @@ class Repair:
     error: RunError | None = None
 
 
-def idempotency_key(execution_id: str, path: str) -> str:
-    """Return the key of a step visit: execution, path and loop counters, never an attempt or a run."""
-    return f"{execution_id}:{shorten_id(unmarked_path(path))}"
+def idempotency_key(keys: str, path: str) -> str:
+    """Return the key of a step visit: execution (see `Identity.keys`), path and loop counters, never attempt or run."""
+    return f"{keys}:{shorten_id(unmarked_path(path))}"
 
 
 def begin_call(walker: Walker, branch: Branch, guard: GuardFrame, op: PromptOp | ToolCallOp) -> None:
@@ -77,8 +78,9 @@ def _context(walker: Walker, guard: GuardFrame, suffix: str = "") -> CallContext
         tenant=identity.tenant,
         execution_id=identity.execution_id,
         path=guard.path,
-        key=idempotency_key(identity.execution_id, guard.path) + suffix,
+        key=idempotency_key(identity.keys, guard.path) + suffix,
         attempt=guard.attempt,
+        allow=call_bound(walker.plan),
     )
 
 
@@ -117,6 +119,7 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     settings: dict[str, Any] = {**agent.settings, **own}
     model = op.model or str(settings.pop("model", "") or "") or agent.model
     settings.pop("model", None)
+    check_model(walker.plan, model)
     messages = frame.messages or []
     timeout_s = op.mods.timeout_s or DEFAULT_CHAT_TIMEOUT_S
     suffix = f"/repair{frame.round}" if frame.round else ""
@@ -277,6 +280,7 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
             code="tool.bad_arguments",
             hint="write `arguments:` as an object",
         )
+    check_tool(walker.plan, contract, arguments)
     timeout_s = op.mods.timeout_s or contract.timeout_s
     params = ToolParams(context=_context(walker, guard), tool=contract, arguments=arguments, timeout_s=timeout_s)
     call = Call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.core.errors import RunError
-from engine.core.plan.ops import Check, PromptOp, ToolCallOp
+from engine.core.plan.ops import Check, Op
 from engine.core.run.state import Branch, WaitFrame
 from engine.core.run.waits import open_wait
 from engine.core.run.walker import Walker
@@ -37,9 +37,7 @@ class FailedCheck:
         )
 
 
-def first_failed(
-    walker: Walker, branch: Branch, op: PromptOp | ToolCallOp, path: str, output: Json
-) -> FailedCheck | None:
+def first_failed(walker: Walker, branch: Branch, op: Op, path: str, output: Json) -> FailedCheck | None:
     """Return the first check of a step that does not hold for a result.
 
     Raises:
@@ -54,7 +52,7 @@ def first_failed(
 
 
 def ask_person(
-    walker: Walker, branch: Branch, op: PromptOp | ToolCallOp, path: str, wait_id: str, found: FailedCheck, output: Json
+    walker: Walker, branch: Branch, op: Op, path: str, wait_id: str, found: FailedCheck, output: Json
 ) -> None:
     """Open a wait in which a person judges a result."""
     walker.state.waits_opened += 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.core.contracts.activities import ChatParams, ToolParams
+from engine.core.contracts.children import ChildParams, ResolveParams
 from engine.core.errors import RunError
 from engine.core.values import Json
 
@@ -27,7 +28,7 @@ class Call:
     """
 
     id: str
-    params: ChatParams | ToolParams
+    params: ChatParams | ToolParams | ResolveParams | ChildParams
     summary: str
     repeatable: bool
     timeout_s: float

@@ -34,7 +34,10 @@ def begin_finally(walker: Walker, outcome: BranchOutcome, root: Branch) -> bool:
     if isinstance(outcome, Failed):
         ending = Ending("failed", None, error_json(outcome.error, ""), deadline_us)
     elif isinstance(outcome, Stopped):
-        error: dict[str, Json] = {"code": "execution.cancelled", **(walker.state.cancel or {})}
+        cancel = walker.state.cancel or {}
+        # the members that every error has, so that steps which show `error.message` also work after a cancel
+        said = {"message": cancel.get("reason") or "the execution was cancelled", "step": "", "attempts": 1}
+        error: dict[str, Json] = {"code": "execution.cancelled", **said, "details": {}, "retryable": False, **cancel}
         ending = Ending("stopped", None, error, deadline_us)
     else:
         ending = Ending("ok", outcome.value, None, deadline_us)

@@ -37,14 +37,15 @@ class Event:
 
     Body members by type (all JSON):
         every type: `branch` (scope path of the branch, `` for the root)
-        init: workflow, scope, input, task, task_id, version, metadata
+        init: workflow, scope, input, task, task_id, version, metadata, parent? {execution_id, path}
         init_branch: path, workflow, scope, construct, parent, input, of? (bodies that a loop or fan will run)
-        step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?
+        step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?,
+            child_id? (the execution that it started)
         wait: path, workflow, index, scope, label, wait_id, info, schema, deadline_us?
         resume: path, workflow, index, scope, wait_id, output, key, actor
         finish_branch: path, workflow, scope, output
         finish: output;  error: error {code, message, step, attempts, details};  cancelled: reason, actor
-        effect.started: path, effect_id, kind, name, attempt, request
+        effect.started: path, effect_id, kind, name, attempt, request; of a task also child_id, task_id, version
         attempt.failed: path, effect_id, kind, attempt, error, retry_in_s (null = no more)
         branch.failed: path, error
         answer.accepted / answer.refused: key, wait_id, actor, value / code, message

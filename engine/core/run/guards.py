@@ -36,6 +36,7 @@ def needs_guard(op: Op) -> bool:
     mods = op.mods
     return (
         op.op in _CALLS
+        or op.op is StepKind.TASK
         or mods.retry is not None
         or mods.on_error is not None
         or mods.timeout_s is not None

@@ -9,9 +9,12 @@ from enum import Enum, auto
 from engine.core.contracts.execution import AnswerSignal, EventSignal
 from engine.core.errors import BugError, LimitExceeded, RunError
 from engine.core.kinds import EventType
+from engine.core.plan.codec import check_library
 from engine.core.plan.ir import Plan
+from engine.core.plan.planned import check_runnable
 from engine.core.run import answers, guards, inbox
 from engine.core.run.calls import send_call, take_outcome
+from engine.core.run.children import is_child, send_child, take_child
 from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
 from engine.core.run.ending import begin_finally, final_outcome, finally_timed_out, look_at_ending
 from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one, resume_race, stagger_passed
@@ -85,9 +88,14 @@ class Machine:
         effects: The outside world.
         identity: Who runs.
         state: State carried over from an earlier run; None to begin.
+
+    Raises:
+        BugError: `plan.stdlib` if the plan was made for an expression library that gives other results than this one.
     """
 
     def __init__(self, plan: Plan, effects: Effects, identity: Identity, state: MachineState | None = None) -> None:
+        check_library(plan)
+        check_runnable(plan)
         self.walker = Walker(plan, effects, identity, state)
         self.result: Finished | None = None
 
@@ -97,9 +105,9 @@ class Machine:
         """Begin an execution with its input."""
         walker = self.walker
         identity, plan = walker.identity, walker.plan
-        if any(block.exits or block.on_failure is not None for block in plan.blocks):
-            raise BugError("the plan jumps between blocks, which this version does not run", code="plan.jumps")
         scope = Scope(walker.scope_id("main"), "main", given)
+        origin = identity.origin
+        parent = {} if origin is None else {"parent": {"execution_id": origin.execution_id, "path": origin.path}}
         root = Branch(0, None, [BlockFrame(plan.workflows["main"], 0, given, "main", "main", "list")], [scope])
         walker.branches[0] = root
         walker.emit(
@@ -114,6 +122,7 @@ class Machine:
                 "tenant": identity.tenant,
                 "agent_id": plan.agent.id,
                 "metadata": identity.metadata or {},
+                **parent,
             },
         )
         if plan.limits.seconds is not None:
@@ -250,7 +259,8 @@ class Machine:
         if len(self.walker.calls) >= MOST_CALLS:
             self.walker.held.append(branch.id)
             return False
-        return self._attempt(branch, lambda walker, held: send_call(walker, held, _call_frame(held)))
+        send = send_child if is_child(self.walker, branch) else send_call
+        return self._attempt(branch, lambda walker, held: send(walker, held, _call_frame(held)))
 
     def _attempt(self, branch: Branch, action: Action) -> bool:
         try:
@@ -366,7 +376,8 @@ class Machine:
             return
         top = branch.stack[-1]
         if branch.unwind is None and isinstance(top, CallFrame) and top.call_id == call_id:
-            self._attempt(branch, lambda walker, moved: take_outcome(walker, moved, _call_frame(moved), outcome))
+            take = take_child if is_child(self.walker, branch) else take_outcome
+            self._attempt(branch, lambda walker, moved: take(walker, moved, _call_frame(moved), outcome))
         self.walker.enqueue(branch)
 
     def timer_fired(self, timer_id: str) -> None:

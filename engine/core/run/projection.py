@@ -255,6 +255,8 @@ class ExecutionFacts:
         terminal_seen: Whether the events hold a terminal one.
         settled: Whether the status is final and came from Temporal.
         verified: Whether the stored events equal those of the workflow; None = not compared.
+        parent_id: The execution that started it; empty if no execution did.
+        parent_path: Path of the step that did.
     """
 
     id: str
@@ -276,16 +278,20 @@ class ExecutionFacts:
     terminal_seen: bool
     settled: bool
     verified: bool | None
+    parent_id: str = ""
+    parent_path: str = ""
 
 
 def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[str, Any]:
-    """Return an execution as JSON: Julep's fields and, beyond them, task_name, agent_id, waits, last_seq, verified."""
+    """Return an execution as JSON: Julep's fields and, beyond them, task_name, agent_id, parent, waits and more."""
     return {
         "id": facts.id,
         "task_id": facts.task_id,
         "task_name": facts.task_name,
         "task_version": facts.task_version,
         "agent_id": facts.agent_id or None,
+        "parent_id": facts.parent_id or None,
+        "parent_path": facts.parent_path or None,
         "status": facts.status.value,
         "input": facts.input,
         "output": facts.output,
@@ -385,7 +391,7 @@ def _metadata(record: EventRecord, body: Mapping[str, Any]) -> dict[str, Any]:
         found["step_type"] = StepKind.WAIT_FOR_INPUT.value
     elif body.get("kind"):
         found["step_type"] = body["kind"]
-    for name in ("path", "attempts", "log", "wait_id", "schema", "construct", "reason", "actor"):
+    for name in ("path", "attempts", "log", "wait_id", "schema", "construct", "reason", "actor", "child_id"):
         if body.get(name) not in (None, ""):
             found[name] = body[name]
     return found

@@ -71,6 +71,7 @@ class BlockFrame:
         workflow: Name shown in transitions, e.g. `main[3].if_else.then`.
         role: `list` for a named list (its ops are numbered in `steps`), `body` for a branch body.
         log: What the present step said; goes into the event of its end.
+        child_id: The child execution that the present step started last; goes into that event as well.
         undos: How to undo the steps that succeeded, in order.
         unmade: Whether the present step did nothing that could be undone: it was skipped, or its error was handled.
     """
@@ -82,6 +83,7 @@ class BlockFrame:
     workflow: str
     role: Literal["list", "body"]
     log: str | None = None
+    child_id: str = ""
     undos: list[UndoRecord] = field(default_factory=list)
     unmade: bool = False
     t: Literal["block"] = "block"
@@ -131,6 +133,8 @@ class CallFrame:
             because too many calls are under way.
         round: Repair round of a structured reply, from 0.
         messages: Messages of the prompt, None for tools.
+        task: The task that is to be run as a child, once it was found (a ResolvedTask as JSON).
+        child_id: The child execution, once it was started.
         cancelling: True once the end of the call was asked for.
     """
 
@@ -140,6 +144,8 @@ class CallFrame:
     parked: bool = False
     round: int = 0
     messages: list[dict[str, Any]] | None = None
+    task: dict[str, Json] | None = None
+    child_id: str = ""
     cancelling: bool = False
     t: Literal["call"] = "call"
 
@@ -400,6 +406,7 @@ class MachineState:
         cancel: {reason, actor} once cancelled.
         started: Whether the first event was emitted.
         ending: How the steps ended, once the `finally` steps run.
+        undone: Whether anything was undone.
     """
 
     branches: list[Branch] = field(default_factory=list)
@@ -417,3 +424,4 @@ class MachineState:
     cancel: dict[str, Json] | None = None
     started: bool = False
     ending: Ending | None = None
+    undone: bool = False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from engine.core.errors import ExpressionError, LimitExceeded, TaskError
+from engine.core.errors import BugError, ExpressionError, LimitExceeded, TaskError
 from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
 from engine.core.plan.ops import (
+    AgentOp,
     ApproveOp,
+    EmbedOp,
     ErrorOp,
     EvaluateOp,
     EventOp,
@@ -22,9 +24,11 @@ from engine.core.plan.ops import (
     PromptOp,
     RaceOp,
     ReturnOp,
+    SearchOp,
     SetOp,
     SleepOp,
     SwitchOp,
+    TaskOp,
     ToolCallOp,
     UntilOp,
     WaitOp,
@@ -32,6 +36,7 @@ from engine.core.plan.ops import (
     YieldOp,
 )
 from engine.core.run.calls import begin_call
+from engine.core.run.children import begin_child
 from engine.core.run.ending import CLEAN_UP_STEPS
 from engine.core.run.fans import begin_map, begin_parallel, return_from
 from engine.core.run.guards import needs_guard, push_guard
@@ -90,12 +95,16 @@ def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -
         guard = branch.stack[-1]
         assert isinstance(guard, GuardFrame)
         begin_call(walker, branch, guard, op)
+    elif isinstance(op, TaskOp):
+        begin_child(branch)
     elif isinstance(op, SleepOp):
         begin_sleep(walker, branch, op, path, given)
     elif isinstance(op, (WaitOp, ApproveOp)):
         begin_wait(walker, branch, op, path, _attempt_path(branch, path), given)
     elif isinstance(op, EventOp):
         look_into_inbox(walker, branch, begin_wait(walker, branch, op, path, _attempt_path(branch, path), given))
+    elif isinstance(op, (AgentOp, EmbedOp, SearchOp)):
+        raise BugError(f"a step of kind '{op.op.value}' is planned only", code="plan.not_runnable")
     else:
         _begin_block(walker, branch, op, _attempt_path(branch, path), given)
 
@@ -219,6 +228,8 @@ def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) ->
     body = walker.step_body(branch, frame, op, output, last=last)
     if frame.log is not None:
         body["log"], frame.log = frame.log, None
+    if frame.child_id:
+        body["child_id"], frame.child_id = frame.child_id, ""
     if not last:
         walker.emit(EventType.STEP, body)
         frame.pc += 1

@@ -40,14 +40,16 @@ def begin_undo(walker: Walker, branch: Branch, frame: BlockFrame | GuardFrame, u
     deadline_us = walker.effects.now_us() + UNDO_S * 1_000_000
     undo = UndoFrame(frame.path, frame.undos, unwind, deadline_us)
     frame.undos = []
-    _mark_guards(walker, branch)
+    walker.state.undone = True
+    mark_guards(walker, branch)
     branch.stack.append(undo)
     branch.unwind = None
     branch.returned = False
     arm_undo(walker, branch, undo)
 
 
-def _mark_guards(walker: Walker, branch: Branch) -> None:
+def mark_guards(walker: Walker, branch: Branch) -> None:
+    """Note for all steps around that something inside them was undone, so that their next attempts make new calls."""
     # a receiver that knows the key of a call would not make it again after it was undone
     around: Branch | None = branch
     while around is not None:

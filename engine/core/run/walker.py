@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from engine.core.contracts.execution import Origin
 from engine.core.errors import BugError, RunError, run_error_from_json
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
@@ -42,6 +43,7 @@ class Identity:
         task_id: The task's id.
         task_version: The task's version.
         metadata: The caller's metadata.
+        origin: Where it comes from, if another execution started it.
     """
 
     execution_id: str
@@ -49,6 +51,12 @@ class Identity:
     task_id: str = ""
     task_version: int = 1
     metadata: dict[str, Any] | None = None
+    origin: Origin | None = None
+
+    @property
+    def keys(self) -> str:
+        """What the idempotency keys of its calls are made of."""
+        return self.execution_id if self.origin is None else self.origin.keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +294,13 @@ class Walker:
         before = self.told
         self.emit(EventType.EFFECT_STARTED, started)
         self.asked += self.told - before + CALL_WEIGHT
+        self.effects.start_call(call)
+
+    def start_quiet_call(self, branch: Branch, frame: CallFrame, call: Call, weight: int) -> None:
+        """Start a call of which nothing is told; `weight` is the number of characters that it carries."""
+        frame.parked = False
+        self.calls[call.id] = branch.id
+        self.asked += weight + CALL_WEIGHT
         self.effects.start_call(call)
 
     def open_wait(self, wait_id: str) -> None:

@@ -43,6 +43,7 @@ BAD_LABEL: Final = "E407"
 DUPLICATE_TOOL: Final = "E408"
 ENDLESS_CYCLE: Final = "E409"
 NOT_CALLABLE: Final = "E410"
+BEYOND_ALLOW: Final = "E411"
 UNKNOWN_TARGET: Final = "E421"
 
 BAD_SCHEMA: Final = "E501"
@@ -56,15 +57,19 @@ NOT_LITERAL: Final = "E508"
 CONFLICT: Final = "E509"
 UNSAFE_RACE: Final = "E510"
 RETURN_IN_FINALLY: Final = "E511"
+BAD_CRON: Final = "E512"
 
 LOOKS_LIKE_EXPRESSION: Final = "W601"
 UNREACHABLE: Final = "W602"
 SINGLE_BRACES: Final = "W603"
 WAITING_CYCLE: Final = "W604"
 UNUSED_WORKFLOW: Final = "W605"
+NOT_YET: Final = "W606"
+BOTH_DAYS: Final = "W607"
 DIALECT_READING: Final = "W611"
 NO_EFFECT: Final = "W612"
 DEAD_BRANCH: Final = "W613"
+PLANNED: Final = "W614"
 
 CODES: Final = MappingProxyType(
     {
@@ -103,6 +108,7 @@ CODES: Final = MappingProxyType(
         DUPLICATE_TOOL: "Two tools of the task have the same name.",
         ENDLESS_CYCLE: "Sub-workflows call each other for ever, whatever the data.",
         NOT_CALLABLE: "A tool that exists but cannot be called by a step.",
+        BEYOND_ALLOW: "A step reaches a tool, model, host, secret or task that `allow` does not permit.",
         UNKNOWN_TARGET: "A transition leads to a task that the chain does not have.",
         BAD_SCHEMA: "A JSON Schema is not valid.",
         REMOTE_REFERENCE: "A JSON Schema refers to another document; only local references are followed.",
@@ -115,14 +121,18 @@ CODES: Final = MappingProxyType(
         CONFLICT: "Two settings contradict each other.",
         UNSAFE_RACE: "A race has a branch that calls a tool which may neither be stopped nor called twice.",
         RETURN_IN_FINALLY: "A `return` stands in the steps of `finally` or `undo`.",
+        BAD_CRON: "The text of a cron is wrong, or names a day that never comes.",
         LOOKS_LIKE_EXPRESSION: "Literal text that looks like an expression; start it with `$ ` if it is one.",
         UNREACHABLE: "Steps that can never run, since the step before them always ends the list.",
         SINGLE_BRACES: "Literal text with single braces around a known name; templates have two.",
         WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the state grows.",
         UNUSED_WORKFLOW: "A sub-workflow that no step runs.",
+        NOT_YET: "Checked and kept with the task, but without effect in this version.",
+        BOTH_DAYS: "A cron limits the day of the month and the day of the week; it comes on days that fit both.",
         DIALECT_READING: "A text that reads otherwise in another dialect; the message says how it was read.",
         NO_EFFECT: "A key or value of another system that changes nothing here, or less than it did there.",
         DEAD_BRANCH: "A branch that can never be taken, or a result for which no branch is left.",
+        PLANNED: "Read, checked and planned, but this engine does not run it yet.",
     }
 )
 """Every code and its meaning; E1 source, E2 structure, E3 expressions, E4 names, E5 schemas and values, W6 warnings."""

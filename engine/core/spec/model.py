@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from engine.core.diagnostics import NOWHERE, Position
 from engine.core.kinds import Dialect, StepKind, ToolEffect
+from engine.core.spec.dispatch import DispatchSpec
 from engine.core.spec.nodes import MapNode, Node
 from engine.core.values import Json
 
 OnItemError = Literal["fail", "collect", "skip"]
+OnOverflow = Literal["error", "truncate", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,20 @@ class CheckSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """How long an output is used again, and what it depends on; None = on the step and its input."""
+
+    ttl_s: float
+    key: Node | None = None
+    position: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModifiersSpec:
     """What may stand on any step; durations in seconds."""
 
     when: Node | None = None
+    cache: CacheSpec | None = None
     retry: RetrySpec | None = None
     timeout_s: float | None = None
     total_timeout_s: float | None = None
@@ -132,6 +144,117 @@ class ToolCallStep(StepBase):
     tool: NameSpec
     arguments: Node | None = None
     kind: Literal[StepKind.TOOL_CALL] = StepKind.TOOL_CALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalSpec:
+    """Which calls of a tool a person has to approve; without condition all."""
+
+    condition: Node | None = None
+    info: Node | None = None
+    deadline: Node | None = None
+    default: Node | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextSpec:
+    """A tool that may follow another one, if a condition on that one's result holds."""
+
+    tool: NameSpec
+    condition: Node | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRuleSpec:
+    """What an agent must observe about one of its tools.
+
+    Attributes:
+        tool: The tool.
+        first: Whether it must be called before any other.
+        next: What alone may be called right after it; None = anything.
+        only_after: The tools right after which it may be called; empty = any time.
+        at_most: Most calls.
+        ends: Whether the loop ends with its result.
+        required: Whether the loop cannot end before it was called.
+        approve: Which calls wait for a person; None = none.
+        path: Its place in the structure.
+    """
+
+    tool: NameSpec
+    first: bool = False
+    next: tuple[NextSpec, ...] | None = None
+    only_after: tuple[NameSpec, ...] = ()
+    at_most: int | None = None
+    ends: bool = False
+    required: bool = False
+    approve: ApprovalSpec | None = None
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStep(StepBase):
+    """`agent: TEXT | [messages]`: a model that uses tools until it is done.
+
+    Attributes:
+        messages: As of `PromptStep`.
+        instructions: The system message.
+        model: Model name.
+        settings: Sampling settings.
+        tools: As of `PromptStep`.
+        rules: What it must observe about its tools.
+        max_rounds: Most calls of the model.
+        parallelism: Most tool calls at one time.
+        on_overflow: What is done when the conversation outgrows the model: `error`, `truncate` or `summarise`.
+        output_schema: JSON Schema of the last reply.
+        repair: As of `PromptStep`.
+        unwrap: Whether only the last reply's text or object is the output.
+    """
+
+    messages: Node
+    instructions: Node | None = None
+    model: NameSpec | None = None
+    settings: MapNode | None = None
+    tools: tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"] = ()
+    rules: tuple[ToolRuleSpec, ...] = ()
+    max_rounds: int = 50
+    parallelism: int = 10
+    on_overflow: OnOverflow = "error"
+    output_schema: SchemaSpec | None = None
+    repair: int = 2
+    unwrap: bool = False
+    kind: Literal[StepKind.AGENT] = StepKind.AGENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedStep(StepBase):
+    """`embed: TEXT | [TEXT, …] | {text, embed_instruction, model}`."""
+
+    text: Node
+    instruction: Node | None = None
+    model: NameSpec | None = None
+    kind: Literal[StepKind.EMBED] = StepKind.EMBED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStep(StepBase):
+    """`search: TEXT | {text, vector, metadata_filter, agent, user, …}`.
+
+    Attributes:
+        text: What is looked for by its words; with a vector as well, both count.
+        vector: What is looked for by its meaning.
+        metadata_filter: What the metadata of a document must be.
+        agent: Id of the agent whose documents are searched; neither agent nor user = the agent of the task.
+        user: Id of the user whose documents are searched.
+        options: How it is searched: `limit`, `lang` and so on.
+    """
+
+    text: Node | None = None
+    vector: Node | None = None
+    metadata_filter: Node | None = None
+    agent: Node | None = None
+    user: Node | None = None
+    options: MapNode
+    kind: Literal[StepKind.SEARCH] = StepKind.SEARCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +355,16 @@ class YieldStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStep(StepBase):
+    """`task: NAME`, which may be `NAME@ALIAS` or have a `version` beside it, with `arguments`."""
+
+    task: NameSpec
+    version: int | None = None
+    arguments: Node | None = None
+    kind: Literal[StepKind.TASK] = StepKind.TASK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnStep(StepBase):
     """`return: VALUE`."""
 
@@ -321,6 +454,9 @@ StepSpec = (
     EvaluateStep
     | PromptStep
     | ToolCallStep
+    | AgentStep
+    | EmbedStep
+    | SearchStep
     | IfElseStep
     | SwitchStep
     | ForeachStep
@@ -330,6 +466,7 @@ StepSpec = (
     | WhileStep
     | UntilStep
     | YieldStep
+    | TaskStep
     | ReturnStep
     | WaitStep
     | ApproveStep
@@ -388,6 +525,8 @@ class LimitsSpec:
     rounds: int | None = None
     seconds: float | None = None
     tokens: int | None = None
+    cost_usd: float | None = None
+    cost_position: Position = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +535,14 @@ class RequireSpec:
 
     condition: Node
     message: Node | None
+    position: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class AllowSpec:
+    """What the steps may reach: names by kind (`tools`, `models`, …); a kind that is missing is open."""
+
+    names: dict[str, tuple[NameSpec, ...]]
     position: Position = NOWHERE
 
 
@@ -415,6 +562,8 @@ class TaskSpec:
         limits: Limits of its executions.
         require: What must hold of an input.
         ending: The steps of `finally`; None = there are none.
+        allow: What its steps may reach; None = anything.
+        dispatch: What starts its executions; None = nothing but a request.
         dialect: The dialect of its texts.
     """
 
@@ -429,4 +578,6 @@ class TaskSpec:
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     require: tuple[RequireSpec, ...] = ()
     ending: StepList | None = None
+    allow: AllowSpec | None = None
+    dispatch: DispatchSpec | None = None
     dialect: Dialect = "everstep"

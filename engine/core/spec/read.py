@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.core.diagnostics import Findings
+from engine.core.diagnostics import Findings, did_you_mean
 from engine.core.kinds import Dialect
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.dialects.choice import check_dialect, dialect_of
@@ -10,6 +10,8 @@ from engine.core.spec.dialects.julep import plain_julep
 from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import LimitsSpec, RequireSpec, StepList, TaskSpec
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe
+from engine.core.spec.read_allow import read_allow
+from engine.core.spec.read_dispatch import read_dispatch
 from engine.core.spec.read_steps import read_step_list
 from engine.core.spec.read_tools import read_tools
 
@@ -52,6 +54,8 @@ def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Find
     limits = _limits(fields)
     require = _require(fields)
     ending = fields.take("finally")
+    allow = read_allow(fields)
+    dispatch = read_dispatch(fields)
     for entry in fields.left():
         steps = _other_key(entry, fields)
         if steps is not None:
@@ -69,6 +73,8 @@ def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Find
         dialect=dialect,
         require=require,
         ending=None if ending is None else read_step_list(ending, findings, "finally"),
+        allow=allow,
+        dispatch=dispatch,
     )
     return task, findings
 
@@ -77,6 +83,10 @@ def _main_hint(node: MapNode) -> str:
     tasks = node.get("tasks")
     if isinstance(tasks, ListNode) and any(isinstance(item, MapNode) and item.get("handler") for item in tasks.items):
         return "this looks like a contenox chain; add `dialect: contenox`"
+    others = (entry.key for entry in node.entries if entry.key not in vocabulary.TASK_KEYS)
+    misspelt = next((key for key in others if did_you_mean(key, ["main"])), "")
+    if misspelt:
+        return f"did you mean 'main'? '{misspelt}' is a list beside it"
     return "`main:` is the list of steps where the task starts"
 
 
@@ -117,17 +127,16 @@ def _limits(fields: Fields) -> LimitsSpec:
     if node is None:
         return LimitsSpec()
     inner = Fields(node, fields.findings, "limits", "limits")
+    cost = node.entry("cost")
     limits = LimitsSpec(
         steps=inner.whole("steps", 1, 1_000_000_000),
         rounds=inner.whole("rounds", 1, 1_000_000_000),
         seconds=inner.duration("time"),
         tokens=inner.whole("tokens", 1, 1_000_000_000_000),
+        cost_usd=inner.number("cost", 0.000_001, 1_000_000_000),
+        cost_position=node.position if cost is None else cost.key_position,
     )
-    cost = inner.entry("cost")
-    if cost is not None:
-        message = "the limit 'cost' is not available in this version"
-        inner.error(codes.LATER, message, cost.key_position, key="cost")
-    inner.refuse_left(("steps", "rounds", "time", "tokens"))
+    inner.refuse_left(("steps", "rounds", "time", "tokens", "cost"))
     return limits
 
 
@@ -141,14 +150,13 @@ def _dialect(node: MapNode, default: Dialect, findings: Findings) -> Dialect:
 
 
 def _other_key(entry: MapEntry, fields: Fields) -> StepList | None:
-    """Read a key that is no setting: a named list of steps, something of a later version, or a mistake."""
+    """Read a key that is no setting: a named list of steps, or a mistake."""
     findings = fields.findings
-    if entry.key in vocabulary.LATER_TASK_KEYS:
-        message = f"'{entry.key}' of a task is not available in this version"
-        findings.error(codes.LATER, message, entry.key_position, path=entry.key)
-        return None
     near = suggest(fields.findings, entry.key, vocabulary.TASK_KEYS)
-    is_steps = isinstance(entry.value, ListNode) and any(isinstance(item, MapNode) for item in entry.value.items)
+    if isinstance(entry.value, MapNode):
+        is_steps = _shows_a_kind(entry.value)
+    else:
+        is_steps = isinstance(entry.value, ListNode) and any(isinstance(item, MapNode) for item in entry.value.items)
     if not is_steps:
         hint = near or "a sub-workflow is a list of steps" if isinstance(entry.value, ListNode) else near
         findings.error(
@@ -175,7 +183,10 @@ def _other_key(entry: MapEntry, fields: Fields) -> StepList | None:
 
 
 def _looks_like_setting(entry: MapEntry) -> bool:
-    """Whether the list holds no step at all, as when `tools` or `main` is misspelt."""
-    assert isinstance(entry.value, ListNode)
-    kinds = {*vocabulary.MARKERS, *vocabulary.LATER_KINDS, "kind_"}
-    return not any(isinstance(item, MapNode) and kinds & set(item.keys()) for item in entry.value.items)
+    """Whether the value holds no step at all, as when `tools` or `main` is misspelt."""
+    items = entry.value.items if isinstance(entry.value, ListNode) else (entry.value,)
+    return not any(isinstance(item, MapNode) and _shows_a_kind(item) for item in items)
+
+
+def _shows_a_kind(node: MapNode) -> bool:
+    return bool({*vocabulary.MARKERS, *vocabulary.LATER_KINDS, "kind_"} & set(node.keys()))

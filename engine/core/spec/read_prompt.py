@@ -24,23 +24,14 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
     Returns:
         The step.
     """
-    messages = fields.need("prompt", hint="give it a text or a list of messages {role, content}")
-    fields.entry("prompt")
-    if isinstance(messages, ListNode):
-        _check_messages(messages, fields)
-    elif isinstance(messages, MapNode):
-        fields.wrong_type(
-            "prompt", messages, "text or a list of messages", "put the message into a list: `- role: user`"
-        )
-    elif messages is not None and not isinstance(messages.value, str):
-        fields.wrong_type("prompt", messages, "text or a list of messages", "put quotes around it")
+    messages = read_messages(fields, "prompt")
     settings = fields.mapping("settings")
     repair = fields.whole("repair", 0, vocabulary.MAX_REPAIR_ROUNDS)
     step = PromptStep(
-        messages=messages or ScalarNode("", fields.node.position),
-        model=_model(fields, settings),
+        messages=messages,
+        model=read_model(fields, settings),
         settings=settings,
-        tools=_tools(fields),
+        tools=read_offered(fields),
         tool_choice=_tool_choice(fields),
         output_schema=fields.schema("output_schema"),
         repair=2 if repair is None else repair,
@@ -55,11 +46,24 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
     return step
 
 
-def _check_messages(messages: ListNode, fields: Fields) -> None:
+def read_messages(fields: Fields, key: str) -> Node:
+    """Take what a model is told: a text, or a list of messages."""
+    messages = fields.need(key, hint="give it a text or a list of messages {role, content}")
+    fields.entry(key)
+    if isinstance(messages, ListNode):
+        _check_messages(messages, fields, key)
+    elif isinstance(messages, MapNode):
+        fields.wrong_type(key, messages, "text or a list of messages", "put the message into a list: `- role: user`")
+    elif messages is not None and not isinstance(messages.value, str):
+        fields.wrong_type(key, messages, "text or a list of messages", "put quotes around it")
+    return messages or ScalarNode("", fields.node.position)
+
+
+def _check_messages(messages: ListNode, fields: Fields, key: str) -> None:
     if not messages.items:
-        fields.error(codes.MISSING_KEY, "'prompt' has no messages", messages.position, key="prompt")
+        fields.error(codes.MISSING_KEY, f"'{key}' has no messages", messages.position, key=key)
     for index, item in enumerate(messages.items):
-        path = f"{fields.at('prompt')}[{index}]"
+        path = f"{fields.at(key)}[{index}]"
         if not isinstance(item, MapNode):
             if not (isinstance(item, ScalarNode) and isinstance(item.value, str) and item.value.startswith("$")):
                 message = "a message must be an object {role, content}"
@@ -72,7 +76,8 @@ def _check_messages(messages: ListNode, fields: Fields) -> None:
             fields.findings.error(codes.MISSING_KEY, "the message has no 'content'", item.position, path=path)
 
 
-def _model(fields: Fields, settings: MapNode | None) -> NameSpec | None:
+def read_model(fields: Fields, settings: MapNode | None) -> NameSpec | None:
+    """Take the name of a model, which may stand in the settings as well."""
     model = fields.text("model")
     inner = None if settings is None else settings.entry("model")
     if inner is None:
@@ -87,7 +92,8 @@ def _model(fields: Fields, settings: MapNode | None) -> NameSpec | None:
     return None
 
 
-def _tools(fields: Fields) -> PromptTools:
+def read_offered(fields: Fields) -> PromptTools:
+    """Take the tools that are offered to a model."""
     node = fields.take("tools")
     if node is None:
         return ()
@@ -108,7 +114,7 @@ def _prompt_tool(node: Node, findings: Findings, path: str) -> NameSpec | Functi
     if isinstance(node, ScalarNode) and isinstance(node.value, str):
         return NameSpec(node.value, node.position)
     if not isinstance(node, MapNode):
-        message = "a tool of a prompt must be a name or an object"
+        message = "a tool of a model must be a name or an object"
         findings.error(codes.WRONG_TYPE, message, node.position, path=path)
         return None
     fields = Fields(node, findings, path, "the tool")

@@ -22,10 +22,12 @@ from engine.core.spec.model import (
     SleepStep,
     StepList,
     StepSpec,
+    TaskStep,
     ToolCallStep,
     YieldStep,
 )
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
+from engine.core.spec.read_agent import read_agent, read_cache, read_embed, read_search
 from engine.core.spec.read_flow import any_value, needed, read_flow
 from engine.core.spec.read_prompt import read_prompt
 from engine.core.spec.read_waits import read_approve, read_event, read_sleep_parts, read_wait
@@ -150,7 +152,7 @@ def _explain_no_kind(node: MapNode, findings: Findings, path: str) -> None:
 def _refuse_rest(kind: StepKind, fields: Fields) -> None:
     reported: list[str] = []
     for entry in fields.left():
-        if entry.key in vocabulary.LATER_MODIFIERS or entry.key in vocabulary.LATER_KINDS:
+        if entry.key in vocabulary.LATER_KINDS:
             reported.append(entry.key)
             fields.error(
                 codes.LATER,
@@ -185,6 +187,7 @@ def _modifiers(fields: Fields, kind: StepKind | None) -> ModifiersSpec:
     on_error, undo = fields.take("on_error"), fields.take("undo")
     return ModifiersSpec(
         when=fields.take("when"),
+        cache=read_cache(fields),
         retry=_retry(fields),
         timeout_s=fields.duration("timeout"),
         total_timeout_s=fields.duration("total_timeout"),
@@ -199,7 +202,7 @@ def _checks(fields: Fields, kind: StepKind | None) -> tuple[CheckSpec, ...]:
     if node is None:
         return ()
     if kind is not None and kind not in vocabulary.CHECKED_KINDS:
-        names = " and ".join(f"`{vocabulary.MARKER_OF[item]}`" for item in vocabulary.CHECKED_KINDS)
+        names = ", ".join(f"`{vocabulary.MARKER_OF[item]}`" for item in vocabulary.CHECKED_KINDS)
         text = f"'check' looks at a result from outside, so it stands on {names} steps only"
         fields.error(codes.CONFLICT, text, node.position, key="check", hint="use `if:` and `error:` here")
         return ()
@@ -211,7 +214,7 @@ def _checks(fields: Fields, kind: StepKind | None) -> tuple[CheckSpec, ...]:
         inner = Fields(item, fields.findings, f"{fields.at('check')}[{index}]", "the check")
         condition = inner.need("if", hint="say what must hold, such as `if: len(_) < 500`")
         message, on_fail = inner.take("message"), inner.choice("on_fail", vocabulary.ON_FAIL)
-        if on_fail == "repair" and kind is not StepKind.PROMPT:
+        if on_fail == "repair" and kind not in (*vocabulary.REPAIRING_KINDS, None):
             text = "only a model can repair its reply; a tool's result can fail (`error`) or be shown (`ask`)"
             inner.error(codes.CONFLICT, text, item.position, key="on_fail")
         if condition is not None:
@@ -266,6 +269,15 @@ def _codes(inner: Fields) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _task(fields: Fields, common: dict[str, Any]) -> StepSpec:
+    task = fields.text("task") if needed(fields, "task", keep=True) is not None else None
+    version = fields.whole("version", 1, vocabulary.MAX_TASK_VERSION)
+    if task is not None and version is not None and "@" in task.text:
+        message = f"'{task.text}' names a version, and 'version' does as well"
+        fields.error(codes.CONFLICT, message, task.position, key="version", hint="leave one of them out")
+    return TaskStep(task=task or NameSpec(""), version=version, arguments=fields.take("arguments"), **common)
+
+
 def _read_kind(kind: StepKind, fields: Fields, common: dict[str, Any]) -> StepSpec:
     match kind:
         case StepKind.EVALUATE:
@@ -280,12 +292,20 @@ def _read_kind(kind: StepKind, fields: Fields, common: dict[str, Any]) -> StepSp
             return ErrorStep(message=needed(fields, "error"), **common)
         case StepKind.PROMPT:
             return read_prompt(fields, common)
+        case StepKind.AGENT:
+            return read_agent(fields, common)
+        case StepKind.EMBED:
+            return read_embed(fields, common)
+        case StepKind.SEARCH:
+            return read_search(fields, common)
         case StepKind.TOOL_CALL:
             tool = fields.text("tool") if needed(fields, "tool", keep=True) is not None else None
             return ToolCallStep(tool=tool or NameSpec(""), arguments=fields.take("arguments"), **common)
         case StepKind.YIELD:
             workflow = fields.text("workflow") if needed(fields, "workflow", keep=True) is not None else None
             return YieldStep(workflow=workflow or NameSpec(""), arguments=fields.take("arguments"), **common)
+        case StepKind.TASK:
+            return _task(fields, common)
         case StepKind.LOG:
             return LogStep(message=any_value(fields, "log"), **common)
         case StepKind.WAIT_FOR_INPUT:

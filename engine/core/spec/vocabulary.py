@@ -12,6 +12,9 @@ MARKERS: Final = MappingProxyType(
         "evaluate": StepKind.EVALUATE,
         "prompt": StepKind.PROMPT,
         "tool": StepKind.TOOL_CALL,
+        "agent": StepKind.AGENT,
+        "embed": StepKind.EMBED,
+        "search": StepKind.SEARCH,
         "if": StepKind.IF_ELSE,
         "switch": StepKind.SWITCH,
         "foreach": StepKind.FOREACH,
@@ -21,6 +24,7 @@ MARKERS: Final = MappingProxyType(
         "while": StepKind.WHILE,
         "until": StepKind.UNTIL,
         "workflow": StepKind.YIELD,
+        "task": StepKind.TASK,
         "return": StepKind.RETURN,
         "wait_for_input": StepKind.WAIT_FOR_INPUT,
         "approve": StepKind.APPROVE,
@@ -52,6 +56,22 @@ KEYS: Final = MappingProxyType(
             "disable_cache",
         ),
         StepKind.TOOL_CALL: ("tool", "arguments"),
+        StepKind.AGENT: (
+            "agent",
+            "instructions",
+            "model",
+            "settings",
+            "tools",
+            "rules",
+            "max_rounds",
+            "parallelism",
+            "on_overflow",
+            "output_schema",
+            "repair",
+            "unwrap",
+        ),
+        StepKind.EMBED: ("embed",),
+        StepKind.SEARCH: ("search",),
         StepKind.IF_ELSE: ("if", "then", "else"),
         StepKind.SWITCH: ("switch",),
         StepKind.FOREACH: ("foreach",),
@@ -61,6 +81,7 @@ KEYS: Final = MappingProxyType(
         StepKind.WHILE: ("while", "do", "max_rounds"),
         StepKind.UNTIL: ("until", "do", "max_rounds"),
         StepKind.YIELD: ("workflow", "arguments"),
+        StepKind.TASK: ("task", "version", "arguments"),
         StepKind.RETURN: ("return",),
         StepKind.WAIT_FOR_INPUT: ("wait_for_input", "info"),
         StepKind.APPROVE: ("approve",),
@@ -74,7 +95,7 @@ KEYS: Final = MappingProxyType(
 )
 """The keys of each kind, its marker first."""
 
-MODIFIERS: Final = ("label", "when", "retry", "timeout", "total_timeout", "on_error", "check", "undo")
+MODIFIERS: Final = ("label", "when", "cache", "retry", "timeout", "total_timeout", "on_error", "check", "undo")
 """The keys that may stand on any step."""
 
 PARTNERS: Final = MappingProxyType(
@@ -86,7 +107,7 @@ PARTNERS: Final = MappingProxyType(
         "case": "`case` stands inside `switch: [{case: …, then: …}]`",
         "take": "`take` needs `race:` beside it",
         "in": "`in` stands inside `foreach: {in: …, do: …}`",
-        "arguments": "`arguments` need `tool:` or `workflow:` beside them",
+        "arguments": "`arguments` need `tool:`, `workflow:` or `task:` beside them",
         "messages": "messages are written as `prompt: [{role: …, content: …}]`",
         "yield": "a sub-workflow is run by `workflow: NAME`",
         "tool_call": "a tool is called by `tool: NAME`",
@@ -96,14 +117,7 @@ PARTNERS: Final = MappingProxyType(
 )
 """Keys that mark no kind, and what their authors mean by them."""
 
-LATER_KINDS: Final = (
-    "agent",
-    "task",
-    "embed",
-    "search",
-)
-LATER_MODIFIERS: Final = ("cache",)
-LATER_TASK_KEYS: Final = ("dispatch", "allow")
+LATER_KINDS: Final[tuple[str, ...]] = ()
 LATER_TOOL_TYPES: Final = (
     "system",
     "integration",
@@ -126,11 +140,15 @@ TASK_KEYS: Final = (
     "dialect",
     "require",
     "finally",
+    "allow",
+    "dispatch",
 )
 SLEEP_UNITS_S: Final = MappingProxyType({"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0})
 
-CHECKED_KINDS: Final = (StepKind.PROMPT, StepKind.TOOL_CALL)
+CHECKED_KINDS: Final = (StepKind.PROMPT, StepKind.TOOL_CALL, StepKind.AGENT, StepKind.TASK)
 """The kinds whose result may be checked."""
+REPAIRING_KINDS: Final = (StepKind.PROMPT, StepKind.AGENT)
+"""Those of them that can be told what is wrong and answer again."""
 ON_FAIL: Final = ("repair", "error", "ask")
 
 MAX_LABEL_CHARS: Final = 120
@@ -141,3 +159,7 @@ MAX_ATTEMPTS: Final = 1_000
 MAX_ROUNDS: Final = 1_000_000
 DEFAULT_ROUNDS: Final = 1_000
 MAX_REPAIR_ROUNDS: Final = 20
+MAX_TASK_VERSION: Final = 2**31 - 1
+DEFAULT_AGENT_ROUNDS: Final = 50
+DEFAULT_AGENT_PARALLELISM: Final = 10
+ON_OVERFLOW: Final = ("error", "truncate", "summarise")

@@ -31,6 +31,10 @@ ANSWER_TIMEOUT_S = 30.0
 STREAM_SILENCE_S = 60.0
 RECONNECT_S = 0.3
 START_HINT = "start one with `everstep dev`, or name another with --address or EVERSTEP_ADDRESS"
+GATEWAY_STATUS = (502, 503, 504)
+"""What a gateway answers when the server behind it does not."""
+MARK = "x-everstep"
+"""Header by which answers of Everstep are known; engine.edge.http.access sets it, but importing that takes 0.1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Api:
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
             if response.is_error:
                 response.read()
+                self._check_ours(response)
                 raise error_of(response)
             yield from parse_stream(response.iter_lines())
 
@@ -131,12 +136,30 @@ class Api:
         with self._translated():
             timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
             response = self._http.request(method, path, timeout=timeout, **options)
+        self._check_ours(response)
         if response.is_error:
             raise error_of(response)
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            raise Unavailable(f"what answers at {self.address} is not an Everstep API", hint=START_HINT) from error
+            raise self._foreign(response) from error
+
+    def _check_ours(self, response: httpx.Response) -> None:
+        """Refuse the answer of a program that is not Everstep; a gateway in front of it may speak for it.
+
+        Raises:
+            Unavailable: `api.foreign`.
+        """
+        if MARK not in response.headers and response.status_code not in GATEWAY_STATUS and not _is_problem(response):
+            raise self._foreign(response)
+
+    def _foreign(self, response: httpx.Response) -> Unavailable:
+        return Unavailable(
+            f"what answers at {self.address} is not Everstep (it answered {response.status_code} to "
+            f"{response.request.method} {response.request.url.path})",
+            code="api.foreign",
+            hint=START_HINT,
+        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -170,6 +193,18 @@ def parse_stream(lines: Iterator[str]) -> Iterator[StreamEvent]:
             event_id = value
         elif name == "data":
             data.append(value)
+
+
+def _is_problem(response: httpx.Response) -> bool:
+    """Whether an answer is an error as Everstep writes it: {…, error: {code, …}}."""
+    if not response.is_error:
+        return False
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    inner = body.get("error") if isinstance(body, dict) else None
+    return isinstance(inner, dict) and "code" in inner
 
 
 def error_of(response: httpx.Response) -> EngineError:

@@ -43,6 +43,9 @@ def apply(
     from engine.edge.cli.tasks import text_to_send
 
     found = find_tasks(paths)
+    for item in found.files:
+        if item.error is not None:
+            raise item.error
     found.files = [replace(item, text=text_to_send(item.path, item.text)) for item in found.files]
     if prune and not found.folders:
         raise InvalidInput(

@@ -174,7 +174,8 @@ def diff(
     """
     from engine.edge.cli.api import Api
     from engine.edge.cli.tasks import content_type_of, looks_like_file, text_to_send, with_source
-    from engine.edge.cli.values import read_file, segment
+    from engine.edge.cli.values import segment
+    from engine.source.task_text import read_task_text
 
     api = Api(address, api_key)
     path = f"/tasks/{segment(name)}/diff"
@@ -182,7 +183,7 @@ def diff(
         from engine.core.errors import DefinitionError
 
         file = Path(other)
-        text = text_to_send(file, read_file(file))
+        text = text_to_send(file, read_task_text(file))
         try:
             compared = api.post_text(path, text, content_type=content_type_of(file), params={"file": file.name})
         except DefinitionError as error:
@@ -208,6 +209,7 @@ def _show_diff(name: str, other: str, compared: Mapping[str, Any]) -> None:
         write(line)
     for title, items in (
         ("steps and settings", compared["changes"]),
+        ("dispatch, beside the plan", compared["dispatch"]),
         ("it may newly", compared["gains"]),
         ("it may no longer", compared["losses"]),
     ):

@@ -15,6 +15,7 @@ from engine.edge.cli.options import PROJECT_FILE, InputFile, InputJson, Output, 
 from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
 from engine.edge.cli.values import parse_json, read_file, read_input
 from engine.source.python_paths import is_python
+from engine.source.task_text import read_task_text
 
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
@@ -37,9 +38,10 @@ def dry_run(
     """Run a task in memory: no server, no model, no tool; replies are scripted or made up."""
     from engine.dryrun import dry_run as run_dry
 
-    text = read_file(file)
+    text = read_task_text(file)
     try:
         compiled = compile_file(file, text, project)
+        compiled.check_runs()
     except DefinitionError as error:
         raise _with_place(error, file, text) from error
     table = parse_json(read_file(replies), option=f"--replies {replies}") if replies else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,9 +53,8 @@ def doctor(
     import asyncio
 
     findings = [check_python(), check_temporal_program(), *check_store(data_dir)]
-    findings += check_api(address, api_key)
-    findings += asyncio.run(check_temporal(temporal or _dev_temporal(data_dir)))
-    findings += check_backends(project, data_dir)
+    servers = _check_servers(address, api_key, temporal or _dev_temporal(data_dir), project, data_dir)
+    findings += asyncio.run(servers)
     if output is Mode.TEXT:
         for item in findings:
             mark = {"ok": "✓", "warning": "!", "error": "✗"}[item.state]
@@ -67,6 +67,20 @@ def doctor(
         write_rows((asdict(item) for item in findings), output)
     if not _is_well(findings):
         raise typer.Exit(Exit.FAILED)
+
+
+async def _check_servers(
+    address: str, api_key: str | None, temporal: str, project: Path | None, data_dir: Path
+) -> list[Finding]:
+    """Ask all servers at the same time: one that keeps silent costs seconds."""
+    import asyncio
+
+    answers = await asyncio.gather(
+        asyncio.to_thread(check_api, address, api_key),
+        check_temporal(temporal),
+        asyncio.to_thread(check_backends, project, data_dir),
+    )
+    return [finding for findings in answers for finding in findings]
 
 
 def _is_well(findings: list[Finding]) -> bool:
@@ -184,7 +198,8 @@ def check_backends(project_file: Path | None, data_dir: Path) -> list[Finding]:
     if not project.backends:
         remedy = "`everstep dev` starts the bundled model; or set OPENAI_BASE_URL, or [backends.NAME] in everstep.toml"
         return [Finding("backends", "warning", "no LLM backend is configured", remedy)]
-    return [_check_backend(name, backend) for name, backend in project.backends.items()]
+    with ThreadPoolExecutor(len(project.backends)) as threads:
+        return list(threads.map(_check_backend, project.backends, project.backends.values()))
 
 
 def _use_dev_model(data_dir: Path) -> None:

@@ -30,17 +30,19 @@ def list_executions(
         ExecutionStatus | None, typer.Option("--status", help="Only executions that stand like this.")
     ] = None,
     task: Annotated[str, typer.Option("--task", help="Only executions of this task (id or name).")] = "",
+    parent: Annotated[str, typer.Option("--parent", help="Only executions that this one started.")] = "",
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=MOST_LISTED, help="At most so many, the newest first.")
     ] = 20,
 ) -> None:
-    """List executions, the newest first."""
+    """List executions, the newest first; those that others started have the id of that one as PARENT."""
     from engine.edge.cli.api import Api
     from engine.edge.cli.tasks import task_id_of
 
     api = Api(address, api_key)
     task_id = task_id_of(api, task) if task else ""
-    page = api.get("/executions", limit=limit, status=status.value if status else "", task_id=task_id)
+    wanted = {"status": status.value if status else "", "task_id": task_id, "parent_id": parent}
+    page = api.get("/executions", limit=limit, **wanted)
     items = page["items"]
     if output is not Mode.TEXT:
         write_rows(items, output)
@@ -52,10 +54,14 @@ def list_executions(
             str(item.get("task_name") or item["task_id"]),
             moment(item["created_at"]),
             _took(item),
+            str(item.get("parent_id") or ""),
         )
         for item in items
     ]
-    write(table(("ID", "STATUS", "TASK", "CREATED", "TOOK"), rows))
+    # most executions are nobody's children: a column without a word in it would only take room
+    wide = any(row[-1] for row in rows)
+    titles = ("ID", "STATUS", "TASK", "CREATED", "TOOK", "PARENT")
+    write(table(titles if wide else titles[:-1], rows if wide else [row[:-1] for row in rows]))
 
 
 def describe(
@@ -83,6 +89,7 @@ def describe(
         ("id", view["id"]),
         ("status", view["status"]),
         ("task", f"{view.get('task_name') or ''} ({view['task_id']}, version {view.get('task_version', 1)})".strip()),
+        *([("parent", f"{view['parent_id']} ({view.get('parent_path')})")] if view.get("parent_id") else ()),
         ("created", moment(view["created_at"])),
         ("ended", moment(view.get("closed_at"))),
         ("took", _took(view)),

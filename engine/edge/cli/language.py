@@ -13,10 +13,10 @@ import typer
 from engine.core.errors import NotFound, RunError, run_error_from_json
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, write, write_rows
-from engine.edge.cli.values import read_file
+from engine.source.task_text import read_task_text
 
 if TYPE_CHECKING:
-    from engine.core.plan.ir import Plan, ToolContract
+    from engine.core.plan.ir import Plan
 
 _WIDTH = 100
 
@@ -30,19 +30,39 @@ class GraphMode(StrEnum):
 
 def explain(
     code: Annotated[
-        str, typer.Argument(metavar="[CODE]", help="A code such as E104 or tool.failed; without one all are listed.")
+        str,
+        typer.Argument(
+            metavar="[CODE|WORD|TASK]",
+            help="A code such as E104 or tool.failed, or a word such as while, retry or len; without one all codes"
+            " are listed.",
+        ),
     ] = "",
+    authority: Annotated[
+        bool, typer.Option("--authority", help="Show what TASK (a file, or a task of the server) can reach.")
+    ] = False,
     output: Output = Mode.TEXT,
+    project: ProjectFile = None,
+    address: Address = DEFAULT_ADDRESS,
+    api_key: ApiKey = None,
 ) -> None:
-    """Explain a code: what it means, why it is an error, a wrong and a right example."""
+    """Explain a code or a word of the language, with examples; with --authority, what a task can reach.
+
+    Words are kinds of steps, modifiers, keys of a task, types of tools, and functions.
+    """
     from engine.core.spec.codes import CODES
+    from engine.edge.cli.words import word_facts, word_text
 
     wanted = code.strip()
-    if not wanted:
+    if authority:
+        _explain_authority(wanted, output, project, address, api_key)
+    elif not wanted:
         _list_codes(output)
     elif wanted.upper() in CODES:
         facts = _facts_of(wanted.upper())
         write(_as_text(facts) if output is Mode.TEXT else as_json(facts, pretty=output is Mode.JSON))
+    elif text := word_text(wanted, _WIDTH):
+        told = {"word": wanted, "entries": word_facts(wanted)}
+        write(text if output is Mode.TEXT else as_json(told, pretty=output is Mode.JSON))
     else:
         run_facts = _run_facts(wanted.lower())
         write(_run_text(run_facts) if output is Mode.TEXT else as_json(run_facts, pretty=output is Mode.JSON))
@@ -80,6 +100,19 @@ def schema() -> None:
 # --- explain -------------------------------------------------------------------------------------------------------
 
 
+def _explain_authority(task: str, output: Mode, project: Path | None, address: str, api_key: str | None) -> None:
+    from engine.core.errors import InvalidInput
+    from engine.edge.cli.authority import show_authority, stored_plan
+    from engine.edge.cli.tasks import looks_like_file
+
+    if not task:
+        raise InvalidInput("--authority needs a task", hint="name a task file, or a task of the server")
+    if looks_like_file(task):
+        show_authority(_plan_of_file(Path(task), project), output)
+    else:
+        show_authority(stored_plan(task, address, api_key), output)
+
+
 def _list_codes(output: Mode) -> None:
     from engine.core.spec.codebook.book import GROUPS
     from engine.core.spec.codes import CODES
@@ -94,6 +127,7 @@ def _list_codes(output: Mode) -> None:
                 write(f"  {code}  {meaning}")
         write("")
     write("`everstep explain CODE` tells why, with a wrong and a right example.")
+    write("`everstep explain WORD` tells of a kind of step, a modifier, a key of a task or a function: while, len.")
 
 
 def _facts_of(code: str) -> dict[str, Any]:
@@ -126,13 +160,16 @@ def _run_facts(code: str) -> dict[str, Any]:
     """
     from engine.core.diagnostics import did_you_mean
     from engine.core.spec.codes import CODES
+    from engine.edge.cli.words import known_words
 
     error = run_error_from_json({"code": code})
     if type(error) is RunError:
         raise NotFound(
-            f"there is no code '{code}'",
+            f"there is no code and no word '{code}'",
             code="code.not_found",
-            hint=did_you_mean(code.upper(), CODES) or "`everstep explain` lists all codes of task files",
+            hint=did_you_mean(code.upper(), CODES)
+            or did_you_mean(code, known_words())
+            or "`everstep explain` lists all codes of task files, docs/language.md all words",
         )
     return {
         "code": code,
@@ -160,7 +197,7 @@ def _plan_of_file(file: Path, project: Path | None) -> Plan:
     from engine.edge.cli.definitions import compile_file
     from engine.edge.cli.tasks import with_source
 
-    text = read_file(file)
+    text = read_task_text(file)
     try:
         return compile_file(file, text, project).plan
     except DefinitionError as error:
@@ -168,41 +205,11 @@ def _plan_of_file(file: Path, project: Path | None) -> Plan:
 
 
 def _plan_of_server(name: str, address: str, api_key: str | None) -> Plan:
-    """Return the plan of a task that the server has already accepted, whatever tools are known here."""
-    from engine.control.compiling import compile_text
+    """Return the plan that the server keeps of a task."""
+    from engine.core.plan.codec import plan_from_json
     from engine.edge.cli.api import Api
     from engine.edge.cli.tasks import find_task
 
-    task = find_task(Api(address, api_key), name)
-    spec = {key: value for key, value in task.items() if _is_authors(key, value)}
-    return compile_text(as_json(spec), file=name, contracts=_stand_ins(spec)).plan
-
-
-def _is_authors(key: str, value: Any) -> bool:
-    """Whether a member of a task as the API shows it is the author's: a setting or a sub-workflow."""
-    from engine.core.spec.vocabulary import TASK_KEYS
-
-    if key in TASK_KEYS:
-        return value is not None
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
-
-
-def _stand_ins(spec: Any) -> dict[str, ToolContract]:
-    """Return a contract for every name in a task that might be that of a tool; a drawing needs no more of them."""
-    from engine.core.plan.ir import ToolContract
-
-    return {name: ToolContract(name, "python", idempotent=True) for name in _tool_names(spec)}
-
-
-def _tool_names(value: Any) -> set[str]:
-    names: set[str] = set()
-    if isinstance(value, dict):
-        tool, offered = value.get("tool"), value.get("tools")
-        names.update([tool] if isinstance(tool, str) else [])
-        for item in offered if isinstance(offered, list) else []:
-            name = item.get("name") if isinstance(item, dict) else item
-            names.update([name] if isinstance(name, str) else [])
-        value = list(value.values())
-    for item in value if isinstance(value, list) else []:
-        names |= _tool_names(item)
-    return names
+    api = Api(address, api_key)
+    task = find_task(api, name)
+    return plan_from_json(api.get(f"/tasks/{task['id']}/versions/{task['version']}")["plan"])

@@ -51,11 +51,12 @@ class PlainDisplay:
     def __init__(self, tree: RunTree, execution_id: str) -> None:
         self._tree = tree
         self._execution_id = execution_id
+        self._failures: dict[str, str] = {}
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Print what the event says, if it says something."""
         step = self._tree.apply(event)
-        if step is None:
+        if step is None or self._is_known(step, event["type"]):
             return
         line = _plain_line(step, event)
         if line:
@@ -63,6 +64,14 @@ class PlainDisplay:
         if event["type"] == "wait":
             sys.stderr.write(f"{answer_hint(self._execution_id, event['body'])}\n")
         sys.stderr.flush()
+
+    def _is_known(self, step: Step, kind: str) -> bool:
+        """Whether an execution ends with a failure that was told when its step failed."""
+        if step.state is not State.FAILED:
+            return False
+        known = kind == "error" and self._failures.get(step.path) == step.note
+        self._failures[step.path] = step.note
+        return known
 
     def close(self) -> None:
         """Nothing to put right."""

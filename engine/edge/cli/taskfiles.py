@@ -10,8 +10,8 @@ from pathlib import Path
 
 from engine.core.errors import InvalidInput, SourceError
 from engine.edge.cli.tasks import TASK_SUFFIXES
-from engine.edge.cli.values import read_file
 from engine.source.python_paths import is_python
+from engine.source.task_text import read_task_text
 
 TEST_SUFFIXES = (".test.yaml", ".test.yml", ".test.json")
 CASSETTE_SUFFIX = ".cassette.json"
@@ -23,11 +23,13 @@ class FoundFile:
 
     Attributes:
         path: Where it is.
-        text: Its text.
+        text: Its text; what is not UTF-8 shows as `�`.
+        error: What is wrong with the file before anybody looks for a task in it; None if nothing is.
     """
 
     path: Path
     text: str
+    error: SourceError | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ def find_tasks(paths: Sequence[Path]) -> Found:
                     _sort_in(inner, found)
         elif path.resolve() not in seen:
             seen.add(path.resolve())
-            found.files += [FoundFile(each, read_file(each)) for each in each_task(path)]
+            found.files += _read(path)
     if not found.files:
         raise InvalidInput(
             f"there is no task file in {', '.join(str(path) for path in paths)}",
@@ -82,6 +84,15 @@ def find_tasks(paths: Sequence[Path]) -> Found:
             hint="a task is a .yaml, .yml or .json file with `main:`",
         )
     return found
+
+
+def _read(path: Path) -> list[FoundFile]:
+    """Read a file; of a Python file with several tasks, each counts as one."""
+    try:
+        text = read_task_text(path)
+    except SourceError as error:
+        return [FoundFile(path, error.source, error)]
+    return [FoundFile(each, text) for each in each_task(path)]
 
 
 def each_task(path: Path) -> list[Path]:
@@ -132,16 +143,16 @@ def _files_under(folder: Path) -> Iterator[Path]:
 def _candidates(folder: Path) -> Iterator[Path]:
     for path in _files_under(folder):
         if path.suffix == ".py" and not path.name.startswith(("test_", "conftest")):
-            if _imports_task(read_file(path)):
+            if _imports_task(path):
                 yield path
         elif may_be_task(path):
             yield path
 
 
-def _imports_task(text: str) -> bool:
+def _imports_task(path: Path) -> bool:
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        tree = ast.parse(read_task_text(path))
+    except (SourceError, SyntaxError, ValueError, RecursionError):
         return False  # it may be anything; who means it as a task names it
     return any(
         isinstance(node, ast.ImportFrom) and node.module == "engine" and any(name.name == "Task" for name in node.names)
@@ -150,12 +161,9 @@ def _imports_task(text: str) -> bool:
 
 
 def _sort_in(path: Path, found: Found) -> None:
-    if is_python(path):
-        found.files += [FoundFile(each, read_file(each)) for each in each_task(path)]
-        return
-    text = read_file(path)
-    if _looks_like_task(text, path):
-        found.files.append(FoundFile(path, text))
+    read = _read(path)
+    if is_python(path) or read[0].error is not None or _looks_like_task(read[0].text, path):
+        found.files += read
     else:
         found.skipped.append(path)
 

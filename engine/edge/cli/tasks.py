@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.core.errors import DefinitionError, InvalidInput, NotFound
 from engine.edge.cli.tree import RunTree
-from engine.edge.cli.values import read_file, segment
+from engine.edge.cli.values import segment
 from engine.source.python_paths import is_python
+from engine.source.task_text import read_task_text
 
 if TYPE_CHECKING:
+    from engine.core.spec.nodes import Node
     from engine.edge.cli.api import Api
 
 TASK_SUFFIXES = (".yaml", ".yml", ".json")
@@ -27,6 +30,9 @@ def content_type_of(file: Path) -> str:
     """Return the media type that the API reads a task file as."""
     return "application/json" if file.suffix == ".json" else "application/yaml"
 
+
+NOT_RUNNABLE = "task.not_runnable"
+"""Code of a task of which this engine can only make the plan; `engine.core.plan.planned` is slow to import."""
 
 NO_INPUT = object()
 """Nothing is going to be run."""
@@ -44,20 +50,25 @@ def upload_task(api: Api, file: Path, given: Any = NO_INPUT) -> dict[str, Any]:
         The task as the API shows it.
 
     Raises:
-        DefinitionError: The task is wrong; the diagnostics carry the file's name and source.
-        InvalidInput: `input.invalid`.
+        DefinitionError: The task is wrong, or cannot be run; the diagnostics carry the file's name and source.
+        InvalidInput: `input.invalid`, `input.requirement`.
     """
     if is_python(file):
         return _upload_python(api, file, given)
-    text = read_file(file)
+    text = read_task_text(file)
     _check_input(text, str(file), given)
     try:
         task: dict[str, Any] = api.post_text(
-            "/tasks", text, content_type=content_type_of(file), params={"file": file.name, "by_name": "true"}
+            "/tasks", text, content_type=content_type_of(file), params=_upload_params(file, given)
         )
     except DefinitionError as error:
         raise with_source(error, str(file), text) from error
     return task
+
+
+def _upload_params(file: Path, given: Any) -> dict[str, str]:
+    # what cannot be run is not stored for a run either
+    return {"file": file.name, "by_name": "true", **({} if given is NO_INPUT else {"to_run": "true"})}
 
 
 def text_to_send(file: Path, text: str) -> str:
@@ -74,7 +85,7 @@ def text_to_send(file: Path, text: str) -> str:
 
 
 def _check_input(text: str, file: str, given: Any) -> None:
-    """Refuse an input that does not fit the schema in a task's text; whatever else is wrong, the API says better."""
+    """Refuse an input that does not fit the schema or the conditions in a text; what else is wrong the API says."""
     if given is NO_INPUT:
         return
     from engine.core.schemas import schema_problems, value_problems
@@ -82,19 +93,44 @@ def _check_input(text: str, file: str, given: Any) -> None:
     from engine.source.parse import parse_source
 
     try:
-        task = node_to_json(parse_source(text, file))
+        root = parse_source(text, file)
     except DefinitionError:
         return
-    schema = task.get("input_schema") if isinstance(task, dict) else None
-    if schema is None or schema_problems(schema):
+    task = node_to_json(root)
+    if not isinstance(task, dict):
         return
-    problems = value_problems(given, schema)
+    schema = task.get("input_schema")
+    problems = [] if schema is None or schema_problems(schema) else value_problems(given, schema)
     if problems:
         raise InvalidInput(
             f"the input does not fit the task in {file}: {'; '.join(problems)}",
             code="input.invalid",
             hint="nothing was stored or started",
             details={"problems": problems},
+        )
+    if task.get("require"):
+        _check_requirements(root, file, given)
+
+
+def _check_requirements(root: Node, file: str, given: Any) -> None:
+    """Refuse an input for which a condition in `require` of a task does not hold; wrong ones the API reports."""
+    from engine.core.plan.compile import compile_task
+    from engine.core.plan.ir import AgentSnapshot
+    from engine.core.run.require import unmet_requirements
+    from engine.core.spec.read import read_task
+
+    spec, findings = read_task(root)
+    # the operator's tools are not known here, and what is said about the steps does not matter
+    plan, more = compile_task(spec, contracts={}, agent=AgentSnapshot())
+    if any(item.path.startswith("require") for item in [*findings.errors, *more.errors]):
+        return
+    unmet = unmet_requirements(plan, given, now_us=time.time_ns() // 1_000)
+    if unmet:
+        raise InvalidInput(
+            f"the task in {file} does not take this input: {'; '.join(unmet)}",
+            code="input.requirement",
+            hint="nothing was stored or started",
+            details={"problems": unmet},
         )
 
 
@@ -103,7 +139,7 @@ def _upload_python(api: Api, file: Path, given: Any) -> dict[str, Any]:
 
     made = read_python_task(file)
     _check_input(made.to_yaml(), str(file), given)
-    params = {"file": file.name, "by_name": "true"}
+    params = _upload_params(file, given)
     try:
         task: dict[str, Any] = api.post_text("/tasks", made.to_yaml(), content_type="application/yaml", params=params)
     except DefinitionError as error:
@@ -118,7 +154,7 @@ def with_source(error: DefinitionError, file: str, text: str) -> DefinitionError
     Its hint is left out: every diagnostic has its own.
     """
     return DefinitionError(
-        f"{file} is not a valid task",
+        error.message if error.code == NOT_RUNNABLE else f"{file} is not a valid task",
         code=error.code,
         details=error.details,
         diagnostics=error.diagnostics,

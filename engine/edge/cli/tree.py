@@ -8,33 +8,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from engine.core.spec.vocabulary import MARKERS
 from engine.edge.cli.values import clip, duration, parse_moment
 
 MAX_BRANCHES_SHOWN = 6
 MAX_STEPS_SHOWN = 200
 
 _STEP_PATH = re.compile(r"^(?P<block>.+)\.(?P<index>\d+)$")
-_BLOCK_PATH = re.compile(r"^(?P<step>.+\.\d+)(?:~\d+)?\.?(?P<branch>\[\d+\]|[^.\[\]]+(?:\[\d+\])?)$")
-_MARKERS = {
-    "evaluate": "evaluate",
-    "prompt": "prompt",
-    "tool": "tool_call",
-    "if": "if_else",
-    "foreach": "foreach",
-    "over": "map_reduce",
-    "parallel": "parallel",
-    "workflow": "yield",
-    "return": "return",
-    "wait_for_input": "wait_for_input",
-    "sleep": "sleep",
-    "set": "set",
-    "get": "get",
-    "error": "error",
+_BLOCK_PATH = re.compile(r"^(?P<step>.+\.\d+)(?:[~!]\d+)?\.?(?P<branch>\[\d+\]|[^.\[\]]+(?:\[\d+\])?)$")
+_KIND_OF_CONSTRUCT = {
+    "mapreduce": "map_reduce",
+    **{kind: kind for kind in ("foreach", "parallel", "race", "switch", "until", "while", "yield")},
 }
-_KIND_OF_CONSTRUCT = {"mapreduce": "map_reduce", "foreach": "foreach", "parallel": "parallel", "yield": "yield"}
 UNNAMED = "…"
 """Title of a step of which only the place is known yet."""
-_FANS = ("map_reduce", "parallel", "foreach")
+_FANS = ("map_reduce", "parallel", "race", "foreach", "while", "until")
 
 
 class State(StrEnum):
@@ -63,6 +51,7 @@ class Step:
         ended_s: Unix seconds at which it ended; 0 = not yet.
         attempt: The present attempt, from 1.
         note: Why it is retried or failed, or what it waits for.
+        child: The execution that it started, if it runs another task.
         branches: The bodies it runs, by the name in their path.
         total: How many branches it will run; 0 = unknown.
     """
@@ -75,6 +64,7 @@ class Step:
     ended_s: float = 0.0
     attempt: int = 1
     note: str = ""
+    child: str = ""
     branches: dict[str, Branch] = field(default_factory=dict)
     total: int = 0
 
@@ -122,6 +112,10 @@ class RunTree:
 
     Args:
         steps: The task's `main` list as JSON, for the titles of steps that have not begun.
+
+    Attributes:
+        main: The steps of `main`.
+        ending: Those of `finally`, once they run.
     """
 
     def __init__(self, steps: Sequence[Any] = ()) -> None:
@@ -129,6 +123,7 @@ class RunTree:
         for index, step in enumerate(steps):
             kind, title = describe_step(step)
             self.main.steps[index] = Step(f"main.{index}", title, kind)
+        self.ending = Branch("finally", State.PENDING)
         self.waits: dict[str, Mapping[str, Any]] = {}
         self.last_seq = 0
         self.ended = ""
@@ -153,6 +148,8 @@ class RunTree:
     def _on_init_branch(self, body: Mapping[str, Any], at: float) -> None:
         path = str(body.get("path", ""))
         step, branch = self._branch(path, at)
+        if branch is self.ending:
+            self._begin(self.ending, 0, path, at)
         if step is None or branch is None:
             return
         branch.state, branch.started_s = State.RUNNING, at
@@ -170,6 +167,7 @@ class RunTree:
         if name and not body.get("label") and step.title == step.kind:
             step.title = f"{step.kind} {name}"
         step.state, step.attempt = State.RUNNING, int(body.get("attempt") or 1)
+        step.child = str(body.get("child_id") or "")
         step.started_s = step.started_s or at
         return step
 
@@ -273,8 +271,8 @@ class RunTree:
         return self._branch(place["block"], at)[1]
 
     def _branch(self, block: str, at: float) -> tuple[Step | None, Branch | None]:
-        if block == "main":
-            return None, self.main
+        if block in ("main", "finally"):
+            return None, self.main if block == "main" else self.ending
         place = _BLOCK_PATH.match(block)
         if place is None:
             return None, None
@@ -286,7 +284,7 @@ class RunTree:
     def _end(self, state: State, at: float) -> None:
         self.ended = state.value
         self.main.state = state
-        for step in self._walk(self.main):
+        for step in (*self._walk(self.main), *self._walk(self.ending)):
             if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
                 # what still ran when another branch ended the execution was stopped with it
                 step.state, step.ended_s = (State.CANCELLED if state is not State.DONE else State.SKIPPED), at
@@ -307,7 +305,12 @@ class RunTree:
         Args:
             now_s: The present Unix second, for the durations of what runs.
         """
-        return list(self._lines(self.main, 0, now_s))[:MAX_STEPS_SHOWN]
+        ending = list(self._lines(self.ending, 1, now_s))
+        if ending:
+            states = [line.state for line in ending]
+            state = next((each for each in (State.RUNNING, State.FAILED) if each in states), State.DONE)
+            ending.insert(0, Line(0, state, self.ending.name, "", ""))
+        return [*list(self._lines(self.main, 0, now_s))[:MAX_STEPS_SHOWN], *ending[:MAX_STEPS_SHOWN]]
 
     def _lines(self, branch: Branch, depth: int, now_s: float) -> Iterator[Line]:
         for _, step in sorted(branch.steps.items()):
@@ -326,7 +329,8 @@ class RunTree:
         for body in shown[:MAX_BRANCHES_SHOWN]:
             active = [inner for inner in body.steps.values() if inner.state is not State.DONE] or [*body.steps.values()]
             last = active[-1] if active else None
-            text = f"{body.name}{f' {last.title}' if last is not None else ''}"
+            words = (body.name,) if last is None else (body.name, last.title, last.child)
+            text = " ".join(word for word in words if word)
             note = body.note or (note_of(last) if last is not None else "")
             state = last.state if last is not None and body.state is State.RUNNING else body.state
             yield Line(depth, state, text, duration(max(0.0, now_s - body.started_s)), note)
@@ -346,7 +350,7 @@ def _name(step: Step, kind: str, label: str = "") -> None:
 def line_of(step: Step, depth: int, now_s: float) -> Line:
     """Return the line of one step."""
     seconds = (step.ended_s or now_s) - step.started_s if step.started_s else None
-    text = f"{step.title}  {step.progress}".rstrip()
+    text = "  ".join(part for part in (step.title, step.progress, step.child) if part)
     return Line(depth, step.state, text, "" if seconds is None else duration(max(0.0, seconds)), note_of(step))
 
 
@@ -363,6 +367,6 @@ def describe_step(step: Any) -> tuple[str, str]:
     """Return kind and title of a step as its author wrote it."""
     if not isinstance(step, Mapping):
         return "", "step"
-    kind = str(step.get("kind_") or next((_MARKERS[key] for key in _MARKERS if key in step), ""))
-    name = step.get("tool") if kind == "tool_call" else step.get("workflow") if kind == "yield" else ""
+    kind = str(step.get("kind_") or next((MARKERS[key] for key in MARKERS if key in step), ""))
+    name = step.get({"tool_call": "tool", "yield": "workflow", "task": "task"}.get(kind, ""), "")
     return kind, str(step.get("label") or f"{kind or 'step'} {name or ''}".rstrip())

@@ -22,6 +22,7 @@ from engine.source.python_paths import split_name
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
     from engine.core.diagnostics import Diagnostic
+    from engine.edge.cli.taskfiles import FoundFile
     from engine.source.reports import FileFindings
 
 
@@ -87,12 +88,18 @@ def validate(
 
     checked: list[Checked] = []
     for found in find_tasks(paths).files:
-        checked.append(check_file(found.path, found.text, project))
+        checked.append(_check_found(found, project))
         if output is FindingsMode.TEXT:
             write(_as_text(checked[-1]))
     _write_for_programs(checked, output)
     if any(item.compiled is None for item in checked):
         raise typer.Exit(Exit.USAGE)
+
+
+def _check_found(found: FoundFile, project: Path | None) -> Checked:
+    if found.error is not None:
+        return Checked(split_name(found.path)[0], found.text, None, found.error)
+    return check_file(found.path, found.text, project)
 
 
 def check_file(file: Path, text: str, project: Path | None) -> Checked:

@@ -11,6 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
+MARK = "x-everstep"
+"""Header of every answer; the command line tells by it whether what answers is Everstep."""
 
 _GOOD_ID = re.compile(r"[\w.:-]{1,128}")
 
@@ -36,7 +38,8 @@ class AccessLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER], headers[MARK] = request_id, "1"
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

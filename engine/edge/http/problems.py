@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from engine.core.errors import (
+    AuthorityError,
     BackendError,
     BugError,
     CompileError,
@@ -56,6 +57,7 @@ STATUS_OF: dict[type[EngineError], int] = {
     WaitExpired: 422,
     StepTimeout: 504,
     TaskError: 422,
+    AuthorityError: 403,
     ToolError: 502,
     BackendError: 502,
     BugError: 500,
@@ -66,6 +68,7 @@ STATUS_OF_CODE = {
     "auth.required": 401,
     "answer.pending": 504,
     "input.requirement": 422,
+    "task.not_runnable": 422,
     "request.too_large": 413,
     "request.media_type": 415,
     "request.unreadable": 400,

@@ -57,7 +57,7 @@ def make_reply(rule: MockRule, *, model: str, messages: list[Any], last: str, n:
     """
     calls = [
         {
-            "id": f"call_{n}_{index}",
+            "id": call.id or f"call_{n}_{index}",
             "type": "function",
             "function": {"name": call.name, "arguments": compact_json(fill(call.arguments, last=last, n=n))},
         }

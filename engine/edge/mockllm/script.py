@@ -20,9 +20,10 @@ class _Part(BaseModel):
 
 
 class MockToolCall(_Part):
-    """A tool call of a reply: {name, arguments}."""
+    """A tool call of a reply: {name, arguments, id}; without an id the server gives one."""
 
     name: str
+    id: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -157,7 +158,8 @@ def fill(value: Json, *, last: str, n: int) -> Json:
 
 def _explain(path: Path, error: ValidationError) -> str:
     names = {field.alias or name for name, field in MockRule.model_fields.items()}
-    known = {*names, *MockScript.model_fields, *MockStream.model_fields, *MockUsage.model_fields, "name", "arguments"}
+    parts = (MockScript, MockStream, MockUsage, MockToolCall)
+    known = {*names, *(name for part in parts for name in part.model_fields)}
     lines: list[str] = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"])

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from engine.control.definitions import Created, agent_view, task_view
 from engine.edge.http.bodies import read_model, read_text, source_name
+from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
 from engine.edge.native import versions
@@ -63,11 +64,18 @@ async def create_agent_task(
     tenant: Tenant,
     file: File = "body",
     by_name: bool = False,
+    to_run: bool = False,
 ) -> dict[str, Any]:
-    """Create a task of an agent from its YAML or JSON text."""
+    """Create a task of an agent from its YAML or JSON text; with `to_run`, only if it can be run."""
     source = await read_text(request)
     made = await services.definitions.create_task(
-        source, tenant=tenant, file=source_name(request, file), agent_id=agent_id, by_name=by_name
+        source,
+        tenant=tenant,
+        file=source_name(request, file),
+        agent_id=agent_id,
+        by_name=by_name,
+        dialect=dialect_of(request),
+        to_run=to_run,
     )
     return _created(made, response)
 
@@ -81,12 +89,27 @@ async def list_agent_tasks(agent_id: str, services: In, tenant: Tenant, page: Pa
 
 @router.post("/tasks", status_code=201)
 async def create_task(
-    request: Request, response: Response, services: In, tenant: Tenant, file: File = "body", by_name: bool = False
+    request: Request,
+    response: Response,
+    services: In,
+    tenant: Tenant,
+    file: File = "body",
+    by_name: bool = False,
+    to_run: bool = False,
 ) -> dict[str, Any]:
-    """Create a task from its YAML or JSON text; with `by_name`, a new version of the task of that name."""
+    """Create a task from its YAML or JSON text.
+
+    With `by_name` it becomes a new version of the task of that name; with `to_run` nothing is stored if this engine
+    could only make its plan.
+    """
     source = await read_text(request)
     made = await services.definitions.create_task(
-        source, tenant=tenant, file=source_name(request, file), by_name=by_name
+        source,
+        tenant=tenant,
+        file=source_name(request, file),
+        by_name=by_name,
+        dialect=dialect_of(request),
+        to_run=to_run,
     )
     return _created(made, response)
 
@@ -98,7 +121,7 @@ async def validate_task(
     """Check a task and store nothing: {ok, diagnostics, name}."""
     source = await read_text(request)
     checked = await services.definitions.check_task(
-        source, tenant=tenant, file=source_name(request, file), agent_id=agent_id
+        source, tenant=tenant, file=source_name(request, file), agent_id=agent_id, dialect=dialect_of(request)
     )
     return {"ok": checked.ok, "diagnostics": checked.diagnostics, "name": checked.name}
 
@@ -121,7 +144,9 @@ async def update_task(
 ) -> dict[str, Any]:
     """Make a new version of a task unless the text says nothing new; running executions keep theirs."""
     source = await read_text(request)
-    made = await services.definitions.update_task(task_id, source, tenant=tenant, file=source_name(request, file))
+    made = await services.definitions.update_task(
+        task_id, source, tenant=tenant, file=source_name(request, file), dialect=dialect_of(request)
+    )
     return {**task_view(made.task), "warnings": made.warnings}
 
 

@@ -76,18 +76,26 @@ async def list_executions(
     tenant: Tenant,
     page: Paged,
     task_id: str | None = None,
+    parent_id: str | None = None,
     status: Annotated[list[ExecutionStatus], Query()] = [],  # noqa: B006 FastAPI copies it
 ) -> dict[str, Any]:
-    """List executions, the newest first; `status` may be repeated."""
-    return await _list(services, tenant, page, task_id=task_id, statuses=status)
+    """List executions, the newest first; `status` may be repeated, `parent_id` is that which started them."""
+    return await _list(services, tenant, page, task_id=task_id, parent_id=parent_id, statuses=status)
 
 
 async def _list(
-    services: Services, tenant: str, page: Page, *, task_id: str | None, statuses: list[ExecutionStatus]
+    services: Services,
+    tenant: str,
+    page: Page,
+    *,
+    task_id: str | None,
+    parent_id: str | None = None,
+    statuses: list[ExecutionStatus],
 ) -> dict[str, Any]:
     found = await services.store.list_executions(
         tenant=tenant,
         task_id=task_id,
+        parent_id=parent_id,
         statuses=statuses,
         metadata=page.metadata,
         limit=page.limit,

@@ -12,6 +12,7 @@ from engine.control.definitions import task_view
 from engine.control.versions import alias_view
 from engine.core.run.projection import iso_time
 from engine.edge.http.bodies import read_model, read_text
+from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
 
@@ -71,6 +72,7 @@ async def apply(request: Request, services: In, tenant: Tenant) -> dict[str, Any
         alias=body.alias,
         prune=body.prune,
         dry_run=body.dry_run,
+        dialect=dialect_of(request),
     )
     aliases = [body.alias] if body.alias else []
     told = [change.to_json(() if change.verb == "removed" else aliases) for change in changes]
@@ -133,7 +135,9 @@ async def compare_text(
 ) -> dict[str, Any]:
     """Compare a text that is not stored with a version of a task, by default the latest."""
     source = await read_text(request)
-    compared = await services.definitions.compare(task_id, tenant=tenant, older=older, source=source, file=file)
+    compared = await services.definitions.compare(
+        task_id, tenant=tenant, older=older, source=source, file=file, dialect=dialect_of(request)
+    )
     return compared.to_json()
 
 

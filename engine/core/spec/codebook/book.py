@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from engine.core.spec.codebook import names, source, structure, values
+from engine.core.spec.codebook import dispatch, names, source, structure, values
 from engine.core.spec.codebook.entry import Entry
 
 BOOK: Final[MappingProxyType[str, Entry]] = MappingProxyType(
-    {**source.ENTRIES, **structure.ENTRIES, **names.ENTRIES, **values.ENTRIES}
+    {**source.ENTRIES, **structure.ENTRIES, **names.ENTRIES, **values.ENTRIES, **dispatch.ENTRIES}
 )
 """Why each code is an error or a doubt, with a bad and a good example; `CODES` has its meaning in one line."""
 

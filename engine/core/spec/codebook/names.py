@@ -172,6 +172,26 @@ ENTRIES: Final = MappingProxyType(
                 tools: [choose]
             """,
         ),
+        codes.BEYOND_ALLOW: entry(
+            """`allow` says what the task may touch at most, so that whoever reads it need not read the steps. A step that
+            names something else would be refused when it runs.""",
+            """
+            allow: {hosts: [api.example.com]}
+            tools:
+              - {name: report, api_call: {method: POST, url: "https://collector.example.org/"}}
+            main:
+              - tool: report
+                arguments: {json: $ _}
+            """,
+            """
+            allow: {hosts: [api.example.com, collector.example.org]}
+            tools:
+              - {name: report, api_call: {method: POST, url: "https://collector.example.org/"}}
+            main:
+              - tool: report
+                arguments: {json: $ _}
+            """,
+        ),
         codes.UNKNOWN_TARGET: entry(
             """A branch of a contenox chain jumps to a task by its id. The chain would fail when it gets there.""",
             """

@@ -89,8 +89,8 @@ ENTRIES: Final = MappingProxyType(
             """,
         ),
         codes.LATER: entry(
-            """The language knows the word, but this version cannot do it. It is refused now, since a task that is
-            accepted has to run.""",
+            """The language knows the word, but this version can neither plan nor run it. It is refused now, since
+            nobody could tell what the task would do.""",
             """
             tools:
               - {name: notes, type: integration}

@@ -328,6 +328,19 @@ ENTRIES: Final = MappingProxyType(
                     - {operator: default, goto: end}
             """,
         ),
+        codes.PLANNED: entry(
+            """The language has it, and the task can be stored, drawn and compared, so that it can be written now. A
+            version of the engine that does it comes later; until then an execution is refused before anything is
+            created.""",
+            """
+            main:
+              - agent: Find out who wrote {{ _.title }}.
+            """,
+            """
+            main:
+              - prompt: Who wrote {{ _.title }}?
+            """,
+        ),
     }
 )
 """Entries of the codes E5… and W6…."""

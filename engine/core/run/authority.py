@@ -1,0 +1,54 @@
+"""Holds calls to what the plan's bound permits, where a name is known only when the step runs. Workflow-safe.
+
+What is written out was compared when the task was compiled. It is compared again here, since the bound of a child
+execution is narrowed by its parent's when it starts.
+"""
+
+from __future__ import annotations
+
+from engine.core.plan.grant import ANY, OPEN, Grant, check_permitted
+from engine.core.plan.ir import Plan, ToolContract
+from engine.core.plan.reach import hosts_of_call
+from engine.core.values import Json
+
+
+def call_bound(plan: Plan) -> Grant | None:
+    """Return what a call carries of the plan's bound: the activity compares what only it can know, such as redirects.
+
+    Returns:
+        The bound, or None if there is none, so that histories do not grow.
+    """
+    return None if plan.allow == OPEN else plan.allow
+
+
+def check_model(plan: Plan, model: str) -> None:
+    """Refuse a model that the plan may not ask.
+
+    Args:
+        plan: The plan.
+        model: Its name; empty = the operator's default, which the activity compares once it knows it.
+
+    Raises:
+        AuthorityError: `authority.denied`.
+    """
+    if model:
+        check_permitted(plan.allow, "models", model)
+
+
+def check_tool(plan: Plan, contract: ToolContract, arguments: dict[str, Json]) -> None:
+    """Refuse a tool that the plan may not call, or the host that the call would go to.
+
+    Args:
+        plan: The plan.
+        contract: The tool.
+        arguments: The arguments as computed.
+
+    Raises:
+        AuthorityError: `authority.denied`.
+    """
+    check_permitted(plan.allow, "tools", contract.name)
+    if contract.type == "api_call" and plan.allow.hosts is not None:
+        for host in hosts_of_call(contract, arguments):
+            # where a redirect leads, and what an unreadable address means, only the activity can tell
+            if host != ANY:
+                check_permitted(plan.allow, "hosts", host)

@@ -1,0 +1,57 @@
+"""What `everstep run` prints where no terminal is: one line for each thing that happens, and each failure once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.edge.cli.live import PlainDisplay
+from engine.edge.cli.tree import RunTree
+
+MAIN = [{"tool": "lookup"}, {"evaluate": "$ _"}]
+
+
+def told(capsys: pytest.CaptureFixture[str], *events: tuple[str, dict[str, Any]]) -> list[str]:
+    """Show events and return the lines without their times."""
+    display = PlainDisplay(RunTree(MAIN), "e1")
+    for number, (kind, body) in enumerate(events, start=1):
+        display.show({"seq": number, "type": kind, "at": "2026-01-01T00:00:00Z", "body": body})
+    return [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def failed(path: str, retry_in_s: float | None = None, message: str = "it broke") -> tuple[str, dict[str, Any]]:
+    error = {"code": "tool.failed", "message": message, "step": path}
+    return "attempt.failed", {"path": path, "kind": "tool_call", "attempt": 1, "error": error, "retry_in_s": retry_in_s}
+
+
+def ended(path: str, message: str = "it broke", code: str = "tool.failed") -> tuple[str, dict[str, Any]]:
+    return "error", {"error": {"code": code, "message": message, "step": path}}
+
+
+def test_a_failure_that_ends_the_execution_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = told(capsys, ("init", {}), failed("main.0"), ended("main.0"))
+    assert line == "main.0  tool_call lookup  failed  0 ms  tool.failed: it broke"
+
+
+def test_a_failure_stays_told_when_other_steps_ran_in_between(capsys: pytest.CaptureFixture[str]) -> None:
+    after = ("step", {"path": "main.1", "kind": "evaluate", "next": None})
+    lines = told(capsys, ("init", {}), failed("main.0"), after, ended("main.0"))
+    assert [line.split()[0] for line in lines] == ["main.0", "main.1"]
+
+
+def test_a_step_without_attempts_is_told_by_the_end_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = told(capsys, ("init", {}), ended("main.1", code="expression.failed"))
+    assert "main.1" in line
+    assert "expression.failed: it broke" in line
+
+
+def test_a_step_that_is_tried_again_is_told_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, ("init", {}), failed("main.0", 1.0), failed("main.0"), ended("main.0"))
+    assert [("retrying" in line, "failed" in line) for line in lines] == [(True, True), (False, True)]
+
+
+def test_an_end_for_another_reason_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, ("init", {}), failed("main.0"), ended("main.0", "too late", "step.total_timeout"))
+    assert len(lines) == 2
+    assert "too late" in lines[1]
