@@ -105,6 +105,7 @@ class MemoryEffects:
     Attributes:
         handler: Answers calls.
         clock_us: The time now.
+        on_refused: Told of calls that are refused for their arguments, which the handler does not see.
         events: What was emitted.
         queue: What will happen: (time, order, kind, id, outcome).
         waits: Bodies of the waits that were opened, by wait id.
@@ -113,6 +114,7 @@ class MemoryEffects:
 
     handler: Handler
     clock_us: int = START_US
+    on_refused: Callable[[Call, Answered], None] | None = None
     events: list[SeenEvent] = field(default_factory=list)
     queue: list[tuple[int, int, str, str, CallOutcome | None]] = field(default_factory=list)
     dead: set[int] = field(default_factory=set)
@@ -135,8 +137,12 @@ class MemoryEffects:
         """See `Effects.start_call`."""
         if isinstance(call.params, ResolveParams):
             answered = _found(call.params)
+        elif (refused := _refused(call)) is not None:
+            answered = refused
+            if self.on_refused is not None:
+                self.on_refused(call, refused)
         else:
-            answered = _refused(call) or self.handler(call)
+            answered = self.handler(call)
         self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
 
     def cancel_call(self, call_id: str) -> None:
@@ -210,6 +216,7 @@ def run_in_memory(
     identity: Identity | None = None,
     carry_every: int | None = None,
     clock_us: int = START_US,
+    on_refused: Callable[[Call, Answered], None] | None = None,
 ) -> DryRun:
     """Run a plan to its end on a virtual clock.
 
@@ -223,11 +230,12 @@ def run_in_memory(
         identity: Who runs; a fixed one by default.
         carry_every: Carry the state over as continue-as-new does, through JSON, after so many activations.
         clock_us: Time at which it starts, Unix microseconds.
+        on_refused: See `MemoryEffects`.
 
     Returns:
         Outcome and events.
     """
-    effects = MemoryEffects(handler, clock_us)
+    effects = MemoryEffects(handler, clock_us, on_refused)
     who = identity or Identity(execution_id="00000000-0000-4000-8000-000000000000")
     machine = Machine(plan, effects, who)
     machine.start(given)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.core.contracts.children import ChildParams
-from engine.core.contracts.execution import ExecutionParams, attributes_of, memo_of, summary_of
+from engine.core.contracts.execution import ATTRIBUTE_LABELS, ExecutionParams, attributes_of, memo_of, summary_of
 from engine.core.contracts.failures import run_error_of
 from engine.core.errors import RunError
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -49,6 +49,11 @@ class ChildRun:
     async def _run(self, summary: str | None) -> Any:
         params, task = self._params, self._params.task
         values = attributes_of(tenant=params.context.tenant, task=task.name, agent_id=task.agent_id)
+        pairs: list[SearchAttributePair[Any]] = [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()
+        ]
+        if task.labels:
+            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), task.labels))
         self._handle = await workflow.start_child_workflow(
             task.name,
             ExecutionParams(
@@ -61,9 +66,7 @@ class ChildRun:
                 origin=params.origin,
             ),
             id=params.execution_id,
-            search_attributes=TypedSearchAttributes(
-                [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()]
-            ),
+            search_attributes=TypedSearchAttributes(pairs),
             memo={
                 **memo_of(tenant=params.context.tenant, task_id=task.id, task_version=task.version),
                 "parent_id": params.origin.execution_id,

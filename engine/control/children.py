@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from engine.control.definitions import DefinitionService
-from engine.control.starting import check_input, check_requirements
+from engine.control.starting import check_input, check_requirements, labels_of
 from engine.core.contracts.children import PlanParams, ResolvedTask, ResolveParams
 from engine.core.contracts.execution import summary_of
 from engine.core.errors import AuthorityError, Unavailable
 from engine.core.plan.codec import plan_from_json, plan_to_json
-from engine.core.plan.grant import Grant, excess, narrow
+from engine.core.plan.grant import OPEN, Grant, excess, narrow
 from engine.core.plan.ir import Plan
 from engine.core.plan.reach import reach_of
 
@@ -60,6 +60,7 @@ class ChildService:
             name=task.name,
             agent_id=task.agent_id,
             description=summary_of(task.description),
+            labels=labels_of(task),
         )
 
     async def plan(self, params: PlanParams) -> dict[str, Any]:
@@ -85,6 +86,8 @@ def _check_authority(plan: Plan, grant: Grant) -> None:
     Raises:
         AuthorityError: `authority.denied`.
     """
+    if grant == OPEN:
+        return
     beyond = excess(grant, reach_of(plan))
     parts = [f"{kind}: {', '.join(names[:MAX_NAMED])}" for kind, names in beyond.kinds() if names]
     if parts:

@@ -229,7 +229,8 @@ KEYS: Final = (
         notes=(
             "Without it, and for each kind that it leaves out, everything is open; `[]` permits nothing.",
             "A name that is written out and not permitted is refused before the task is accepted; one that is"
-            " computed, when the step runs. A task that is run by `task:` is held to the bounds of both.",
+            " computed, when the step runs. A task that is run by `task:` is held to the bounds of both."
+            " See [authority](../authority.md).",
         ),
         failures=(
             failure(

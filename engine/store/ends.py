@@ -159,6 +159,9 @@ def _cancel_error(event: Mapping[str, Any]) -> dict[str, Any]:
     """Say why an execution was cancelled; Temporal knows only that it was, the reason stands in the events."""
     reason, actor = str(event.get("reason") or ""), str(event.get("actor") or "")
     error: dict[str, Any] = {"code": "execution.cancelled", "message": reason or "the execution was cancelled"}
-    if actor:
-        error["details"] = {"actor": actor}
+    details: dict[str, Any] = {"actor": actor} if actor else {}
+    if event.get("finally"):
+        details["finally"] = event["finally"]
+    if details:
+        error["details"] = details
     return error

@@ -78,8 +78,9 @@ async def bring_to_head(readers: AsyncEngine, writers: AsyncEngine) -> None:
 @asynccontextmanager
 async def _alone() -> AsyncIterator[None]:
     """Wait until no other migration runs in this process: alembic keeps the one under way in module globals."""
-    # asked again and again, since waiting in the lock would stop the event loop that has to release it
-    while not _MIGRATING.acquire(blocking=False):
+    # asked again and again: waiting in the lock would stop the event loop that has to release it, and an asyncio lock
+    # belongs to one loop
+    while not _MIGRATING.acquire(blocking=False):  # noqa: ASYNC110 - see above
         await asyncio.sleep(POLL_S)
     try:
         yield

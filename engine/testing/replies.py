@@ -128,6 +128,12 @@ class Replies:
         seen.error = error.to_json()
         return Answered(Failed(error))
 
+    def refused(self, call: Call, answered: Answered) -> None:
+        """Keep a call that was refused for its arguments before anything could answer it."""
+        seen = seen_call(call)
+        self.calls.append(seen)
+        _keep(seen, answered.outcome)
+
 
 def _within_limit(call: Call, answered: Answered) -> Answered:
     """Let a call that takes too long end as it would in an activity."""

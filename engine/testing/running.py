@@ -165,7 +165,7 @@ def run_plan(
         return TaskRun("refused", error={"code": code, "message": "; ".join(problems)})
     script, told = Script(replies), Answers(answers)
     handler = Replies([script, *sources])
-    ran = run_in_memory(plan, given, handler, answerer=told, clock_us=clock_us)
+    ran = run_in_memory(plan, given, handler, answerer=told, clock_us=clock_us, on_refused=handler.refused)
     run = _tell(ran, clock_us)
     run.calls = [call.to_json() for call in handler.calls]
     run.problems = [

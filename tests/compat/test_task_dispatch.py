@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.edge.cli import api as cli_api
 from engine.edge.cli.doctor import _check_servers
 from engine.edge.cli.exits import Exit
+from engine.edge.http import access
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_cli_catalog import Cli
 from tests.support.lab import Lab
@@ -225,6 +227,21 @@ async def test_the_labels_of_a_task_stand_on_its_executions_beside_those_of_the_
         described = await lab.client.get_workflow_handle(started["id"]).describe()
     labels = {pair.key.name: pair.value for pair in described.typed_search_attributes}["EverstepLabels"]
     assert labels == ["billing", "reports", "today"]
+
+
+# --- whose answers these are -------------------------------------------------------------------------------------
+
+
+async def test_every_answer_bears_the_mark_by_which_the_command_line_knows_everstep(api: ApiServer) -> None:
+    assert access.MARK == cli_api.MARK
+    answers = [
+        await api.http.get("/healthz"),
+        await api.http.get("/nowhere"),
+        await api.http.get("/tasks", headers={"host": "evil.example"}),
+        await api.http.post("/tasks", content="a: [", headers={"content-type": "application/yaml"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 404, 403, 400]
+    assert [answer.headers.get(access.MARK) for answer in answers] == ["1"] * 4
 
 
 # --- doctor --------------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_reduce_begins_after_all_have_ended():
 def test_results_starts_as_initial():
     """`results` starts as `initial`."""
     task = "name: t\nmain: [{over: _, map: {evaluate: $ _}, initial: INITIAL, reduce: '[results, _]'}]"
-    assert output_of(task.replace("INITIAL", "{a: $ _}"), [1]) == [{"a": None}, 1]
+    assert output_of(task.replace("INITIAL", "{a: $ _}"), [1]) == [{"a": [1]}, 1]
     assert output_of(task.replace("INITIAL", "zero"), [1, 2]) == [["zero", 1], 2]
     assert output_of(task.replace("INITIAL", "zero"), []) == "zero"
     assert output_of(task.replace(", initial: INITIAL", ""), [1]) == [[], 1]

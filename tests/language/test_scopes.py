@@ -15,7 +15,7 @@ name: t
 main:
   - evaluate: a
   - if: $ True
-    then: [{evaluate: inside}, {evaluate: "$ [steps[0].output, len(steps)]"}]
+    then: [{evaluate: inside, label: inside}, {evaluate: "$ [steps[0].output, len(outputs)]"}]
   - evaluate: c
   - evaluate: "$ [steps[0].output, steps[1].output, steps[2].output, steps[2].input]"
 """

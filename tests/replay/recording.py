@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHandle, WorkflowHistory
 
 from engine.core.errors import ToolError
 from engine.tooling import ToolContext, tool
-from tests.support.lab import Ended, Lab
+from tests.support.lab import TENANT, Ended, Lab
 
 HISTORIES = Path(__file__).parent / "histories"
 NAMES_OF_PLACES = frozenset({"identity", "workerInstanceKey", "stackTrace"})
@@ -59,6 +59,8 @@ class Recorded:
         given: Its input.
         steer: What is done to it while it runs.
         continue_after_events: See ExecutionParams.
+        stored: Tasks that it may run.
+        of_child: Whether the history of the execution that it starts is recorded, and not its own.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Recorded:
     given: Any = None
     steer: Callable[[Lab, Handle], Awaitable[None]] | None = None
     continue_after_events: int | None = None
+    stored: tuple[str, ...] = ()
+    of_child: bool = False
 
 
 async def _answer(lab: Lab, handle: Handle) -> None:
@@ -80,6 +84,15 @@ async def _cancel(lab: Lab, handle: Handle) -> None:
     await asyncio.sleep(0.3)
     await lab.cancel(handle, "enough")
 
+
+_CHILD = """
+name: recorded_child
+input_schema: {type: object, required: [n]}
+main:
+  - {tool: double, arguments: {n: $ _.n}}
+  - {if: input.get('wait'), then: {sleep: 60}}
+  - evaluate: $ _ + 1
+"""
 
 CORPUS = (
     Recorded(
@@ -141,15 +154,39 @@ main:
         "{tool: double, arguments: {n: $ _}}]}}]",
         continue_after_events=30,
     ),
+    Recorded(
+        "child_and_none",
+        """
+name: child_and_none
+main:
+  - {task: recorded_child, arguments: {n: $ _}, label: child}
+  - {task: nowhere, on_error: {evaluate: $ steps.child.output}}
+  - {parallel: [{task: recorded_child, arguments: {n: 9, wait: true}}], timeout: 0.5, on_error: {evaluate: $ _ + 1}}
+""",
+        4,
+        stored=(_CHILD,),
+    ),
+    Recorded(
+        "of_a_child",
+        "name: of_a_child\nmain: [{task: recorded_child, arguments: {n: $ _}}]",
+        4,
+        stored=(_CHILD,),
+        of_child=True,
+    ),
 )
 
 
 async def record(lab: Lab, item: Recorded) -> dict[str, Any]:
     """Run an execution and return {name, execution, events, digest, output, error, cancelled, runs: [history]}."""
+    for text in item.stored:
+        await lab.definitions.create_task(text, tenant=TENANT, by_name=True)
     handle = await lab.start(item.task, item.given, continue_after_events=item.continue_after_events)
     if item.steer is not None:
         await item.steer(lab, handle)
     ended = await lab.end_of(handle)
+    if item.of_child:
+        handle = lab.client.get_workflow_handle((await lab.until(handle, "effect.started"))["child_id"])
+        ended = await lab.end_of(handle)
     await lab.until(handle, "cancelled" if ended.cancelled else "error" if ended.error else "finish")
     return {
         "name": item.name,

@@ -107,6 +107,8 @@ def test_the_corpus_holds_the_outcomes_it_is_meant_to_hold(recorded: Path):
     assert bodies["error_with_on_error"]["error"] == "task.error"
     assert bodies["map_with_retry"]["output"] == 10
     assert bodies["foreach"]["output"] == [3, 5, 7]
+    assert bodies["child_and_none"]["output"] == 10
+    assert bodies["of_a_child"]["output"] == 9
     assert len(bodies["continue_as_new"]["runs"]) >= 2
     assert all(len(body["runs"]) == 1 for name, body in bodies.items() if name != "continue_as_new")
     assert sorted(path.stem for path in recorded.glob("*.json")) == sorted(NAMES)

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 import tomllib
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -335,11 +336,14 @@ def _settled(api: Api, execution: str, timeout_s: float = 10.0) -> dict[str, Any
 
 def _call_seen(body: Mapping[str, Any]) -> dict[str, Json]:
     """Return a call as `calls` of a test shows it; its reply is not in the event."""
-    is_tool = body["kind"] == "tool_call"
+    is_tool, is_task = body["kind"] == "tool_call", body["kind"] == "task"
     request = body["request"].get("arguments", {}) if is_tool else body["request"]
-    label = body.get("label") or (body["name"] if is_tool else f"prompt {body['name']}".strip())
+    if is_task:
+        request = {"input": body["request"]["arguments"]}
+    label = body.get("label") or (body["name"] if is_tool or is_task else f"prompt {body['name']}".strip())
+    kind = "tool" if is_tool else "task" if is_task else "prompt"
     kept = {key: body[key] for key in ("path", "name", "attempt")}
-    return {**kept, "label": label, "kind": "tool" if is_tool else "prompt", "request": request, "reply": None}
+    return {**kept, "label": label, "kind": kind, "request": request, "reply": None}
 
 
 def _answer(api: Api, execution: str, answers: Answers, wait: Mapping[str, Any]) -> bool:
@@ -356,7 +360,8 @@ def _answer(api: Api, execution: str, answers: Answers, wait: Mapping[str, Any])
         event = {"name": info["event"], "key": info.get("key"), "value": answer.value}
         _repeat(lambda: api.post(f"{path}/events", event))
     else:
-        body = {"status": "running", "input": answer.value, "wait_id": wait["wait_id"]}
+        # with a key a repetition after a lost reply is the same answer
+        body = {"status": "running", "input": answer.value, "wait_id": wait["wait_id"], "key": str(uuid.uuid4())}
         _repeat(lambda: api.put(path, body))
     return True
 

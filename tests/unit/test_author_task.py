@@ -28,6 +28,7 @@ from engine import (
 from engine.control.compiling import compile_text, compile_tree
 from engine.core.errors import CompileError, DefinitionError
 from engine.core.plan.codec import plan_hash
+from engine.core.plan.grant import NOTHING
 from engine.tooling import ToolCatalog
 from tests.support import author_helper
 from tests.support.memory import TOOLS, lookup
@@ -67,6 +68,14 @@ def here() -> int:
     assert frame is not None
     assert frame.f_back is not None
     return frame.f_back.f_lineno
+
+
+def test_a_task_that_may_reach_nothing_says_so_with_an_empty_list() -> None:
+    task = Task(name="t", allow=[], main=evaluate(1))
+    assert task.to_json()["allow"] == []
+    assert compile_tree(task.to_node(), source="", file="task.py", contracts={}).plan.allow == NOTHING
+    with pytest.raises(DefinitionError, match=r"'allow' must be made by Allow\(…\), not list"):
+        Task(name="t", allow=["lookup"], main=evaluate(1))  # type: ignore[list-item]
 
 
 def test_all_settings_of_a_task_are_written() -> None:

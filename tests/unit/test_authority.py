@@ -247,13 +247,25 @@ def test_a_task_may_catch_the_refusal_and_no_retry_repeats_it() -> None:
     )
 
 
-def test_calls_carry_the_bound_and_unbounded_ones_nothing() -> None:
+def test_a_call_carries_of_the_bound_what_only_its_activity_can_compare() -> None:
     seen: list[Any] = []
 
     def handle(call: Any) -> Answered:
         seen.append(call.params.context.allow)
         return Answered(Ok(chat_reply("ok")))
 
-    for allow in ("{}", "{models: [m]}"):
-        run_in_memory(plan_of(task(allow, "{prompt: hi, model: m}")), None, handle)
-    assert seen == [None, Grant(models=("m",))]
+    steps = (
+        "{prompt: hi, model: m}",
+        "{prompt: hi}",
+        '{tool: fetch, arguments: {url: "https://h/"}}',
+        "{tool: pay, arguments: {}}",
+    )
+    for allow in ("{}", "{models: [m], hosts: [h], tools: [fetch, pay]}"):
+        run_in_memory(plan_of(task(allow, *steps), [lookup, pay]), None, handle)
+    assert seen == [None] * 4 + [None, Grant(models=("m",)), Grant(hosts=("h",)), None]
+
+
+def test_the_model_may_be_named_in_either_of_its_places() -> None:
+    for step in ("{prompt: hi, model: $ _}", "{prompt: hi, settings: {model: $ _}}"):
+        (code, _), made = run(task("{models: [small]}", step), "big")
+        assert (code, made) == ("authority.denied", [])

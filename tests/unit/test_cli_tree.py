@@ -155,6 +155,8 @@ def test_an_event_that_is_told_twice_changes_nothing() -> None:
         ({"kind_": "wait_for_input", "info": {}}, ("wait_for_input", "wait_for_input")),
         ({"over": "$ _", "map": {}}, ("map_reduce", "map_reduce")),
         ({"task": "greet"}, ("task", "task greet")),
+        ({"race": []}, ("race", "race")),
+        ({"until": "_", "do": {}}, ("until", "until")),
         ("nonsense", ("", "step")),
     ],
 )

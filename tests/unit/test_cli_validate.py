@@ -159,3 +159,20 @@ def test_a_folder_without_tasks_is_an_error(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "empty").mkdir()
     assert run_command(["validate", "empty"]) == Exit.USAGE
     assert "there is no task file in empty" in capsys.readouterr().err
+
+
+def test_the_project_file_beside_a_task_counts_before_the_one_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (tmp_path / "everstep.toml").write_text("")
+    (other / "everstep.toml").write_text('[tools]\nmodules = ["tools.py"]\n')
+    (other / "tools.py").write_text(
+        'from engine import tool\n\n\n@tool(effect="none")\ndef here() -> int:\n    """Say one."""\n    return 1\n'
+    )
+    (other / "task.yaml").write_text("name: t\nmain: [{tool: here}]\n")
+    assert run_command(["validate", "other/task.yaml"]) == Exit.OK
+    (other / "everstep.toml").unlink()
+    assert run_command(["validate", "other/task.yaml"]) == Exit.USAGE, "the one here knows no tools"
+    assert "here" in capsys.readouterr().out

@@ -239,3 +239,25 @@ def test_a_long_line_is_cut_around_the_place_when_it_is_printed() -> None:
     _, line, caret, _ = caught.value.render().split("\n")
     assert len(line) < 200
     assert line[caret.index("^") :].startswith('"promt"')
+
+
+@pytest.mark.parametrize(
+    ("step", "codes"),
+    [
+        ("evaluate: $ steps[1].input", ["E405"]),
+        ("evaluate: $ steps[0].output", []),
+        ('{if: "steps[1].input", then: {evaluate: 1}}', ["E405"]),
+        ('{evaluate: 1, undo: {evaluate: "$ steps[1].output"}}', []),
+    ],
+)
+def test_a_step_does_not_see_itself_in_steps_before_it_has_ended(step: str, codes: list[str]) -> None:
+    try:
+        found = compile_text(f"main:\n- evaluate: 1\n- {step}", contracts={}).warnings
+    except CompileError as error:
+        found = list(error.diagnostics)
+    assert [item.code for item in found] == codes
+
+
+def test_in_the_older_dialects_the_running_step_has_its_input_in_steps() -> None:
+    text = 'dialect: julep-2025\nmain:\n- evaluate: {a: "$ steps[0].input"}'
+    assert [item.code for item in compile_text(text, contracts={}).warnings] == []

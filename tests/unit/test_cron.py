@@ -1,4 +1,4 @@
-"""The check of crons; tests/workflow/test_authority.py compares it with a real Temporal server."""
+"""The check of crons; tests/workflow/test_authority_on_temporal.py compares it with a real Temporal server."""
 
 from __future__ import annotations
 

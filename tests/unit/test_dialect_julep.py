@@ -225,7 +225,7 @@ def test_in_2025_fields_that_are_expressions_by_nature_need_no_mark() -> None:
     ],
 )
 def test_older_spellings_name_steps_that_must_exist(written: str, codes: list[str]) -> None:
-    text = f"main:\n- evaluate: {written}\n- evaluate: 1"
+    text = f"main:\n- evaluate: 1\n- evaluate: {written}"
     try:
         found = compile_text(text, contracts={}).warnings
     except CompileError as error:

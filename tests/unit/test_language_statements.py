@@ -292,7 +292,12 @@ def test_what_a_person_does_not_accept_fails_the_step():
 
 
 def test_an_event_that_comes_before_its_step_is_kept_and_counts_once():
-    text = "main: [{sleep: 1h}, {wait_for_event: paid, key: A7}, {wait_for_event: paid, key: A7, deadline: 1h, default: no}]"
+    text = """
+    main:
+      - sleep: 1h
+      - {wait_for_event: paid, key: A7}
+      - {wait_for_event: paid, key: A7, deadline: 1h, default: no}
+    """
     paid = EventSignal(id="e1", name="paid", key="A7", value=20)
     other = EventSignal(id="e2", name="paid", key="B1", value=30)
     result = run(text, outside=[other, paid, paid])

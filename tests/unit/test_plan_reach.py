@@ -71,6 +71,32 @@ def test_computed_arguments_may_name_any_host_unless_the_schema_forbids_it() -> 
     assert reach(call(arguments=computed, more=closed)).hosts == ("api.example.com:8443",)
 
 
+@pytest.mark.parametrize("follow", ["true", "$ _.follow"])
+def test_a_call_that_may_follow_redirects_may_reach_any_host(follow: str) -> None:
+    assert reach(call(arguments=f"arguments: {{follow_redirects: {follow}}}")).hosts == (ANY, "api.example.com:8443")
+
+
+def test_a_null_argument_leaves_the_address_of_the_definition() -> None:
+    assert reach(call("null")).hosts == ("api.example.com:8443",)
+
+
+@pytest.mark.parametrize("url", ["https://a.example/", "http://A.Example.:80/", "https://me@a.example:443/x"])
+def test_a_standard_port_counts_as_none(url: str) -> None:
+    assert reach(call(url)).hosts == ("a.example",)
+
+
+def test_an_agent_reaches_its_tools_and_any_host_of_its_http_tools() -> None:
+    text = """
+name: t
+tools:
+  - {name: fetch, api_call: {method: GET, url: "https://a.example/"}}
+main:
+  - {agent: go, model: big, tools: [fetch, lookup]}
+  - {embed: words}
+"""
+    assert reach(text) == Reach(tools=("fetch", "lookup"), models=(DEFAULT_MODEL, "big"), hosts=(ANY,))
+
+
 @pytest.mark.parametrize(
     ("step", "model"),
     [

@@ -121,6 +121,20 @@ def test_finally_runs_after_a_cancel_and_no_further_cancel_stops_it(again: list[
     assert effects.events[-1].body["actor"] == "ann"
 
 
+def test_an_error_in_finally_is_told_with_a_cancel_and_changes_nothing_about_it():
+    machine, effects = cancelled_at("name: t\nmain: [{sleep: {hours: 1}}]\nfinally: [{error: broken}]", [0])
+    assert machine.result is not None
+    assert isinstance(machine.result.outcome, Stopped)
+    told = effects.events[-1]
+    assert (told.type, told.body["reason"], told.body["actor"]) == ("cancelled", "enough", "ann")
+    assert told.body["finally"]["message"] == "broken"
+
+
+def test_a_cancel_without_an_error_in_finally_tells_of_none():
+    _, effects = cancelled_at("name: t\nmain: [{sleep: {hours: 1}}]\nfinally: [{log: bye}]", [0])
+    assert effects.events[-1].body == {"reason": "enough", "actor": "ann"}
+
+
 SHOWN = "{seat: '$ [error.message, error.code, error.step, error.attempts, error.details]'}"
 
 

@@ -315,3 +315,15 @@ def test_a_prompt_in_a_race_may_be_stopped():
         return Answered(Ok(chat_reply(text)), 5.0 if text == "a" else 1.0)
 
     assert output_of(task, None, handler) == "b"
+
+
+# --- small things ---------------------------------------------------------------------------------------------------
+
+
+def test_the_start_value_of_a_fold_sees_the_input_of_its_step():
+    task = "name: t\nmain: [{over: _.xs, map: {evaluate: $ _}, initial: $ _.start, reduce: results + _}]"
+    assert output_of(task, {"xs": [1, 2], "start": 10}) == 13
+
+
+def test_an_error_that_is_no_text_is_told_as_json():
+    assert error_of("name: t\nmain: [{error: $ _}]", {"a": [1, None]}).message == '{"a":[1,null]}'

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from engine.control.repair import committed_us
+from engine.control.repair import Repair, committed_us, repair_execution
 from engine.control.settling import settle_from_temporal
 from engine.core.contracts.children import MAX_DEPTH
+from engine.core.contracts.execution import ATTRIBUTE_TENANT, ExecutionParams, Origin
 from engine.core.kinds import ExecutionStatus
+from engine.core.run.events import body_of
 from engine.core.run.projection import ExecutionFacts
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab
@@ -232,6 +236,29 @@ async def test_a_cancel_while_the_child_is_being_started_is_not_lost(tools: Lab)
     assert started == []
 
 
+async def test_a_child_is_stopped_and_cleans_up_at_whatever_moment_of_its_beginning_it_is_cancelled(tools: Lab):
+    await stored(tools, WAITING)
+    moments = [0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4]
+    race = "{race: [{task: waiting}, {tool: slowly, arguments: {seconds: $ _}}]}"
+    async with tools.worker():
+        handle = await tools.start(f"name: t\nmain: [{{foreach: {{in: $ _, do: {race}}}}}]", moments)
+        ended = await asyncio.wait_for(tools.end_of(handle), 40)
+        await tools.until(handle, "finish")
+        told = [body_of(event) for event in await tools.events(handle) if event.type == "effect.started"]
+        children = [body["child_id"] for body in told if body["kind"] == "task"]
+        for child_id in children:
+            await tools.until(tools.client.get_workflow_handle(child_id), "cancelled")
+    assert ended.output == moments
+    assert children
+    assert ["last"] * len(children) == SEATS
+    rows = [await row_of(tools, child_id) for child_id in children]
+    assert {(row.status, row.transition_count > 1) for row in rows} == {(ExecutionStatus.CANCELLED, True)}
+    # a repair replaces events only where a replay gives others
+    assert not any(
+        [await repair_execution(tools.client, tools.store, item, replay_run) for item in [handle.id, *children]]
+    )
+
+
 # --- depth and size ------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +409,31 @@ async def _forget(lab: Lab, execution_id: str) -> None:
     async with lab.store.database.write() as connection:
         await connection.execute(delete(events).where(events.c.execution_id == execution_id))
         await connection.execute(delete(executions).where(executions.c.id == execution_id))
+
+
+async def test_a_child_that_never_got_its_plan_has_failed_for_everybody_to_see(lab: Lab):
+    origin = Origin(execution_id=str(uuid.uuid4()), path="main.0", depth=1, keys="k")
+    params = ExecutionParams(
+        execution_id=str(uuid.uuid4()), tenant=TENANT, plan={}, input=1, task_id="gone", origin=origin
+    )
+    tenant = SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), TENANT)
+    async with lab.worker():
+        handle = await lab.client.start_workflow(
+            "gone",
+            params,
+            id=params.execution_id,
+            task_queue=lab.queue,
+            search_attributes=TypedSearchAttributes([tenant]),
+        )
+        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+    assert ended.error is not None
+    assert ended.error["code"] == "task.not_found"
+    repair = Repair(lab.client, lab.store, replay_run)
+    row = None
+    while row is None or not row.settled:
+        await repair.scan()
+        row = await lab.store.find_execution(handle.id, tenant=TENANT)
+    assert (row.status, row.verified, row.parent_id) == (ExecutionStatus.FAILED, True, origin.execution_id)
 
 
 # --- authority -----------------------------------------------------------------------------------------------------

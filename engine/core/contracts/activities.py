@@ -28,7 +28,7 @@ class CallContext:
         path: Step path of the call.
         key: Idempotency key: the same for every repetition of this step visit.
         attempt: The interpreter's attempt, from 1.
-        allow: What the call may touch at most; None = no bound.
+        allow: What of the plan's bound only the activity can compare; None = nothing.
     """
 
     tenant: str

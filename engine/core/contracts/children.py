@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.core.contracts.activities import CallContext
 from engine.core.contracts.execution import Origin
@@ -51,6 +51,7 @@ class ResolvedTask:
         name: Its name.
         agent_id: Its agent, may be empty.
         description: What it is for, cut to what Temporal takes as a summary.
+        labels: Words by which all its executions are found.
     """
 
     id: str
@@ -58,6 +59,7 @@ class ResolvedTask:
     name: str
     agent_id: str = ""
     description: str = ""
+    labels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

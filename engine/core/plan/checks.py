@@ -252,6 +252,7 @@ class StepNames:
         labels: Labels of the named list.
         count: Number of steps at its top level.
         index: Number of the top-level step in which the place is.
+        own: Whether that step itself is in `steps` there: in the older dialects, and in its `undo`.
         findings: What was found so far.
     """
 
@@ -261,6 +262,7 @@ class StepNames:
     count: int
     index: int
     findings: Findings
+    own: bool = False
 
     def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
         """Return (offset, message, hint) for each reference to a step that does not exist."""
@@ -284,6 +286,8 @@ class StepNames:
             yield f"'{self.workflow}' has {self.count} steps, so there is no steps[{key}]", last
         elif key > self.index:
             yield f"steps[{key}] has not run yet at this place, which is in step {self.index}", ""
+        elif key == self.index and not self.own:
+            yield f"steps[{key}] is the step in which this stands, and has not ended yet", "`_` is its input"
 
 
 def _in_expression(source: str) -> list[tuple[int, int | str]]:

@@ -184,7 +184,8 @@ class _Compiler:
 
     def _named_list(self, name: str, steps: StepList, names: frozenset[str] = ROOT_NAMES) -> int:
         labels = check_labels(name, steps, self.findings)
-        scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings)
+        own = self.spec.dialect != "everstep"
+        scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings, own)
         return self._block(name, steps, _Place(scope), top=True)
 
     def _block(self, name: str, steps: StepList, place: _Place, *, top: bool = False) -> int:
@@ -219,7 +220,7 @@ class _Compiler:
 
     def _undo(self, steps: StepList, place: _Place) -> int:
         check_ending(steps, self.findings, "undo")
-        return self._block("undo", steps, place)
+        return self._block("undo", steps, _Place(replace(place.scope, own=True)))
 
     def _check(self, step: StepSpec, number: int, place: _Place) -> Check:
         check, path = step.mods.checks[number], f"{step.path}.check[{number}]"

@@ -189,6 +189,7 @@ def check_permitted(grant: Grant, kind: str, name: str) -> None:
     permitted = f"it permits {', '.join(entries[:20])}" if entries else f"it permits no {kind}"
     raise AuthorityError(
         f"the task may not {VERBS[kind]} '{name[:200]}'",
+        code="authority.denied",
         hint=f"`allow.{kind}` of the task, or of a task that runs it, does not have it; {permitted}",
         details={"kind": kind, "name": name[:200]},
     )

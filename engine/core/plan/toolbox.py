@@ -26,6 +26,7 @@ API_CALL_ARGUMENTS = frozenset(
 """What the arguments of an api_call may be when it declares no `parameters`."""
 UNKNOWN = "is unknown"
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+DEFINE_IT = "define it under `tools:`; a Python tool is found by [tools] modules in everstep.toml"
 
 
 class Toolbox:
@@ -132,7 +133,7 @@ class Toolbox:
         known = self.names()
         hint = suggest(self.findings, name.text, known)
         if not hint:
-            hint = f"known are {', '.join(sorted(known)[:20])}" if known else "define it under `tools:`"
+            hint = f"known are {', '.join(sorted(known)[:20])}" if known else DEFINE_IT
         message = f"there is no tool '{name.text[:60]}'"
         self.findings.error(codes.UNKNOWN_TOOL, message, name.position, path=path, hint=hint)
 

@@ -6,19 +6,25 @@ execution is narrowed by its parent's when it starts.
 
 from __future__ import annotations
 
-from engine.core.plan.grant import ANY, OPEN, Grant, check_permitted
+from engine.core.plan.grant import ANY, Grant, check_permitted
 from engine.core.plan.ir import Plan, ToolContract
 from engine.core.plan.reach import hosts_of_call
 from engine.core.values import Json
 
 
-def call_bound(plan: Plan) -> Grant | None:
-    """Return what a call carries of the plan's bound: the activity compares what only it can know, such as redirects.
+def model_bound(plan: Plan, model: str) -> Grant | None:
+    """Return what a model call carries of the plan's bound; histories do not grow by more than the activity needs.
 
-    Returns:
-        The bound, or None if there is none, so that histories do not grow.
+    Args:
+        plan: The plan.
+        model: The model's name, which is compared here; empty = the operator's default, which the activity compares.
     """
-    return None if plan.allow == OPEN else plan.allow
+    return None if model or plan.allow.models is None else Grant(models=plan.allow.models)
+
+
+def tool_bound(plan: Plan, contract: ToolContract) -> Grant | None:
+    """Return what a tool call carries of the plan's bound: the hosts of HTTP tools, which redirects show only later."""
+    return None if contract.type != "api_call" or plan.allow.hosts is None else Grant(hosts=plan.allow.hosts)
 
 
 def check_model(plan: Plan, model: str) -> None:

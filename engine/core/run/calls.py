@@ -19,8 +19,9 @@ from engine.core.errors import (
 )
 from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
+from engine.core.plan.grant import Grant
 from engine.core.plan.ops import PromptOp, ToolCallOp
-from engine.core.run.authority import call_bound, check_model, check_tool
+from engine.core.run.authority import check_model, check_tool, model_bound, tool_bound
 from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id
@@ -72,7 +73,7 @@ def send_call(walker: Walker, branch: Branch, frame: CallFrame) -> None:
         _send_tool(walker, branch, frame, guard, op)
 
 
-def _context(walker: Walker, guard: GuardFrame, suffix: str = "") -> CallContext:
+def _context(walker: Walker, guard: GuardFrame, allow: Grant | None, suffix: str = "") -> CallContext:
     identity = walker.identity
     return CallContext(
         tenant=identity.tenant,
@@ -80,7 +81,7 @@ def _context(walker: Walker, guard: GuardFrame, suffix: str = "") -> CallContext
         path=guard.path,
         key=idempotency_key(identity.keys, guard.path) + suffix,
         attempt=guard.attempt,
-        allow=call_bound(walker.plan),
+        allow=allow,
     )
 
 
@@ -124,7 +125,7 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     timeout_s = op.mods.timeout_s or DEFAULT_CHAT_TIMEOUT_S
     suffix = f"/repair{frame.round}" if frame.round else ""
     params = ChatParams(
-        context=_context(walker, guard, suffix),
+        context=_context(walker, guard, model_bound(walker.plan, model), suffix),
         messages=messages,
         model=model,
         settings=settings,
@@ -282,7 +283,8 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
         )
     check_tool(walker.plan, contract, arguments)
     timeout_s = op.mods.timeout_s or contract.timeout_s
-    params = ToolParams(context=_context(walker, guard), tool=contract, arguments=arguments, timeout_s=timeout_s)
+    context = _context(walker, guard, tool_bound(walker.plan, contract))
+    params = ToolParams(context=context, tool=contract, arguments=arguments, timeout_s=timeout_s)
     call = Call(
         id=frame.call_id,
         params=params,

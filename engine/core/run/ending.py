@@ -79,7 +79,7 @@ def final_outcome(walker: Walker, outcome: BranchOutcome) -> Ok | Failed | Stopp
     """Return how the execution ends, and say so.
 
     An error of the `finally` steps fails an execution that had succeeded; one that had failed or was cancelled stays
-    so, and the error of `finally` goes into the details of its own.
+    so, and the error of `finally` goes into the details of its own, or is told with the cancel.
     """
     walker.disarm("limit", "")
     walker.disarm("finally", "")
@@ -87,7 +87,10 @@ def final_outcome(walker: Walker, outcome: BranchOutcome) -> Ok | Failed | Stopp
     if isinstance(result, Failed):
         walker.emit(EventType.ERROR, {"error": error_json(result.error, "")})
     elif isinstance(result, Stopped):
-        walker.emit(EventType.CANCELLED, {"reason": "", "actor": "", **(walker.state.cancel or {})})
+        cancelled: dict[str, Json] = {"reason": "", "actor": "", **(walker.state.cancel or {})}
+        if isinstance(outcome, Failed):
+            cancelled["finally"] = error_json(outcome.error, "finally")
+        walker.emit(EventType.CANCELLED, cancelled)
     elif walker.state.ending is not None:
         scope = walker.scope_id("main")
         walker.emit(EventType.FINISH, {"workflow": "main", "scope": scope, "output": result.value, "next": None})

@@ -203,7 +203,7 @@ def _complete(walker: Walker, branch: Branch, fan: FanFrame, op: MapReduceOp | P
     outputs = [fan.done[str(slot)] for slot in range(len(fan.items)) if str(slot) in fan.done]
     branch.stack.pop()
     if isinstance(op, MapReduceOp) and op.reduce is not None:
-        results = walker.evaluator.evaluate(op.initial, branch, f"{fan.path}/initial", None)
+        results = walker.evaluator.evaluate(op.initial, branch, f"{fan.path}/initial", walker.step_frame(branch).value)
         branch.stack.append(FoldFrame(fan.path, outputs, results=results))
         return
     walker.give(branch, outputs)

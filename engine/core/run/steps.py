@@ -138,7 +138,7 @@ def _run_pure(
         walker.give(branch, given)
     elif isinstance(op, ErrorOp):
         message = evaluate(op.message, branch, path, given)
-        raise TaskError(message if isinstance(message, str) else str(message))
+        raise TaskError(message if isinstance(message, str) else compact_json(message))
     else:
         return_from(walker, branch, evaluate(op.value, branch, path, given))
 

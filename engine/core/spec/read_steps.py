@@ -224,8 +224,11 @@ def _checks(fields: Fields, kind: StepKind | None) -> tuple[CheckSpec, ...]:
 
 
 def _retry(fields: Fields) -> RetrySpec | None:
-    node = fields.mapping("retry")
+    node = fields.take("retry")
     if node is None:
+        return None
+    if not isinstance(node, MapNode):
+        fields.wrong_type("retry", node, "an object", "write `retry: {attempts: 3}`")
         return None
     inner = Fields(node, fields.findings, fields.at("retry"), "retry")
     attempts = inner.whole("attempts", 1, vocabulary.MAX_ATTEMPTS)

@@ -94,7 +94,7 @@ def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
     Args:
         file: The file.
         text: Its text.
-        project_file: The operator's everstep.toml; None = the nearest one (here, else beside the file).
+        project_file: The operator's everstep.toml; None = the one beside the file, else the one here.
 
     Returns:
         Plan, specification and warnings.
@@ -117,7 +117,7 @@ def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
 
 
 def find_project(given: Path | None, files: list[Path]) -> Path:
-    """Return the everstep.toml that counts: the given one, else the one here, else the one beside the first file.
+    """Return the everstep.toml that counts: the given one, else the one beside the first file, else the one here.
 
     Args:
         given: The user's choice.
@@ -131,10 +131,9 @@ def find_project(given: Path | None, files: list[Path]) -> Path:
             raise InvalidInput(f"{given} does not exist", code="config.missing", hint="check --project")
         return given
     here = Path(PROJECT_FILE)
-    if here.is_file() or not files:
+    if not files:
         return here
-    first = files[0]
-    beside = (first if first.is_dir() else first.parent) / PROJECT_FILE
+    beside = (files[0] if files[0].is_dir() else files[0].parent) / PROJECT_FILE
     return beside if beside.is_file() else here
 
 

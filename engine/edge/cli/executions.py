@@ -35,7 +35,7 @@ def list_executions(
         int, typer.Option("--limit", min=1, max=MOST_LISTED, help="At most so many, the newest first.")
     ] = 20,
 ) -> None:
-    """List executions, the newest first; those that others started have the id of that one as PARENT."""
+    """List executions, the newest first."""
     from engine.edge.cli.api import Api
     from engine.edge.cli.tasks import task_id_of
 

@@ -173,8 +173,8 @@ ENTRIES: Final = MappingProxyType(
             """,
         ),
         codes.BEYOND_ALLOW: entry(
-            """`allow` says what the task may touch at most, so that whoever reads it need not read the steps. A step that
-            names something else would be refused when it runs.""",
+            """`allow` says what the task may touch at most, so that whoever reads it need not read the steps. A step
+            that names something else would be refused when it runs.""",
             """
             allow: {hosts: [api.example.com]}
             tools:

@@ -1,4 +1,4 @@
-"""Answers that race with the end of their execution, through the native API on a real Temporal server."""
+"""Answers and cancels at the end of an execution, through the native API on a real Temporal server."""
 
 from __future__ import annotations
 
@@ -51,3 +51,16 @@ async def test_an_answer_that_ends_the_execution_is_not_told_that_it_came_too_la
     assert done["output"] == {"answer": True}
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded"), answer.text
     assert not early
+
+
+async def test_a_cancelled_execution_says_that_its_finally_steps_failed(http: httpx.AsyncClient, lab: Lab) -> None:
+    task_id = await create(http, ASK + "finally: [{error: nobody is at home}]\n")
+    async with lab.worker():
+        execution = (await start(http, task_id))["id"]
+        await until(http, execution, "awaiting_input")
+        body = {"status": "cancelled", "reason": "changed my mind", "actor": "Ada"}
+        assert (await http.put(f"/executions/{execution}", json=body)).status_code == 200
+        error = (await until(http, execution, "cancelled"))["error"]
+    assert (error["code"], error["message"]) == ("execution.cancelled", "changed my mind")
+    assert error["details"]["actor"] == "Ada"
+    assert error["details"]["finally"]["message"] == "nobody is at home"

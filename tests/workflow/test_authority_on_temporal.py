@@ -10,7 +10,7 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 from temporalio.service import RPCError, RPCStatusCode
 
 from engine.core.spec.cron import cron_problems
-from tests.support.lab import Lab
+from tests.support.lab import TENANT, Lab
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app
 from tests.unit.test_cron import BAD, GOOD
@@ -59,6 +59,66 @@ async def test_a_default_model_beyond_the_bound_is_refused_where_it_becomes_know
         assert (await lab.run(text % "small")).output == "authority.denied"
         assert (await lab.run(text % "mock")).output != "authority.denied"
         assert (await lab.run(text % "(default)")).output != "authority.denied"
+
+
+# --- children ------------------------------------------------------------------------------------------------------
+
+SENDS = """
+name: sends
+allow: {hosts: ["127.0.0.1:*", b.example], models: [mock, other]}
+dispatch: {labels: [post]}
+tools:
+  - {name: send, api_call: {method: POST, url: "https://elsewhere.example/"}}
+main:
+  - tool: send
+    arguments: {url: $ _.url, json: {n: 1}}
+    on_error: {evaluate: $ error.code}
+  - prompt: hello
+    unwrap: true
+    on_error: {evaluate: {ask: $ error.code, send: "$ outputs[0]"}}
+"""
+PARENT = """
+name: parent
+allow: {{hosts: ["{host}"], models: ["{model}"], tasks: [sends]}}
+main:
+  - task: sends
+    arguments: $ _
+"""
+
+
+async def test_what_a_child_computes_is_held_to_its_parents_bound_too(lab: Lab) -> None:
+    receiver = Receiver()
+    await lab.definitions.create_task(SENDS, tenant=TENANT)
+    async with serve_app(receiver) as url, lab.worker():
+        narrow = PARENT.format(host="b.example", model="other")
+        ended = await lab.run(narrow, {"url": f"{url}/x"})
+        assert ended.output == {"ask": "authority.denied", "send": "authority.denied"}
+        assert receiver.bodies == []
+        wide = PARENT.format(host="127.0.0.1:*", model="mock")
+        assert isinstance((await lab.run(wide, {"url": f"{url}/x"})).output, str)
+    assert receiver.bodies == [{"n": 1}]
+
+
+async def test_a_grandchild_is_held_to_the_bounds_of_all_above_it(lab: Lab) -> None:
+    receiver = Receiver()
+    await lab.definitions.create_task(SENDS, tenant=TENANT)
+    await lab.definitions.create_task("name: between\nmain: [{task: sends, arguments: $ _}]\n", tenant=TENANT)
+    top = PARENT.format(host="b.example", model="mock").replace("task: sends", "task: between")
+    top = top.replace("tasks: [sends]", "tasks: [sends, between]")
+    async with serve_app(receiver) as url, lab.worker():
+        ended = await lab.run(top, {"url": f"{url}/x"})
+    assert ended.error is None
+    assert receiver.bodies == []
+
+
+async def test_the_labels_of_a_task_stand_on_child_executions(lab: Lab) -> None:
+    await lab.definitions.create_task(SENDS, tenant=TENANT)
+    async with lab.worker():
+        handle = await lab.start(PARENT.format(host="b.example", model="mock"), {"url": "https://b.example/"})
+        child = lab.client.get_workflow_handle((await lab.until(handle, "effect.started"))["child_id"])
+        await lab.end_of(handle)
+    found = {pair.key.name: pair.value for pair in (await child.describe()).typed_search_attributes}
+    assert found["EverstepLabels"] == ["post"]
 
 
 # --- cron ----------------------------------------------------------------------------------------------------------
