@@ -37,16 +37,15 @@ class ChildRun:
 
     Args:
         params: The child.
-        summary: What a person would call it.
     """
 
-    def __init__(self, params: ChildParams, summary: str | None) -> None:
+    def __init__(self, params: ChildParams) -> None:
         self._params = params
         self._handle: workflow.ChildWorkflowHandle[Any, Any] | None = None
         self._stopping = False
-        self._task: asyncio.Task[Any] = asyncio.create_task(self._run(summary))
+        self._task: asyncio.Task[Any] = asyncio.create_task(self._run())
 
-    async def _run(self, summary: str | None) -> Any:
+    async def _run(self) -> Any:
         params, task = self._params, self._params.task
         values = attributes_of(tenant=params.context.tenant, task=task.name, agent_id=task.agent_id)
         pairs: list[SearchAttributePair[Any]] = [
@@ -71,7 +70,7 @@ class ChildRun:
                 **memo_of(tenant=params.context.tenant, task_id=task.id, task_version=task.version),
                 "parent_id": params.origin.execution_id,
             },
-            static_summary=summary_of(summary or task.name),
+            static_summary=summary_of(task.description or task.name),
             **OPTIONS,
         )
         if self._stopping:

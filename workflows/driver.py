@@ -121,11 +121,11 @@ class TemporalEffects:
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
         is_chat = isinstance(call.params, ChatParams)
+        if isinstance(call.params, ChildParams):
+            self._keep_call(call, ChildRun(call.params))
+            return
         # Temporal keeps the summary of the first time and compares none; to make it again is 3 % of a replay
         summary = None if self._replaying else call.summary or None
-        if isinstance(call.params, ChildParams):
-            self._keep_call(call, ChildRun(call.params, summary))
-            return
         name = RESOLVE_ACTIVITY if isinstance(call.params, ResolveParams) else TOOL_ACTIVITY
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
             CHAT_ACTIVITY if is_chat else name,

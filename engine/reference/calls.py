@@ -292,8 +292,8 @@ CALLS: Final = (
             " cancels it, and it runs its own `finally`. It may touch no more than the task that runs it.",
             "If it fails, the step fails with the same code; `error.details` has its `execution_id`, and in `at` the"
             " step in it that failed.",
-            "A `retry` runs it once more, as another execution that makes the same calls under the same idempotency keys;"
-            " new ones if the failed execution took something back (`undo`, `finally`).",
+            "A `retry` runs it once more, as another execution that makes the same calls under the same idempotency"
+            " keys; new ones if the failed execution took something back (`undo`, `finally`).",
             "Within a task, `workflow` is lighter. In `everstep dry-run` and tests no other task is run.",
         ),
         failures=(

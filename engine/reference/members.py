@@ -11,7 +11,8 @@ from typing import Any, Final, get_args
 from engine.core.kinds import StepKind
 from engine.core.plan.ir import Limits, ToolContract
 from engine.core.spec import vocabulary
-from engine.core.spec.model import RetrySpec, StepSpec
+from engine.core.spec.parts import RetrySpec
+from engine.core.spec.steps import StepSpec
 from engine.core.values import compact_json
 from engine.reference.entry import Entry, Group
 from engine.source.editor_shapes import Shape

@@ -298,7 +298,8 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "workflow": (TEXT, "Runs a sub-workflow: a list of steps that stands beside `main`."),
         "task": (
             TEXT,
-            "Runs another task as an execution of its own: its name or id, `@VERSION` or `@ALIAS` behind; output: its result.",
+            "Runs another task as an execution of its own: its name or id, `@VERSION` or `@ALIAS` behind; output: its"
+            " result.",
         ),
         "version": (whole(1, vocabulary.MAX_TASK_VERSION), "The version of the task; the newest if left out."),
         "return": (ANY, "Ends the surrounding named list with this value."),
@@ -369,8 +370,8 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     "max": (ref("duration"), "Longest pause; 30s if left out."),
                     "on": (
                         {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
-                        "Error codes or their first words, such as backend; left out = errors that may pass, and failures of tools,"
-                        " checks and the task itself.",
+                        "Error codes or their first words, such as backend; left out = errors that may pass, and failures"
+                        " of tools, checks and the task itself.",
                     ),
                 },
                 "attempts",

@@ -66,7 +66,7 @@ class CallSeen:
 
 
 def names_of(call: Call) -> list[str]:
-    """Return the names by which a script may mean a call: path, label, path without counters; tool, task or `prompt`."""
+    """Return the names by which a script may mean a call: path, label, path without counters; tool, task, `prompt`."""
     path = call.params.context.path
     called = "prompt"
     if isinstance(call.params, ToolParams):

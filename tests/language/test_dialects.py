@@ -123,6 +123,15 @@ def test_a_literal_that_looks_like_an_expression_gets_a_warning(text: str):
     assert f"`$ {text.removeprefix('$')}`" in found.hint
 
 
+@pytest.mark.parametrize(
+    "step",
+    ["set: {a: _.x}", "return: _.x", "log: _.x", "prompt: _.x", "tool: book, arguments: {seat: _.x}", "error: _.x"],
+)
+def test_the_warning_stands_wherever_text_may_stand(step: str):
+    """The warning stands at any field that takes a text."""
+    assert codes(f"main: [{{{step}}}]") == ["W601"]
+
+
 def test_prose_gets_no_such_warning():
     """Only what looks like an expression gets the warning."""
     assert codes("main: [{evaluate: 'The _ stands for itself. state it.'}]") == []

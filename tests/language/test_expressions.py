@@ -230,6 +230,29 @@ def test_a_schema_refers_to_itself_only(reference: str):
     assert value_problems("x", compile_in(local).plan.input_schema) != []
 
 
+SCHEMA_PLACES = {
+    "input_schema": "input_schema: SCHEMA\nmain: [{evaluate: 1}]",
+    "output_schema": "main: [{prompt: a, output_schema: SCHEMA}]",
+    "wait": "main: [{wait_for_input: {schema: SCHEMA}}]",
+    "tool": "tools: [{name: x, type: function, function: {parameters: SCHEMA}}]\nmain: [{evaluate: 1}]",
+}
+
+
+@pytest.mark.parametrize("place", SCHEMA_PLACES)
+def test_schemas_are_checked_wherever_they_stand(place: str):
+    """Patterns and references are checked in every schema of a task."""
+    told = [
+        codes(SCHEMA_PLACES[place].replace("SCHEMA", schema))
+        for schema in (
+            "{$ref: other.json}",
+            "{$dynamicRef: 'https://example.com/a'}",
+            "{pattern: '(?=a)'}",
+            "{$ref: '#'}",
+        )
+    ]
+    assert told == [["E502"], ["E502"], ["E501"], ["E501"]]
+
+
 CONTRACT = (
     "abs all any bool dict enumerate float int len list map max min round set str sum tuple zip reduce range load_json "
     "load_yaml dump_json dump_yaml extract_json search_regex match_regex chunk_doc markdown_to_html html_to_markdown "

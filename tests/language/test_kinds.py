@@ -280,6 +280,7 @@ def test_finally_runs_however_the_task_ended(main: str):
     failed = isinstance(result.finished.outcome, Failed)
     assert desk.arguments("seat") == ["task.error" if failed else "fine"]
     assert failed is (main == "{error: broken}")
+    assert failed or result.finished.outcome == Ok("fine"), "what finally gives is not the task's output"
 
 
 def test_a_prompt_takes_a_list_of_messages():

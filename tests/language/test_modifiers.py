@@ -6,7 +6,7 @@ import pytest
 
 from engine.core.kinds import StepKind
 from engine.core.plan.computed import Expr
-from engine.core.plan.ops import Cache
+from engine.core.plan.policies import Cache
 from engine.core.run.effects import Call, Ok, Stopped
 from engine.core.spec.vocabulary import CHECKED_KINDS, MARKERS
 from engine.dryrun import Answered, chat_reply, failed
@@ -231,7 +231,7 @@ def test_a_check_stands_on_results_from_outside_only(kind: StepKind):
 
 @pytest.mark.parametrize("kind", CHECKED_KINDS)
 def test_a_check_stands_on_prompts_agents_and_tools(kind: StepKind):
-    """A `check` stands on a prompt, an agent or a tool."""
+    """A `check` stands on a prompt, an agent or a tool, and on another task."""
     plan = compile_in(f"main: [{{{STEP_OF[kind]}, check: [{{if: _, message: no, on_fail: ask}}]}}]").plan
     (check,) = plan.blocks[0].ops[0].mods.checks
     assert (check.condition, check.on_fail) == (Expr("_"), "ask")
@@ -292,15 +292,19 @@ def test_what_was_done_is_undone_on_cancel():
 def test_undoing_is_not_stopped_by_another_cancel():
     """Undo is shielded like `finally`."""
     desk = Noting(gives_twice)
-    task = f"name: t\nmain: [{booked('a')}, {{error: stop}}]\nfinally: [{{tool: book, arguments: {{seat: end}}}}]"
+    ending = "finally: [{tool: book, arguments: {seat: end}}]"
+    task = f"name: t\nmain: [{booked('a')}, {booked('b')}, {{error: stop}}]\n{ending}"
     machine, effects = started(task, None, desk)
-    machine.call_done(effects.pop()[1], Ok("aa"))  # type: ignore[index]
-    machine.run()
-    assert desk.arguments("seat") == ["a", "undo aa"], "the undoing has begun"
+    for _ in "ab":
+        kind, name, outcome = effects.pop() or ("", "", None)
+        assert (kind, outcome is None) == ("call", False)
+        machine.call_done(name, outcome)  # type: ignore[arg-type]
+        machine.run()
+    assert desk.arguments("seat") == ["a", "b", "undo bb"], "the undoing has begun"
     machine.cancel("enough", "ann")
     finish(machine, effects)
-    assert desk.arguments("seat") == ["a", "undo aa", "end"]
-    assert [event.type for event in effects.events if event.type == "effect.started"] == ["effect.started"] * 3
+    assert desk.arguments("seat") == ["a", "b", "undo bb", "undo aa", "end"]
+    assert "branch.failed" not in [event.type for event in effects.events], "no call of an undoing was stopped"
 
 
 @pytest.mark.parametrize("carry_every", [1, 2, 3])

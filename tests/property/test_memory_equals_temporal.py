@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,13 +27,19 @@ ELSEWHERE = {"task", "agent", "embed", "search", "cache"}
 
 
 async def answer_waits(lab: Lab, handle: WorkflowHandle[Any, Any]) -> None:
-    """Answer every wait as soon as it is told of, and send the event that it waits for."""
-    answered: set[tuple[str, int]] = set()
+    """Answer every wait as soon as it is told of, and send the event that it waits for.
+
+    A workflow task that is done again tells of a wait before it counts: an answer to that is refused and sent again.
+    """
+    answered: set[tuple[str, int, int]] = set()
     while True:
+        refused: Counter[str] = Counter()
         for event in await lab.events(handle):
             body = body_of(event)
-            if event.type == "wait" and (body["wait_id"], body["opened"]) not in answered:
-                answered.add((body["wait_id"], body["opened"]))
+            if event.type == "answer.refused":
+                refused[body["wait_id"]] += 1
+            if event.type == "wait" and (body["wait_id"], body["opened"], refused[body["wait_id"]]) not in answered:
+                answered.add((body["wait_id"], body["opened"], refused[body["wait_id"]]))
                 asked = reply_to(body)
                 if asked == "answer":
                     await lab.answer(handle, ANSWER, wait_id=body["wait_id"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args, get_type_hints
 
 from engine.core.kinds import Dialect
-from engine.core.plan import ops, planned
+from engine.core.plan import ops, planned, policies
 from engine.core.plan.ir import Limits, Plan
 from engine.core.spec.vocabulary import DEFAULT_ROUNDS, MARKER_OF, ON_FAIL
 
@@ -61,7 +61,7 @@ def all_words() -> set[str]:
     """Return all words that a task can show and that this version runs."""
     words = {*get_args(Dialect), "label", "limits", *map(_name, TASK_MEMBERS)}
     words.update(f"check.on_fail: {word}" for word in ON_FAIL)
-    words.update(_members(ops.Modifiers), (f"retry.{member}" for member in _members(ops.RetryPolicy)))
+    words.update(_members(policies.Modifiers), (f"retry.{member}" for member in _members(policies.RetryPolicy)))
     words.update(f"limits.{member}" for member in _members(Limits))
     for kind in get_args(get_args(ops.Op)[0]):
         words.update(_words_of_kind(kind))

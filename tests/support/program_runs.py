@@ -89,11 +89,12 @@ def outcome_of(run: DryRun) -> tuple[Any, str | None]:
 def by_branch(events: Iterable[Told]) -> dict[str, list[Told]]:
     """Sort events by the concurrent branch they tell of; between branches there is no order.
 
-    The arrival of events from outside is left out: whether one comes before or after its wait is up to the sender.
+    The arrival of events from outside is left out, since whether one comes before or after its wait is up to the
+    sender, and so are answers that came too early.
     """
     branches: dict[str, list[Told]] = defaultdict(list)
     for type_, body in events:
-        if type_ == EventType.EVENT_RECEIVED:
+        if type_ in (EventType.EVENT_RECEIVED, EventType.ANSWER_REFUSED):
             continue
         path = str(body.get("path") or body.get("wait_id") or "main")
         found = _BRANCH.match(path)

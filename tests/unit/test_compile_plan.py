@@ -14,7 +14,8 @@ from engine.core.errors import CompileError, SourceError
 from engine.core.plan.codec import plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.ir import AgentSnapshot, Limits
 from engine.core.plan.lists import inner_blocks
-from engine.core.plan.ops import Modifiers, ParallelOp, RetryPolicy
+from engine.core.plan.ops import ParallelOp
+from engine.core.plan.policies import Modifiers, RetryPolicy
 from engine.core.plan.render import plan_outline
 from tests.golden.cases import CONTRACTS, FOLDER
 

@@ -7,18 +7,11 @@ import pytest
 from engine.core.diagnostics import Diagnostic
 from engine.core.kinds import StepKind, ToolEffect
 from engine.core.spec.fields import parse_duration
-from engine.core.spec.model import (
-    ForeachStep,
-    FunctionToolSpec,
-    IfElseStep,
-    NameSpec,
-    ParallelStep,
-    PromptStep,
-    TaskSpec,
-    WaitStep,
-)
+from engine.core.spec.model import TaskSpec
 from engine.core.spec.nodes import ScalarNode, node_from_json, node_to_json
+from engine.core.spec.parts import FunctionToolSpec, NameSpec
 from engine.core.spec.read import read_task
+from engine.core.spec.steps import ForeachStep, IfElseStep, ParallelStep, PromptStep, WaitStep
 from engine.core.spec.walk import all_steps
 from engine.source.parse import parse_source
 

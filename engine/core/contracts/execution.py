@@ -41,8 +41,8 @@ class Origin:
         execution_id: The execution that started it.
         path: Path of the step that did.
         depth: Number of executions above it.
-        keys: What the idempotency keys of its calls are made of in place of its id: an attempt that repeats it makes the
-            same calls again.
+        keys: What the idempotency keys of its calls are made of in place of its id: an attempt that repeats it makes
+            the same calls again.
         agent_id: Its agent, may be empty.
         grant: What those above it permit it to touch at most.
     """

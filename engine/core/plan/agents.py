@@ -17,8 +17,9 @@ from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import AgentStep, EmbedStep, NameSpec, SearchStep, ToolRuleSpec
 from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
+from engine.core.spec.parts import NameSpec, ToolRuleSpec
+from engine.core.spec.steps import AgentStep, EmbedStep, SearchStep
 
 Seconds = Callable[[Node, str], Value]
 """Compiles a duration that may be an expression, given its place."""

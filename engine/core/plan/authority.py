@@ -12,8 +12,10 @@ from engine.core.plan.ops import Op
 from engine.core.plan.reach import op_reach, secrets_in
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import AllowSpec, NameSpec, StepSpec, TaskSpec
+from engine.core.spec.model import AllowSpec, TaskSpec
 from engine.core.spec.nodes import MapNode
+from engine.core.spec.parts import NameSpec
+from engine.core.spec.steps import StepSpec
 
 _KEY_OF: Final = {"tools": "tool", "models": "model", "tasks": "task"}
 """The key of a step that names what is of a kind."""

@@ -20,7 +20,7 @@ from engine.core.plan.ops import (
     WhileOp,
 )
 from engine.core.plan.resolve import Resolver
-from engine.core.spec.model import (
+from engine.core.spec.steps import (
     ForeachStep,
     IfElseStep,
     MapReduceStep,

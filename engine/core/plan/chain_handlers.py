@@ -9,13 +9,14 @@ from typing import Any
 from engine.core.plan import chain_values as values
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Value
 from engine.core.plan.ir import ToolContract
-from engine.core.plan.ops import EmbedOp, ErrorOp, EvaluateOp, ForeachOp, Modifiers, Op, PromptOp, SetOp, ToolCallOp
+from engine.core.plan.ops import EmbedOp, ErrorOp, EvaluateOp, ForeachOp, Op, PromptOp, SetOp, ToolCallOp
+from engine.core.plan.policies import Modifiers
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.dialects.contenox import PROMPTING, ChainSpec, ChainTaskSpec, Handler
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import NameSpec
 from engine.core.spec.nodes import ScalarNode
+from engine.core.spec.parts import NameSpec
 
 
 def set_of(members: dict[str, Value]) -> SetOp:

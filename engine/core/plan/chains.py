@@ -19,13 +19,14 @@ from engine.core.plan.chain_handlers import HandlerCompiler, set_of
 from engine.core.plan.computed import Expr, Lit, Tmpl, Value
 from engine.core.plan.go_templates import GoTemplateError, translate
 from engine.core.plan.ir import AgentSnapshot, Block, Exit, Plan, ToolContract
-from engine.core.plan.ops import NO_MODIFIERS, EvaluateOp, IfElseOp, LogOp, Modifiers, Op, RetryPolicy, SetOp
+from engine.core.plan.ops import EvaluateOp, IfElseOp, LogOp, Op, SetOp
+from engine.core.plan.policies import NO_MODIFIERS, Modifiers, RetryPolicy
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.dialects.contenox import END, ChainSpec, ChainTaskSpec, Operator
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import NameSpec
 from engine.core.spec.nodes import ScalarNode, position_at
+from engine.core.spec.parts import NameSpec
 
 ANY_FAILURE = ("backend", "tool", "task", "expression", "step")
 """A chain repeats a task whatever went wrong; but a call whose outcome is unknown is not made twice."""

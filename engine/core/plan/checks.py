@@ -12,7 +12,7 @@ from engine.core.lang.syntax import Source
 from engine.core.plan.toolbox import is_literal
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import (
+from engine.core.spec.steps import (
     ApproveStep,
     ErrorStep,
     EventStep,

@@ -15,18 +15,13 @@ from engine.core.plan.computed import Expr, Lit, Obj, Value
 from engine.core.plan.dialects import make_resolver
 from engine.core.plan.ir import AgentSnapshot, Block, Limits, Plan, Requirement, ToolContract
 from engine.core.plan.ops import (
-    NO_MODIFIERS,
     ApproveOp,
-    Cache,
-    Check,
     ErrorOp,
     EvaluateOp,
     EventOp,
     GetOp,
     LogOp,
-    Modifiers,
     Op,
-    RetryPolicy,
     ReturnOp,
     SetOp,
     SleepOp,
@@ -36,6 +31,7 @@ from engine.core.plan.ops import (
     YieldOp,
 )
 from engine.core.plan.planned_checks import check_planned
+from engine.core.plan.policies import NO_MODIFIERS, Cache, Check, Modifiers, RetryPolicy
 from engine.core.plan.prompts import compile_prompt
 from engine.core.plan.race_check import check_races
 from engine.core.plan.resolve import ENDING_NAMES, ERROR_NAMES, INPUT_NAMES, REDUCE_NAMES, ROOT_NAMES, Role
@@ -43,16 +39,17 @@ from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox, is_literal
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import MAX_DURATION_S, parse_duration
-from engine.core.spec.model import (
+from engine.core.spec.model import LimitsSpec, TaskSpec
+from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
+from engine.core.spec.parts import CacheSpec
+from engine.core.spec.steps import (
     AgentStep,
     ApproveStep,
-    CacheSpec,
     EmbedStep,
     ErrorStep,
     EvaluateStep,
     EventStep,
     GetStep,
-    LimitsSpec,
     LogStep,
     ModifiersSpec,
     PromptStep,
@@ -62,13 +59,11 @@ from engine.core.spec.model import (
     SleepStep,
     StepList,
     StepSpec,
-    TaskSpec,
     TaskStep,
     ToolCallStep,
     WaitStep,
     YieldStep,
 )
-from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
 from engine.core.values import Json
 
 OnFail = Literal["repair", "error", "ask"]
@@ -299,7 +294,9 @@ class _Compiler:
         # whether there is such a task shows when the step runs: it may be created, or get another version, until then
         is_literal(step.task, "task", f"{step.path}.task", self.findings)
         name = step.task.text if step.version is None else f"{step.task.text}@{step.version}"
-        return TaskOp(task=name, arguments=self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope))
+        return TaskOp(
+            task=name, arguments=self.resolver.arguments(step.arguments, f"{step.path}.arguments", place.scope)
+        )
 
     def _wait(self, step: WaitStep | ApproveStep | EventStep, place: _Place) -> Op:
         path = step.path if isinstance(step, EventStep) else f"{step.path}.{step.kind.value}"

@@ -30,8 +30,9 @@ from engine.core.plan.resolve import (
 )
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import EvaluateStep, ReturnStep, SetStep, TaskSpec, YieldStep
+from engine.core.spec.model import TaskSpec
 from engine.core.spec.nodes import MapNode, Node, ScalarNode, position_at
+from engine.core.spec.steps import EvaluateStep, ReturnStep, SetStep, YieldStep
 from engine.core.spec.walk import all_steps
 
 LATER_NAMES: Final = frozenset({"user", "session", "secrets"})

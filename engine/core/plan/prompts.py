@@ -11,8 +11,9 @@ from engine.core.plan.schema_check import check_schema
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import AgentStep, NameSpec, PromptStep
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from engine.core.spec.parts import NameSpec
+from engine.core.spec.steps import AgentStep, PromptStep
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 

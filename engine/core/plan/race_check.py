@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from engine.core.diagnostics import Findings
 from engine.core.plan.ir import ToolContract
 from engine.core.spec import codes
-from engine.core.spec.model import AgentStep, NameSpec, RaceStep, StepList, ToolCallStep, YieldStep
+from engine.core.spec.parts import NameSpec
+from engine.core.spec.steps import AgentStep, RaceStep, StepList, ToolCallStep, YieldStep
 from engine.core.spec.walk import all_steps
 
 

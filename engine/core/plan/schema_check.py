@@ -8,8 +8,8 @@ from typing import Any
 from engine.core.diagnostics import Findings, Position
 from engine.core.schemas import schema_problems
 from engine.core.spec import codes
-from engine.core.spec.model import SchemaSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node
+from engine.core.spec.parts import SchemaSpec
 from engine.core.values import Json
 
 MAX_SCHEMA_VALUES = 5_000

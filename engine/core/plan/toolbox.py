@@ -15,8 +15,9 @@ from engine.core.plan.schema_check import check_schema
 from engine.core.schemas import value_problems
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
-from engine.core.spec.model import FunctionToolSpec, NameSpec, ToolSpec
+from engine.core.spec.model import ToolSpec
 from engine.core.spec.nodes import MapNode, Node
+from engine.core.spec.parts import FunctionToolSpec, NameSpec
 from engine.core.values import Json
 
 SAFE_METHODS = ("GET", "HEAD")

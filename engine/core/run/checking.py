@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.core.errors import RunError
-from engine.core.plan.ops import Check, Op
+from engine.core.plan.ops import Op
+from engine.core.plan.policies import Check
 from engine.core.run.state import Branch, WaitFrame
 from engine.core.run.waits import open_wait
 from engine.core.run.walker import Walker

@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.contracts.failures import OUTCOME_UNKNOWN
 from engine.core.errors import RunError, StepTimeout, WaitExpired
 from engine.core.kinds import EventType, StepKind
-from engine.core.plan.ops import Op, RetryPolicy, ToolCallOp
+from engine.core.plan.ops import Op, ToolCallOp
+from engine.core.plan.policies import RetryPolicy
 from engine.core.run.state import Branch, GuardFrame, Unwind
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from engine.core.diagnostics import Findings, Position, did_you_mean
 from engine.core.spec import codes
-from engine.core.spec.model import NameSpec, SchemaSpec
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe, node_to_json
+from engine.core.spec.parts import NameSpec, SchemaSpec
 from engine.core.values import Json
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*")

@@ -8,12 +8,13 @@ from engine.core.spec import codes, vocabulary
 from engine.core.spec.dialects.choice import check_dialect, dialect_of
 from engine.core.spec.dialects.julep import plain_julep
 from engine.core.spec.fields import Fields, suggest
-from engine.core.spec.model import LimitsSpec, RequireSpec, StepList, TaskSpec
+from engine.core.spec.model import LimitsSpec, RequireSpec, TaskSpec
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe
 from engine.core.spec.read_allow import read_allow
 from engine.core.spec.read_dispatch import read_dispatch
 from engine.core.spec.read_steps import read_step_list
 from engine.core.spec.read_tools import read_tools
+from engine.core.spec.steps import StepList
 
 
 def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Findings]:

@@ -7,19 +7,10 @@ from typing import Any, cast
 
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
-from engine.core.spec.model import (
-    AgentStep,
-    ApprovalSpec,
-    CacheSpec,
-    EmbedStep,
-    NameSpec,
-    NextSpec,
-    OnOverflow,
-    SearchStep,
-    ToolRuleSpec,
-)
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from engine.core.spec.parts import ApprovalSpec, CacheSpec, NameSpec, NextSpec, OnOverflow, ToolRuleSpec
 from engine.core.spec.read_prompt import read_messages, read_model, read_offered
+from engine.core.spec.steps import AgentStep, EmbedStep, SearchStep
 
 RULE_KEYS = ("first", "next", "only_after", "at_most", "ends", "required", "approve")
 EMBED_KEYS = ("text", "embed_instruction", "model")

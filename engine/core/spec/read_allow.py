@@ -6,8 +6,9 @@ from typing import Final
 
 from engine.core.spec import codes
 from engine.core.spec.fields import Fields
-from engine.core.spec.model import AllowSpec, NameSpec
+from engine.core.spec.model import AllowSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from engine.core.spec.parts import NameSpec
 
 KINDS: Final = ("tools", "models", "hosts", "secrets", "tasks")
 MAX_NAMES: Final = 200

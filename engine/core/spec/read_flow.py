@@ -9,12 +9,13 @@ from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
-from engine.core.spec.model import (
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from engine.core.spec.parts import OnItemError
+from engine.core.spec.steps import (
     CaseSpec,
     ForeachStep,
     IfElseStep,
     MapReduceStep,
-    OnItemError,
     ParallelStep,
     RaceStep,
     StepList,
@@ -23,7 +24,6 @@ from engine.core.spec.model import (
     UntilStep,
     WhileStep,
 )
-from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
 
 ReadSteps = Callable[[Node, Findings, str], StepList]
 """Reads one step or a list of steps; given as argument, since steps and flow steps hold each other."""

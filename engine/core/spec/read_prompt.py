@@ -7,8 +7,9 @@ from typing import Any, Literal
 from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
-from engine.core.spec.model import FunctionToolSpec, NameSpec, PromptStep, SchemaSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, node_to_json
+from engine.core.spec.parts import FunctionToolSpec, NameSpec, SchemaSpec
+from engine.core.spec.steps import PromptStep
 from engine.core.values import Json
 
 PromptTools = tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"]

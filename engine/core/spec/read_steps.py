@@ -8,15 +8,18 @@ from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields, suggest
-from engine.core.spec.model import (
-    CheckSpec,
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
+from engine.core.spec.parts import CheckSpec, NameSpec, RetrySpec
+from engine.core.spec.read_agent import read_agent, read_cache, read_embed, read_search
+from engine.core.spec.read_flow import any_value, needed, read_flow
+from engine.core.spec.read_prompt import read_prompt
+from engine.core.spec.read_waits import read_approve, read_event, read_sleep_parts, read_wait
+from engine.core.spec.steps import (
     ErrorStep,
     EvaluateStep,
     GetStep,
     LogStep,
     ModifiersSpec,
-    NameSpec,
-    RetrySpec,
     ReturnStep,
     SetStep,
     SleepStep,
@@ -26,11 +29,6 @@ from engine.core.spec.model import (
     ToolCallStep,
     YieldStep,
 )
-from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
-from engine.core.spec.read_agent import read_agent, read_cache, read_embed, read_search
-from engine.core.spec.read_flow import any_value, needed, read_flow
-from engine.core.spec.read_prompt import read_prompt
-from engine.core.spec.read_waits import read_approve, read_event, read_sleep_parts, read_wait
 
 _CHECK = "write `check: [{if: EXPRESSION, message: TEXT, on_fail: repair | error | ask}]`"
 

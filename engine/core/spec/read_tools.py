@@ -8,8 +8,9 @@ from engine.core.diagnostics import Findings, Position
 from engine.core.kinds import ToolEffect
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields, suggest
-from engine.core.spec.model import NameSpec, ToolSpec
+from engine.core.spec.model import ToolSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, describe, node_to_json
+from engine.core.spec.parts import NameSpec
 from engine.core.spec.read_prompt import read_function
 
 _TYPES = ("python", "api_call", "function")

@@ -6,8 +6,9 @@ from typing import Any
 
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
-from engine.core.spec.model import ApproveStep, EventStep, NameSpec, StepSpec, WaitStep
 from engine.core.spec.nodes import MapNode, Node, ScalarNode
+from engine.core.spec.parts import NameSpec
+from engine.core.spec.steps import ApproveStep, EventStep, StepSpec, WaitStep
 
 _WAIT_KEYS = ("info", "schema", "deadline", "default")
 _WAIT = "write `wait_for_input: {info: …, schema: …, deadline: …, default: …}`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.core.spec.model import (
+from engine.core.spec.steps import (
     ForeachStep,
     IfElseStep,
     MapReduceStep,

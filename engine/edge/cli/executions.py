@@ -335,6 +335,7 @@ def _print_event(event: Mapping[str, Any], output: Mode) -> None:
         "info": body.get("info"),
         "output": body.get("output"),
         "reason": body.get("reason"),
+        "child": body.get("child_id"),
     }
     facts = "  ".join(f"{name}={clip(value, 200)}" for name, value in told.items() if value is not None)
     name = body.get("label") or body.get("name") or body.get("kind") or body.get("construct") or ""

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Final
 
 from engine.core.diagnostics import NOWHERE, Position
-from engine.core.spec.model import NameSpec
 from engine.core.spec.nodes import ScalarNode
+from engine.core.spec.parts import NameSpec
 
 
 class Handler(StrEnum):

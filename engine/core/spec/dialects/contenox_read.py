@@ -21,8 +21,8 @@ from engine.core.spec.dialects.contenox import (
     Operator,
 )
 from engine.core.spec.fields import Fields, suggest
-from engine.core.spec.model import NameSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
+from engine.core.spec.parts import NameSpec
 
 MAX_TASKS: Final = 2_000
 MAX_CONDITIONS: Final = 100
