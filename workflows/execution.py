@@ -21,7 +21,7 @@ from engine.core.contracts.execution import (
     ExecutionResult,
     Origin,
 )
-from engine.core.errors import BugError
+from engine.core.errors import BugError, EngineError
 from engine.core.plan.codec import plan_from_json
 from engine.core.run.effects import Failed, Ok
 from engine.core.run.machine import OUR_MISTAKES, Machine, Pace
@@ -77,7 +77,10 @@ class ExecutionWorkflow:
             renewal = Renewal(params.continue_after_events, len(args[0].payload.data))
             return await self._interpret(params, renewal)
         except OUR_MISTAKES as error:
-            raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
+            broken = BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter")
+            raise _failure_of(broken) from error
+        except EngineError as error:
+            raise _failure_of(error) from error
 
     async def _interpret(self, params: ExecutionParams, renewal: Renewal) -> ExecutionResult:
         if params.origin is not None and not params.plan:
@@ -201,3 +204,8 @@ class ExecutionWorkflow:
                 body["undone"] = True
             raise ApplicationError(outcome.error.message, body, type=outcome.error.code, non_retryable=True)
         raise asyncio.CancelledError
+
+
+def _failure_of(error: EngineError) -> ApplicationError:
+    """Return what ends an execution that the interpreter could not run; as it is, its code would be lost on the way."""
+    return ApplicationError(error.message, error.to_json(), type=error.code, non_retryable=True)

@@ -370,8 +370,8 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     "max": (ref("duration"), "Longest pause; 30s if left out."),
                     "on": (
                         {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
-                        "Error codes or their first words, such as backend; left out = errors that may pass, and failures"
-                        " of tools, checks and the task itself.",
+                        "Error codes or their first words, such as backend; left out = errors that may pass and"
+                        " failures of tools, checks and the task itself.",
                     ),
                 },
                 "attempts",
