@@ -35,6 +35,9 @@ from workflows.driver import REPEAT, CallNews, TemporalEffects
 from workflows.renewal import Renewal
 
 BREATHER_S = 0.001
+EARLY_ANSWER_S = 0.005
+"""How long an answer that no wait is open for may be early, before it is refused."""
+EARLY_TIMER = "early:"
 
 
 @workflow.defn(dynamic=True)
@@ -43,6 +46,7 @@ class ExecutionWorkflow:
 
     def __init__(self) -> None:
         self._answers: list[AnswerSignal | EventSignal] = []
+        self._early: list[tuple[AnswerSignal, int]] = []
         self._cancel_reason = CancelReasonSignal()
         self._effects: TemporalEffects | None = None
         self._answered = False
@@ -94,7 +98,9 @@ class ExecutionWorkflow:
             if pace is Pace.DONE:
                 return self._end(machine)
             if pace is Pace.WAITING and not effects.news and not self._answers:
-                if renewal.is_time(machine, effects, answered=self._answered):
+                self._settle_early(machine, effects)
+                resting = not self._early and not machine.has_work
+                if resting and renewal.is_time(machine, effects, answered=self._answered):
                     self._continue_as_new(machine, params)
                 if machine.has_work:
                     continue
@@ -110,6 +116,18 @@ class ExecutionWorkflow:
                     raise
                 self._cancel(machine)
             self._deliver(machine, effects)
+
+    def _settle_early(self, machine: Machine, effects: TemporalEffects) -> None:
+        """Hand over answers that nothing had asked for, once something has or has had the time to."""
+        if not self._early:
+            return
+        now_us = effects.now_us()
+        due, self._early = self._early, []
+        for signal, refused_us in due:
+            if now_us >= refused_us or machine.expects(signal):
+                machine.answer(signal)
+            else:
+                self._early.append((signal, refused_us))
 
     def _cancel(self, machine: Machine) -> None:
         reason = self._cancel_reason
@@ -170,10 +188,14 @@ class ExecutionWorkflow:
         # an answer that came while no worker was there is worth more than the time limit that passed meanwhile
         answers, self._answers = self._answers, []
         for signal in answers:
-            if isinstance(signal, AnswerSignal):
+            if isinstance(signal, EventSignal):
+                machine.take_event(signal)
+            elif machine.expects(signal):
                 machine.answer(signal)
             else:
-                machine.take_event(signal)
+                # signals run ahead of the rest of their workflow task: what they answer may be about to ask
+                self._early.append((signal, effects.now_us() + round(EARLY_ANSWER_S * 1e6)))
+                effects.start_timer(EARLY_TIMER, self._early[-1][1], "time to open the wait of an answer")
         while effects.news:
             news = effects.news.popleft()
             if isinstance(news, CallNews):

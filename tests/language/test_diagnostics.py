@@ -76,6 +76,13 @@ def test_a_misspelt_word_is_told_with_the_one_that_was_meant(wrong: str, right: 
     assert any(f"did you mean '{right}'?" in item.hint for item in told(wrong).diagnostics)
 
 
+@pytest.mark.parametrize("steps", ["{tool: book}", "[{tool: book}]"])
+def test_a_misspelt_finally_is_told_although_it_is_a_list_of_steps(steps: str):
+    """A list of steps that nothing runs is told, with the key that was meant."""
+    (found,) = compile_in(f"main: [{{evaluate: 1}}]\nfinaly: {steps}").warnings
+    assert (found.code, found.hint) == ("W605", "did you mean 'finally'?")
+
+
 def test_a_diagnostic_says_what_to_do():
     """Diagnostics have a hint."""
     (found,) = told("main: [{if: _}]").diagnostics

@@ -24,6 +24,7 @@ from engine.core.run.walker import Identity
 from engine.core.schemas import value_problems
 from engine.dryrun import ScriptedReplies, run_in_memory
 from tests.language.words import codes, compile_in, findings
+from tests.support.lab import Lab
 from tests.support.memory import error_of, output_of, run
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -289,6 +290,18 @@ def test_a_plan_made_for_a_library_that_gave_other_results_is_not_run():
     with pytest.raises(BugError) as caught:
         run_in_memory(plan_from_json({**body, "stdlib": STDLIB_VERSION + 1}), None, ScriptedReplies())
     assert caught.value.code == "plan.stdlib"
+
+
+async def test_who_started_such_a_plan_is_told_so(lab: Lab) -> None:
+    """On the server such an execution ends with that code and a hint."""
+    body = plan_to_json(compile_in("name: t\nmain: [{evaluate: 1}]").plan)
+    async with lab.worker():
+        ended = await lab.run(plan_from_json({**body, "stdlib": STDLIB_VERSION + 1}))
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["hint"]) == (
+        "plan.stdlib",
+        "run a worker of the version that made the plan",
+    )
 
 
 def test_an_error_of_an_expression_is_typed_and_the_task_may_handle_it():

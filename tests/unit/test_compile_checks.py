@@ -261,3 +261,15 @@ def test_a_step_does_not_see_itself_in_steps_before_it_has_ended(step: str, code
 def test_in_the_older_dialects_the_running_step_has_its_input_in_steps() -> None:
     text = 'dialect: julep-2025\nmain:\n- evaluate: {a: "$ steps[0].input"}'
     assert [item.code for item in compile_text(text, contracts={}).warnings] == []
+
+
+def test_a_task_in_a_race_is_doubtful_also_behind_a_sub_workflow() -> None:
+    text = """
+main:
+  - race:
+      - task: first
+      - workflow: other
+  - task: outside
+other: {task: second}
+"""
+    assert findings_of(text) == [("W615", 4), ("W615", 7)]

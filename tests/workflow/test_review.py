@@ -154,3 +154,27 @@ async def test_an_answer_given_while_no_worker_ran_beats_the_time_limit_that_pas
     async with lab.worker():
         ended = await asyncio.wait_for(lab.end_of(handle), 20)
     assert ended.output == "in time"
+
+
+async def test_an_answer_that_comes_in_one_task_with_the_news_that_opens_its_wait_is_taken(lab: Lab):
+    task = "name: t\nmain: [{sleep: 1.5}, {wait_for_input: {info: ask, deadline: 30, default: never}}]"
+    async with lab.worker():
+        handle = await lab.start(task)
+        await lab.until(handle, "init")
+    # nobody works while the sleep ends and the answer comes
+    await asyncio.sleep(2)
+    await lab.answer(handle, "yes", wait_id="main.1")
+    async with lab.worker():
+        ended = await lab.end_of(handle)
+    assert ended.output == "yes"
+
+
+async def test_an_answer_to_nothing_is_refused_once_everything_is_at_rest(lab: Lab):
+    async with lab.worker():
+        handle = await lab.start("name: t\nmain: [{wait_for_input: {info: ask}}]")
+        await lab.until(handle, "wait")
+        await lab.answer(handle, "no", wait_id="main.7")
+        await lab.until(handle, "answer.refused")
+        await lab.answer(handle, "yes", wait_id="main.0")
+        ended = await lab.end_of(handle)
+    assert ended.output == "yes"

@@ -32,11 +32,7 @@ def take_answer(walker: Walker, signal: AnswerSignal) -> None:
         body = {"key": signal.key, "actor": signal.actor, **known, "repeated": True}
         walker.emit(EventType.ANSWER_ACCEPTED if accepted else EventType.ANSWER_REFUSED, body)
         return
-    waits = open_waits(walker)
-    if signal.wait_id:
-        # somebody may stand in for an event that does not come
-        waits += open_waits(walker, events=True)
-    chosen = next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
+    chosen = _wait_for(walker, signal)
     if chosen is None:
         code = "answer.closed" if signal.wait_id else "answer.not_waiting"
         message = f"no wait '{signal.wait_id}' is open" if signal.wait_id else "the execution does not wait for input"
@@ -48,6 +44,19 @@ def take_answer(walker: Walker, signal: AnswerSignal) -> None:
         _refuse(walker, signal, frame.wait_id, "input.rejected", "; ".join(problems))
         return
     _accept(walker, branch, frame, signal)
+
+
+def is_expected(walker: Walker, signal: AnswerSignal) -> bool:
+    """Return whether an answer can be taken now: its wait is open, or its key was seen before."""
+    return signal.key in walker.state.answers or _wait_for(walker, signal) is not None
+
+
+def _wait_for(walker: Walker, signal: AnswerSignal) -> tuple[Branch, WaitFrame] | None:
+    waits = open_waits(walker)
+    if signal.wait_id:
+        # somebody may stand in for an event that does not come
+        waits += open_waits(walker, events=True)
+    return next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
 
 
 def fitting_problems(value: Json, schema: Json) -> list[str]:

@@ -445,6 +445,10 @@ class Machine:
         if self.result is None:
             answers.take_answer(self.walker, signal)
 
+    def expects(self, signal: AnswerSignal) -> bool:
+        """Whether an answer has a wait that is open."""
+        return answers.is_expected(self.walker, signal)
+
     def take_event(self, signal: EventSignal) -> None:
         """Take an event from outside."""
         if self.result is None:

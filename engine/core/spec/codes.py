@@ -70,6 +70,7 @@ DIALECT_READING: Final = "W611"
 NO_EFFECT: Final = "W612"
 DEAD_BRANCH: Final = "W613"
 PLANNED: Final = "W614"
+TASK_IN_RACE: Final = "W615"
 
 CODES: Final = MappingProxyType(
     {
@@ -133,6 +134,7 @@ CODES: Final = MappingProxyType(
         NO_EFFECT: "A key or value of another system that changes nothing here, or less than it did there.",
         DEAD_BRANCH: "A branch that can never be taken, or a result for which no branch is left.",
         PLANNED: "Read, checked and planned, but this engine does not run it yet.",
+        TASK_IN_RACE: "A race runs another task, which may change something before it is stopped.",
     }
 )
 """Every code and its meaning; E1 source, E2 structure, E3 expressions, E4 names, E5 schemas and values, W6 warnings."""

@@ -341,6 +341,23 @@ ENTRIES: Final = MappingProxyType(
               - prompt: Who wrote {{ _.title }}?
             """,
         ),
+        codes.TASK_IN_RACE: entry(
+            """The branches of a race that lose are stopped in the middle. An execution that is stopped takes back what
+            its steps have an `undo` for, and leaves the rest; which tools it calls is not known here.""",
+            """
+            main:
+              - race:
+                  - task: ask-the-shop
+                  - task: ask-the-warehouse
+            """,
+            """
+            main:
+              - parallel:
+                  - task: ask-the-shop
+                  - task: ask-the-warehouse
+              - evaluate: $ _[0]
+            """,
+        ),
     }
 )
 """Entries of the codes E5… and W6…."""
