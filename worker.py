@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -211,7 +212,20 @@ async def run_calls(settings: Settings) -> None:
             await tools.aclose()
 
 
-ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls}
+async def show_tools(settings: Settings) -> None:
+    """Load the project as `run_worker` does, print the contracts of its tools as JSON, and end.
+
+    Raises:
+        EngineError: The configuration is wrong.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        project = load_project(settings.project_file)
+        contracts = load_catalog(project).contracts()
+        await ChatActivities(build_backends(project)).aclose()
+    print(json.dumps({name: asdict(contract) for name, contract in contracts.items()}))  # noqa: T201
+
+
+ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls, "tools": show_tools}
 
 
 def _run(role: str) -> int:
@@ -245,7 +259,7 @@ def model_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of `python -m worker run` and `python -m worker calls`.
+    """Entry of `python -m worker run`, `python -m worker calls` and `python -m worker tools`.
 
     Args:
         argv: Arguments; by default those of the process.
@@ -254,8 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 ok, 2 usage or configuration, 5 unreachable.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments not in (["run"], ["calls"]):
-        print("usage: python -m worker run | calls", file=sys.stderr)  # noqa: T201
+    if arguments not in (["run"], ["calls"], ["tools"]):
+        print("usage: python -m worker run | calls | tools", file=sys.stderr)  # noqa: T201
         return 2
     return _run(arguments[0])
 

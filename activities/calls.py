@@ -23,6 +23,7 @@ _TOOL: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
 async def serve_calls(chat: ChatActivities, tools: ToolActivities, out: TextIO) -> None:
     """Answer one JSON line on standard input with another until the input ends.
 
+    Its own first line is {"ready": true}, so that nobody takes the start of this process for the time of a call.
     In: {"kind": "chat" | "tool", "params": ChatParams | ToolParams}. Out: {"value": …}, what the step gets, or
     {"error": failure body}.
 
@@ -31,6 +32,8 @@ async def serve_calls(chat: ChatActivities, tools: ToolActivities, out: TextIO) 
         tools: The tool activity.
         out: Where answers go; nothing else may be written there.
     """
+    out.write(f"{json.dumps({'ready': True})}\n")
+    out.flush()
     while line := await asyncio.to_thread(sys.stdin.readline):
         answer = await _answer(json.loads(line), chat, tools)
         out.write(f"{json.dumps(answer)}\n")

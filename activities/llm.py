@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 
 from temporalio import activity
@@ -52,7 +53,9 @@ class ChatActivities:
             backend = self.route(params.model)
             model = params.model or await self._default_model(backend)
             _check_model(params, model)
-            return await backend.chat(dataclasses.replace(params, model=model))
+            began = time.monotonic()
+            result = await backend.chat(dataclasses.replace(params, model=model))
+            return dataclasses.replace(result, took_s=round(time.monotonic() - began, 3))
 
         return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
 

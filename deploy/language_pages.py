@@ -14,6 +14,7 @@ from engine.core.lang.reference.entries import constants, entries, fields
 from engine.reference.book import ENTRIES, SECTIONS, entries_of, find_entries
 from engine.reference.entry import Entry, Example, Group
 from engine.reference.members import Member, members_of
+from engine.reference.names import COMMON_FAILURES, NAMES
 from engine.reference.show import LATER, run_lines, spaced_json
 from engine.reference.walkthrough import FILES
 from engine.settings import BackendConfig, HttpConfig, ToolsConfig
@@ -193,6 +194,16 @@ def _fields(_: str) -> str:
     return "\n".join(f"- {title}: {', '.join(_code(name) for name in names)}" for title, names in fields())
 
 
+def _names(_: str) -> str:
+    rows = [(", ".join(map(_code, name.spellings)), name.meaning) for name in NAMES]
+    return _table(("name", "what it is"), rows)
+
+
+def _failures(_: str) -> str:
+    rows = [(", ".join(map(_code, item.codes)), item.when, item.remedy) for item in COMMON_FAILURES]
+    return _table(("error", "when", "remedy"), rows)
+
+
 PARTS: dict[str, Callable[[str], str]] = {
     "file": _file,
     "words": _words,
@@ -201,6 +212,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "kinds": _kinds,
     "tool_members": _tool_members,
     "project": _project,
+    "names": _names,
+    "failures": _failures,
     "functions": _functions,
     "constants": _constants,
     "fields": _fields,

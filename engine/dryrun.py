@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage, check_arguments
@@ -91,6 +91,14 @@ def _refused(call: Call) -> Answered | None:
     return None
 
 
+def _timed(answered: Answered, call: Call) -> Answered:
+    """Write into a model's reply how long it took, as the activity does."""
+    value = answered.outcome.value if isinstance(answered.outcome, Ok) else None
+    if not isinstance(call.params, ChatParams) or not isinstance(value, dict):
+        return answered
+    return Answered(Ok({**value, "took_s": answered.after_s}), answered.after_s)
+
+
 def _found(params: ResolveParams) -> Answered:
     """Find a task in memory, where none are stored: whatever is named is there."""
     name, _, version = params.task.partition("@")
@@ -142,7 +150,7 @@ class MemoryEffects:
             if self.on_refused is not None:
                 self.on_refused(call, refused)
         else:
-            answered = self.handler(call)
+            answered = _timed(self.handler(call), call)
         self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
 
     def cancel_call(self, call_id: str) -> None:
@@ -197,12 +205,14 @@ class DryRun:
         events: All events.
         waits: Ids of the waits that are open at the end.
         runs: Number of runs, 1 unless continue-as-new was forced.
+        invented: What the calls are called whose replies were made up: step label, or model, tool or task.
     """
 
     finished: Finished | None
     events: Sequence[SeenEvent]
     waits: Sequence[str]
     runs: int
+    invented: Sequence[str] = ()
 
 
 def run_in_memory(
@@ -334,6 +344,7 @@ class ScriptedReplies:
 
     def __init__(self, table: Mapping[str, Json] | None = None) -> None:
         self._table = {key: list(value) if isinstance(value, list) else [value] for key, value in (table or {}).items()}
+        self.invented: dict[str, None] = {}
 
     def __call__(self, call: Call) -> Answered:
         """Answer one call."""
@@ -351,6 +362,8 @@ class ScriptedReplies:
                 return Answered(
                     Ok(chat_reply(reply if isinstance(reply, str) else canonical_json(reply)) if is_chat else reply)
                 )
+        # an unlabelled prompt can be named by its path only
+        self.invented[params.context.path if is_chat and call.summary.startswith("prompt") else call.summary] = None
         return Answered(Ok(self._invent(call)))
 
     def _invent(self, call: Call) -> Json:
@@ -427,7 +440,9 @@ def dry_run(
     if unmet:
         raise InvalidInput(f"the task does not take this input: {'; '.join(unmet)}", code="input.requirement")
     _check_replies(plan, replies or {})
-    return run_in_memory(plan, given, ScriptedReplies(replies), answers=answers)
+    script = ScriptedReplies(replies)
+    ran = run_in_memory(plan, given, script, answers=answers)
+    return replace(ran, invented=tuple(script.invented))
 
 
 def _check_replies(plan: Plan, replies: Mapping[str, Json]) -> None:

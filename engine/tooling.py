@@ -1,29 +1,39 @@
-"""What operators write Python tools with: the `@tool` decorator, the context a tool may ask for, and a set of tools."""
+"""What operators write Python tools with: the `@tool` decorator, its context, a set of tools, and how calls end."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_type_hints, overload
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from engine.core.errors import InvalidInput
+from engine.core.contracts.activities import CallContext, ToolParams
+from engine.core.contracts.failures import clip
+from engine.core.errors import ExpressionError, InvalidInput, ToolError
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
+from engine.core.values import Json, to_json_value
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Effect: TypeAlias = ToolEffect | Literal["none", "read", "write", "external"]
+"""What a tool does to the world."""
+
 DEFAULT_TIMEOUT_S = 60.0
+MAX_MESSAGE_CHARS = 500
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _ARGUMENT_LINE = re.compile(r"(\*{0,2}\w+)(?:\s*\([^)]*\))?:\s*(.*)")
+_OWN_CODE = re.compile(r"tool\.\S+\Z")
 _SECTION = re.compile(r"(args|arguments|returns|raises|yields|examples?|notes?|attributes):\s*\Z", re.IGNORECASE)
 
 
@@ -44,6 +54,17 @@ class ToolContext:
     path: str
     attempt: int
     tenant: str
+
+    @classmethod
+    def of(cls, called: CallContext) -> ToolContext:
+        """Return what a tool may know of a call."""
+        return cls(
+            idempotency_key=called.key,
+            execution_id=called.execution_id,
+            path=called.path,
+            attempt=called.attempt,
+            tenant=called.tenant,
+        )
 
 
 @dataclass(frozen=True)
@@ -171,7 +192,7 @@ def tool(
     *,
     name: str = "",
     description: str = "",
-    effect: ToolEffect | str = ToolEffect.WRITE,
+    effect: Effect = ToolEffect.WRITE,
     idempotent: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
@@ -183,7 +204,7 @@ def tool(
     *,
     name: str = "",
     description: str = "",
-    effect: ToolEffect | str = ToolEffect.WRITE,
+    effect: Effect = ToolEffect.WRITE,
     idempotent: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
@@ -252,6 +273,88 @@ class ToolCatalog:
     def contracts(self) -> dict[str, ToolContract]:
         """Return the contracts of all tools by name."""
         return {name: item.contract() for name, item in self.tools.items()}
+
+
+# --- how a call begins and ends; the same in a worker and in tests ---------------------------------------------------
+
+
+def call_arguments(tool: Tool[..., Any], params: ToolParams) -> dict[str, Any]:
+    """Return the keyword arguments of a call.
+
+    Raises:
+        ToolError: `tool.bad_arguments` if they do not fit the function.
+    """
+    try:
+        return tool.bind(params.arguments, ToolContext.of(params.context))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = "/".join(str(part) for part in first["loc"]) or "arguments"
+        raise ToolError(
+            f"tool '{tool.name}' does not take these arguments: {place}: {clip(first['msg'], MAX_MESSAGE_CHARS)}",
+            code="tool.bad_arguments",
+        ) from error
+
+
+def call_result(tool: Tool[..., Any], returned: Any) -> Json:
+    """Return as JSON what a function returned: pydantic models and dataclasses are dumped, wherever they stand.
+
+    Raises:
+        ToolError: `tool.bad_result` if JSON cannot hold it.
+    """
+    try:
+        return to_json_value(_plain(returned), where=f"the result of tool '{tool.name}'")
+    except (ExpressionError, RecursionError) as error:
+        raise ToolError(
+            str(error) or f"the result of tool '{tool.name}' is nested without end",
+            code="tool.bad_result",
+            hint="return text, numbers, lists, objects, dataclasses or pydantic models",
+        ) from error
+
+
+def call_failure(tool: Tool[..., Any], raised: BaseException) -> ToolError:
+    """Return the error of a call whose function raised something.
+
+    Args:
+        tool: The tool.
+        raised: A ToolError with a code of its own below `tool.` keeps it; everything else becomes `tool.failed`.
+    """
+    told = clip(raised.message if isinstance(raised, ToolError) else str(raised), MAX_MESSAGE_CHARS)
+    if isinstance(raised, ToolError) and _OWN_CODE.match(raised.code):
+        # the tool's own words, but bounded, and with details that can travel
+        try:
+            details = to_json_value(raised.details)
+        except ExpressionError as reason:
+            details = {"dropped": reason.message}
+        return ToolError(told, code=raised.code, hint=raised.hint, retryable=raised.retryable, details=details)
+    facts = {
+        "exception": type(raised).__name__,
+        "traceback": clip("".join(traceback.format_tb(raised.__traceback__)[-5:])),
+    }
+    if isinstance(raised, ToolError):
+        # other first words belong to other speakers: a tool must not pass for a limit or a model
+        code = clip(str(raised.code), 100)
+        return ToolError(
+            f"tool '{tool.name}' raised an error with the code '{code}', which does not begin with 'tool.': {told}",
+            code="tool.failed",
+            hint=f"raise ToolError with a code such as 'tool.{re.sub(r'[^A-Za-z0-9_]+', '_', code)}'",
+            details={**facts, "code": code},
+        )
+    return ToolError(f"tool '{tool.name}' failed: {type(raised).__name__}: {told}", code="tool.failed", details=facts)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value
+
+
+# --- reading functions -----------------------------------------------------------------------------------------------
 
 
 def _check(target: Any, name: str, effect: ToolEffect | str, timeout_s: float) -> None:

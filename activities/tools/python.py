@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
 import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from activities.effects import traceback_tail
 from engine.core.contracts.activities import ToolParams
-from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import ExpressionError, ToolError
-from engine.core.values import Json, to_json_value
-from engine.tooling import Tool, ToolCatalog, ToolContext
-
-MAX_MESSAGE_CHARS = 500
+from engine.core.errors import ToolError
+from engine.core.values import Json
+from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
 
 
 class PythonTools:
@@ -50,7 +43,7 @@ class PythonTools:
                 function raised itself.
         """
         tool = self._find(params.tool.name)
-        arguments = _bind(tool, params)
+        arguments = call_arguments(tool, params)
         try:
             if inspect.iscoroutinefunction(tool.function):
                 result = await tool.function(**arguments)
@@ -62,10 +55,10 @@ class PythonTools:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise _failed(tool, error) from error
+            raise call_failure(tool, error) from error
         except (Exception, SystemExit) as error:  # a SystemExit would end the worker
-            raise _failed(tool, error) from error
-        return _to_json(tool, result)
+            raise call_failure(tool, error) from error
+        return call_result(tool, result)
 
     def _find(self, name: str) -> Tool[..., Any]:
         tool = self._catalog.get(name)
@@ -120,66 +113,6 @@ class PythonTools:
         return await outcome
 
 
-def _bind(tool: Tool[..., Any], params: ToolParams) -> dict[str, Any]:
-    called = params.context
-    context = ToolContext(
-        idempotency_key=called.key,
-        execution_id=called.execution_id,
-        path=called.path,
-        attempt=called.attempt,
-        tenant=called.tenant,
-    )
-    try:
-        return tool.bind(params.arguments, context)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = "/".join(str(part) for part in first["loc"]) or "arguments"
-        raise ToolError(
-            f"tool '{tool.name}' does not take these arguments: {place}: {clip(first['msg'], MAX_MESSAGE_CHARS)}",
-            code="tool.bad_arguments",
-        ) from error
-
-
-def _failed(tool: Tool[..., Any], error: BaseException) -> ToolError:
-    if isinstance(error, ToolError) and error.code.startswith("tool."):
-        # the tool's own words, but bounded, and with details that can travel
-        try:
-            details = to_json_value(error.details)
-        except ExpressionError as reason:
-            details = {"dropped": reason.message}
-        message = clip(error.message, MAX_MESSAGE_CHARS)
-        return ToolError(message, code=error.code, hint=error.hint, retryable=error.retryable, details=details)
-    return ToolError(
-        f"tool '{tool.name}' failed: {type(error).__name__}: {clip(str(error), MAX_MESSAGE_CHARS)}",
-        code="tool.failed",
-        details={"exception": type(error).__name__, "traceback": traceback_tail(error)},
-    )
-
-
 def _wrapped(raised: BaseException) -> RuntimeError:
     error = RuntimeError(f"the function raised {type(raised).__name__}: {raised}")
     return error.with_traceback(raised.__traceback__)
-
-
-def _to_json(tool: Tool[..., Any], result: Any) -> Json:
-    try:
-        return to_json_value(_plain(result), where=f"the result of tool '{tool.name}'")
-    except (ExpressionError, RecursionError) as error:
-        raise ToolError(
-            str(error) or f"the result of tool '{tool.name}' is nested without end",
-            code="tool.bad_result",
-            hint="return text, numbers, lists, objects, dataclasses or pydantic models",
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Dump pydantic models and dataclasses, wherever they stand in the value."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value

@@ -66,7 +66,7 @@ def prompt(
     settings: Settings | None = None,
     extra_settings: Mapping[str, Value] | None = None,
     tools: Literal["all"] | Sequence[str | AnyTool] | None = None,
-    tool_choice: str | AnyTool | None = None,
+    tool_choice: Literal["auto", "none", "required"] | AnyTool | Mapping[str, Value] | None = None,
     output: Schema | None = None,
     repair: int | None = None,
     unwrap: bool | None = None,
@@ -80,7 +80,8 @@ def prompt(
         settings: Sampling settings.
         extra_settings: Settings that only some backends know.
         tools: What the model may call: `"all"` tools of the task, or some by name or as themselves.
-        tool_choice: `auto`, `none`, `required`, or the tool it must call.
+        tool_choice: `auto`, `none`, `required`, or the tool it must call; one that has only a name is
+            `{"type": "function", "function": {"name": …}}`.
         output: What the reply must be: a pydantic model, another type, or a JSON Schema.
         repair: Rounds in which a reply that does not fit is sent back.
         unwrap: Whether only the reply's text or object is the output, and not the whole response.
@@ -132,19 +133,26 @@ def run_workflow(
 
 
 def run_task(
-    task: str | Task, arguments: Mapping[str, Value] | str | Expr | None = None, /, **modifiers: Unpack[Modifiers]
+    task: str | Task,
+    arguments: Mapping[str, Value] | str | Expr | None = None,
+    /,
+    *,
+    version: int | None = None,
+    **modifiers: Unpack[Modifiers],
 ) -> Step:
     """Run another task as an execution of its own; its output is the step's output.
 
     Args:
         task: Its name or id, also `name@alias`, or the task itself.
         arguments: Its input: an object or an expression; default: the step's input.
+        version: Which version of it; default: the newest one when the step runs.
         **modifiers: See `Modifiers`.
     """
     name = task if isinstance(task, str) else task.name
     if not name:
         raise author_error(codes.MISSING_KEY, "the task to run has no name", "give it one: Task(name=…)")
-    return make_step({"task": plain(name, "run_task"), **_arguments(arguments)}, modifiers)
+    named = {"task": plain(name, "run_task"), **given(version=plain(version, "version"))}
+    return make_step({**named, **_arguments(arguments)}, modifiers, ("version",))
 
 
 def _arguments(arguments: Mapping[str, Value] | str | Expr | None) -> dict[str, Json]:
@@ -169,7 +177,7 @@ def offered_json(tools: Literal["all"] | Sequence[str | AnyTool] | None) -> Json
     return [item.plain() if isinstance(item, FunctionTool) else name_of(item, "tools") for item in tools]
 
 
-def _choice(choice: str | AnyTool | None) -> Json:
-    if choice is None or choice in _CHOICES:
-        return choice
+def _choice(choice: str | AnyTool | Mapping[str, Value] | None) -> Json:
+    if choice is None or isinstance(choice, Mapping) or choice in _CHOICES:
+        return plain(choice, "tool_choice")
     return {"type": "function", "function": {"name": name_of(choice, "tool_choice")}}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from engine.author.places import author_error
 from engine.author.schemas import Schema, schema_of
 from engine.author.values import Duration, Value, given, plain, seconds
 from engine.core.spec import codes
 from engine.core.values import Json
-from engine.tooling import Tool
-
-Effect: TypeAlias = Literal["none", "read", "write", "external"]
+from engine.tooling import Effect, Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 from zoneinfo import available_timezones
 
-from engine.core.diagnostics import Diagnostic, Severity
+from engine.core.diagnostics import Diagnostic, Findings, Severity
 from engine.core.errors import CompileError
 from engine.core.kinds import Dialect
 from engine.core.plan.chains import compile_chain
@@ -80,8 +80,11 @@ def compile_text(
         SourceError: The text cannot be read.
         CompileError: It can be read, but is no task that makes sense; carries all findings, errors and warnings.
     """
-    root = parse_source(text, file)
-    return compile_tree(root, source=text, file=file, contracts=contracts, agent=agent, dialect=dialect)
+    doubled = Findings()
+    root = parse_source(text, file, doubled)
+    return compile_tree(
+        root, source=text, file=file, contracts=contracts, agent=agent, dialect=dialect, read=doubled.items
+    )
 
 
 def compile_tree(
@@ -92,6 +95,7 @@ def compile_tree(
     contracts: Mapping[str, ToolContract],
     agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
     dialect: Dialect = "everstep",
+    read: Sequence[Diagnostic] = (),
 ) -> Compiled:
     """Compile the tree of a task, whatever it was read from.
 
@@ -102,6 +106,7 @@ def compile_tree(
         contracts: As for `compile_text`.
         agent: As for `compile_text`.
         dialect: As for `compile_text`.
+        read: What its reader found wrong with it, to be reported along with everything else.
 
     Raises:
         CompileError: As by `compile_text`.
@@ -113,7 +118,7 @@ def compile_tree(
     else:
         plan, items = _compile_task(root, dialect, name, contracts, agent)
     found = sorted(
-        items,
+        [*read, *items],
         key=lambda item: (item.position.line, item.position.column, item.code, item.path),
     )
     errors = [item for item in found if item.severity is Severity.ERROR]

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import math
+import re
 from typing import Any
 
 from engine.core.errors import ExpressionError
@@ -15,6 +16,9 @@ Json = Any
 
 MAX_DEPTH = 100
 MAX_VALUE_BYTES = 50 * 1024 * 1024
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAX_DURATION_CHARS = 100
 
 
 def to_json_value(value: Any, *, where: str = "value") -> Json:
@@ -154,3 +158,17 @@ def copy_json(value: Json) -> Json:
     if isinstance(value, list):
         return [copy_json(item) for item in value]
     return value
+
+
+def duration_seconds(text: str) -> float | None:
+    """Return the seconds of a duration such as `500ms` or `1h30m`, or None if the text is none."""
+    if len(text) > _MAX_DURATION_CHARS:
+        return None
+    total, end = 0.0, 0
+    while end < len(text):
+        match = _DURATION.match(text, end)
+        if match is None:
+            return None
+        total += float(match.group(1)) * _UNIT_S[match.group(2)]
+        end = match.end()
+    return total if end else None

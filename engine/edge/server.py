@@ -107,6 +107,16 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
+async def project_contracts(settings: Settings) -> dict[str, ToolContract]:
+    """Import the tools of the project file and return their contracts by name.
+
+    Raises:
+        InvalidInput: What `load_project` and `load_catalog` say.
+    """
+    project = load_project(settings.project_file)
+    return (await asyncio.to_thread(load_catalog, project)).contracts()
+
+
 async def serve_api(
     settings: Settings,
     *,
@@ -138,8 +148,7 @@ async def serve_api(
         # unconfigured, structlog writes every line to standard output, which belongs to programs
         configure_logging(settings.log_level, settings.log_json)
     if contracts is None:
-        project = load_project(settings.project_file)
-        contracts = (await asyncio.to_thread(load_catalog, project)).contracts()
+        contracts = await project_contracts(settings)
     own = bind(settings) if listener is None else None
     try:
         async with open_services(

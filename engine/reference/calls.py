@@ -82,7 +82,8 @@ CALLS: Final = (
             failure(
                 "backend.bad_reply",
                 "the reply does not fit `output_schema`, also after `repair` rounds",
-                "simplify the schema, raise `max_tokens`, or take a stronger model",
+                "raise `max_tokens` if the message says that the reply was cut off; else simplify the schema, or take a"
+                " stronger model",
                 "main: [{label: ask, prompt: x, output_schema: {type: object}, repair: 1}]",
                 replies={"ask": "no"},
             ),

@@ -98,7 +98,19 @@ LOOPS: Final = (
                 """,
                 [5, 0],
                 output={"good": 2, "bad": "expression.zero_division"},
-                text="`collect` puts `{error: …}` where an output is missing, `skip` leaves it out.",
+                text="`collect` puts `{error, index}` where an output is missing, `skip` leaves it out.",
+            ),
+            example(
+                """
+                main:
+                  - over: $ _
+                    on_item_error: collect
+                    map: {evaluate: {parts: $ 10 // _.share}}
+                  - evaluate: "$ [input[bad.index].name + ' ' + bad.error.code for bad in _ if 'error' in bad]"
+                """,
+                [{"name": "Ada", "share": 5}, {"name": "Eve", "share": 0}],
+                output=["Eve expression.zero_division"],
+                text="`index` is the place of the item in the list, from 0; with `reduce` too.",
             ),
         ),
         output="The list of the outputs in the order of the items, or what `reduce` gave last.",

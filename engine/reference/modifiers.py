@@ -138,6 +138,8 @@ MODIFIERS: Final = (
         notes=(
             "It is one attempt's time: with `retry`, each has it anew. On a prompt or tool it is the time of a call,"
             " which ends with `backend.timeout` or `tool.timeout`; time in which no worker is free does not count.",
+            "The `repair` rounds of a prompt belong to its attempt: a round has what those before it left of the time,"
+            " but at least a second. Without `timeout` each round has ten minutes.",
             "On a step that waits for an answer it is a deadline: `wait.expired`.",
         ),
         failures=(

@@ -35,7 +35,7 @@ TOGETHER: Final = (
             "Each branch has a copy of the state and of the labels: what it sets ends with it, and its labels are not"
             " visible afterwards. Use the outputs.",
             "With `on_item_error: fail` the first error stops the other branches, waits for them, and fails the step;"
-            " `collect` puts `{error: …}` in its place, `skip` leaves it out.",
+            " `collect` puts `{error, index}` in its place, `skip` leaves it out.",
         ),
         see=("over", "race"),
     ),

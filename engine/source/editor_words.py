@@ -16,7 +16,11 @@ _WAIT: Final = {
     "info": (ANY, "What the person who answers is told."),
     "schema": (ref("json_schema"), "JSON Schema of the answer; left out = anything."),
     "deadline": (ref("amount"), "How long it waits, such as 24h."),
-    "default": (ANY, "The output at the deadline; without it the step fails with wait.expired."),
+    "default": (
+        ANY,
+        "The output at the deadline; without it the step fails with wait.expired. A default that is written out must"
+        " look like a decision in `approve`; elsewhere it may be anything, such as null, to tell that nobody answered.",
+    ),
 }
 _FUNCTION: Final = {
     "name": (ref("name"), "Name by which models call it."),
@@ -282,7 +286,7 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         ),
         "on_item_error": (
             one_of("fail", "collect", "skip"),
-            "What a failed item does: fail the step, become {error: …} in the list, or be left out.",
+            "What a failed item does: fail the step, become {error, index} in the list, or be left out.",
         ),
         "parallel": (ref("branches"), "Runs branches at the same time; output: the list of their outputs in order."),
         "race": (ref("branches"), "Runs branches at the same time; output: that of the first that succeeds."),

@@ -7,10 +7,10 @@ import re
 from json import decoder
 from typing import Any
 
-from engine.core.diagnostics import Position
+from engine.core.diagnostics import Findings, Position
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
-from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, duplicate_key, source_error
+from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, joined, report_duplicate, source_error
 
 # unknown to the type stubs, but the same function since Python 2.6; it is what json.loads itself uses
 _scanstring: Any = vars(decoder)["scanstring"]
@@ -19,19 +19,20 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
-def read_json(text: str) -> Node | None:
+def read_json(text: str, findings: Findings) -> Node | None:
     """Read a JSON document.
 
     Args:
         text: The source.
+        findings: Where to put keys that stand twice, which do not stop the reading.
 
     Returns:
         Its tree, or None if the text is not JSON (it may still be YAML).
 
     Raises:
-        SourceError: The text is JSON, but has a duplicate key, a number without bounds, too many values or levels.
+        SourceError: The text is JSON, but has a number without bounds, too many values or levels.
     """
-    reader = _Reader(text)
+    reader = _Reader(text, findings)
     try:
         node = reader.value(0)
         reader.skip()
@@ -45,8 +46,9 @@ class _NotJson(Exception):
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, findings: Findings) -> None:
         self.text = text
+        self.findings = findings
         self.at = 0
         self.line = 1
         self.line_start = 0
@@ -139,12 +141,17 @@ class _Reader:
                 raise _NotJson
             key_at = self.position(self.at)
             key = self.string(key_at)
-            if key in entries:
-                raise duplicate_key(key, entries[key].key_position, key_at)
+            first = entries.get(key)
+            if first is not None:
+                report_duplicate(key, first.key_position, key_at, self.findings)
             if self.peek() != ":":
                 raise _NotJson
             self.at += 1
-            entries[key] = MapEntry(key, key_at, self.value(depth + 1))
+            value = self.value(depth + 1)
+            if first is None:
+                entries[key] = MapEntry(key, key_at, value)
+            else:
+                entries[key] = MapEntry(key, first.key_position, joined(first.value, value, self.findings))
             mark = self.peek()
             self.at += 1
             if mark == "}":

@@ -10,10 +10,18 @@ from typing import Any
 
 import yaml
 
-from engine.core.diagnostics import NOWHERE, Position
+from engine.core.diagnostics import NOWHERE, Findings, Position
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, Scalar, ScalarNode
-from engine.source.limits import MAX_DEPTH, MAX_NODES, MAX_NUMBER_CHARS, MAX_TEXT_CHARS, duplicate_key, source_error
+from engine.source.limits import (
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_NUMBER_CHARS,
+    MAX_TEXT_CHARS,
+    joined,
+    report_duplicate,
+    source_error,
+)
 
 # the C parser is about ten times faster; wheels without libyaml have only the other one
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,14 +44,19 @@ _CONSTANTS: dict[str, Scalar] = {
     "False": False,
     "FALSE": False,
 }
+_CUT = re.compile(r"[ \t]+(#\w[^\n]*)")
+"""A comment right behind a text, without the blank that people write after the mark."""
+_QUOTED_END = re.compile(r"""(?:^|[-:,\[{] ?)\s*(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")\s*\Z""")
+_BARE_KEY = re.compile(r"\s*(?:- )?\w+\s*\Z")
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
 
-def read_yaml(text: str) -> Node:
+def read_yaml(text: str, findings: Findings) -> Node:
     """Read one YAML document.
 
     Args:
         text: The source.
+        findings: Where to put keys that stand twice, which do not stop the reading.
 
     Returns:
         Its tree.
@@ -52,7 +65,7 @@ def read_yaml(text: str) -> Node:
         SourceError: With one E1xx diagnostic; its file and source are empty.
     """
     try:
-        return _Builder(text).build(yaml.parse(text, Loader=_LOADER))
+        return _Builder(text, findings).build(yaml.parse(text, Loader=_LOADER))
     except yaml.reader.ReaderError as error:
         raise source_error(
             codes.NOT_TEXT,
@@ -82,8 +95,9 @@ class _Open:
 class _Builder:
     """Turns events into nodes without recursion, so that depth is bounded by us and not by the stack."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, findings: Findings) -> None:
         self.text = text
+        self.findings = findings
         self.stack: list[_Open] = []
         self.anchors: dict[str, tuple[Node, int, int]] = {}
         self.total_count = 0
@@ -132,17 +146,19 @@ class _Builder:
             if event.anchor:
                 self.anchors[event.anchor] = (ScalarNode(value, at), 1, len(event.value))
             return None
-        raw = ""
+        raw = cut = ""
         if isinstance(value, str):
             marks: Any = event  # the stubs say that marks may be missing; the parser always sets them
             raw = self.text[marks.start_mark.index : marks.end_mark.index].rstrip("\n")
-        node = ScalarNode(value, at, raw, style)
+            found = None if style else _CUT.match(self.text, marks.end_mark.index)
+            cut = "" if found is None else found[1].rstrip()
+        node = ScalarNode(value, at, raw, style, cut)
         return self._add(node, event.anchor, 1, len(event.value))
 
     def _key(self, parent: _Open, key: str, at: Position) -> None:
         first = parent.entries.get(key)
         if first is not None:
-            raise duplicate_key(key, first.key_position, at)
+            report_duplicate(key, first.key_position, at, self.findings)
         parent.key, parent.key_position = key, at
 
     def _open(self, event: Any, at: Position) -> None:
@@ -213,7 +229,12 @@ class _Builder:
         parent.chars += chars
         if parent.is_map:
             assert parent.key is not None
-            parent.entries[parent.key] = MapEntry(parent.key, parent.key_position, node)
+            first = parent.entries.get(parent.key)
+            if first is None:
+                parent.entries[parent.key] = MapEntry(parent.key, parent.key_position, node)
+            else:
+                both = joined(first.value, node, self.findings)
+                parent.entries[parent.key] = MapEntry(parent.key, first.key_position, both)
             parent.key = None
         else:
             parent.items.append(node)
@@ -316,14 +337,30 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
     hint = ""
     if line.lstrip(" ").startswith("\t"):
         message, hint = "a tab stands in the indentation", "indent with spaces; YAML forbids tabs there"
+    elif _ends_quote(line[: at.column - 1]) and "did not find expected" in message:
+        message = "this stands behind the closing quote of a text"
+        hint = "put other quotes around the whole, double a ' within '…', or write the text as a block after `|`"
+    elif "mapping values are not allowed" in message and ": " in line[: at.column - 1]:
+        message = "a second colon stands in a text without quotes"
+        hint = "put quotes around the whole text, or write it as a block after `|`"
+        if "lambda" in line:
+            hint = "an expression has no `lambda`: write a comprehension such as `[x + 1 for x in _]`"
+    elif "mapping values are not allowed" in message and _BARE_KEY.match(line[: at.column - 1]):
+        message = "this key does not fit its surroundings"
+        hint = "check the indentation: the keys of one object stand in one column"
     elif "mapping values are not allowed" in message:
         message = "a colon stands where none may"
         hint = "put quotes around a text that contains ': ', and check the indentation"
-    elif "did not find expected key" in message or "expected <block end>" in message:
+    elif any(what in message for what in ("find expected key", "expected '-' indicator", "expected <block end>")):
         message, hint = (
             "this line does not fit its surroundings",
             "check the indentation of this line and the one before",
         )
+    elif (error.context or "").endswith("scanning a quoted scalar") and "end of stream" in message:
+        # where the text ends says nothing of where the closing quote was forgotten
+        opening = error.context_mark
+        at = at if opening is None else Position(opening.line + 1, opening.column + 1)
+        message, hint = "the quote that starts here is never closed", "close it where the text ends"
     elif "<document start>" in message:
         message = "this does not belong to what stands before it"
         hint = "a file holds one document; check the quotes and the indentation"
@@ -338,6 +375,11 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> Exception:
     elif error.context and error.context_mark is not None:
         message = f"{message} ({error.context}; line {error.context_mark.line + 1})"
     return source_error(codes.SYNTAX, message, at, hint=hint)
+
+
+def _ends_quote(before: str) -> bool:
+    """Whether a part of a line ends with a text in quotes that is a whole value, such as `a: 'it'`."""
+    return _QUOTED_END.search(before) is not None
 
 
 def _opened(error: yaml.MarkedYAMLError) -> str:

@@ -134,7 +134,7 @@ def _status_misses(run: TaskRun, expect: Expect) -> Iterator[Miss]:
         if run.status not in ("failed", "refused"):
             got = f"{run.status} with {shown(run.output)}" if run.status == "succeeded" else _ended(run)
             yield Miss("error", expect.error.position, shown(expect.error.value), got)
-    elif expect.waits is not None:
+    elif expect.waits is not None and expect.waits.value:
         if run.status != "waiting":
             yield Miss("status", expect.waits.position, "waiting", _ended(run))
     elif run.status != "succeeded":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,6 +26,8 @@ from engine.testing.replies import chat_request
 
 FORMAT: Final = 1
 END_TIMEOUT_S = 5.0
+SET_UP: Final = ("backend.none_configured", "tool.unknown")
+"""What says something of this machine, not of the task: not kept, or the recording would say it for ever."""
 
 
 class CallProcess:
@@ -46,6 +49,7 @@ class CallProcess:
             env=environment,
             text=True,
         )
+        self._is_ready = False
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +64,10 @@ class CallProcess:
             Unavailable: `test.no_worker` if the process has ended; it has said why on standard error.
         """
         kind = "chat" if isinstance(call.params, ChatParams) else "tool"
+        if not self._is_ready:
+            # its start is no time of the call
+            self._read()
+            self._is_ready = True
         began = time.monotonic()
         answer = self._ask({"kind": kind, "params": dataclasses.asdict(call.params)})
         after_s = max(0.001, round(time.monotonic() - began, 3))
@@ -69,13 +77,15 @@ class CallProcess:
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        # a process that has ended shows when its answer is read
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{json.dumps(question)}\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
             raise Unavailable(
                 "the process that makes the real calls has ended",
@@ -173,6 +183,8 @@ class Recorder:
         if isinstance(answered.outcome, Ok):
             kept["value"] = answered.outcome.value
         elif isinstance(answered.outcome, Failed):
+            if answered.outcome.error.code in SET_UP:
+                return answered
             kept["error"] = failure_body(answered.outcome.error)
         self.calls.append(kept)
         return answered

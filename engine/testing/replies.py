@@ -13,20 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
-
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage
 from engine.core.contracts.children import ChildParams
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import BackendError, EngineError, RunError, ToolError, run_error_from_json
+from engine.core.errors import BackendError, RunError, ToolError, run_error_from_json
 from engine.core.kinds import ToolEffect
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok
-from engine.core.values import Json, canonical_json, to_json_value
+from engine.core.values import Json, canonical_json
 from engine.dryrun import START_US, Answered, ScriptedReplies
-from engine.tooling import Tool, ToolCatalog, ToolContext
+from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
 
 MARKS: Final = ("$reply", "$error", "$message", "$finish", "$tokens", "$after")
 """Members by which an object in a script says more than a plain reply."""
+TOOL_WORDS: Final = ("tool", "effect")
+"""First words of the codes with which the call of a tool may fail."""
 CALL_S: Final = 0.001
 """How long a scripted call takes by the virtual clock."""
 
@@ -106,12 +106,12 @@ class Replies:
     Attributes:
         sources: Where replies come from.
         calls: What was called.
-        unanswered: Calls that no source had a reply for.
+        unanswered: Says for each call that no source had a reply for which one it is.
     """
 
     sources: Sequence[Source]
     calls: list[CallSeen] = field(default_factory=list)
-    unanswered: list[CallSeen] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
 
     def __call__(self, call: Call) -> Answered:
         """Answer one call; without a reply it fails, and the test with it."""
@@ -123,7 +123,7 @@ class Replies:
                 answered = _within_limit(call, answered)
                 _keep(seen, answered.outcome)
                 return answered
-        self.unanswered.append(seen)
+        self.unanswered.append(f"{seen.kind} '{seen.label}' at {seen.path} has no reply{_remedy(call)}")
         error = RunError(f"the test has no reply for {seen.kind} '{seen.label}' at {seen.path}", code="test.no_reply")
         seen.error = error.to_json()
         return Answered(Failed(error))
@@ -133,6 +133,13 @@ class Replies:
         seen = seen_call(call)
         self.calls.append(seen)
         _keep(seen, answered.outcome)
+
+
+def _remedy(call: Call) -> str:
+    params = call.params
+    if not isinstance(params, ToolParams) or params.tool.type != "python":
+        return ""
+    return f"; write one under `replies`, or let the tool really run: `run_tools: [{params.tool.name}]`"
 
 
 def _within_limit(call: Call, answered: Answered) -> Answered:
@@ -185,12 +192,12 @@ class Script:
         """Answer a call that the script knows."""
         is_chat = isinstance(call.params, ChatParams)
         if self._order is not None:
-            return scripted(self._order.pop(0), is_chat=is_chat) if self._order else None
+            return _allowed(call, scripted(self._order.pop(0), is_chat=is_chat)) if self._order else None
         for name in names_of(call):
             replies = self._table.get(name)
             if replies:
                 self.used.add(name)
-                return scripted(replies.pop(0) if len(replies) > 1 else replies[0], is_chat=is_chat)
+                return _allowed(call, scripted(replies.pop(0) if len(replies) > 1 else replies[0], is_chat=is_chat))
         return None
 
     def problems(self, calls: Sequence[CallSeen]) -> list[str]:
@@ -232,6 +239,22 @@ def scripted(reply: Json, *, is_chat: bool) -> Answered:
     if "$finish" in marks:
         chat["finish_reason"] = marks["$finish"]
     return Answered(Ok(chat), after_s)
+
+
+def _allowed(call: Call, answered: Answered) -> Answered:
+    """Let a tool fail in a script with such codes only as it can have in a worker."""
+    outcome = answered.outcome
+    if not isinstance(call.params, ToolParams) or not isinstance(outcome, Failed):
+        return answered
+    code = outcome.error.code
+    if code.split(".", 1)[0] in TOOL_WORDS:
+        return answered
+    error = ToolError(
+        f"the reply of tool '{call.params.tool.name}' has the code '{code}', which no tool can fail with: "
+        f"{outcome.error.message}",
+        hint="codes of tools begin with 'tool.', those of lost and stopped calls with 'effect.'",
+    )
+    return Answered(Failed(error), answered.after_s)
 
 
 def _chat(reply: Json, *, tokens: int = 0) -> dict[str, Json]:
@@ -286,29 +309,19 @@ class RealTools:
 
 
 def _run_tool(tool: Tool[..., Any], params: ToolParams) -> CallOutcome:
-    told = params.context
-    context = ToolContext(
-        idempotency_key=told.key,
-        execution_id=told.execution_id,
-        path=told.path,
-        attempt=told.attempt,
-        tenant=told.tenant,
-    )
     try:
-        # what a tool prints must not get into the output of a command
-        with contextlib.redirect_stdout(sys.stderr):
-            result = tool.function(**tool.bind(params.arguments, context))
-            if inspect.isawaitable(result):
-                result = _await(result)
-        return Ok(to_json_value(_plain(result), where=f"the result of tool '{tool.name}'"))
+        arguments = call_arguments(tool, params)
+        try:
+            # what a tool prints must not get into the output of a command
+            with contextlib.redirect_stdout(sys.stderr):
+                result = tool.function(**arguments)
+                if inspect.isawaitable(result):
+                    result = _await(result)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # all that a tool raises is its failure
+            return Failed(call_failure(tool, error))
+        return Ok(call_result(tool, result))
     except ToolError as error:
         return Failed(error)
-    except ValidationError as error:
-        return Failed(ToolError(f"tool '{tool.name}': {error}", code="tool.bad_arguments"))
-    except EngineError as error:
-        return Failed(ToolError(error.message, code="tool.bad_result", hint=error.hint))
-    except Exception as error:  # a tool may raise anything, and all of it is the tool's failure
-        return Failed(ToolError(f"tool '{tool.name}' failed: {type(error).__name__}: {error}", code="tool.failed"))
 
 
 def _await(awaitable: Any) -> Any:
@@ -331,15 +344,3 @@ def _await(awaitable: Any) -> Any:
     if raised:
         raise raised[0]
     return box[0]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value

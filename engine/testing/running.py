@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ def run_plan(
     run = _tell(ran, clock_us)
     run.calls = [call.to_json() for call in handler.calls]
     run.problems = [
-        *(f"{call.kind} '{call.label}' at {call.path} has no reply" for call in handler.unanswered),
+        *handler.unanswered,
         *script.problems(handler.calls),
         *told.problems(),
         *run.problems,
@@ -244,7 +245,7 @@ def run_task(
         DefinitionError: The task is wrong.
         InvalidInput: The file or the project cannot be read.
     """
-    file = Path(task) if isinstance(task, Path) or (isinstance(task, str) and "\n" not in task) else None
+    file = Path(task) if isinstance(task, Path) or (isinstance(task, str) and not _is_text(task)) else None
     catalog = catalog_for(file or Path("task"), project)
     named = ToolCatalog({**catalog.tools, **{tool.name: tool for tool in tools}})
     try:
@@ -262,6 +263,11 @@ def run_task(
     made_up: list[Source] = [invented] if invent else []
     sources: list[Source] = [*own, RealTools(named, run_tools), *made_up]
     return run_plan(plan, given, replies=() if callable(replies) else replies, answers=answers, sources=sources)
+
+
+def _is_text(task: str) -> bool:
+    """Return whether a text is a task and not the name of its file, which a task in one line might pass for."""
+    return "\n" in task or task.lstrip().startswith("{") or re.search(r"(?:^|\s)\w+:\s", task) is not None
 
 
 def _plan_of(task: str | Path | Mapping[str, Any] | Task, contracts: Mapping[str, ToolContract]) -> Plan:

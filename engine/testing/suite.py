@@ -33,7 +33,7 @@ class Options:
 
     Attributes:
         project: The everstep.toml that counts; None = the one beside the task, else the one here.
-        match: Only cases whose name holds this text.
+        match: Only cases whose name holds this text; of a case whose name does not, the rows whose names do.
         process: Makes real calls; None = none are made.
         record: Keep the real replies in the cassette.
         runner: Runs the task.
@@ -121,8 +121,9 @@ def run_file(path: Path, options: Options = Options()) -> FileReport:
     catalog = catalog_for(file.task, options.project)
     plan = compile_file(file.task, catalog.contracts())
     cassette = load_cassette(file.cassette)
-    wanted = [case for case in file.cases if options.match.lower() in case.name.lower()]
-    reports = [_run_case(case, _Bench(plan, catalog, cassette, file, options)) for case in wanted]
+    bench = _Bench(plan, catalog, cassette, file, options)
+    wanted = [(case, _wanted_rows(case, options.match.lower())) for case in file.cases]
+    reports = [_run_case(case, rows, bench) for case, rows in wanted if rows is not None]
     if options.record and options.process is not None:
         _forget_gone(cassette, file)
         cassette.save()
@@ -148,16 +149,30 @@ class _Bench:
     options: Options
 
 
-def _run_case(case: Case, bench: _Bench) -> CaseReport:
+def _wanted_rows(case: Case, match: str) -> list[tuple[Row | None, str]] | None:
+    """Return the rows of a case that are to be run, with their names; a case without data has one that is None.
+
+    A case of which nothing is to be run gives None: one without rows that was asked for must not pass unseen.
+    """
+    rows: tuple[Row | None, ...] = (None,) if case.rows is None else case.rows
+    named = list(zip(rows, _row_names(case), strict=True))
+    if match in case.name.lower():
+        return named
+    return [(row, name) for row, name in named if match in name.lower()] or None
+
+
+def _run_case(case: Case, rows: Sequence[tuple[Row | None, str]], bench: _Bench) -> CaseReport:
     if case.skip:
         return CaseReport(case)
     began = time.perf_counter()
-    rows: tuple[Row | None, ...] = (None,) if case.rows is None else case.rows
     if case.record and bench.options.record:
-        bench.cassette.cases[case.name] = {}
+        # rows that are left out this time keep what was recorded for them
+        whole = case.rows is None or len(rows) == len(case.rows)
+        kept = {} if whole else bench.cassette.cases.get(case.name, {})
+        bench.cassette.cases[case.name] = dict(kept)
     reports: list[RunReport] = []
     passed = 0
-    for row, name in zip(rows, _row_names(case), strict=True):
+    for row, name in rows:
         made = [_run_once(case, row, key, bench) for key in _keys(name, case.repeat)]
         passed += sum(not report.misses for report in made) >= case.passes
         reports += made

@@ -114,6 +114,19 @@ async def test_without_a_backend_the_report_says_so(folder: Path, capsys: pytest
     (folder / "everstep.toml").write_text('[tools]\nmodules = ["own_tools.py"]\n')
     assert await command("test", "--record") == Exit.FAILED
     assert "error[backend.none_configured]" in capsys.readouterr().out
+    # it says something of this machine; kept, it would be played back on all others
+    kept = folder / "greet.cassette.json"
+    assert not kept.exists() or "none_configured" not in kept.read_text()
+
+
+async def test_the_start_of_the_process_that_makes_the_calls_is_no_time_of_a_call(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow_start = TOOLS.replace('print("the module talks")', "import time\n\ntime.sleep(2)")
+    (folder / "own_tools.py").write_text(slow_start)
+    (folder / "greet.yaml").write_text("name: greet\nmain: [{tool: keep, arguments: {text: hello}, timeout: 2s}]")
+    (folder / "greet.test.yaml").write_text("cases: [{name: one, record: true, expect: {output: 5}}]")
+    assert await command("test", "--record") == Exit.OK, capsys.readouterr()
 
 
 async def test_recording_again_forgets_what_is_gone_and_keeps_what_was_not_asked_for(

@@ -71,7 +71,7 @@ async def test_the_commands_show_parent_and_child(lab: Lab, api: ApiServer, caps
     code, out, err = await cli("describe", child_id)
     assert f"{parent['id']} (main.0)" in out
     code, out, err = await cli("logs", parent["id"])
-    assert [f"child={child_id}" in line for line in out.splitlines() if "effect.started" in line] == [True]
+    assert [f"child={child_id}" in line for line in out.splitlines() if "  call  " in line] == [True]
     code, out, err = await cli("describe", parent["id"])
     assert code == Exit.OK, err
     assert [child_id in line for line in out.splitlines() if "doubled" in line] == [True]

@@ -83,6 +83,7 @@ def test_an_item_that_fails_may_be_collected(fan: str):
     """Map and parallel take `on_item_error: collect`."""
     output = output_of(f"name: t\nmain: [{{{FANS[fan]}, on_item_error: collect}}]")
     assert (output[0], output[1]["error"]["message"], output[2]) == (1, "two", 3)
+    assert (sorted(output[1]), output[1]["index"]) == (["error", "index"], 1)
 
 
 @pytest.mark.parametrize("fan", FANS)

@@ -67,8 +67,9 @@ def test_a_label_is_visible_after_what_holds_it_has_joined(kind: str):
 )
 def test_a_label_of_a_concurrent_branch_stays_there(step: str):
     """Labels are not visible after the join of map and parallel."""
-    error = error_of(f"name: t\nmain: [{{{step}}}, {{evaluate: $ steps.inner.output}}]")
-    assert error.code.startswith("expression.")
+    assert codes(f"name: t\nmain: [{{{step}}}, {{evaluate: $ steps.inner.output}}]") == ["E405"]
+    error = error_of(f"name: t\nmain: [{{{step}}}, {{evaluate: \"$ steps['in' + 'ner'].output\"}}]")
+    assert error.code == "expression.no_key"
 
 
 def test_a_label_is_visible_within_its_branch():

@@ -24,11 +24,17 @@ GOOD = """
 from pydantic import BaseModel
 
 from engine import HttpTool, Retry, Task, ToolContext, call_tool, evaluate, expr, foreach, if_, map_, prompt, tool
-from engine import Approval, Cache, Limits, Next, ToolRule, agent, embed, search
+from engine import Approval, Cache, Limits, Next, ToolRule, agent, embed, run_task, search
+from engine.core.kinds import ToolEffect
 
 
 class Ticket(BaseModel):
     text: str
+
+
+@tool(effect=ToolEffect.NONE)
+def count(text: str) -> int:
+    return len(text)
 
 
 @tool(effect="read")
@@ -43,6 +49,10 @@ triage = Task(
     input=Ticket,
     tools=[fetch, look_up],
     main=[
+        prompt("x", tools=[look_up], tool_choice=look_up),
+        prompt("x", tools="all", tool_choice={"type": "function", "function": {"name": "fetch"}}),
+        prompt("x", tools="all", tool_choice="none"),
+        run_task("other", version=2),
         prompt("Sort {{ _.text }}", output=list[Ticket], settings={"temperature": 0}, retry=Retry(attempts=3)),
         map_("_", map=[evaluate({"a": [1, expr("_")], "b": None})], reduce="results + [_]", parallelism=2),
         if_("_", then=call_tool(look_up, arguments, label="x"), else_=[call_tool(fetch)]),
@@ -78,6 +88,10 @@ ToolRule("fetch", at_moast=1)
 search("x", options={"limt": 1})
 evaluate(1, cache=Cache(ttl=[1]))
 engine.promt("x")
+prompt("x", tool_choice="autp")
+engine.tool(effect="reed")
+engine.HttpTool(name="x", url="https://a.example", effect="reed")
+engine.run_task("x", version="2")
 """
 
 

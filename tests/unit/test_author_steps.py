@@ -82,6 +82,10 @@ def body(step: Step) -> dict[str, Any]:
         (engine.run_workflow("sub", expr("_.x")), {"workflow": "sub", "arguments": "$ _.x"}),
         (engine.run_task("other@live", {"a": 1}), {"task": "other@live", "arguments": {"a": 1}}),
         (engine.run_task(Task(name="other", main=INC)), {"task": "other"}),
+        (
+            engine.run_task("other", {"a": 1}, version=3),
+            {"task": "other", "version": 3, "arguments": {"a": 1}},
+        ),
         (engine.call_tool("lookup", {"name": expr("_")}), {"tool": "lookup", "arguments": {"name": "$ _"}}),
         (engine.call_tool(lookup), {"tool": "lookup"}),
         (engine.call_tool(HttpTool(name="fetch", url="https://a.example")), {"tool": "fetch"}),

@@ -131,6 +131,48 @@ def test_an_unused_reply_and_a_missing_one_fail_the_case() -> None:
     ]
 
 
+def test_that_nothing_waits_is_expected_of_a_case_that_succeeds() -> None:
+    assert misses(case("expect: {waits: []}")) == []
+    assert [miss[:2] for miss in misses(case("expect: {waits: [], status: waiting}"))] == [("status", "waiting")]
+
+
+ROWS = """
+cases:
+  - name: many
+    data:
+      - {name: first, input: {name: Ada}, replies: {ask: Hi}}
+      - {name: Second one, input: {name: Eve}, replies: {ask: Ho}}
+      - {name: second two, input: {name: Eve}, replies: {ask: Ho}}
+    expect: {contains: {said: Ho}}
+  - {name: single, input: {name: Ada}, replies: {ask: Hi}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("match", "ran"),
+    [
+        ("second", [("many", ["Second one", "second two"])]),
+        ("many", [("many", ["first", "Second one", "second two"])]),
+        ("single", [("single", [""])]),
+        ("nothing", []),
+    ],
+)
+def test_a_text_chooses_cases_by_their_names_or_rows_by_theirs(match: str, ran: list[Any]) -> None:
+    report = run_file(write(ROWS), Options(match=match))
+    assert [(found.case.name, [run.name for run in found.runs]) for found in report.cases] == ran
+
+
+def test_a_case_whose_data_has_no_rows_does_not_pass_unseen() -> None:
+    assert not only("cases:\n  - {name: empty, data: []}\n").ok
+
+
+def test_the_pass_rate_counts_the_rows_that_were_chosen() -> None:
+    (found,) = run_file(write(ROWS), Options(match="second")).cases
+    assert (found.passed, found.needed, found.ok) == (2, 2, True)
+    (found,) = run_file(write(ROWS), Options(match="first")).cases
+    assert (found.passed, found.needed, found.ok) == (0, 1, False)
+
+
 def test_differences_are_told_at_their_places_and_not_without_end() -> None:
     at = read_cases(write(case(""))).cases[0].position
     found = differences({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "output", at)

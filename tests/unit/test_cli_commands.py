@@ -85,7 +85,27 @@ def test_a_dry_run_prints_the_result_on_stdout_and_the_steps_on_stderr(capsys: p
     assert run_command(["dry-run", "good.yaml", "-i", '{"name": "Ada"}', "--replies", "replies.json"]) == Exit.OK
     captured = capsys.readouterr()
     assert captured.out == "Hello Ada!\n"
-    assert "effect.started  main.0  ask" in captured.err
+    assert "call            main.0  ask" in captured.err
+
+
+def test_a_dry_run_says_which_replies_it_made_up_and_how_to_script_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["dry-run", "good.yaml", "-i", '{"name": "Ada"}']) == Exit.OK
+    said = capsys.readouterr().err
+    assert 'replies were made up for: ask; script them with --replies FILE.json, such as {"ask": "…"}' in said
+    assert run_command(["dry-run", "good.yaml", "-i", '{"name": "Ada"}', "-o", "json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["invented"] == ["ask"]
+    Path("replies.json").write_text('{"ask": "Hello Ada!"}')
+    assert run_command(["dry-run", "good.yaml", "-i", '{"name": "Ada"}', "--replies", "replies.json"]) == Exit.OK
+    assert "made up" not in capsys.readouterr().err
+
+
+def test_a_prompt_without_a_label_is_named_by_its_path_which_takes_a_reply(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.yaml").write_text("name: two\nmain: [{prompt: a, unwrap: true}, {prompt: b, unwrap: true}]\n")
+    assert run_command(["dry-run", "two.yaml"]) == Exit.OK
+    assert "made up for: main.0, main.1;" in capsys.readouterr().err
+    Path("replies.json").write_text('{"main.0": "x", "main.1": "y"}')
+    assert run_command(["dry-run", "two.yaml", "--replies", "replies.json"]) == Exit.OK
+    assert capsys.readouterr().out == "y\n"
 
 
 def test_a_dry_run_of_a_failing_task_exits_with_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,74 @@ def test_the_code_of_a_run_is_explained_by_its_family(capsys: pytest.CaptureFixt
     assert "cannot catch it" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("code", "where", "remedy"),
+    [
+        ("tool.failed", "`tool`", "mend the tool"),
+        ("wait.expired", "`wait_for_input`, `approve`, `wait_for_event`", "give it a `default`"),
+        ("expression.no_index", "every step", "test it first"),
+    ],
+)
+def test_the_code_of_a_run_comes_with_its_remedies(
+    code: str, where: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["explain", code]) == Exit.OK
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"at {where}: " in text
+    assert f"Remedy: {remedy}" in text
+    assert run_command(["explain", code, "-o", "json"]) == Exit.OK
+    (told,) = json.loads(capsys.readouterr().out)["remedies"]
+    assert (told["code"], told["where"]) == (code, where)
+
+
+def test_a_family_of_codes_is_explained_with_all_its_remedies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["explain", "backend"]) == Exit.OK
+    out = capsys.readouterr().out
+    assert "the family of the codes `backend.…`" in out
+    assert "backend.timeout, at `prompt`: " in out
+
+
+def test_a_misspelt_code_of_a_run_is_explained_by_its_family_and_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["explain", "expression.no_kei"]) == Exit.OK
+    assert "did you mean 'expression.no_key'?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "group", "see"),
+    [
+        ("_", "a name in expressions", "docs/language.md"),
+        ("state", "a name in expressions", "docs/language.md"),
+        ("steps", "a name in expressions", "docs/language.md"),
+        ("input", "a name in expressions", "docs/language.md"),
+        ("output", "a name in expressions", "docs/language.md"),
+        ("unwrap", "a member of `prompt`, `agent`", "everstep explain prompt, everstep explain agent"),
+        ("deadline", "a member of `approve`", "everstep explain approve"),
+        ("retry.attempts", "a member of `retry`", "everstep explain retry"),
+        ("on_item_error", "a member of `over`, `parallel`", "everstep explain over, everstep explain parallel"),
+        ("everstep.toml", "the operator's file", "docs/language/tools.md"),
+        ("default_model", "a member of everstep.toml", "docs/language/tools.md"),
+        ("answer", "a command", "everstep answer --help"),
+    ],
+)
+def test_a_word_without_an_entry_leads_to_where_it_is_explained(
+    word: str, group: str, see: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["explain", word]) == Exit.OK
+    out = capsys.readouterr().out
+    assert f": {group}\n" in out
+    assert f"See: {see}" in out
+
+
+def test_a_word_with_an_entry_is_not_told_apart_into_members_of_that_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["explain", "if", "-o", "json"]) == Exit.OK
+    assert [item["group"] for item in json.loads(capsys.readouterr().out)["entries"]] == ["kind"]
+
+
+def test_an_unknown_word_names_a_near_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["explain", "anser"]) == Exit.NOT_FOUND
+    assert "did you mean 'answer'?" in capsys.readouterr().err
+
+
 def test_an_unknown_code_is_not_found_and_a_near_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["explain", "E1044"]) == Exit.NOT_FOUND
     assert "did you mean 'E104'?" in capsys.readouterr().err
@@ -95,3 +163,13 @@ def test_a_task_of_a_server_that_is_not_there_is_exit_five(capsys: pytest.Captur
 def test_the_schema_for_editors_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["schema"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["title"] == "Everstep task"
+
+
+@pytest.mark.parametrize(("word", "member"), [("math", "math.ceil"), ("re", "re.match"), ("urllib.parse", "quote")])
+def test_a_module_of_expressions_is_explained_by_what_it_has(
+    word: str, member: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["explain", word]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert f"{word}: A module that expressions know" in shown
+    assert member in shown

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from engine.edge.cli.live import PlainDisplay
+from engine.edge.cli.live import PlainDisplay, TreeDisplay
 from engine.edge.cli.tree import RunTree
 
+ASKS = ("wait", {"path": "main.1", "wait_id": "main.1", "kind": "approve", "info": "sure?", "schema": None})
 MAIN = [{"tool": "lookup"}, {"evaluate": "$ _"}]
 
 
@@ -31,7 +34,7 @@ def ended(path: str, message: str = "it broke", code: str = "tool.failed") -> tu
 
 def test_a_failure_that_ends_the_execution_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = told(capsys, ("init", {}), failed("main.0"), ended("main.0"))
-    assert line == "main.0  tool_call lookup  failed  0 ms  tool.failed: it broke"
+    assert line == "main.0  tool lookup  failed  0 ms  tool.failed: it broke"
 
 
 def test_a_failure_stays_told_when_other_steps_ran_in_between(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,3 +58,15 @@ def test_an_end_for_another_reason_is_told(capsys: pytest.CaptureFixture[str]) -
     lines = told(capsys, ("init", {}), failed("main.0"), ended("main.0", "too late", "step.total_timeout"))
     assert len(lines) == 2
     assert "too late" in lines[1]
+
+
+def test_the_command_that_answers_is_not_cut_on_a_narrow_terminal() -> None:
+    tree = RunTree(MAIN)
+    for number, (kind, body) in enumerate([("init", {}), ASKS], start=1):
+        tree.apply({"seq": number, "type": kind, "at": "2026-01-01T00:00:00Z", "body": body})
+    display = TreeDisplay(tree, "x" * 36, "task")
+    display.close()
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(display.render())
+    words = console.export_text().split()
+    assert words[words.index("everstep") :] == ["everstep", "answer", "x" * 36, "--input", "'\"yes\"'"]

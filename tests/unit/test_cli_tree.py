@@ -10,7 +10,9 @@ import pytest
 from engine.control.compiling import compile_text
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok
 from engine.dryrun import START_US, Answered, chat_reply, failed, run_in_memory
-from engine.edge.cli.tree import RunTree, State, describe_step
+from engine.edge.cli.titles import describe_step
+from engine.edge.cli.tree import RunTree
+from engine.edge.cli.treesteps import State
 
 TASK = """
 name: shown
@@ -64,10 +66,10 @@ def shown(tree: RunTree) -> list[tuple[int, str, str]]:
 def test_a_finished_execution_shows_every_step_as_done_and_maps_folded() -> None:
     assert shown(fold(events_of(TASK))) == [
         (0, "numbers", "done"),
-        (0, "map_reduce  3/3", "done"),
+        (0, "over  3/3", "done"),
         (0, "choose", "done"),
         (1, "evaluate", "done"),
-        (0, "yield", "done"),
+        (0, "workflow", "done"),
         (1, "last", "done"),
     ]
 
@@ -76,7 +78,7 @@ def test_a_running_map_shows_its_progress_and_the_branches_under_way() -> None:
     events = events_of(TASK)
     first_done = next(number for number, event in enumerate(events) if event["type"] == "finish_branch")
     lines = shown(fold(events[: first_done + 1]))
-    assert lines[1] == (0, "map_reduce  1/3", "running")
+    assert lines[1] == (0, "over  1/3", "running")
     assert lines[2] == (1, "map[1] prompt", "running")
 
 
@@ -84,8 +86,8 @@ def test_steps_that_have_not_begun_stand_under_the_names_their_author_gave_them(
     steps = [{"label": "numbers", "evaluate": "$ 1"}, {"tool": "search", "arguments": {}}, {"workflow": "tail"}]
     assert shown(fold(events_of(TASK)[:1], steps)) == [
         (0, "numbers", "running"),
-        (0, "tool_call search", "pending"),
-        (0, "yield tail", "pending"),
+        (0, "tool search", "pending"),
+        (0, "workflow tail", "pending"),
     ]
 
 
@@ -100,6 +102,19 @@ def test_a_retried_step_shows_its_attempt_and_the_reason() -> None:
         notes += [(line.state, line.note) for line in tree.lines(START_US / 1e6)]
     assert (State.RETRYING, "attempt 1 failed, trying again: backend.rate_limited: slow down") in notes
     assert (State.RUNNING, "attempt 2 after backend.rate_limited: slow down") in notes
+    assert notes[-1] == (State.DONE, "")
+
+
+def test_a_repair_round_is_shown_as_one_and_not_as_another_attempt() -> None:
+    outcomes: list[CallOutcome] = [Ok(chat_reply("no json")), Ok(chat_reply("{}"))]
+    source = 'name: r\nmain:\n  - prompt: "x"\n    unwrap: true\n    output_schema: {type: object}\n'
+    tree = RunTree()
+    notes = []
+    for event in events_of(source, lambda call: Answered(outcomes.pop(0))):
+        tree.apply(event)
+        notes += [(line.state, line.note.split(":")[0]) for line in tree.lines(START_US / 1e6)]
+    assert (State.RUNNING, "repair round 1") in notes
+    assert not any("attempt" in note for _, note in notes)
     assert notes[-1] == (State.DONE, "")
 
 
@@ -151,9 +166,9 @@ def test_an_event_that_is_told_twice_changes_nothing() -> None:
     ("step", "expected"),
     [
         ({"label": "x", "prompt": "hi"}, ("prompt", "x")),
-        ({"tool": "search"}, ("tool_call", "tool_call search")),
+        ({"tool": "search"}, ("tool_call", "tool search")),
         ({"kind_": "wait_for_input", "info": {}}, ("wait_for_input", "wait_for_input")),
-        ({"over": "$ _", "map": {}}, ("map_reduce", "map_reduce")),
+        ({"over": "$ _", "map": {}}, ("map_reduce", "over")),
         ({"task": "greet"}, ("task", "task greet")),
         ({"race": []}, ("race", "race")),
         ({"until": "_", "do": {}}, ("until", "until")),

@@ -8,7 +8,8 @@ import pytest
 
 from engine.core.kinds import StepKind
 from engine.core.spec.vocabulary import MARKERS
-from engine.edge.cli.tree import State, describe_step
+from engine.edge.cli.titles import describe_step
+from engine.edge.cli.treesteps import State
 from tests.unit.test_cli_tree import events_of, fold, shown
 
 

@@ -176,3 +176,18 @@ def test_the_project_file_beside_a_task_counts_before_the_one_here(
     (other / "everstep.toml").unlink()
     assert run_command(["validate", "other/task.yaml"]) == Exit.USAGE, "the one here knows no tools"
     assert "here" in capsys.readouterr().out
+
+
+def test_tasks_of_one_name_are_told_of_since_apply_refuses_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.yaml").write_text(GOOD)
+    assert run_command(["validate", "set"]) == Exit.OK
+    assert capsys.readouterr().err == ""
+    (tmp_path / "set" / "b.yaml").write_text(GOOD)
+    assert run_command(["validate", "set", "-o", "json"]) == Exit.OK
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["valid"] is True
+    expected = "warning: set/a.yaml and set/b.yaml are all called 'good'; `everstep apply` refuses them together\n"
+    assert shown.err == expected

@@ -28,6 +28,24 @@ def findings_of(text: str, **contracts: ToolContract) -> list[tuple[str, int]]:
         "[{if: _, then: {return: 1}, else: {error: no}}, {evaluate: 2}]",
         "[{if: _, then: [{return: 1}, {evaluate: 2}]}]",
         "[{evaluate: 1, on_error: [{return: 1}, {evaluate: 2}]}]",
+        "[{error: no, on_error: {return: 3}}, {evaluate: 2}]",
+        "[{parallel: [{return: 1}]}, {evaluate: 2}]",
+        "[{parallel: [{return: 1}, {error: no}]}, {evaluate: 2}]",
+        "[{race: [{return: 1}, {error: no}]}, {evaluate: 2}]",
+        "[{over: [1, 2], map: {return: 1}}, {evaluate: 2}]",
+        "[{foreach: {in: [1], do: {return: 1}}}, {evaluate: 2}]",
+        "[{while: true, do: {evaluate: 1}}, {evaluate: 2}]",
+        "[{while: true, do: [{if: _, then: {return: 1}}]}, {evaluate: 2}]",
+        "[{until: 'false', do: {evaluate: 1}}, {evaluate: 2}]",
+        "[{until: _, do: {return: 1}}, {evaluate: 2}]",
+        "[{if: 'false', then: {evaluate: 1}}, {evaluate: 2}]",
+        "[{if: $ True, then: {evaluate: 1}, else: {evaluate: 3}}, {evaluate: 2}]",
+        "[{evaluate: 1, when: false}, {evaluate: 2}]",
+        "[{while: false, do: {evaluate: 1}}, {evaluate: 2}]",
+        "[{switch: [{case: 'false', then: {evaluate: 1}}, {case: _, then: {evaluate: 3}}]}, {evaluate: 2}]",
+        "[{return: 1, when: true}, {evaluate: 2}]",
+        "[{workflow: sub}, {evaluate: 2}]\nsub: [{error: no}]",
+        "[{workflow: sub}, {evaluate: 2}]\nsub: [{workflow: s}]\ns: [{if: _, then: {error: a}, else: {error: b}}]",
     ],
 )
 def test_a_step_behind_the_end_gets_a_warning(steps: str) -> None:
@@ -42,6 +60,18 @@ def test_a_step_behind_the_end_gets_a_warning(steps: str) -> None:
         "[{if: _, then: {return: 1}}, {evaluate: 2}]",
         "[{parallel: [{return: 1}, {evaluate: 1}]}, {evaluate: 2}]",
         "[{foreach: {in: _, do: {return: 1}}}, {evaluate: 2}]",
+        "[{over: _, map: {return: 1}}, {evaluate: 2}]",
+        "[{over: [1], map: {error: no}, on_item_error: skip}, {evaluate: 2}]",
+        "[{parallel: [{error: no}], on_item_error: collect}, {evaluate: 2}]",
+        "[{parallel: [{error: no}], on_error: {evaluate: 1}}, {evaluate: 2}]",
+        "[{race: [{error: no}, {evaluate: 1}]}, {evaluate: 2}]",
+        "[{return: $ _.x, on_error: {evaluate: 1}}, {evaluate: 2}]",
+        "[{while: _, do: {return: 1}}, {evaluate: 2}]",
+        "[{while: true, do: {evaluate: 1}, on_error: {evaluate: 3}}, {evaluate: 2}]",
+        "[{workflow: sub}, {evaluate: 2}]\nsub: [{return: 1}]",
+        "[{workflow: sub}, {evaluate: 2}]\nsub: [{if: _, then: {error: no}}]",
+        "[{workflow: sub, on_error: {evaluate: 1}}, {evaluate: 2}]\nsub: [{error: no}]",
+        "[{workflow: sub, when: _}, {evaluate: 2}]\nsub: [{error: no}]",
     ],
 )
 def test_a_step_that_may_run_gets_no_warning(steps: str) -> None:
@@ -67,6 +97,18 @@ def test_a_step_that_may_run_gets_no_warning(steps: str) -> None:
         ("main: [{evaluate: 1, on_error: {workflow: main}}]", []),
         ("main: [{workflow: a}]\na: [{if: _, then: {workflow: b}}]\nb: [{workflow: a}]", []),
         ("main: [{workflow: a}, {workflow: a}]\na: [{evaluate: 1}]", []),
+        ("main: [{workflow: a}]\na: [{workflow: a, on_error: {log: x}}]", [("E409", 2)]),
+        ("main: [{workflow: a}]\na: [{workflow: b, on_error: {log: x}}]\nb: [{log: y}, {workflow: a}]", [("E409", 3)]),
+        ("main: [{workflow: main, when: true}]", [("E409", 1)]),
+        (
+            "main: [{parallel: [{workflow: main}], on_error: {tool: t}}]\ntools: [{name: t, api_call: {url: 'http://x'}}]",
+            [("E409", 1)],
+        ),
+        ("main: [{workflow: a}]\na: [{prompt: hi}, {workflow: a, on_error: {log: x}}]", []),
+        ("main: [{workflow: a}]\na: [{workflow: a, arguments: $ _.next, on_error: {log: x}}]", []),
+        ("main: [{workflow: a}]\na: [{workflow: b, on_error: {log: x}}]\nb: [{evaluate: $ 1 / _}, {workflow: a}]", []),
+        ("main: [{workflow: a}]\na: [{workflow: a, timeout: 5s, on_error: {log: x}}]", []),
+        ("main: [{workflow: a}]\na: [{if: _, then: {workflow: a}, on_error: {log: x}}]", []),
     ],
 )
 def test_calls_that_never_end_are_found_and_others_are_not(text: str, found: list[tuple[str, int]]) -> None:
@@ -176,7 +218,7 @@ STRICT = ToolContract(
     [
         ("{n: 1}", 0),
         ("{n: $ _.n, size: m}", 0),
-        ("{n: '{{ _ }}'}", 0),
+        ("{n: '{{ _ }}'}", 1),
         ("{n: 1, tags: [$ _, 2]}", 0),
         ("_", 0),
         ("$ {}", 0),
@@ -273,3 +315,32 @@ main:
 other: {task: second}
 """
     assert findings_of(text) == [("W615", 4), ("W615", 7)]
+
+
+@pytest.mark.parametrize("tool", ["type: integration", "integration: {provider: x}", "type: pythn"])
+def test_a_tool_of_a_type_that_is_refused_is_told_once_however_many_steps_use_it(tool: str) -> None:
+    steps = "main:\n- tool: t\n- {race: [{tool: t}, {evaluate: 1}]}\n- {prompt: hi, tools: [t]}\n"
+    text = f"{steps}tools: [{{name: t, {tool}}}]"
+    with pytest.raises(CompileError) as caught:
+        compile_text(text, contracts={})
+    (found,) = caught.value.diagnostics
+    assert found.code == ("E506" if "pythn" in tool else "E207")
+    assert found.hint
+
+
+def test_a_long_chain_of_sub_workflows_in_the_worst_order_is_looked_through_once() -> None:
+    count = 3_000
+    lists = "".join(f"w{n}: [{{workflow: w{n + 1}, on_error: {{log: x}}}}]\n" for n in range(count))
+    text = f"main: [{{workflow: w0}}, {{evaluate: 1}}]\n{lists}w{count}: [{{error: no}}]"
+    assert findings_of(text) == []
+    assert findings_of(text.replace(", on_error: {log: x}", "")) == [("W602", 1)]
+
+
+@pytest.mark.parametrize("step", ["sleep: 5x", "wait_for_event: e\n  deadline: abc"])
+def test_a_text_that_is_no_duration_is_called_so_with_a_remedy(step: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_text(f"main:\n- {step}", contracts={})
+    (found,) = caught.value.diagnostics
+    key = step.rpartition(":")[0].rpartition(" ")[2]
+    assert (found.code, found.message) == ("E504", f"'{key}' is not a duration or an expression")
+    assert "write a duration such as" in found.hint

@@ -188,3 +188,22 @@ def test_the_outline_shows_each_step_with_its_path_and_what_a_person_would_call_
 def test_a_step_without_a_label_is_called_by_its_kind_and_a_few_words(step: str, title: str) -> None:
     (row,) = plan_outline(compile_text(f"main:\n- {step}", contracts={}).plan)
     assert row.title == title
+
+
+def test_duplicate_keys_and_everything_after_them_are_told_at_once() -> None:
+    text = (
+        "main:\n  - evaluate: 1\n    evaluate: 2\n  - promt: x\n  - evaluate: $ nope\n    label: a\n    label: b\n"
+        "tools: [{name: f, type: function}]\ntools: [{name: g, type: function}]\n"
+        "main:\n  - {prompt: hi, tools: [g, missing]}\n"
+    )
+    with pytest.raises(CompileError) as caught:
+        compile_text(text, contracts={})
+    assert [(item.code, item.position.line) for item in caught.value.diagnostics] == [
+        ("E103", 3),
+        ("E206", 4),
+        ("E401", 5),
+        ("E103", 7),
+        ("E103", 9),
+        ("E103", 10),
+        ("E402", 11),
+    ]

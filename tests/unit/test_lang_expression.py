@@ -212,6 +212,66 @@ def test_what_is_not_part_of_the_language_is_refused_with_its_place(source: str,
     assert caught.value.offset == offset == caught.value.details["offset"]
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("_.x = 3", "write `==`"),
+        ("_.x := 3", "use a `set` step"),
+        ("!_.x", "write `not`"),
+        ("_.from", "write ['from']"),
+        ("_.order.class == 1", "write ['class']"),
+        ("_.0", "write [0]"),
+        ("\u201ca\u201d", "straight quotes"),
+        ("for x in _: x", "no statements"),
+        ("import os", "no statements"),
+    ],
+)
+def test_a_slip_of_syntax_gets_the_hint_for_what_was_meant(source: str, hint: str):
+    with pytest.raises(ExpressionSyntaxError) as caught:
+        compile_expression(source)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("source", ["1. foo", "_.x ==", "f(a=", "[1, 2", "_ == = 3"])
+def test_a_syntax_error_of_another_kind_gets_no_hint_that_would_mislead(source: str):
+    with pytest.raises(ExpressionSyntaxError) as caught:
+        compile_expression(source)
+    assert "[" not in caught.value.hint
+    assert "statements" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("[].append(1)", "items + [item]"),
+        ("_.update({})", "a | b"),
+        ("_.sort()", "sorted"),
+        ("'{}'.format(1)", "f-str"),
+    ],
+)
+def test_a_method_that_is_left_out_on_purpose_gets_the_way_without_it(source: str, hint: str):
+    (found,) = compile_expression(source).problems({"_"})
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("results", "`reduce` only"),
+        ("error", "`on_error` and `finally` only"),
+        ("output", "`finally` only"),
+        ("arguments", "`input`"),
+        ("secrets", "no secrets"),
+        ("user", "the input"),
+        ("session", "the input"),
+    ],
+)
+def test_a_name_that_exists_elsewhere_gets_the_place_where_it_does_or_what_is_here(name: str, hint: str):
+    (found,) = compile_expression(f"{name}.x").problems({"_", "input", "outputs"})
+    assert hint in found.hint
+    assert compile_expression(f"{name}.x").problems({"_", name}) == []
+
+
 def test_common_slips_get_a_hint():
     for source, hint in (("{{ _.a }}", "template"), ("a && b", "`and`"), ("$ _.a", "second $"), ("a ? b : c", "if")):
         with pytest.raises(ExpressionSyntaxError) as caught:

@@ -53,7 +53,7 @@ def test_the_same_plan_has_no_difference() -> None:
         ("{a: 1}", "{a: 2}", "main.0: evaluate 'first': the value changed"),
         ("{b: 1}", "{b: 2}", "main.1.then.0: evaluate b: the value changed"),
         ("label: first", "label: one", "main.0: the label is 'one', was 'first'"),
-        ("prompt: hello", "prompt: hi", "main.1.then.1: prompt “hi”: messages changed"),
+        ("prompt: hello", "prompt: hi", "main.1.then.1: prompt “hi”: prompt changed"),
         ("  - return: $ _\n", "", "main.2 (before): step gone: return _"),
         ("  - return: $ _\n", "    else: {evaluate: 3}\n  - return: $ _\n", "main.1: if _.a: `else` is new (1 step)"),
         ("input_schema: {type: object}\n", "", "the task has no 'input_schema' any more"),
@@ -61,9 +61,10 @@ def test_the_same_plan_has_no_difference() -> None:
         ("{type: object}", "{type: object, required: [x]}", "the task's input_schema: required changed"),
         (
             "    evaluate: {a: 1}",
-            "    evaluate: {a: 1}\n    timeout: 5s",
-            "main.0: evaluate 'first': its modifiers changed",
+            "    evaluate: {a: 1}\n    timeout: 5s\n    retry: {attempts: 2}",
+            "main.0: evaluate 'first': retry, timeout changed",
         ),
+        ("  - if: _.a", "  - if: _.b", "main.1: if _.b: if changed"),
     ],
 )
 def test_a_change_is_told_with_its_place(old: str, new: str, words: str) -> None:
@@ -89,6 +90,12 @@ def test_an_inserted_step_does_not_make_its_followers_changed() -> None:
             "_.a",
             "_.b",
             ["main.0: switch 1 cases: cases changed"],
+        ),
+        (
+            "  - {label: each, over: $ _, map: {evaluate: 1}}\n",
+            "evaluate: 1}",
+            "evaluate: 1}, retry: {attempts: 2}",
+            ["main.0: over 'each': retry changed"],
         ),
         (
             "  - evaluate: 1\n    undo: {evaluate: 2}\n",

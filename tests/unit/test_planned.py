@@ -263,8 +263,8 @@ def test_an_agent_reaches_its_tools_their_hosts_and_its_model() -> None:
     [
         ("max_rounds: 12", "max_rounds: 13", "main.5: agent 'report': max_rounds changed"),
         ("at_most: 5", "at_most: 6", "main.5: agent 'report': rules changed"),
-        ("cost: 0.5", "cost: 5", "the task's limits: cost_usd changed"),
-        ("key: [$ input.topic, $ input.year]", "key: 1", "main.3: search 'near': its modifiers changed"),
+        ("cost: 0.5", "cost: 5", "the task's limits: cost changed"),
+        ("key: [$ input.topic, $ input.year]", "key: 1", "main.3: search 'near': cache changed"),
     ],
 )
 def test_a_change_is_told_in_words(old: str, new: str, told: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.core.run.effects import Call, Ok
@@ -327,3 +329,27 @@ def test_the_start_value_of_a_fold_sees_the_input_of_its_step():
 
 def test_an_error_that_is_no_text_is_told_as_json():
     assert error_of("name: t\nmain: [{error: $ _}]", {"a": [1, None]}).message == '{"a":[1,null]}'
+
+
+@pytest.mark.parametrize("given", ["5m", "300s", 300, 300.0])
+def test_a_computed_time_is_seconds_or_a_duration_like_a_literal_one(given: Any) -> None:
+    slept = run("name: t\nmain: [{sleep: $ _}]", given)
+    assert slept.events[-1].now_us - slept.events[0].now_us == 300_000_000
+    wait = seen(run("name: t\nmain: [{wait_for_input: {deadline: $ _, default: none}}]", given), "wait")[0]
+    assert wait.body["deadline_us"] == wait.now_us + 300_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(None, "null"), ("soon", '"soon"'), ([1], "[1]"), (True, "true"), (-1, "-1 seconds"), ("x" * 99, "text")],
+)
+def test_what_is_no_time_is_told_in_the_words_of_json(given: Any, shown: str) -> None:
+    error = error_of("name: t\nmain: [{sleep: $ _}]", given)
+    assert error.message.endswith(f"cannot sleep for {shown}")
+    assert "5m" in error.hint
+
+
+@pytest.mark.parametrize(("given", "shown"), [("abc", "text"), (None, "null"), (7, "a number"), (True, "a boolean")])
+def test_what_a_loop_cannot_go_through_is_told_in_the_words_of_json(given: Any, shown: str) -> None:
+    error = error_of("name: t\nmain: [{foreach: {in: $ _, do: {evaluate: 1}}}]", given)
+    assert f"is {shown}, not a list" in error.message

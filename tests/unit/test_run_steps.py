@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine.core.contracts.activities import ChatParams
 from engine.core.errors import ExpressionError, LimitExceeded, TaskError, ToolError
 from engine.core.plan.ir import AgentSnapshot
-from engine.core.run.effects import Ok, Stopped
-from engine.dryrun import Answered, chat_reply, failed
+from engine.core.run.effects import Call, Ok, Stopped
+from engine.dryrun import Answered, Handler, chat_reply, failed
 from tests.support.memory import echo, error_of, output_of, run, script, seen
 
 
@@ -342,3 +343,53 @@ def test_random_and_uuid_are_the_same_in_every_run_and_differ_between_places():
 
 def test_a_call_that_other_hands_cancelled_is_an_error_of_the_step():
     assert error_of("name: t\nmain: [{tool: pay}]", None, script(Stopped())).code == "effect.cancelled"
+
+
+def _replying(*rounds: tuple[str, float], finish: str = "stop", tokens: int = 0) -> tuple[list[Call], Handler]:
+    """Answer with texts that take so many seconds; return what was called, too."""
+    calls: list[Call] = []
+    left = list(rounds)
+
+    def handler(call: Call) -> Answered:
+        calls.append(call)
+        text, after_s = left.pop(0)
+        return Answered(Ok({**chat_reply(text, tokens=tokens), "finish_reason": finish}), after_s)
+
+    return calls, handler
+
+
+def test_a_reply_that_was_cut_off_says_so_and_names_max_tokens():
+    calls, handler = _replying(('{"n": "lo', 1), ('{"n": "lo', 1), ('{"n": "lo', 1), finish="length", tokens=200)
+    error = error_of(SCHEMA_TASK, None, handler)
+    assert error.message == (
+        "the model's reply does not fit the output schema: the reply was cut off after 200 tokens (max_tokens)"
+    )
+    assert error.hint == "raise max_tokens in the settings of the step, or ask for less"
+    assert isinstance(calls[1].params, ChatParams)
+    assert "cut off after 200 tokens" in calls[1].params.messages[-1]["content"]
+
+
+def test_a_reply_that_fits_although_it_was_cut_off_is_taken():
+    _, handler = _replying(('{"n": 3}', 1), finish="length")
+    assert output_of(SCHEMA_TASK, None, handler) == {"n": 3}
+
+
+def test_repair_rounds_share_the_time_of_their_attempt():
+    calls, handler = _replying(("a", 40), ("b", 15), ('{"n": 3}', 1))
+    assert output_of(f"{SCHEMA_TASK}    timeout: 1m\n", None, handler) == {"n": 3}
+    assert [call.timeout_s for call in calls] == [60, 20, 5]
+    assert [call.params.timeout_s for call in calls if isinstance(call.params, ChatParams)] == [60, 20, 5]
+
+
+def test_a_repair_round_has_a_second_at_least_and_each_attempt_its_whole_time():
+    calls, handler = _replying(("a", 59.9), ("b", 1), ("c", 1), ("d", 1))
+    task = SCHEMA_TASK.replace("repair: 2", "repair: 1\n    timeout: 1m\n    retry: {attempts: 2, on: [backend]}")
+    error = error_of(task, None, handler)
+    assert error.code == "backend.bad_reply"
+    assert [call.timeout_s for call in calls] == [60, 1, 60, 59]
+
+
+def test_repair_rounds_without_a_timeout_have_the_longest_time_each():
+    calls, handler = _replying(("a", 500), ('{"n": 3}', 500))
+    assert output_of(SCHEMA_TASK, None, handler) == {"n": 3}
+    assert [call.timeout_s for call in calls] == [600, 600]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.core.errors import DefinitionError, InvalidInput
+from activities.tools.python import PythonTools
+from engine.core.contracts.activities import CallContext, ToolParams
+from engine.core.errors import BackendError, DefinitionError, InvalidInput, ToolError
 from engine.core.run.effects import Call, Ok
 from engine.dryrun import Answered
 from engine.testing import TaskRun, run_task
-from engine.tooling import tool
+from engine.tooling import ToolCatalog, tool
 
 GREET = """
 name: greet
@@ -122,7 +125,10 @@ def test_a_whole_message_may_be_scripted() -> None:
 
 def test_harmless_tools_run_and_others_only_if_they_are_named() -> None:
     run = run_task(TOOLS, {"text": "four"}, tools=[measure, keep])
-    assert run.problems == ["tool 'store' at main.1 has no reply"]
+    assert run.problems == [
+        "tool 'store' at main.1 has no reply; "
+        "write one under `replies`, or let the tool really run: `run_tools: [keep]`"
+    ]
     assert run.steps == {"length": 4}
     assert run_task(TOOLS, {"text": "four"}, tools=[measure, keep], run_tools=["keep"]).result == {"kept": 4}
     scripted = run_task(TOOLS, {"text": "four"}, tools=[measure, keep], replies={"length": 7, "keep": "done"})
@@ -132,6 +138,61 @@ def test_harmless_tools_run_and_others_only_if_they_are_named() -> None:
 async def test_an_async_tool_runs_within_an_async_test() -> None:
     run = run_task(TOOLS, {"text": "ab"}, tools=[measure, keep], run_tools=["keep"])
     assert run.result == {"kept": 2}
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ToolError("the books are closed", code="books.closed", retryable=True),
+        ToolError("closed", code="tool.closed", retryable=True, details={"until": (1, 2)}),
+        ToolError("long " * 1000, code="tool.long"),
+        BackendError("x", retryable=True),
+        SystemExit(1),
+        asyncio.CancelledError(),
+        ValueError("boom"),
+    ],
+    ids=lambda raised: getattr(raised, "code", type(raised).__name__),
+)
+async def test_a_tool_that_raises_fails_in_a_test_just_as_in_a_worker(raised: BaseException) -> None:
+    @tool(effect="none")
+    async def book() -> None:
+        raise raised
+
+    text = "name: t\nmain:\n  - tool: book\n    retry: {attempts: 1}\n"
+    tested = run_task(text, tools=[book]).error or {}
+    params = ToolParams(
+        context=CallContext(tenant="t", execution_id="e", path="main.0", key="k", attempt=1),
+        tool=book.contract(),
+        arguments={},
+        timeout_s=10,
+    )
+    with pytest.raises(ToolError) as caught:
+        await PythonTools(ToolCatalog.of(book), threads=1).call(params)
+    worked = caught.value
+    assert (tested["code"], tested["message"]) == (worked.code, worked.message)
+    assert set(worked.details) <= set(tested["details"])
+
+
+def test_a_scripted_failure_of_a_tool_has_only_codes_that_a_tool_can_have() -> None:
+    text = "name: t\nmain:\n  - tool: measure\n    arguments: {text: x}\n    retry: {attempts: 3, on: [books]}\n"
+    run = run_task(text, tools=[measure], replies={"measure": {"$error": {"code": "books.closed", "retryable": True}}})
+    assert len(run.calls) == 1
+    assert run.error is not None
+    assert run.error["code"] == "tool.failed"
+    assert run.error["message"].startswith("the reply of tool 'measure' has the code 'books.closed'")
+
+
+def test_a_retry_on_a_code_that_no_tool_may_raise_does_not_fire_in_a_test_either() -> None:
+    @tool(effect="none")
+    def book() -> None:
+        raise ToolError("the books are closed", code="books.closed", retryable=True)
+
+    text = "name: t\nmain:\n  - tool: book\n    retry: {attempts: 3, on: [books]}\n"
+    run = run_task(text, tools=[book])
+    assert len(run.calls) == 1
+    assert run.error is not None
+    assert run.error["code"] == "tool.failed"
+    assert "'tool.books_closed'" in run.error["hint"]
 
 
 def test_a_function_may_answer_calls() -> None:
@@ -246,3 +307,17 @@ def test_a_run_that_failed_says_in_a_few_lines_why() -> None:
     except AssertionError as error:
         told = str(error)
     assert told == "the task is failed\n  error[task.error]: no way\n  at step main.1\n  calls: prompt ask"
+
+
+@pytest.mark.parametrize(
+    "task", ["main: {evaluate: $ _ + 1}", '{"main": [{"evaluate": "$ _ + 1"}]}', "{main: {evaluate: 2}}"]
+)
+def test_a_task_in_one_line_is_a_task_and_not_the_name_of_a_file(task: str) -> None:
+    assert run_task(task, 1).result == 2
+
+
+def test_a_name_of_a_file_is_no_task() -> None:
+    with pytest.raises(InvalidInput, match="No such file"):
+        run_task("nothing.py:main")
+    with pytest.raises(InvalidInput, match="No such file"):
+        run_task("nothing here.yaml")

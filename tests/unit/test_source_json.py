@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.diagnostics import Position
+from engine.core.diagnostics import Findings, Position
 from engine.core.errors import SourceError
 from engine.core.spec.nodes import ListNode, MapNode, ScalarNode, node_to_json
 from engine.source.json_reader import read_json
@@ -73,7 +73,7 @@ def test_json_without_bounds_is_refused(text: str, code: str) -> None:
 
 @pytest.mark.parametrize("text", ["{a: 1}", '{"a": 1,}', "[a, b]", '{"a": 1} # comment', '{"a": 01}', "{'a': 1}"])
 def test_what_is_no_json_may_still_be_yaml(text: str) -> None:
-    assert read_json(text) is None
+    assert read_json(text, Findings()) is None
     assert node_to_json(parse_source(text, "t")) is not None
 
 
@@ -94,3 +94,19 @@ def test_a_json_file_holds_json_and_nothing_else(text: str) -> None:
 
 def test_what_looks_like_json_in_a_yaml_file_may_be_yaml() -> None:
     assert node_to_json(parse_source("{main: [{evaluate: 1}]}", "task.yaml")) == {"main": [{"evaluate": 1}]}
+
+
+def test_all_keys_that_stand_twice_are_told_at_once() -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_source('{"a": 1, "a": 2, "b": {"c": 1, "c": 2}, "b": 3}', "t.json")
+    assert [(found.code, found.position.column) for found in caught.value.diagnostics] == [
+        ("E103", 10),
+        ("E103", 32),
+        ("E103", 41),
+    ]
+
+
+def test_a_json_file_that_breaks_off_tells_also_of_the_keys_that_stood_twice_before() -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_source('{"a": 1, "a": 2, b', "t.json")
+    assert [found.code for found in caught.value.diagnostics] == ["E103", "E102"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.diagnostics import Position
+from engine.core.diagnostics import Findings, Position
 from engine.core.errors import SourceError
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, node_to_json
 from engine.source.limits import MAX_DEPTH, MAX_SOURCE_CHARS
@@ -119,6 +119,39 @@ def test_a_duplicate_key_is_refused_with_both_places() -> None:
     assert "line 3, column 3" in message
 
 
+def test_all_duplicate_keys_are_told_at_once_and_a_syntax_error_after_them_too() -> None:
+    text = "a: 1\na: 2\nb:\n  c: 1\n  c: 2\nb: 3\n"
+    for source, last in ((text, []), (f"{text}d: @x\n", ["E102"])):
+        with pytest.raises(SourceError) as caught:
+            read(source)
+        found = caught.value.diagnostics
+        assert [item.code for item in found] == ["E103", "E103", "E103", *last]
+        assert [item.position.line for item in found[:3]] == [2, 5, 6]
+
+
+def test_of_a_duplicate_key_lists_and_objects_are_read_on_with_both_values() -> None:
+    findings = Findings()
+    text = "a: [1]\na: [2]\nb: {c: 1, d: 2}\nb: {d: 3, e: 4}\nf: 1\nf: [2]\n"
+    node = parse_source(text, "t.yaml", findings)
+    assert node_to_json(node) == {"a": [1, 2], "b": {"c": 1, "d": 2, "e": 4}, "f": 1}
+    assert [item.position.line for item in findings.items] == [2, 4, 6]
+
+
+def test_very_many_duplicate_keys_are_no_bomb() -> None:
+    findings = Findings()
+    node = parse_source("a: [1]\n" * 40_000, "t.yaml", findings)
+    assert isinstance(node, MapNode)
+    assert len(findings.items) == 39_999
+
+
+def test_a_quote_that_is_never_closed_is_told_where_it_starts_with_a_remedy() -> None:
+    with pytest.raises(SourceError) as caught:
+        read("name: 'it\nmain: [{evaluate: 1}]\n")
+    (found,) = caught.value.diagnostics
+    assert (found.position, found.message) == (Position(1, 7), "the quote that starts here is never closed")
+    assert found.hint == "close it where the text ends"
+
+
 def test_keys_that_become_the_same_text_are_duplicates() -> None:
     assert refuse("1: a\n'1': b\n")[0] == "E103"
 
@@ -130,7 +163,8 @@ def test_keys_that_become_the_same_text_are_duplicates() -> None:
         ("a:\n\tb: 1", "E102", Position(2, 1)),
         ("a: b: c", "E102", Position(1, 5)),
         ("a: @x", "E102", Position(1, 4)),
-        ("a: 'x", "E102", Position(1, 6)),
+        ("a: 'x", "E102", Position(1, 4)),
+        ('a: 1\nb: "x\nc: 1\n', "E102", Position(2, 4)),
         ("a: 1\n--- \nb: 2", "E104", Position(2, 1)),
         ("a: 1\n...\nb: 2", "E102", Position(3, 1)),
         ('"a":1', "E102", Position(1, 4)),

@@ -193,3 +193,39 @@ def test_the_end_of_a_process_is_described_in_words() -> None:
     assert describe_exit(0) == "ended with code 0"
     assert describe_exit(-9) == "killed by SIGKILL"
     assert describe_exit(-250) == "killed by signal 250"
+
+
+async def test_a_process_that_is_ended_for_a_reason_is_started_again_at_once_with_it(
+    guard: Guard, tmp_path: Path
+) -> None:
+    restarts: list[Restarted] = []
+    child = Child(spec_of(READY_THEN_SLEEP, tmp_path), guard, restarts.append)
+    await child.start()
+    await child.wait_ready()
+    first = child.pid
+
+    await child.restart("tools.py changed")
+    await wait_for(lambda: bool(restarts))
+
+    assert (restarts[0].reason, restarts[0].is_asked) == ("tools.py changed", True)
+    assert not is_alive(first)
+    assert is_alive(restarts[0].pid)
+    await child.stop()
+
+
+async def test_a_process_that_does_not_end_in_its_grace_period_is_killed_and_started_again(
+    guard: Guard, tmp_path: Path
+) -> None:
+    restarts: list[Restarted] = []
+    code = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY_THEN_SLEEP}"
+    child = Child(spec_of(code, tmp_path, grace_s=0.1), guard, restarts.append)
+    await child.start()
+    await child.wait_ready()
+    first = child.pid
+
+    await child.restart("tools.py changed")
+    await wait_for(lambda: bool(restarts))
+
+    assert restarts[0].reason == "tools.py changed"
+    assert not is_alive(first)
+    await child.stop()

@@ -78,3 +78,10 @@ def test_the_watch_of_dev_loads_neither_tests_nor_recordings(folder: Path) -> No
     names = {path.name for path in task_files([folder])}
     assert {"a.yaml", "b.json"} <= names
     assert not names & {"a.test.yaml", "a.cassette.json"}
+
+
+def test_a_test_file_that_is_named_is_told_from_a_task(folder: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        find_tasks([folder / "a.test.yaml"])
+    assert caught.value.code == "file.is_test"
+    assert "everstep test" in caught.value.hint

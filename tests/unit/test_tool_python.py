@@ -194,6 +194,29 @@ async def test_a_tool_may_choose_its_own_code_and_say_that_it_is_worth_another_t
     assert body["details"] == {"queue": {"1": [2]}}
 
 
+async def test_a_code_that_does_not_begin_with_tool_is_refused_by_name_with_one_that_would_do() -> None:
+    @tool
+    def book() -> None:
+        raise ToolError("the books are closed", code="books.closed", retryable=True)
+
+    body = (await failure(book)).details[0]
+    assert (body["code"], body["retryable"]) == ("tool.failed", False)
+    assert body["message"] == (
+        "tool 'book' raised an error with the code 'books.closed', which does not begin with 'tool.': "
+        "the books are closed"
+    )
+    assert body["hint"] == "raise ToolError with a code such as 'tool.books_closed'"
+    assert body["details"]["code"] == "books.closed"
+
+
+async def test_a_bare_tool_dot_is_no_code() -> None:
+    @tool
+    def book() -> None:
+        raise ToolError("closed", code="tool.")
+
+    assert (await failure(book)).type == "tool.failed"
+
+
 @pytest.mark.parametrize(
     "raised",
     [

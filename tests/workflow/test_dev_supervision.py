@@ -114,7 +114,7 @@ def test_an_answer_lets_a_waiting_execution_go_on(dev: DevProcess) -> None:
     while "awaiting_input" not in dev.run("describe", execution).out:
         assert time.monotonic() < deadline
     described = dev.run("describe", execution).out
-    assert f"everstep answer {execution} --wait-id 'main.0' --input JSON" in described
+    assert f"""everstep answer {execution} --input '"yes"'""" in described
     assert dev.run("answer", execution, "--wait-id", "main.0", "--input", '"yes"').code == 0
     assert dev.run("result", execution, "--wait", "-o", "json").json["output"] == {"said": "yes"}
     again = dev.run("answer", execution, "--input", '"yes"')
@@ -351,3 +351,37 @@ def test_doctor_finds_a_running_dev_well_and_a_missing_one_not(dev: DevProcess, 
     assert ill.code == 1
     assert "✗ api: the API at http://127.0.0.1:9 cannot be reached" in ill.out
     assert "remedy: start one with `everstep dev`" in ill.out
+
+
+TOOLS = """
+from engine.tooling import tool
+
+@tool(effect="none")
+def measure(text: str) -> int:
+    return len(text)
+"""
+MEASURES = "name: measures\nmain:\n  - tool: measure\n    arguments: {text: $ _}\n"
+
+
+def test_tools_that_are_saved_are_there_at_once_and_broken_ones_leave_the_old(tmp_path: Path) -> None:
+    tools, task = tmp_path / "tools.py", tmp_path / "measures.yaml"
+    tools.write_text(TOOLS)
+    task.write_text(MEASURES)
+    (tmp_path / "everstep.toml").write_text('[tools]\nmodules = ["tools.py"]\n')
+    with running_dev(tmp_path / "data", str(task), "--no-model") as dev:
+        dev.wait_loaded("measures")
+        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
+
+        tools.write_text(TOOLS.replace("len(text)", "len(text"))
+        broken = dev.wait_event(lambda event: event["event"] == "project.invalid")
+        assert broken["files"] == ["tools.py"]
+        assert "SyntaxError" in broken["message"]
+        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
+
+        tools.write_text(TOOLS.replace("text: str", "text: str, times: int").replace("len(text)", "times * len(text)"))
+        restarted = dev.wait_event(lambda event: event["event"] == "restarted")
+        assert (restarted["process"], restarted["reason"]) == ("worker", "tools.py changed")
+        assert restarted["pid"] != dev.ready["worker_pid"]
+        task.write_text(MEASURES.replace("{text: $ _}", "{text: $ _, times: 3}"))
+        dev.wait_loaded("measures", 2)
+        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "12"

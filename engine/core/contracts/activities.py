@@ -85,6 +85,7 @@ class ChatResult:
         message: {role, content, tool_calls?}.
         finish_reason: stop, length, tool_calls or content_filter.
         usage: Token counts; None if the backend sent none.
+        took_s: How long the backend took; repair rounds of an attempt share its time.
     """
 
     id: str
@@ -94,6 +95,7 @@ class ChatResult:
     message: dict[str, Any]
     finish_reason: str
     usage: Usage | None = None
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from engine.core.lang.failures import suggest
 from engine.core.lang.methods import ALL_METHOD_NAMES
 from engine.core.lang.stdlib import ABSENT, LIBRARY_NAMES, find_module
 
+_INSTEAD_OF_METHODS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "encode": "there are no bytes here: base64 takes and gives text",
+        "decode": "there are no bytes here: base64 takes and gives text",
+        "format": 'use an f-string: f"{value:.2f}"',
+        "append": "values do not change: write items + [item]",
+        "extend": "values do not change: write items + others",
+        "sort": "values do not change: write sorted(items)",
+        "reverse": "values do not change: write reversed(items)",
+        "update": "values do not change: write a | b",
+        "add": "values do not change: write a | {item}",
+    }
+)
 MAX_HINTS: Final = 20
 """Looking for near words takes long, and nobody reads hundreds of hints."""
 
@@ -68,9 +82,7 @@ def unknown_members(members: Iterable[tuple[str, str, bool, int]], known: Collec
 
 def unknown_method(name: str, offset: int) -> Problem:
     """Return the problem of a method that no value has."""
-    hint = suggest(name, ALL_METHOD_NAMES)
-    if name in ("encode", "decode"):
-        hint = "there are no bytes here: base64 takes and gives text"
+    hint = _INSTEAD_OF_METHODS.get(name) or suggest(name, ALL_METHOD_NAMES)
     return Problem(offset, "expression.unknown_function", f"no value has a method '{name}'", hint)
 
 

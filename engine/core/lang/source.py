@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from bisect import bisect_right
+from keyword import iskeyword
 from typing import Final
 
 from engine.core.errors import ExpressionSyntaxError
@@ -62,7 +64,7 @@ class Source:
                 # the parser reports the end of the text so
                 place, message = starts[-1], "it ends too early"
             raise self.error(
-                f"this is not an expression: {message}", self.to_source(place), _hint(self.text)
+                f"this is not an expression: {message}", self.to_source(place), _hint(self.text, self.to_source(place))
             ) from error
         except (RecursionError, MemoryError) as error:
             raise self.error("the expression is nested too deeply", 0, "split it over several steps") from error
@@ -95,7 +97,8 @@ class Source:
         return syntax_error(message, offset, hint, self.text)
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, place: int) -> str:
+    """Return what the author of a text that is no expression probably meant; `place` is where the parser gave up."""
     if "{{" in text or "{%" in text:
         return "{{ }} belongs into templates; an expression stands without braces"
     if "&&" in text or "||" in text:
@@ -104,9 +107,29 @@ def _hint(text: str) -> str:
         return "leave out the second $"
     if "?" in text and ":" in text:
         return "write `a if condition else b`"
+    rest = text[place:]
+    if rest.startswith(":="):
+        return "use a `set` step, or compute the value in an earlier step"
+    if rest.startswith("=") and not rest.startswith("=="):
+        return "write `==` to compare; a `set` step keeps a value"
+    if rest.startswith("!"):
+        return "write `not`"
+    if rest[:1] in _CURLY_QUOTES:
+        return "write straight quotes: ' or \""
+    word = _WORD.match(rest)
+    if word is not None and iskeyword(word.group()) and text[:place].endswith("."):
+        return f"'{word.group()}' is a word of the language: write ['{word.group()}'] to read that member"
+    if place and _NUMBER.match(rest):
+        return f"write [{rest[1]}] to read an item by its number"
+    if _STATEMENT.match(text):
+        return "there are no statements: write `a if condition else b`, or a comprehension such as [x + 1 for x in _]"
     return ""
 
 
+_CURLY_QUOTES: Final = tuple("\u2018\u2019\u201c\u201d")
+_WORD: Final = re.compile(r"[a-z]{2,8}(?!\w)")
+_NUMBER: Final = re.compile(r"\.[0-9]")
+_STATEMENT: Final = re.compile(r"\s*(?:for|if|while|import|from|def|return|assert|del|with)\s")
 _ESCAPES: Final = frozenset("\n\r\\'\"abfnrtv01234567xNuU")
 _QUOTES: Final = ('"""', "'''", '"', "'")
 

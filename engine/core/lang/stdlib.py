@@ -63,6 +63,13 @@ ABSENT: Final[Mapping[str, str]] = MappingProxyType(
         "datetime": "datetime is a module: write datetime.datetime(…), datetime.date(…) or now()",
         "time": "time is a module: write time.time()",
         "random": "random is a module: write random.random()",
+        "results": "`results` is there in `reduce` only",
+        "error": "`error` is there in `on_error` and `finally` only",
+        "output": "`output` is there in `finally` only; `_` is the output of the step before",
+        "arguments": "`input` is what the named list was given, `_` what the step was given",
+        "secrets": "steps see no secrets in this version; a Python tool reads its own where it runs",
+        "user": "there are `task`, `execution` and `agent`; hand the user in with the input",
+        "session": "there are `task`, `execution` and `agent`; hand the session in with the input",
     }
 )
 """What authors look for and do not find, with what to do instead."""

@@ -6,11 +6,14 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from engine.core.diagnostics import Findings, Position
 from engine.core.lang.syntax import Source
+from engine.core.plan.exits import Failures, constant_of, grow
+from engine.core.plan.label_places import BRANCH, LATER, OPEN, OTHER, LabelPlaces
 from engine.core.plan.toolbox import is_literal
-from engine.core.spec import codes
+from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import suggest
 from engine.core.spec.steps import (
     ApproveStep,
@@ -31,7 +34,7 @@ from engine.core.spec.steps import (
     WhileStep,
     YieldStep,
 )
-from engine.core.spec.walk import all_steps, inner_lists
+from engine.core.spec.walk import all_steps
 
 _TAG = re.compile(r"\{[{%]")
 _CLOSING = {"{{": "}}", "{%": "%}"}
@@ -42,6 +45,18 @@ _QUOTED = re.compile(r"""(?P<keep>\[\s*)?('[^'\\\n]*(?:\\.[^'\\\n]*)*'|"[^"\\\n]
 _METHODS = frozenset({"items", "keys", "values", "get"})
 _STEP_NAMES = ("steps", "inputs", "outputs")
 """Names under which steps are found; the older spellings `inputs[…]` and `outputs[…]` also count from the end."""
+_HIDDEN = MappingProxyType(
+    {
+        LATER: ("the step '{}' comes later, so it has no output at this place", "`_` is the output of the step before"),
+        OPEN: ("'{}' is the step in which this stands, and has not ended yet", "`_` is its input"),
+        BRANCH: (
+            "'{}' is inside of an `over`, `parallel` or `race`, and only its own branch sees it",
+            "the outputs of all branches are the output of that step: give it a label, or read `_` after it",
+        ),
+        OTHER: ("'{}' stands in another branch of the same step, and only one of them runs", ""),
+    }
+)
+"""Why the output of a labelled step cannot be read, and what to do."""
 
 
 def check_labels(name: str, steps: StepList, findings: Findings) -> frozenset[str]:
@@ -65,38 +80,6 @@ def check_labels(name: str, steps: StepList, findings: Findings) -> frozenset[st
             )
         seen.setdefault(step.label.text, step.label.position)
     return frozenset(seen)
-
-
-def check_reachable(steps: StepList, findings: Findings) -> None:
-    """Warn about steps after one that always ends the list, here and in all inner lists."""
-    for number, step in enumerate(steps.steps):
-        if number + 1 < len(steps.steps) and _always_ends(step):
-            after = steps.steps[number + 1]
-            what = "the step before it always ends the list"
-            findings.warn(codes.UNREACHABLE, f"this step can never run: {what}", after.position, path=after.path)
-            break
-    for step in steps.steps:
-        for _, inner in inner_lists(step):
-            check_reachable(inner, findings)
-
-
-def _always_ends(step: StepSpec) -> bool:
-    if step.mods.when is not None:
-        return False
-    if isinstance(step, ReturnStep):
-        return True
-    if isinstance(step, ErrorStep):
-        return step.mods.on_error is None
-    if isinstance(step, IfElseStep) and step.otherwise is not None and step.mods.on_error is None:
-        return _list_ends(step.then) and _list_ends(step.otherwise)
-    if isinstance(step, SwitchStep) and step.mods.on_error is None:
-        has_default = any(case.condition is None for case in step.cases)
-        return has_default and all(_list_ends(case.then) for case in step.cases)
-    return False
-
-
-def _list_ends(steps: StepList) -> bool:
-    return any(_always_ends(step) for step in steps.steps)
 
 
 def check_calls(workflows: Mapping[str, StepList], findings: Findings, *, ending: StepList | None = None) -> None:
@@ -127,7 +110,9 @@ def check_calls(workflows: Mapping[str, StepList], findings: Findings, *, ending
     for name, steps in workflows.items():
         if name != "main" and name not in used:
             message = f"no step runs the sub-workflow '{name}'"
-            findings.warn(codes.UNUSED_WORKFLOW, message, steps.position, path=name)
+            # a misspelt `finally` would be found out only when something has to be cleaned up
+            hint = suggest(findings, name, vocabulary.TASK_KEYS)
+            findings.warn(codes.UNUSED_WORKFLOW, message, steps.position, hint=hint, path=name)
 
 
 def _check_endless(workflows: Mapping[str, StepList], findings: Findings) -> None:
@@ -166,67 +151,80 @@ def _report_cycle(workflows: Mapping[str, StepList], cycle: list[str], call: Yie
         findings.warn(codes.WAITING_CYCLE, message, at, path=path, hint=hint)
         return
     hint = "put the call under an `if` or give it a `when`"
+    if call.mods.on_error is not None:
+        hint += "; no `on_error` catches calls that are nested too deeply"
     findings.error(codes.ENDLESS_CYCLE, f"this never ends, whatever the data: {chain}", at, path=path, hint=hint)
 
 
 def _ending_workflows(workflows: Mapping[str, StepList]) -> set[str]:
     """Return the named lists that can come to an end by some way through their branches."""
-    ending: set[str] = set()
-    grown = True
-    while grown:
-        grown = False
-        for name, steps in workflows.items():
-            if name not in ending and any(_ways(steps, workflows, ending)):
-                ending.add(name)
-                grown = True
-    return ending
+    known = _Known(workflows, set(), Failures(workflows))
+
+    def add(name: str) -> bool:
+        if name in known.ending or not any(_ways(workflows[name], known)):
+            return False
+        known.ending.add(name)
+        return True
+
+    grow(workflows, add)
+    return known.ending
 
 
-def _ways(steps: StepList, workflows: Mapping[str, StepList], ending: set[str]) -> tuple[bool, bool]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the named lists: which of them can come to an end, and which steps may fail."""
+
+    workflows: Mapping[str, StepList]
+    ending: set[str]
+    failures: Failures
+
+
+def _ways(steps: StepList, known: _Known) -> tuple[bool, bool]:
     """Return whether control may fall through the list, and whether it may leave the named list from within."""
     leaves = False
     for step in steps.steps:
-        through, out = _step_ways(step, workflows, ending)
+        through, out = _step_ways(step, known)
         leaves = leaves or out
         if not through:
             return False, leaves
     return True, leaves
 
 
-def _step_ways(step: StepSpec, workflows: Mapping[str, StepList], ending: set[str]) -> tuple[bool, bool]:
+def _step_ways(step: StepSpec, known: _Known) -> tuple[bool, bool]:
     through, out = True, False
     match step:
         case ReturnStep() | ErrorStep():
             through, out = False, True
         case YieldStep():
-            through = step.workflow.text in ending or step.workflow.text not in workflows
+            through = step.workflow.text in known.ending or step.workflow.text not in known.workflows
         case IfElseStep():
-            ways = [_ways(step.then, workflows, ending)]
-            ways.append((True, False) if step.otherwise is None else _ways(step.otherwise, workflows, ending))
+            ways = [_ways(step.then, known)]
+            ways.append((True, False) if step.otherwise is None else _ways(step.otherwise, known))
             through, out = any(way[0] for way in ways), any(way[1] for way in ways)
         case SwitchStep():
-            ways = [_ways(case.then, workflows, ending) for case in step.cases]
+            ways = [_ways(case.then, known) for case in step.cases]
             if all(case.condition is not None for case in step.cases):
                 ways.append((True, False))
             through, out = any(way[0] for way in ways), any(way[1] for way in ways)
         case ForeachStep() | WhileStep():
-            out = _ways(step.do, workflows, ending)[1]
+            out = _ways(step.do, known)[1]
         case UntilStep():
-            through, out = _ways(step.do, workflows, ending)
+            through, out = _ways(step.do, known)
         case MapReduceStep():
-            out = _ways(step.map, workflows, ending)[1]
+            out = _ways(step.map, known)[1]
         case ParallelStep():
-            ways = [_ways(branch, workflows, ending) for branch in step.branches]
+            ways = [_ways(branch, known) for branch in step.branches]
             through, out = all(way[0] for way in ways), any(way[1] for way in ways)
         case RaceStep():
-            ways = [_ways(branch, workflows, ending) for branch in step.branches]
+            ways = [_ways(branch, known) for branch in step.branches]
             through, out = not ways or any(way[0] for way in ways), any(way[1] for way in ways)
         case _:
             pass
-    if step.mods.on_error is not None:
-        handled = _ways(step.mods.on_error, workflows, ending)
+    # calls that are nested too deeply end the execution, so that only another error leads into `on_error`
+    if step.mods.on_error is not None and known.failures.may_fail(step):
+        handled = _ways(step.mods.on_error, known)
         through, out = through or handled[0], out or handled[1]
-    return through or step.mods.when is not None, out
+    return through or (step.mods.when is not None and constant_of(step.mods.when) is not True), out
 
 
 def check_ending(steps: StepList, findings: Findings, key: str = "finally") -> None:
@@ -254,6 +252,8 @@ class StepNames:
         index: Number of the top-level step in which the place is.
         own: Whether that step itself is in `steps` there: in the older dialects, and in its `undo`.
         findings: What was found so far.
+        places: Where the labels stand.
+        step: The innermost step around the place; None = outside of all.
     """
 
     names: Collection[str]
@@ -263,6 +263,8 @@ class StepNames:
     index: int
     findings: Findings
     own: bool = False
+    places: LabelPlaces | None = None
+    step: StepSpec | None = None
 
     def check_steps(self, source: str, is_template: bool) -> Iterable[tuple[int, str, str]]:
         """Return (offset, message, hint) for each reference to a step that does not exist."""
@@ -278,6 +280,9 @@ class StepNames:
             if key not in self.labels and key not in _METHODS:
                 hint = suggest(self.findings, key, self.labels) or "only labels of the same named list are visible"
                 yield f"'{self.workflow}' has no step with the label '{key[:60]}'", hint
+            elif (hidden := self._hidden(key)) in _HIDDEN:
+                message, hint = _HIDDEN[hidden]
+                yield message.format(key[:60]), hint
         elif key < 0:
             hint = "`_` is the output of the step before, outputs[-1] the last output of the list"
             yield f"steps are counted from the first one, so there is no steps[{key}]", hint
@@ -288,6 +293,12 @@ class StepNames:
             yield f"steps[{key}] has not run yet at this place, which is in step {self.index}", ""
         elif key == self.index and not self.own:
             yield f"steps[{key}] is the step in which this stands, and has not ended yet", "`_` is its input"
+
+    def _hidden(self, label: str) -> str:
+        if self.places is None or self.step is None:
+            return ""
+        why = self.places.hidden(label, self.step)
+        return "" if why == OPEN and self.own else why
 
 
 def _in_expression(source: str) -> list[tuple[int, int | str]]:

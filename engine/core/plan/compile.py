@@ -10,10 +10,12 @@ from engine.core.diagnostics import Findings
 from engine.core.plan.agents import ToolStepCompiler
 from engine.core.plan.authority import check_reach, compile_allow
 from engine.core.plan.blocks import BlockCompiler
-from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels, check_reachable
+from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels
 from engine.core.plan.computed import Expr, Lit, Obj, Value
 from engine.core.plan.dialects import make_resolver
+from engine.core.plan.exits import check_reachable
 from engine.core.plan.ir import AgentSnapshot, Block, Limits, Plan, Requirement, ToolContract
+from engine.core.plan.label_places import LabelPlaces
 from engine.core.plan.ops import (
     ApproveOp,
     ErrorOp,
@@ -35,7 +37,8 @@ from engine.core.plan.policies import NO_MODIFIERS, Cache, Check, Modifiers, Ret
 from engine.core.plan.prompts import compile_prompt
 from engine.core.plan.race_check import check_races
 from engine.core.plan.resolve import ENDING_NAMES, ERROR_NAMES, INPUT_NAMES, REDUCE_NAMES, ROOT_NAMES, Role
-from engine.core.plan.schema_check import check_schema
+from engine.core.plan.schema_check import check_schema, check_value
+from engine.core.plan.state_keys import check_state_keys
 from engine.core.plan.toolbox import Toolbox, is_literal
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import MAX_DURATION_S, parse_duration
@@ -69,8 +72,8 @@ from engine.core.values import Json
 OnFail = Literal["repair", "error", "ask"]
 
 _TIMES = {
-    "sleep": "write `sleep: {seconds: 30}` or `sleep: {seconds: $ _.pause}`",
-    "deadline": "write a duration such as `24h`, or an expression that gives seconds",
+    "sleep": "write a duration such as `sleep: 30s`, or `sleep: {seconds: 30}`, or `sleep: $ _.pause`",
+    "deadline": "write a duration such as `24h`, or an expression that gives seconds or a duration",
 }
 APPROVAL: Json = {
     "type": "object",
@@ -105,8 +108,8 @@ class _Place:
 
     scope: StepNames
 
-    def at(self, index: int) -> _Place:
-        return _Place(replace(self.scope, index=index))
+    def at(self, step: StepSpec, index: int | None) -> _Place:
+        return _Place(replace(self.scope, step=step, index=self.scope.index if index is None else index))
 
     def in_handler(self) -> _Place:
         return _Place(replace(self.scope, names=frozenset(self.scope.names) | ERROR_NAMES))
@@ -130,12 +133,13 @@ class _Compiler:
         if self.spec.input_schema is not None:
             check_schema(self.spec.input_schema, self.findings, "input_schema")
         workflows = {name: self._named_list(name, steps) for name, steps in self.spec.workflows.items()}
-        for steps in self.spec.workflows.values():
-            check_reachable(steps, self.findings)
+        check_reachable(self.spec.workflows, self.findings, ending=self.spec.ending)
         ending = self._ending()
         check_calls(self.spec.workflows, self.findings, ending=self.spec.ending)
         check_races(self.spec.workflows, self.tools, self.findings, tuple(self.toolbox.own))
         check_planned(self.spec, self.findings)
+        if self.spec.dialect == "everstep":
+            check_state_keys(self.spec.workflows, self.findings)
         if self.ops > MAX_OPS:
             message = f"the task has {self.ops:,} steps, more than {MAX_OPS:,}"
             self.findings.error(codes.PLAN_TOO_LARGE, message, hint="use loops, or split it into several tasks")
@@ -160,7 +164,6 @@ class _Compiler:
         if steps is None:
             return None
         check_ending(steps, self.findings)
-        check_reachable(steps, self.findings)
         return self._named_list("finally", steps, ENDING_NAMES)
 
     def _requirements(self) -> tuple[Requirement, ...]:
@@ -180,14 +183,14 @@ class _Compiler:
     def _named_list(self, name: str, steps: StepList, names: frozenset[str] = ROOT_NAMES) -> int:
         labels = check_labels(name, steps, self.findings)
         own = self.spec.dialect != "everstep"
-        scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings, own)
+        scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings, own, LabelPlaces(steps))
         return self._block(name, steps, _Place(scope), top=True)
 
     def _block(self, name: str, steps: StepList, place: _Place, *, top: bool = False) -> int:
         number = len(self.blocks)
         self.blocks.append(Block(name, ()))
         self.ops += len(steps.steps)
-        ops = tuple(self._op(step, place.at(index) if top else place) for index, step in enumerate(steps.steps))
+        ops = tuple(self._op(step, place.at(step, index if top else None)) for index, step in enumerate(steps.steps))
         self.blocks[number] = Block(name, ops)
         return number
 
@@ -300,8 +303,7 @@ class _Compiler:
 
     def _wait(self, step: WaitStep | ApproveStep | EventStep, place: _Place) -> Op:
         path = step.path if isinstance(step, EventStep) else f"{step.path}.{step.kind.value}"
-        if step.schema is not None:
-            check_schema(step.schema, self.findings, f"{path}.schema")
+        fits = step.schema is None or check_schema(step.schema, self.findings, f"{path}.schema")
         deadline = None if step.deadline is None else self._seconds(((step.deadline, 1.0),), f"{path}.deadline", place)
         default = None if step.default is None else self._value(step.default, f"{path}.default", place)
         schema = None if step.schema is None else step.schema.value
@@ -313,6 +315,9 @@ class _Compiler:
         info = Lit(None) if step.info is None else self.resolver.value(step.info, f"{path}.info", place.scope, role)
         if isinstance(step, ApproveStep):
             schema = APPROVAL if schema is None else schema
+            # other waits may have a default that no answer can be, to tell that none came; null says so everywhere
+            if fits and step.default is not None and isinstance(default, Lit) and default.value is not None:
+                check_value(default.value, schema, step.default, self.findings, f"{path}.default")
             return ApproveOp(info=info, schema=schema, deadline=deadline, default=default)
         return WaitOp(info=info, schema=schema, deadline=deadline, default=default)
 
@@ -352,9 +357,12 @@ class _Compiler:
                 if isinstance(value, Expr):
                     sources.append(f"({value.source})" if unit_s == 1 else f"({value.source}) * {_number(unit_s)}")
                     continue
+            part = "a part of " if name == "sleep" and (len(parts) > 1 or unit_s != 1) else ""
+            is_text = isinstance(node, ScalarNode) and isinstance(node.value, str)
+            shown = f"is {describe(node)}, not a time" if not is_text or part else "is not a duration"
             self.findings.error(
                 codes.BAD_DURATION,
-                f"{'a part of ' if name == 'sleep' else ''}'{name}' is {describe(node)}, not a time or an expression",
+                f"{part}'{name}' {shown} or an expression",
                 node.position,
                 path=path,
                 hint=_TIMES.get(name, ""),

@@ -15,13 +15,30 @@ from engine.core.plan.lists import inner_blocks, named_lists, positions
 from engine.core.plan.ops import Op
 from engine.core.plan.reach import reach_of
 from engine.core.plan.render import op_title
+from engine.core.spec.vocabulary import MARKER_OF
 from engine.core.values import Json, canonical_json
 
 NUMBERS: Final = frozenset({"parallelism", "repair", "take", "max_rounds", "attempts", "at_most"})
 """Members of ops that are whole numbers and no numbers of blocks."""
 WALKED: Final = frozenset({"format", "stdlib", "blocks", "workflows", "tools", "agent", "ending"})
 """Members of a plan that are compared by their own rules, or are not the author's."""
-MEMBER_NAMES: Final = {"otherwise": "else", "value": "the value", "mods": "its modifiers", "items": "in"}
+VALUE: Final = "the value"
+WORDS: Final = {
+    "otherwise": "else",
+    "value": VALUE,
+    "values": VALUE,
+    "items": "in",
+    "seconds": "the time",
+    "message": "the message",
+    "stagger_s": "stagger",
+    "timeout_s": "timeout",
+    "total_timeout_s": "total_timeout",
+    "checks": "check",
+    "cost_usd": "cost",
+}
+"""What authors call members of ops and modifiers that have another name in a plan."""
+MARKED: Final = frozenset({"messages", "condition"})
+"""Members that stand at the key by which a step shows its kind."""
 
 
 NOTHING: Final = Reach()
@@ -132,7 +149,7 @@ def _members(before: Json, after: Json) -> str:
     if not isinstance(before, dict) or not isinstance(after, dict):
         return "changed"
     names = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return f"{', '.join(names)} changed"
+    return f"{', '.join(WORDS.get(name, name) for name in names)} changed"
 
 
 def _tool_changes(old: Plan, new: Plan) -> Iterator[str]:
@@ -142,7 +159,7 @@ def _tool_changes(old: Plan, new: Plan) -> Iterator[str]:
             continue
         items = dataclasses.fields(contract)
         names = [item.name for item in items if getattr(contract, item.name) != getattr(before, item.name)]
-        yield f"the tool '{name}': {', '.join(names)} changed"
+        yield f"the tool '{name}': {', '.join(WORDS.get(each, each) for each in names)} changed"
 
 
 # --- steps ---------------------------------------------------------------------------------------------------------
@@ -202,7 +219,7 @@ def _replaced(
 
 
 def _called(op: Op) -> str:
-    return f"{op.op.value} '{op.label}'" if op.label else op_title(op)
+    return f"{MARKER_OF[op.op]} '{op.label}'" if op.label else op_title(op)
 
 
 def _key_of(op: Op) -> str:
@@ -211,12 +228,12 @@ def _key_of(op: Op) -> str:
 
 def _op_changes(old: Plan, before: Op, new: Plan, after: Op, place: str) -> Iterator[str]:
     facts_before, facts_after = _facts_of(before), _facts_of(after)
-    names = [key for key in facts_after if facts_before.get(key) != facts_after[key]]
+    marker = MARKER_OF[after.op]
+    names = [marker if name in MARKED else WORDS.get(name, name) for name in _changed(facts_before, facts_after)]
     if before.label != after.label:
         yield f"{place}: the label is '{after.label}', was '{before.label}'"
     if names:
-        told = ", ".join(MEMBER_NAMES.get(name, name) for name in names)
-        yield f"{place}: {_called(after)}: {told} changed"
+        yield f"{place}: {_called(after)}: {', '.join(names)} changed"
     inner_before = {old.blocks[number].name: number for number in inner_blocks(before)}
     inner_after = {new.blocks[number].name: number for number in inner_blocks(after)}
     for name, number in inner_after.items():
@@ -227,6 +244,18 @@ def _op_changes(old: Plan, before: Op, new: Plan, after: Op, place: str) -> Iter
     for name, number in inner_before.items():
         if name not in inner_after:
             yield f"{place}: {_called(after)}: `{name}` is gone ({_count(old, number)})"
+
+
+def _changed(before: dict[str, Json], after: dict[str, Json]) -> Iterator[str]:
+    """Yield the names of what differs; of the modifiers, each one's."""
+    for key, value in after.items():
+        old = before.get(key)
+        if old == value:
+            continue
+        if key == "mods" and isinstance(old, dict) and isinstance(value, dict):
+            yield from _changed(old, value)
+        else:
+            yield key
 
 
 def _facts_of(op: Op) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from engine.core.errors import ExpressionSyntaxError
 from engine.core.lang.expression import Problem, compile_expression
 from engine.core.lang.template import compile_template
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.forgotten import Doubt, forgotten_mark, is_file_name
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe, position_at
 
@@ -33,6 +34,7 @@ _ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
 _LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|state(?:\.\w+|\[.*))\Z", re.DOTALL)
 # of linear time on any text: no two repetitions in a row can match the same characters
 _BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*|\s*)\}}(?!\}})")
+_LOOKS = "looks like an expression, but stands for itself"
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PROSE = re.compile(r"[.!?]\s|\w\s+\w+\s+\w+\s+\w+\s+\w")
 
@@ -106,6 +108,7 @@ class Resolver:
                 values = [item.value for item in items if isinstance(item, Lit)]
                 return Lit(values) if len(values) == len(items) else Arr(items)
             case ScalarNode(value=str() as text):
+                self._warn_cut(node, path)
                 return self._text(node, text, path, scope, role)
             case ScalarNode():
                 return Lit(node.value)
@@ -119,6 +122,7 @@ class Resolver:
             source = self._as_source(node, path, scope)
             return Expr(source)
         text = node.value
+        self._warn_cut(node, path)
         lead = mark_length(text)
         if not lead and is_template(text):
             self.findings.error(
@@ -157,7 +161,7 @@ class Resolver:
             return self._expr(node, text, lead, path, scope)
         if is_template(text):
             return self._template(node, text, path, scope)
-        self._warn_literal(node, text, path)
+        self._warn_literal(node, text, path, scope)
         return Lit(text)
 
     def _expr(self, node: ScalarNode, text: str, lead: int, path: str, scope: Scope) -> Expr:
@@ -192,7 +196,9 @@ class Resolver:
             if problem.code == UNKNOWN_NAME_PROBLEM:
                 name = name_at(str(node.value), lead + problem.offset)
                 code = codes.LATER if name in self.later_names else codes.UNKNOWN_NAME
-                if name in self.later_names:
+                if _compared(str(node.value), lead + problem.offset, name) and name not in self.later_names:
+                    hint = f"text needs quotes: '{name}'"
+                elif name in self.later_names:
                     message, hint = f"the name '{name}' is not available in this version", ""
             self.findings.error(code, message, position_at(node, lead + problem.offset), hint=hint, path=path)
 
@@ -222,12 +228,23 @@ class Resolver:
                 ]
                 return f"{{{', '.join(members)}}}"
 
-    def _warn_literal(self, node: ScalarNode, text: str, path: str) -> None:
-        if looks_like_expression(text):
+    def _warn_cut(self, node: ScalarNode, path: str) -> None:
+        if node.cut:
+            message = f"'{clip(node.cut)}' is a comment, and no part of the text"
+            hint = "put quotes around the text; a comment has a blank after the #"
+            self.findings.warn(codes.CUT_TEXT, message, node.position, path=path, hint=hint)
+
+    def _warn_literal(self, node: ScalarNode, text: str, path: str, scope: Scope) -> None:
+        doubt = forgotten_mark(text, scope.names)
+        if doubt is None and looks_like_expression(text) and not is_file_name(text.strip()):
             short = text.strip()
-            hint = f"write `$ {short.removeprefix('$')}` if it is one"
-            message = f"the text '{clip(short)}' looks like an expression, but stands for itself"
-            self.findings.warn(codes.LOOKS_LIKE_EXPRESSION, message, node.position, path=path, hint=hint)
+            doubt = Doubt(0, short, f"write `$ {short.removeprefix('$')}` if it is one")
+        if doubt is not None:
+            what = "stands for itself; a template has two braces" if doubt.braces else _LOOKS
+            subject = f"'{clip(doubt.text)}'" if doubt.braces else f"the text '{clip(doubt.text)}'"
+            code = codes.SINGLE_BRACES if doubt.braces else codes.LOOKS_LIKE_EXPRESSION
+            at = position_at(node, doubt.offset) if doubt.offset else node.position
+            self.findings.warn(code, f"{subject} {what}", at, path=path, hint=doubt.hint)
             return
         braces = single_braces(text)
         if braces is not None:
@@ -265,6 +282,12 @@ def name_at(text: str, offset: int) -> str:
     """Return the name that stands at a place of a text, or an empty text."""
     found = _NAME.match(text, offset)
     return "" if found is None else found.group()
+
+
+def _compared(text: str, offset: int, name: str) -> bool:
+    """Whether a name that stands beside `==` or `!=` is alone there, as a value is."""
+    before, after = text[:offset].rstrip(), text[offset + len(name) :].lstrip()
+    return bool(name) and before.endswith(("==", "!=")) and not after.startswith((".", "[", "("))
 
 
 def clip(text: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
-from engine.core.diagnostics import Findings, Position
-from engine.core.schemas import schema_problems
+from engine.core.diagnostics import Findings, Position, did_you_mean
+from engine.core.schemas import TYPES, schema_problems, value_problems
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapNode, Node
 from engine.core.spec.parts import SchemaSpec
@@ -18,6 +20,35 @@ MAX_EXPANSION = 10_000
 """Schemas that are applied to one and the same value."""
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
+_BY_NAME = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+_DATA = ("const", "enum", "default", "examples")
+
+MAX_LOOKED_UP = 50
+"""Unknown keys of one schema that are compared with the keywords."""
+_NEAR = 0.8
+_KEYWORDS = (
+    "$schema $id $ref $defs $comment $anchor $dynamicRef $dynamicAnchor $vocabulary definitions allOf anyOf oneOf not "
+    "if then else properties patternProperties additionalProperties propertyNames unevaluatedProperties items "
+    "prefixItems contains minContains maxContains unevaluatedItems dependentSchemas dependentRequired type enum const "
+    "required minLength maxLength pattern minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minItems "
+    "maxItems uniqueItems minProperties maxProperties format title description default deprecated readOnly writeOnly "
+    "examples contentEncoding contentMediaType contentSchema"
+)
+_KEYWORD_OF = {keyword.lower(): keyword for keyword in _KEYWORDS.split()}
+_ANNOTATIONS = frozenset({"example", "id", "name", "formats", "additionalItems", "dependencies"})
+"""Keys of other systems that are near a keyword and mean something else."""
+_TYPES_ELSEWHERE = {
+    "list": "array",
+    "dict": "object",
+    "map": "object",
+    "float": "number",
+    "double": "number",
+    "int": "integer",
+    "str": "string",
+    "text": "string",
+    "date": "string",
+    "none": "null",
+}
 
 
 def check_schema(schema: SchemaSpec, findings: Findings, path: str) -> bool:
@@ -43,12 +74,64 @@ def check_schema(schema: SchemaSpec, findings: Findings, path: str) -> bool:
         code = codes.REMOTE_REFERENCE if "references within the schema" in message else codes.BAD_SCHEMA
         shown = "the schema" if not parts else f"the schema at '{place}'"
         at = _position(schema.node, parts)
-        findings.error(code, f"{shown}: {message}", at, path=".".join([path, *parts]))
+        hint = _meant_type(message) if "is no type" in message else ""
+        findings.error(code, f"{shown}: {message}", at, hint=hint, path=".".join([path, *parts]))
+    if not problems:
+        _warn_of_keywords(schema, findings, path)
     return not problems
 
 
-def _position(node: Node, parts: list[str]) -> Position:
-    """Return the position of the deepest node that a path leads to."""
+def _meant_type(message: str) -> str:
+    word = message[1:].partition("'")[0].lower()
+    return f"did you mean '{_TYPES_ELSEWHERE[word]}'?" if word in _TYPES_ELSEWHERE else did_you_mean(word, TYPES)
+
+
+def _warn_of_keywords(schema: SchemaSpec, findings: Findings, path: str) -> None:
+    """Warn about keys that are nearly keywords; JSON Schema itself takes any key and ignores what it does not know."""
+    unknown = (
+        (place, key)
+        for place, node in _subschemas(schema.value, "")
+        for key in node
+        if key not in _KEYWORD_OF.values() and len(key) <= 40 and not place.endswith("dependentRequired")
+    )
+    for place, key in islice(unknown, MAX_LOOKED_UP):
+        nearest = get_close_matches(key.lower(), _KEYWORD_OF, n=1, cutoff=_NEAR)
+        if nearest and key not in _ANNOTATIONS:
+            parts = place.split("/") if place else []
+            findings.warn(
+                codes.MISSPELT,
+                f"JSON Schema has no '{key}', so it checks nothing",
+                _position(schema.node, parts, key),
+                path=".".join([path, *parts, key]),
+                hint=f"did you mean '{_KEYWORD_OF[nearest[0]]}'?",
+            )
+
+
+def check_value(value: Json, schema: Json, node: Node, findings: Findings, path: str) -> None:
+    """Report that a value which was written out does not fit the schema of what it stands for.
+
+    Args:
+        value: The value.
+        schema: A valid JSON Schema; None = anything fits.
+        node: Where it was read from.
+        findings: Where to put what is wrong.
+        path: Its place in the structure.
+    """
+    for problem in value_problems(value, schema):
+        place, _, message = problem.partition(": ")
+        parts = [] if place == "value" else place.split("/")
+        shown = "it" if not parts else f"'{place}' in it"
+        findings.error(
+            codes.BAD_ARGUMENTS,
+            f"{shown} does not fit the schema: {message}",
+            _position(node, parts),
+            path=".".join([path, *parts]),
+            hint="what stands in for an answer must look like one",
+        )
+
+
+def _position(node: Node, parts: list[str], key: str = "") -> Position:
+    """Return the position of the deepest node that a path leads to, or of a key of it."""
     for part in parts:
         found: Node | None = None
         if isinstance(node, MapNode):
@@ -58,7 +141,8 @@ def _position(node: Node, parts: list[str]) -> Position:
         if found is None:
             break
         node = found
-    return node.position
+    entry = node.entry(key) if key and isinstance(node, MapNode) else None
+    return node.position if entry is None else entry.key_position
 
 
 def _values(node: Json) -> Iterator[Json]:
@@ -71,8 +155,13 @@ def _subschemas(node: Json, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(node, dict):
         yield place, node
         for key, value in node.items():
-            if key not in ("const", "enum", "default", "examples"):
-                yield from _subschemas(value, f"{place}/{key}" if place else key)
+            here = f"{place}/{key}" if place else key
+            if key in _BY_NAME and isinstance(value, dict):
+                # a property may be called `default`: its name says nothing of what it is
+                for name, inner in value.items():
+                    yield from _subschemas(inner, f"{here}/{name}")
+            elif key not in _DATA:
+                yield from _subschemas(value, here)
     elif isinstance(node, list):
         for index, value in enumerate(node):
             yield from _subschemas(value, f"{place}/{index}")

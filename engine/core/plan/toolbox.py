@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.core.diagnostics import Findings
 from engine.core.kinds import ToolEffect
-from engine.core.plan.computed import Lit, Obj, Value
+from engine.core.plan.computed import Arr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import ToolContract
 from engine.core.plan.resolve import is_template, mark_length
 from engine.core.plan.schema_check import check_schema
@@ -54,6 +54,9 @@ class Toolbox:
                 self.contracts.pop(spec.name.text, None)
             elif spec.type == "api_call":
                 self.contracts[spec.name.text] = _api_call_contract(spec)
+            elif spec.type == "unknown":
+                # steps that name it are not to blame a second time, not even for calling it in a race
+                self.contracts[spec.name.text] = ToolContract(spec.name.text, "python", effect=ToolEffect.NONE)
             else:
                 self._python(spec, contracts)
 
@@ -236,8 +239,21 @@ def _misfits(schema: Json, members: dict[str, Value]) -> Iterator[tuple[str, str
             yield from (
                 (key, f"does not fit: {problem}", "") for problem in _problems(schema, properties[key], value.value)
             )
-        elif isinstance(value, Obj) and _type_of(properties[key]) not in (None, "object"):
-            yield key, f"is an object, but must be of type {_type_of(properties[key])}", ""
+        elif (made := _made(value)) and _type_of(properties[key]) not in (None, made[0]):
+            yield key, f"is {made[1]}, but must be of type {_type_of(properties[key])}", made[2]
+
+
+def _made(value: Value) -> tuple[str, str, str] | None:
+    """Return type, description and remedy of what a computed value always is, or None if that depends."""
+    match value:
+        case Obj():
+            return "object", "an object", ""
+        case Arr():
+            return "array", "a list", ""
+        case Tmpl():
+            return "string", "a template, whose result is always text", "an expression keeps its type: `$ …`"
+        case _:
+            return None
 
 
 def _problems(schema: dict[str, Any], part: Json, value: Json) -> list[str]:

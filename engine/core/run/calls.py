@@ -19,6 +19,7 @@ from engine.core.errors import (
 )
 from engine.core.ids import shorten_id, unmarked_path
 from engine.core.kinds import EventType
+from engine.core.lang.failures import type_name
 from engine.core.plan.grant import Grant
 from engine.core.plan.ops import PromptOp, ToolCallOp
 from engine.core.run.authority import check_model, check_tool, model_bound, tool_bound
@@ -31,6 +32,8 @@ from engine.core.schemas import value_problems
 from engine.core.values import Json, to_json_value
 
 DEFAULT_CHAT_TIMEOUT_S = 600.0
+LEAST_ROUND_S = 1.0
+"""A repair round is sent even if the rounds before it used up the attempt's time; it fails by its own timeout."""
 MAX_SUMMARY_CHARS = 120
 
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
@@ -42,6 +45,7 @@ class Repair:
 
     problems: tuple[str, ...]
     error: RunError | None = None
+    is_cut: bool = False
 
 
 def idempotency_key(keys: str, path: str) -> str:
@@ -122,7 +126,7 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     settings.pop("model", None)
     check_model(walker.plan, model)
     messages = frame.messages or []
-    timeout_s = op.mods.timeout_s or DEFAULT_CHAT_TIMEOUT_S
+    timeout_s = _time_of_round(frame, op)
     suffix = f"/repair{frame.round}" if frame.round else ""
     params = ChatParams(
         context=_context(walker, guard, model_bound(walker.plan, model), suffix),
@@ -138,6 +142,14 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     request: dict[str, Json] = {"messages": messages, "model": model, "settings": settings}
     call = Call(id=frame.call_id, params=params, summary=_clip(summary), repeatable=True, timeout_s=timeout_s)
     walker.start_call(branch, frame, call, _started(frame, guard, op, model, request))
+
+
+def _time_of_round(frame: CallFrame, op: PromptOp) -> float:
+    """Return what is left of the attempt's time; without a `timeout` each round has the longest time of a call."""
+    limit_s = op.mods.timeout_s
+    if limit_s is None:
+        return DEFAULT_CHAT_TIMEOUT_S
+    return max(round(limit_s - frame.spent_s, 3), min(LEAST_ROUND_S, limit_s))
 
 
 def _check_tokens(walker: Walker) -> None:
@@ -206,9 +218,11 @@ def read_reply(walker: Walker, op: PromptOp, result: dict[str, Json]) -> Json | 
     message = result["message"]
     if op.output_schema is not None and not message.get("tool_calls"):
         parsed, problem = parse_reply(message.get("content"))
-        problems = [problem] if problem else value_problems(parsed, op.output_schema)
-        if problems:
-            return Repair(tuple(problems))
+        problems = [] if problem else value_problems(parsed, op.output_schema)
+        if problem or problems:
+            cut = _cut_off(result)
+            # where the text of half a reply ends is nothing that anybody can act on
+            return Repair((*([cut or problem] if cut or problem else []), *problems), is_cut=bool(cut))
         return parsed if op.unwrap else chat_output(result, parsed, has_parsed=True)
     if not op.unwrap:
         return chat_output(result)
@@ -219,6 +233,13 @@ def read_reply(walker: Walker, op: PromptOp, result: dict[str, Json]) -> Json | 
             hint="leave `unwrap` out and look at choices[0].message.tool_calls",
         )
     return message.get("content") or ""
+
+
+def _cut_off(result: dict[str, Json]) -> str:
+    if result.get("finish_reason") != "length":
+        return ""
+    used = (result.get("usage") or {}).get("completion_tokens")
+    return f"the reply was cut off{f' after {used} tokens' if used else ''} (max_tokens)"
 
 
 def ask_again(
@@ -233,7 +254,9 @@ def ask_again(
     error = repair.error or BackendError(
         f"the model's reply does not fit the output schema: {problems}",
         code="backend.bad_reply",
-        hint="simplify output_schema, raise max_tokens or use a stronger model",
+        hint="raise max_tokens in the settings of the step, or ask for less"
+        if repair.is_cut
+        else "simplify output_schema, raise max_tokens or use a stronger model",
         retryable=False,
         details={"reply": str(result["message"].get("content"))[:2000], "rounds": frame.round},
     )
@@ -254,6 +277,7 @@ def ask_again(
         },
     )
     frame.round += 1
+    frame.spent_s += float(result.get("took_s") or 0.0)
     frame.call_id = shorten_id(f"{attempt_id(frame.path, guard.attempt)}/repair{frame.round}")
     frame.messages = [
         *(frame.messages or []),
@@ -277,7 +301,7 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
         arguments = {}
     if not isinstance(arguments, dict):
         raise ToolError(
-            f"the arguments of tool '{op.tool}' are not an object but {type(arguments).__name__}",
+            f"the arguments of tool '{op.tool}' are not an object but {type_name(arguments)}",
             code="tool.bad_arguments",
             hint="write `arguments:` as an object",
         )

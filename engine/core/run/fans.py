@@ -7,6 +7,7 @@ from typing import assert_never
 
 from engine.core.errors import ExpressionError, RunError
 from engine.core.kinds import EventType
+from engine.core.lang.failures import type_name
 from engine.core.plan.ops import MapReduceOp, Op, ParallelOp, RaceOp
 from engine.core.run.effects import Failed, Ok, Stopped
 from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
@@ -52,7 +53,7 @@ def as_items(value: Json, field: str, path: str) -> list[Json]:
     if isinstance(value, dict):
         return list(value)
     raise ExpressionError(
-        f"`{field}` of {path} is {type(value).__name__}, not a list", code="expression.type", hint="give it a list"
+        f"`{field}` of {path} is {type_name(value)}, not a list", code="expression.type", hint="give it a list"
     )
 
 
@@ -194,7 +195,8 @@ def _child_failed(walker: Walker, branch: Branch, fan: FanFrame, slot: int, erro
     place = f"{fan.path}.map[{slot}]" if isinstance(op, MapReduceOp) else f"{fan.path}[{slot}]"
     walker.emit(EventType.BRANCH_FAILED, {"path": place, "error": body, "taken": op.on_item_error})
     if op.on_item_error == "collect":
-        fan.done[str(slot)] = {"error": body}
+        # the index tells which item it was where the position is lost: in `reduce`, or once the list was filtered
+        fan.done[str(slot)] = {"error": body, "index": slot}
     else:
         fan.left_out.append(slot)
 

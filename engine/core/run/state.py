@@ -131,7 +131,8 @@ class CallFrame:
         call_id: Id of the call.
         parked: True until the call is started: it may be held back because the run is about to be continued as new, or
             because too many calls are under way.
-        round: Repair round of a structured reply, from 0.
+        round: Repair round of a reply, from 0.
+        spent_s: How long the model took for the rounds before, in seconds.
         messages: Messages of the prompt, None for tools.
         task: The task that is to be run as a child, once it was found (a ResolvedTask as JSON).
         child_id: The child execution, once it was started.
@@ -144,6 +145,7 @@ class CallFrame:
     parked: bool = False
     round: int = 0
     messages: list[dict[str, Any]] | None = None
+    spent_s: float = 0.0
     task: dict[str, Json] | None = None
     child_id: str = ""
     cancelling: bool = False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from engine.core.errors import InputRejected, RunError, WaitExpired
 from engine.core.kinds import EventType
+from engine.core.lang.failures import type_name
 from engine.core.plan.computed import Value
 from engine.core.plan.ops import ApproveOp, EventOp, SleepOp, WaitOp
 from engine.core.run.guards import find_guard
 from engine.core.run.state import Branch, SleepFrame, WaitFrame
 from engine.core.run.walker import Walker
-from engine.core.values import Json
+from engine.core.values import Json, compact_json, duration_seconds
 
 MAX_WAIT_S = 10 * 365 * 86_400.0
+_MAX_SHOWN_CHARS = 60
+_TIME_HINT = "give seconds as a number above 0, or text such as 30s, 5m, 2h; at most ten years"
 
 
 def begin_sleep(walker: Walker, branch: Branch, op: SleepOp, path: str, given: Json) -> None:
@@ -27,10 +30,19 @@ def begin_sleep(walker: Walker, branch: Branch, op: SleepOp, path: str, given: J
 
 
 def _seconds(walker: Walker, branch: Branch, value: Value, path: str, given: Json, verb: str) -> float:
-    seconds = walker.evaluator.evaluate(value, branch, path, given)
+    amount = walker.evaluator.evaluate(value, branch, path, given)
+    seconds = duration_seconds(amount) if isinstance(amount, str) else amount
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_WAIT_S:
-        raise InputRejected(f"{path} cannot {verb} {seconds!r} seconds", hint="a number above 0, at most ten years")
+        raise InputRejected(f"{path} cannot {verb} {_shown(amount)}", hint=_TIME_HINT)
     return float(seconds)
+
+
+def _shown(amount: Json) -> str:
+    """Return what was given as a time, as JSON if that is short."""
+    if isinstance(amount, (int, float)) and not isinstance(amount, bool):
+        return f"{compact_json(amount)[:_MAX_SHOWN_CHARS]} seconds"
+    text = compact_json(amount)
+    return text if len(text) <= _MAX_SHOWN_CHARS else type_name(amount)
 
 
 def begin_wait(

@@ -71,6 +71,8 @@ NO_EFFECT: Final = "W612"
 DEAD_BRANCH: Final = "W613"
 PLANNED: Final = "W614"
 TASK_IN_RACE: Final = "W615"
+CUT_TEXT: Final = "W616"
+MISSPELT: Final = "W617"
 
 CODES: Final = MappingProxyType(
     {
@@ -124,7 +126,7 @@ CODES: Final = MappingProxyType(
         RETURN_IN_FINALLY: "A `return` stands in the steps of `finally` or `undo`.",
         BAD_CRON: "The text of a cron is wrong, or names a day that never comes.",
         LOOKS_LIKE_EXPRESSION: "Literal text that looks like an expression; start it with `$ ` if it is one.",
-        UNREACHABLE: "Steps that can never run, since the step before them always ends the list.",
+        UNREACHABLE: "Steps that can never run: the one before always ends the list, or their condition never holds.",
         SINGLE_BRACES: "Literal text with single braces around a known name; templates have two.",
         WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the state grows.",
         UNUSED_WORKFLOW: "A sub-workflow that no step runs.",
@@ -135,6 +137,8 @@ CODES: Final = MappingProxyType(
         DEAD_BRANCH: "A branch that can never be taken, or a result for which no branch is left.",
         PLANNED: "Read, checked and planned, but this engine does not run it yet.",
         TASK_IN_RACE: "A race runs another task, which may change something before it is stopped.",
+        CUT_TEXT: "A `#` after a blank begins a comment, so that the rest of the text is lost.",
+        MISSPELT: "A word that is taken as it stands, but is nearly one that means something.",
     }
 )
 """Every code and its meaning; E1 source, E2 structure, E3 expressions, E4 names, E5 schemas and values, W6 warnings."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 from engine.core.diagnostics import Findings, Position, did_you_mean
 from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, describe, node_to_json
 from engine.core.spec.parts import NameSpec, SchemaSpec
-from engine.core.values import Json
+from engine.core.values import Json, duration_seconds
 
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S = 3650 * 86400.0
 MAX_HINTS = 50
 MAX_COMPARED = 1_000
@@ -239,16 +236,7 @@ def parse_duration(node: Node) -> float | None:
         return None
     if isinstance(node.value, (int, float)):
         return float(node.value) if abs(node.value) < 1e15 and math.isfinite(node.value) else None
-    if not isinstance(node.value, str) or len(node.value) > 100:
-        return None
-    total, end = 0.0, 0
-    while end < len(node.value):
-        match = _DURATION.match(node.value, end)
-        if match is None:
-            return None
-        total += float(match.group(1)) * _UNIT_S[match.group(2)]
-        end = match.end()
-    return total if end else None
+    return duration_seconds(node.value) if isinstance(node.value, str) else None
 
 
 def _clip(text: str) -> str:

@@ -19,7 +19,8 @@ class ToolSpec:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python` (the operator's), `api_call`, or `function` (offered to models only).
+        type: `python` (the operator's), `api_call`, `function` (offered to models only), or `unknown`, which is
+            reported already.
         description: For models and people; None = as registered.
         parameters: JSON Schema of the arguments.
         effect: What it does to the world; None = by its type.
@@ -31,7 +32,7 @@ class ToolSpec:
     """
 
     name: NameSpec
-    type: Literal["python", "api_call", "function"]
+    type: Literal["python", "api_call", "function", "unknown"]
     description: str | None = None
     parameters: SchemaSpec | None = None
     effect: ToolEffect | None = None

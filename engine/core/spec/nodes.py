@@ -23,12 +23,14 @@ class ScalarNode:
         position: Where its source text starts, the quote or block mark included.
         raw: The source text of a text value, quotes and block mark included; empty if it was not read from a source.
         style: `'`, `"`, `|`, `>` or empty for plain.
+        cut: A comment behind a plain text that looks as if it was part of the text.
     """
 
     value: Scalar
     position: Position = NOWHERE
     raw: str = ""
     style: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True, slots=True)

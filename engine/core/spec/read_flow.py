@@ -154,9 +154,19 @@ class _Reader:
                 fields.wrong_type("foreach", node, "an object", _FOREACH)
             return ForeachStep(items=ScalarNode("[]"), do=StepList(()), **self.common)
         inner = Fields(node, fields.findings, fields.at("foreach"), "foreach")
+        for other, ours in (("each", "do"), ("steps", "do"), ("items", "in"), ("over", "in")):
+            if node.entry(other) is not None and node.entry(ours) is None:
+                self._other_word(inner, other, ours)
+                return ForeachStep(items=ScalarNode("[]"), do=StepList(()), **self.common)
         step = ForeachStep(items=needed(inner, "in"), do=self.steps("do", inner), **self.common)
         inner.refuse_left(("in", "do"))
         return step
+
+    def _other_word(self, fields: Fields, other: str, ours: str) -> None:
+        entry = fields.entry(other)
+        assert entry is not None
+        message = f"foreach has no key '{other}'"
+        fields.error(codes.UNKNOWN_KEY, message, entry.key_position, key=other, hint=f"did you mean '{ours}'?")
 
     def loop(self) -> dict[str, Any]:
         do = self.steps("do")

@@ -43,7 +43,7 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
         entry = fields.node.entry(key)
         if fields.flag(key) and key == "auto_run_tools" and entry is not None:
             message = "'auto_run_tools: true' is not available in this version"
-            fields.error(codes.LATER, message, entry.key_position, key=key)
+            fields.error(codes.LATER, message, entry.key_position, key=key, hint="use an `agent` step")
     return step
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
+from engine.core.spec.error_codes import meant_code
 from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
 from engine.core.spec.parts import CheckSpec, NameSpec, RetrySpec
@@ -73,9 +74,31 @@ def read_step(node: Node, findings: Findings, path: str) -> StepSpec:
     if kind is None:
         return EvaluateStep(value=ScalarNode(None, node.position), **common)
     fields.entry("kind_")
+    if _indented_too_little(kind, fields):
+        return EvaluateStep(value=ScalarNode(None, node.position), **common)
     step = _read_kind(kind, fields, common)
     _refuse_rest(kind, fields)
     return step
+
+
+def _indented_too_little(kind: StepKind, fields: Fields) -> bool:
+    """Report that the members of a step's marker stand beside it, as in `foreach:` with `in:` in the same column."""
+    marker = vocabulary.MARKER_OF[kind]
+    value = fields.node.get(marker)
+    if not (isinstance(value, ScalarNode) and value.value is None):
+        return False
+    beside = [entry for entry in fields.node.entries if entry.key in vocabulary.INSIDE.get(kind, ())]
+    if not beside:
+        return False
+    names = " and ".join(f"`{entry.key}`" for entry in beside)
+    fields.error(
+        codes.UNKNOWN_KEY,
+        f"{names} {'stands' if len(beside) == 1 else 'stand'} beside `{marker}:` instead of inside of it",
+        beside[0].key_position,
+        key=beside[0].key,
+        hint=f"indent {names} under `{marker}:`" + (" as a list of cases" if kind is StepKind.SWITCH else ""),
+    )
+    return True
 
 
 def _find_kind(node: MapNode, findings: Findings, path: str) -> StepKind | None:
@@ -157,6 +180,15 @@ def _refuse_rest(kind: StepKind, fields: Fields) -> None:
                 f"'{entry.key}' on a step is not available in this version",
                 entry.key_position,
                 key=entry.key,
+            )
+        elif (kind, entry.key) in vocabulary.OTHER_WORDS:
+            reported.append(entry.key)
+            fields.error(
+                codes.UNKNOWN_KEY,
+                f"{fields.what} has no key '{entry.key}'",
+                entry.key_position,
+                key=entry.key,
+                hint=vocabulary.OTHER_WORDS[kind, entry.key],
             )
     fields.refuse_left([*vocabulary.KEYS[kind], *vocabulary.MODIFIERS], skip=reported)
 
@@ -265,6 +297,11 @@ def _codes(inner: Fields) -> tuple[str, ...]:
     for item in items:
         if isinstance(item, ScalarNode) and isinstance(item.value, str) and item.value:
             found.append(item.value)
+            meant = meant_code(item.value)
+            if meant:
+                message = f"the engine has no error code '{item.value[:60]}'"
+                at, hint = item.position, f"did you mean '{meant}'?"
+                inner.findings.warn(codes.MISSPELT, message, at, hint=hint, path=inner.at("on"))
         else:
             inner.wrong_type("on", item, "an error code or a list of them", "such as backend.rate_limited or tool")
     return tuple(found)

@@ -28,12 +28,13 @@ _CALL_KEYS = (
     "follow_redirects",
     "include_response_content",
 )
-_LATER_CALL_KEYS = (
-    "params_schema",
-    "files",
-    "schema",
-    "secrets",
-)
+_LATER_CALL_KEYS = {
+    "params_schema": "write the schema of the arguments beside `api_call:`, as `parameters:`",
+    "files": "send the content as `content:` or `json:`",
+    "schema": "check the result with `check:` on the step",
+    "secrets": "write a secret where it is sent, such as `headers: {Authorization: \"Bearer {{ secrets.NAME }}\"}`",
+}
+_INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
 
 
 def read_tools(node: ListNode | None, findings: Findings) -> tuple[ToolSpec, ...]:
@@ -96,7 +97,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     check_tool_name(name, findings, f"{path}.name")
     return ToolSpec(
         name=name,
-        type=kind or "function",
+        type=kind or "unknown",
         description=description,
         parameters=parameters,
         effect=None if effect is None else ToolEffect(effect),
@@ -119,12 +120,12 @@ def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
             entry = fields.node.entry(later)
             if entry is not None:
                 message = f"tools of type '{later}' are not available in this version"
-                fields.error(codes.LATER, message, entry.key_position)
+                fields.error(codes.LATER, message, entry.key_position, hint=_INSTEAD)
                 return None
         return "python"
     if word.text in vocabulary.LATER_TOOL_TYPES:
         message = f"tools of type '{word.text}' are not available in this version"
-        fields.error(codes.LATER, message, word.position, key="type")
+        fields.error(codes.LATER, message, word.position, key="type", hint=_INSTEAD)
         return None
     if word.text not in _TYPES:
         hint = suggest(fields.findings, word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
@@ -170,7 +171,8 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
     for key in reported:
         entry = node.entry(key)
         assert entry is not None
-        inner.error(codes.LATER, f"'{key}' of api_call is not available in this version", entry.key_position, key=key)
+        message = f"'{key}' of api_call is not available in this version"
+        inner.error(codes.LATER, message, entry.key_position, key=key, hint=_LATER_CALL_KEYS[key])
     inner.refuse_left(_CALL_KEYS, skip=reported)
     return call, timeout_s
 

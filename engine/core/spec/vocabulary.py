@@ -117,6 +117,30 @@ PARTNERS: Final = MappingProxyType(
 )
 """Keys that mark no kind, and what their authors mean by them."""
 
+INSIDE: Final = MappingProxyType(
+    {
+        StepKind.SWITCH: ("case", "then"),
+        StepKind.FOREACH: ("in", "do"),
+        StepKind.SLEEP: ("seconds", "minutes", "hours", "days"),
+        StepKind.APPROVE: ("info", "schema", "deadline", "default"),
+    }
+)
+"""Keys that stand inside of a step's marker, and that authors indent too little."""
+OTHER_WORDS: Final = MappingProxyType(
+    {
+        (StepKind.MAP_REDUCE, "do"): "`over` runs the steps of `map:`",
+        (StepKind.MAP_REDUCE, "each"): "`over` runs the steps of `map:`",
+        (StepKind.MAP_REDUCE, "steps"): "`over` runs the steps of `map:`",
+        (StepKind.MAP_REDUCE, "in"): "the items are the value of `over:` itself",
+        (StepKind.WHILE, "then"): "a loop runs the steps of `do:`",
+        (StepKind.UNTIL, "then"): "a loop runs the steps of `do:`",
+        (StepKind.IF_ELSE, "do"): "`if` runs the steps of `then:`",
+        (StepKind.IF_ELSE, "elif"): "write `else: {if: …}`, or use `switch`",
+        (StepKind.IF_ELSE, "elseif"): "write `else: {if: …}`, or use `switch`",
+    }
+)
+"""Keys of other languages, which stand for one of ours."""
+
 LATER_KINDS: Final[tuple[str, ...]] = ()
 LATER_TOOL_TYPES: Final = (
     "system",

@@ -35,7 +35,7 @@ def run_tests(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Test files or folders; default: this folder.")
     ] = None,
-    match: Annotated[str, typer.Option("-k", help="Only cases whose name holds this text.")] = "",
+    match: Annotated[str, typer.Option("-k", help="Only cases, or rows of data, whose name holds this text.")] = "",
     record: Annotated[
         bool, typer.Option("--record", help="Make the calls of `record: true` cases for real and keep the replies.")
     ] = False,

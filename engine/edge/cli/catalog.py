@@ -110,9 +110,12 @@ def list_versions(
 ) -> None:
     """List the versions of a task, the newest first."""
     from engine.edge.cli.api import Api
+    from engine.edge.cli.tasks import naming_near_tasks
     from engine.edge.cli.values import moment, segment
 
-    found = Api(address, api_key).get(f"/tasks/{segment(name)}/versions", limit=limit)["items"]
+    api = Api(address, api_key)
+    with naming_near_tasks(api, name):
+        found = api.get(f"/tasks/{segment(name)}/versions", limit=limit)["items"]
     if output is not Mode.TEXT:
         write_rows(found, output)
         return
@@ -140,6 +143,7 @@ def set_alias(
 ) -> None:
     """Let an alias point to a version: `run NAME@ALIAS` then means that version."""
     from engine.edge.cli.api import Api
+    from engine.edge.cli.tasks import naming_near_tasks
     from engine.edge.cli.values import segment
 
     api = Api(address, api_key)
@@ -149,7 +153,8 @@ def set_alias(
         note(f"{name}@{alias} is gone")
         return
     wanted: int | str = int(version) if version.isascii() and version.isdigit() else version
-    set_to = api.put(path, {"version": wanted, "expect": expect})
+    with naming_near_tasks(api, name):
+        set_to = api.put(path, {"version": wanted, "expect": expect})
     write(f"{name}@{alias} is version {set_to['version']}" if output is Mode.TEXT else as_json(set_to))
 
 
@@ -173,7 +178,7 @@ def diff(
     With neither: from the version before.
     """
     from engine.edge.cli.api import Api
-    from engine.edge.cli.tasks import content_type_of, looks_like_file, text_to_send, with_source
+    from engine.edge.cli.tasks import content_type_of, looks_like_file, naming_near_tasks, text_to_send, with_source
     from engine.edge.cli.values import segment
     from engine.source.task_text import read_task_text
 
@@ -185,17 +190,37 @@ def diff(
         file = Path(other)
         text = text_to_send(file, read_task_text(file))
         try:
-            compared = api.post_text(path, text, content_type=content_type_of(file), params={"file": file.name})
+            with naming_near_tasks(api, name):
+                compared = api.post_text(path, text, content_type=content_type_of(file), params={"file": file.name})
         except DefinitionError as error:
             raise with_source(error, str(file), text) from error
     else:
-        compared = api.get(path, **{"from": other})
+        _check_version(name, other)
+        with naming_near_tasks(api, name):
+            compared = api.get(path, **{"from": other})
     if output is not Mode.TEXT:
         write(as_json(compared, pretty=output is Mode.JSON))
     else:
         _show_diff(name, other, compared)
     if fail_on_gain and compared["gains"]:
         raise typer.Exit(Exit.FAILED)
+
+
+def _check_version(name: str, other: str) -> None:
+    """Refuse `diff invoices@2 invoices@1`: the second word is a version alone."""
+    from engine.core.errors import InvalidInput
+
+    head, mark, which = other.rpartition("@")
+    if not mark:
+        return
+    older, newer = which, name
+    if head == name.rpartition("@")[0] and which.isdigit() and (after := name.rpartition("@")[2]).isdigit():
+        older, newer = str(min(int(which), int(after))), f"{head}@{max(int(which), int(after))}"
+    raise InvalidInput(
+        f"'{other}' is no version of {name.partition('@')[0]}: the second word is a number, an alias or a file",
+        code="usage",
+        hint=f"everstep tasks diff {newer} {older}",
+    )
 
 
 def _show_diff(name: str, other: str, compared: Mapping[str, Any]) -> None:

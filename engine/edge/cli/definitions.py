@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,8 @@ from engine.source.task_text import read_task_text
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
     from engine.dryrun import DryRun
+
+MOST_NAMES = 5
 
 
 def dry_run(
@@ -54,14 +56,16 @@ def dry_run(
     if output is Mode.JSONL:
         write_rows(events, output)
     elif output is Mode.TEXT:
-        for event in events:
-            _note_event(event)
+        _note_events(compiled.spec, events)
     _finish_dry_run(ran, events, output)
 
 
 def _finish_dry_run(ran: DryRun, events: list[dict[str, Any]], output: Mode) -> None:
     status, value, error = _outcome_of(ran)
     facts = {"status": status, "output": value, "error": error, "waits": list(ran.waits)}
+    facts["invented"] = list(ran.invented)
+    if ran.invented and output is Mode.TEXT:
+        note(_invented_text(ran.invented))
     if output is Mode.JSON:
         write(as_json({**facts, "events": events}))
     elif output is Mode.JSONL:
@@ -74,6 +78,12 @@ def _finish_dry_run(ran: DryRun, events: list[dict[str, Any]], output: Mode) -> 
         report_error(run_error_from_json(error), as_json_text=False)
     if status != ExecutionStatus.SUCCEEDED:
         raise typer.Exit(Exit.FAILED)
+
+
+def _invented_text(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+    script = as_json({names[0]: "…"}, pretty=False)
+    return f"replies were made up for: {shown}; script them with --replies FILE.json, such as {script}"
 
 
 def _outcome_of(ran: DryRun) -> tuple[str, Any, dict[str, Any] | None]:
@@ -143,11 +153,13 @@ def _with_place(error: DefinitionError, file: Path, text: str) -> DefinitionErro
     return with_source(error, str(file), text)
 
 
-def _note_event(event: Mapping[str, Any]) -> None:
-    from engine.edge.cli.values import clip
+def _note_events(task: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
+    from engine.edge.cli.eventtext import TYPE_WIDTH, EventLines
+    from engine.edge.cli.titles import titles_of
 
-    body = event["body"]
-    told = {key: body[key] for key in ("input", "output", "info", "error") if body.get(key) is not None}
-    name = body.get("label") or body.get("name") or body.get("kind") or body.get("construct") or ""
-    facts = "  ".join(f"{key}={clip(value, 100)}" for key, value in told.items())
-    note("  ".join(part for part in (f"{event['type']:<14}", body.get("path", ""), name, facts) if part))
+    lines = EventLines(titles_of(task), 100)
+    for event in events:
+        kind, *parts = lines.line(event)
+        note("  ".join(part for part in (f"{kind:<{TYPE_WIDTH}}", *parts) if part))
+    if lines.cut:
+        note("long values were cut; -o jsonl prints them whole")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ from engine.edge.cli.exits import TimedOut, exit_of_status
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
 from engine.edge.cli.output import Mode, as_json, note, report_error, table, write, write_rows, write_value
 from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, read_input, segment
+
+if TYPE_CHECKING:
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.tree import Line, RunTree
 
 POLL_S = 0.2
 PAGE = 500
@@ -67,14 +71,20 @@ def list_executions(
 def describe(
     execution_id: ExecutionId, address: Address = DEFAULT_ADDRESS, api_key: ApiKey = None, output: Output = Mode.TEXT
 ) -> None:
-    """Show one execution: status, task, times, input, output or error, steps and open waits."""
+    """Show one execution: status, task, times, input, output or error, steps and open waits.
+
+    Long values are cut; `everstep logs ID -o jsonl` has them whole.
+    """
     from engine.edge.cli.api import Api
-    from engine.edge.cli.live import answer_hint
-    from engine.edge.cli.tasks import steps_of_execution
+    from engine.edge.cli.tasks import task_of_execution
+    from engine.edge.cli.titles import WORDS, titles_of
+    from engine.edge.cli.tree import RunTree
 
     api = Api(address, api_key)
     view = api.get(f"/executions/{segment(execution_id)}")
-    tree = steps_of_execution(api, view)
+    task = task_of_execution(api, view)
+    # programs get the kinds of the plan, people the words of the language
+    tree = RunTree(task.get("main") or (), titles_of(task, WORDS if output is Mode.TEXT else {}))
     for event in all_events(api, execution_id):
         tree.apply(event)
     lines = tree.lines(time.time())
@@ -85,6 +95,14 @@ def describe(
         ]
         write(as_json({**view, "steps": steps}, pretty=output is Mode.JSON))
         return
+    _show(view, tree, lines)
+
+
+def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None:
+    """Print an execution for a person: its facts, its steps, and how to answer what it waits for."""
+    from engine.edge.cli.answering import answer_hint
+    from engine.edge.cli.treesteps import UNKNOWN
+
     facts = [
         ("id", view["id"]),
         ("status", view["status"]),
@@ -96,17 +114,39 @@ def describe(
         ("input", clip(view.get("input"), 300)),
     ]
     if view.get("error"):
-        facts.append(("error", clip(view["error"], 600)))
+        facts += _error_facts(view["error"], tree)
     elif view["status"] == ExecutionStatus.SUCCEEDED:
         facts.append(("output", clip(view.get("output"), 600)))
-    write("\n".join(f"{name:<8} {value}" for name, value in facts))
-    write("steps")
+    shown = [f"{name:<8} {value}" for name, value in facts]
+    shown.append("steps")
     for line in lines:
-        parts = [f"{'  ' * line.depth}{line.text}", line.state.value, line.time, line.note]
-        write("  " + "  ".join(part for part in parts if part))
-    for wait in view.get("waits") or ():
-        write(f"waits for input at {wait['path']}: {clip(wait.get('info'), 300)}")
-        write(answer_hint(execution_id, wait))
+        handed_on = "" if line.output is UNKNOWN else f"-> {clip(line.output, 100)}"
+        parts = [f"{'  ' * line.depth}{line.text}", line.state.value, line.time, line.note, handed_on]
+        shown.append("  " + "  ".join(part for part in parts if part))
+    write("\n".join(shown))
+    if any(line.endswith("…") for line in shown):
+        note(f"long values were cut; everstep logs {view['id']} -o jsonl prints them whole")
+    waits = view.get("waits") or []
+    for wait in waits:
+        label = f" ({wait['label']})" if wait.get("label") else ""
+        write(f"waits for input at {wait['path']}{label}: {clip(wait.get('info'), 300)}")
+        write(answer_hint(view["id"], wait, waits))
+
+
+def _error_facts(error: Mapping[str, Any], tree: RunTree) -> list[tuple[str, str]]:
+    """Return code and message, the step, and what else the error tells, each as a line."""
+    from engine.edge.cli.treesteps import told
+
+    facts = [("error", told(error))]
+    path = str(error.get("step") or "")
+    if path:
+        title = tree.title_of(path)
+        facts.append(("at", f"{path} ({title})" if title else path))
+    if (error.get("attempts") or 1) > 1:
+        facts.append(("attempts", str(error["attempts"])))
+    if error.get("details"):
+        facts.append(("details", clip(error["details"], 600)))
+    return facts
 
 
 def logs(
@@ -116,22 +156,43 @@ def logs(
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
 ) -> None:
-    """Print what happened, one line an event; with -f until the end."""
+    """Print what happened, one line an event; with -f until the end.
+
+    Long values are cut; -o jsonl prints every event whole.
+    """
     from engine.edge.cli.api import Api
 
     api = Api(address, api_key)
-    if follow:
-        api.get(f"/executions/{segment(execution_id)}")
-        for item in api.follow(f"/executions/{segment(execution_id)}/events.stream"):
-            if "seq" in item.data:
-                _print_event(item.data, Mode.JSONL if output is not Mode.TEXT else output)
+    view = api.get(f"/executions/{segment(execution_id)}")
+    if output is Mode.JSON and not follow:
+        write_rows(all_events(api, execution_id), output)
         return
-    events = all_events(api, execution_id)
-    if output is Mode.JSON:
-        write_rows(events, output)
+    events = _followed(api, execution_id) if follow else all_events(api, execution_id)
+    if output is Mode.TEXT:
+        _print_lines(api, view, events)
         return
     for event in events:
-        _print_event(event, output)
+        write(as_json(event, pretty=False))
+
+
+def _followed(api: Api, execution_id: str) -> Iterator[Mapping[str, Any]]:
+    for item in api.follow(f"/executions/{segment(execution_id)}/events.stream"):
+        if "seq" in item.data:
+            yield item.data
+
+
+def _print_lines(api: Api, view: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
+    from engine.edge.cli.eventtext import TYPE_WIDTH, EventLines
+    from engine.edge.cli.tasks import task_of_execution
+    from engine.edge.cli.titles import titles_of
+
+    lines = EventLines(titles_of(task_of_execution(api, view)), 200)
+    for event in events:
+        kind, *parts = lines.line(event)
+        told = (clock(event["at"]), f"{event['seq']:>5}", f"{kind:<{TYPE_WIDTH}}", *parts)
+        write("  ".join(part for part in told if part))
+    if lines.cut:
+        note(f"long values were cut; everstep logs {view['id']} -o jsonl prints them whole")
 
 
 def result(
@@ -158,17 +219,21 @@ def answer(
     execution_id: ExecutionId,
     input_json: InputJson = None,
     input_file: InputFile = None,
-    wait_id: Annotated[str, typer.Option("--wait-id", help="Which wait; needed if several are open.")] = "",
+    wait_id: Annotated[
+        str, typer.Option("--wait-id", help="Which wait, by its id or label; needed if several are open.")
+    ] = "",
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
 ) -> None:
     """Answer an execution that waits for input."""
     from engine.core.errors import InvalidInput
+    from engine.edge.cli.answering import wait_called
     from engine.edge.cli.api import ANSWER_TIMEOUT_S, Api
 
     if input_json is None and input_file is None:
         raise InvalidInput("an answer needs --input or --input-file", code="usage", hint="""such as --input '"yes"'""")
+    api = Api(address, api_key)
     body: dict[str, Any] = {
         "status": "running",
         "input": read_input(input_json, input_file),
@@ -176,8 +241,8 @@ def answer(
         "key": str(uuid.uuid4()),
     }
     if wait_id:
-        body["wait_id"] = wait_id
-    view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", body, timeout_s=ANSWER_TIMEOUT_S)
+        body["wait_id"] = wait_called(api, execution_id, wait_id)
+    view = api.put(f"/executions/{segment(execution_id)}", body, timeout_s=ANSWER_TIMEOUT_S)
     _confirm(view, f"execution {execution_id} took the answer", output)
 
 
@@ -319,25 +384,3 @@ def _took(view: Mapping[str, Any]) -> str:
     if not view.get("closed_at"):
         return "-"
     return duration((parse_moment(view["closed_at"]) - parse_moment(view["created_at"])).total_seconds())
-
-
-def _print_event(event: Mapping[str, Any], output: Mode) -> None:
-    if output is not Mode.TEXT:
-        write(as_json(event, pretty=False))
-        return
-    body = event["body"]
-    error = body.get("error") or {}
-    told = {
-        "attempt": body["attempt"] if body.get("attempt", 1) != 1 else None,
-        "error": f"{error.get('code')}: {error.get('message')}" if error else None,
-        "retry_in_s": body.get("retry_in_s"),
-        "input": body.get("input"),
-        "info": body.get("info"),
-        "output": body.get("output"),
-        "reason": body.get("reason"),
-        "child": body.get("child_id"),
-    }
-    facts = "  ".join(f"{name}={clip(value, 200)}" for name, value in told.items() if value is not None)
-    name = body.get("label") or body.get("name") or body.get("kind") or body.get("construct") or ""
-    parts = (clock(event["at"]), f"{event['seq']:>5}", f"{event['type']:<14}", body.get("path", ""), str(name), facts)
-    write("  ".join(part for part in parts if part))

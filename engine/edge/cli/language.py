@@ -29,12 +29,13 @@ class GraphMode(StrEnum):
 
 
 def explain(
+    context: typer.Context,
     code: Annotated[
         str,
         typer.Argument(
             metavar="[CODE|WORD|TASK]",
-            help="A code such as E104 or tool.failed, or a word such as while, retry or len; without one all codes"
-            " are listed.",
+            help="A code such as E104 or tool.failed, or a word such as while, retry, state or len; without one all"
+            " codes are listed.",
         ),
     ] = "",
     authority: Annotated[
@@ -47,12 +48,14 @@ def explain(
 ) -> None:
     """Explain a code or a word of the language, with examples; with --authority, what a task can reach.
 
-    Words are kinds of steps, modifiers, keys of a task, types of tools, and functions.
+    Words are kinds of steps, modifiers, keys of a task, their members, types of tools, functions, the names that
+    expressions see, commands, and everstep.toml.
     """
     from engine.core.spec.codes import CODES
     from engine.edge.cli.words import word_facts, word_text
 
     wanted = code.strip()
+    commands = _commands_of(context)
     if authority:
         _explain_authority(wanted, output, project, address, api_key)
     elif not wanted:
@@ -60,11 +63,11 @@ def explain(
     elif wanted.upper() in CODES:
         facts = _facts_of(wanted.upper())
         write(_as_text(facts) if output is Mode.TEXT else as_json(facts, pretty=output is Mode.JSON))
-    elif text := word_text(wanted, _WIDTH):
-        told = {"word": wanted, "entries": word_facts(wanted)}
+    elif text := word_text(wanted, _WIDTH, commands):
+        told = {"word": wanted, "entries": word_facts(wanted, commands)}
         write(text if output is Mode.TEXT else as_json(told, pretty=output is Mode.JSON))
     else:
-        run_facts = _run_facts(wanted.lower())
+        run_facts = _run_facts(wanted.lower(), commands)
         write(_run_text(run_facts) if output is Mode.TEXT else as_json(run_facts, pretty=output is Mode.JSON))
 
 
@@ -113,6 +116,13 @@ def _explain_authority(task: str, output: Mode, project: Path | None, address: s
         show_authority(stored_plan(task, address, api_key), output)
 
 
+def _commands_of(context: typer.Context) -> dict[str, str]:
+    """Return the commands of the program with what they do."""
+    root = context.find_root().command
+    commands: Mapping[str, Any] = getattr(root, "commands", {})
+    return {name: command.get_short_help_str(200) for name, command in commands.items()}
+
+
 def _list_codes(output: Mode) -> None:
     from engine.core.spec.codebook.book import GROUPS
     from engine.core.spec.codes import CODES
@@ -152,7 +162,7 @@ def _as_text(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _run_facts(code: str) -> dict[str, Any]:
+def _run_facts(code: str, commands: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of a code that a step or execution ends with; its first word says which family it is of.
 
     Raises:
@@ -160,6 +170,7 @@ def _run_facts(code: str) -> dict[str, Any]:
     """
     from engine.core.diagnostics import did_you_mean
     from engine.core.spec.codes import CODES
+    from engine.edge.cli.glossary import remedies_of, run_codes
     from engine.edge.cli.words import known_words
 
     error = run_error_from_json({"code": code})
@@ -168,25 +179,37 @@ def _run_facts(code: str) -> dict[str, Any]:
             f"there is no code and no word '{code}'",
             code="code.not_found",
             hint=did_you_mean(code.upper(), CODES)
-            or did_you_mean(code, known_words())
+            or did_you_mean(code, known_words(commands))
             or "`everstep explain` lists all codes of task files, docs/language.md all words",
         )
+    remedies = remedies_of(code)
     return {
         "code": code,
         "family": code.partition(".")[0],
         "meaning": (type(error).__doc__ or "").strip().partition("\n")[0],
         "catchable": error.catchable,
+        "remedies": remedies,
+        "hint": "" if remedies else did_you_mean(code, run_codes()),
     }
 
 
 def _run_text(facts: Mapping[str, Any]) -> str:
+    from engine.edge.cli.glossary import remedies_text
+
     caught = (
         "A task can catch it with `on_error`, where `error.code` is this code, and `retry` can be told to repeat it."
         if facts["catchable"]
         else "A task cannot catch it."
     )
     page = "docs/errors.md lists the codes of this family with their texts."
-    return f"{facts['code']} ends a step, of the family `{facts['family']}`: {facts['meaning']}\n\n{caught}\n{page}"
+    is_family = facts["code"] == facts["family"]
+    head = (
+        f"{facts['code']} is the family of the codes `{facts['code']}.…` with which a step ends: {facts['meaning']}"
+        if is_family
+        else f"{facts['code']} ends a step, of the family `{facts['family']}`: {facts['meaning']}"
+    )
+    told = remedies_text(facts["code"], facts["remedies"], _WIDTH) or facts["hint"]
+    return "\n\n".join(part for part in (head, told, f"{caught}\n{page}") if part)
 
 
 # --- graph ---------------------------------------------------------------------------------------------------------

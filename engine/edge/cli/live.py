@@ -8,13 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engine.edge.cli.answering import answer_hint
 from engine.edge.cli.output import as_json, write
-from engine.edge.cli.tree import RunTree, State, Step, line_of
+from engine.edge.cli.tree import RunTree, line_of
+from engine.edge.cli.treesteps import State, Step
 from engine.edge.cli.values import clock, parse_moment
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.live import Live
-    from rich.text import Text
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS: dict[State, tuple[str, str]] = {
@@ -62,7 +64,7 @@ class PlainDisplay:
         if line:
             sys.stderr.write(f"{clock(event['at'])}  {line}\n")
         if event["type"] == "wait":
-            sys.stderr.write(f"{answer_hint(self._execution_id, event['body'])}\n")
+            sys.stderr.write(f"{answer_hint(self._execution_id, event['body'], self._tree.waits.values())}\n")
         sys.stderr.flush()
 
     def _is_known(self, step: Step, kind: str) -> bool:
@@ -125,8 +127,9 @@ class TreeDisplay:
         """Draw the last state and give the terminal back."""
         self._live.stop()
 
-    def render(self) -> Text:
-        """Return the tree as coloured text."""
+    def render(self) -> Group:
+        """Return the tree as coloured text, and below it how to answer, uncut."""
+        from rich.console import Group
         from rich.text import Text
 
         now = time.time()
@@ -146,20 +149,9 @@ class TreeDisplay:
                 text.append(f"  {line.time}", "dim")
             if line.note:
                 text.append(f"  {line.note}", style)
-        for wait in waits:
-            text.append(f"\n{answer_hint(self._execution_id, wait)}", "bold yellow")
-        return text
-
-
-def answer_hint(execution_id: str, wait: Mapping[str, Any]) -> str:
-    """Say how to answer a wait.
-
-    Args:
-        execution_id: The execution.
-        wait: A wait of the API or the body of a `wait` event.
-    """
-    wait_id = wait.get("wait_id") or wait.get("id") or ""
-    return f"answer it with: everstep answer {execution_id} --wait-id '{wait_id}' --input JSON"
+        # the command stands on a line of its own, and is never cut: it is there to be copied
+        hints = [answer_hint(self._execution_id, wait, waits).replace(": ", ":\n", 1) for wait in waits]
+        return Group(text, *(Text(hint, "bold yellow") for hint in hints))
 
 
 class SilentDisplay:

@@ -88,13 +88,14 @@ def watch(api: Api, task: dict[str, Any], execution_id: str, output: Mode, timeo
 def open_display(task: dict[str, Any], execution_id: str, output: Mode) -> Display:
     """Return the display that fits the output mode and the terminal."""
     from engine.edge.cli.live import JsonDisplay, PlainDisplay, SilentDisplay, TreeDisplay
+    from engine.edge.cli.titles import titles_of
     from engine.edge.cli.tree import RunTree
 
     if output is Mode.JSON:
         return SilentDisplay()
     if output is Mode.JSONL:
         return JsonDisplay()
-    tree = RunTree(task.get("main") or ())
+    tree = RunTree(task.get("main") or (), titles_of(task))
     if sys.stdout.isatty():
         return TreeDisplay(tree, execution_id, f"{task.get('name', 'task')}  {execution_id}")
     return PlainDisplay(tree, execution_id)

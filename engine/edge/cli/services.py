@@ -15,9 +15,10 @@ from engine.edge.cli.output import Mode, as_json, note, write
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
     from socket import socket
 
+    from engine.core.plan.ir import ToolContract
     from engine.edge.supervisor.dev import Addresses, ApiServer, DevOptions, TaskWatch
 
 DEFAULT_DATA_DIR = Path(".everstep")
@@ -70,11 +71,19 @@ def dev(
 
 
 def _load_api() -> ApiServer:
-    from engine.edge.server import serve_api
+    from engine.edge.server import project_contracts, serve_api
     from engine.settings import Settings
 
-    async def serve(listener: socket, *, started: Callable[[], None], stop: asyncio.Event) -> None:
-        await serve_api(Settings(host=LOOPBACK), listener=listener, started=started, stop=stop)
+    async def serve(
+        listener: socket,
+        *,
+        contracts: MutableMapping[str, ToolContract],
+        started: Callable[[], None],
+        stop: asyncio.Event,
+    ) -> None:
+        settings = Settings(host=LOOPBACK)
+        contracts.update(await project_contracts(settings))
+        await serve_api(settings, listener=listener, started=started, stop=stop, contracts=contracts)
 
     return serve
 

@@ -63,7 +63,8 @@ def find_tasks(paths: Sequence[Path]) -> Found:
         paths: Files and folders; folders are searched with all that is in them, but not hidden ones.
 
     Raises:
-        InvalidInput: `file.unreadable`; `apply.nothing` if there is no task at all.
+        InvalidInput: `file.unreadable`; `file.is_test` for a test file that was named; `apply.nothing` if there is no
+            task at all.
     """
     found = Found()
     seen: set[Path] = set()
@@ -76,6 +77,9 @@ def find_tasks(paths: Sequence[Path]) -> Found:
                     _sort_in(inner, found)
         elif path.resolve() not in seen:
             seen.add(path.resolve())
+            if path.name.endswith(TEST_SUFFIXES):
+                hint = f"run it with `everstep test {path}`"
+                raise InvalidInput(f"{path} is a test file, and no task", code="file.is_test", hint=hint)
             found.files += _read(path)
     if not found.files:
         raise InvalidInput(

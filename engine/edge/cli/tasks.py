@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.core.errors import DefinitionError, InvalidInput, NotFound
-from engine.edge.cli.tree import RunTree
 from engine.edge.cli.values import segment
 from engine.source.python_paths import is_python
 from engine.source.task_text import read_task_text
@@ -33,6 +33,9 @@ def content_type_of(file: Path) -> str:
 
 NOT_RUNNABLE = "task.not_runnable"
 """Code of a task of which this engine can only make the plan; `engine.core.plan.planned` is slow to import."""
+
+MOST_NAMES = 500
+"""Of so many tasks, those that changed last, the names are compared with one that is not there."""
 
 NO_INPUT = object()
 """Nothing is going to be run."""
@@ -182,13 +185,38 @@ def find_task(api: Api, name_or_id: str) -> dict[str, Any]:
         query = {"name": name_or_id, "limit": 1, "sort_by": "created_at", "direction": "desc"}
         found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
         if not found:
+            other = "give a task file, an id or a name; a file must end in .yaml, .yml or .json"
             raise NotFound(
                 f"there is no task '{name_or_id}'",
                 code="task.not_found",
-                hint="give a task file, an id or a name; a file must end in .yaml, .yml or .json",
+                hint=near_task(api, name_or_id) or other,
             ) from None
         return found[0]
     return task
+
+
+def near_task(api: Api, name: str) -> str:
+    """Return `did you mean 'x'?` for the stored task whose name is nearest, or an empty text if none is near."""
+    from engine.core.diagnostics import did_you_mean
+
+    stored = api.get("/tasks", limit=MOST_NAMES, sort_by="updated_at", direction="desc")["items"]
+    return did_you_mean(name.partition("@")[0], {str(task["name"]) for task in stored})
+
+
+@contextmanager
+def naming_near_tasks(api: Api, name: str) -> Iterator[None]:
+    """Give the error about a task that is not there the nearest name as its hint.
+
+    Args:
+        api: The connection.
+        name: What the user called it.
+    """
+    try:
+        yield
+    except NotFound as error:
+        if error.code == "task.not_found" and not error.hint:
+            error.hint = near_task(api, name)
+        raise
 
 
 def task_id_of(api: Api, name_or_id: str) -> str:
@@ -196,10 +224,11 @@ def task_id_of(api: Api, name_or_id: str) -> str:
     return str(find_task(api, name_or_id)["id"])
 
 
-def steps_of_execution(api: Api, view: Mapping[str, Any]) -> RunTree:
-    """Return an empty step tree with the titles of the execution's task, as far as that task still exists."""
+def task_of_execution(api: Api, view: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task of an execution in its version, for the titles of its steps; empty if it was removed."""
     try:
-        return RunTree(api.get(f"/tasks/{view['task_id']}").get("main") or ())
+        task: dict[str, Any] = api.get(f"/tasks/{view['task_id']}", version=view.get("task_version"))
     except NotFound:
-        # the execution has its own plan; only the titles of steps that never began are lost
-        return RunTree()
+        # the execution has its own plan; only titles of steps without a label are lost
+        return {}
+    return task

@@ -2,90 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
-from engine.core.spec.vocabulary import MARKERS
+from engine.edge.cli.titles import BLOCK_PATH, STEP_PATH, UNNAMED, Titles, describe_step
+from engine.edge.cli.treesteps import FANS, UNKNOWN, Branch, State, Step, told
 from engine.edge.cli.values import clip, duration, parse_moment
 
 MAX_BRANCHES_SHOWN = 6
 MAX_STEPS_SHOWN = 200
 
-_STEP_PATH = re.compile(r"^(?P<block>.+)\.(?P<index>\d+)$")
-_BLOCK_PATH = re.compile(r"^(?P<step>.+\.\d+)(?:[~!]\d+)?\.?(?P<branch>\[\d+\]|[^.\[\]]+(?:\[\d+\])?)$")
 _KIND_OF_CONSTRUCT = {
     "mapreduce": "map_reduce",
     **{kind: kind for kind in ("foreach", "parallel", "race", "switch", "until", "while", "yield")},
 }
-UNNAMED = "…"
-"""Title of a step of which only the place is known yet."""
-_FANS = ("map_reduce", "parallel", "race", "foreach", "while", "until")
-
-
-class State(StrEnum):
-    """Where a step stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    WAITING = "waiting"
-    RETRYING = "retrying"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-
-
-@dataclass(slots=True)
-class Step:
-    """One step.
-
-    Attributes:
-        path: Its path, such as `main.3.then.0`.
-        title: What a person calls it.
-        kind: Its step kind; empty until an event tells it.
-        state: Where it stands.
-        started_s: Unix seconds at which it started; 0 = not yet.
-        ended_s: Unix seconds at which it ended; 0 = not yet.
-        attempt: The present attempt, from 1.
-        note: Why it is retried or failed, or what it waits for.
-        child: The execution that it started, if it runs another task.
-        branches: The bodies it runs, by the name in their path.
-        total: How many branches it will run; 0 = unknown.
-    """
-
-    path: str
-    title: str
-    kind: str = ""
-    state: State = State.PENDING
-    started_s: float = 0.0
-    ended_s: float = 0.0
-    attempt: int = 1
-    note: str = ""
-    child: str = ""
-    branches: dict[str, Branch] = field(default_factory=dict)
-    total: int = 0
-
-    @property
-    def progress(self) -> str:
-        """`12/50` for a map or loop that runs or ran, else an empty text."""
-        if self.kind not in _FANS or not self.branches:
-            return ""
-        ended = sum(1 for branch in self.branches.values() if branch.state not in (State.RUNNING, State.PENDING))
-        return f"{ended}/{self.total or len(self.branches)}"
-
-
-@dataclass(slots=True)
-class Branch:
-    """One body of a step: `then`, `map[3]`, a named list."""
-
-    name: str
-    state: State = State.RUNNING
-    started_s: float = 0.0
-    note: str = ""
-    steps: dict[int, Step] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +29,7 @@ class Line:
         text: Title and progress.
         time: Duration, or empty.
         note: Attempt and reason, or empty.
+        output: What the step handed on; UNKNOWN if it is not done, or wrote into the log only.
     """
 
     depth: int
@@ -105,6 +37,7 @@ class Line:
     text: str
     time: str
     note: str
+    output: Any = UNKNOWN
 
 
 class RunTree:
@@ -112,16 +45,18 @@ class RunTree:
 
     Args:
         steps: The task's `main` list as JSON, for the titles of steps that have not begun.
+        titles: Titles of all steps; None = those of `main`.
 
     Attributes:
         main: The steps of `main`.
         ending: Those of `finally`, once they run.
     """
 
-    def __init__(self, steps: Sequence[Any] = ()) -> None:
+    def __init__(self, steps: Sequence[Any] = (), titles: Titles | None = None) -> None:
+        self._titles = titles or Titles({"main": list(steps)})
         self.main = Branch("main", State.PENDING)
         for index, step in enumerate(steps):
-            kind, title = describe_step(step)
+            kind, title = describe_step(step, self._titles.words)
             self.main.steps[index] = Step(f"main.{index}", title, kind)
         self.ending = Branch("finally", State.PENDING)
         self.waits: dict[str, Mapping[str, Any]] = {}
@@ -157,17 +92,20 @@ class RunTree:
         if step.state is not State.RUNNING:
             step.state, step.started_s = State.RUNNING, step.started_s or at
         construct = str(body.get("construct", "")).partition("[")[0]
-        _name(step, _KIND_OF_CONSTRUCT.get(construct, ""))
+        if construct == "on_error":
+            step.caught = step.note
+        self._name(step, _KIND_OF_CONSTRUCT.get(construct, ""))
 
     def _on_effect_started(self, body: Mapping[str, Any], at: float) -> Step | None:
         step = self._step(str(body.get("path", "")), body, at)
         if step is None:
             return None
         name = str(body.get("name") or "")
-        if name and not body.get("label") and step.title == step.kind:
-            step.title = f"{step.kind} {name}"
+        if name and not body.get("label") and step.title == self._titles.word(step.kind):
+            step.title = f"{step.title} {name}"
         step.state, step.attempt = State.RUNNING, int(body.get("attempt") or 1)
         step.child = str(body.get("child_id") or "")
+        step.caught = ""
         step.started_s = step.started_s or at
         return step
 
@@ -175,10 +113,10 @@ class RunTree:
         step = self._step(str(body.get("path", "")), body, at)
         if step is None:
             return None
-        error = body.get("error") or {}
         again = body.get("retry_in_s")
         step.attempt = int(body.get("attempt") or step.attempt)
-        step.note = f"{error.get('code', 'error')}: {error.get('message', '')}"
+        step.repair = int(body.get("repair") or 0)
+        step.note = told(body.get("error"))
         step.state = State.FAILED if again is None else State.RETRYING
         step.ended_s = at if again is None else 0.0
         return step
@@ -187,7 +125,7 @@ class RunTree:
         path = str(body.get("path", ""))
         step = self._finish_step(path, body, at)
         following = body.get("next")
-        place = _STEP_PATH.match(path)
+        place = STEP_PATH.match(path)
         branch = self._block_of(path, at)
         if isinstance(following, int) and place and branch is not None:
             self._begin(branch, following, place["block"], at)
@@ -198,7 +136,7 @@ class RunTree:
         step = self._finish_step(path, body, at)
         branch = self._block_of(path, at)
         if branch is not None:
-            branch.state = State.DONE
+            branch.state, branch.ended_s = State.DONE, at
         return step
 
     def _on_finish(self, body: Mapping[str, Any], at: float) -> Step | None:
@@ -211,7 +149,8 @@ class RunTree:
         step = self._step(str(error.get("step") or ""), {}, at)
         if step is not None:
             step.state, step.ended_s = State.FAILED, at
-            step.note = f"{error.get('code', 'error')}: {error.get('message', '')}"
+            step.note = told(error)
+            self._fail_around(step.path, at)
         self._end(State.FAILED, at)
         return step
 
@@ -236,36 +175,62 @@ class RunTree:
     def _on_branch_failed(self, body: Mapping[str, Any], at: float) -> Step | None:
         step, branch = self._branch(str(body.get("path", "")), at)
         if branch is not None:
-            error = body.get("error") or {}
-            branch.state = State.FAILED
-            branch.note = f"{error.get('code', 'error')}: {error.get('message', '')}"
+            branch.state, branch.ended_s = State.FAILED, at
+            branch.note = told(body.get("error"))
         return step
 
     # --- places ----------------------------------------------------------------------------------------------------
 
     def _begin(self, branch: Branch, index: int, block: str, at: float) -> None:
-        step = branch.steps.setdefault(index, Step(f"{block}.{index}", UNNAMED))
-        step.state, step.started_s = State.RUNNING, at
+        step = self._at(branch, index, f"{block}.{index}")
+        step.state, step.started_s, step.caught = State.RUNNING, at, ""
 
     def _finish_step(self, path: str, body: Mapping[str, Any], at: float) -> Step | None:
         step = self._step(path, body, at)
         if step is not None:
-            step.state, step.ended_s, step.note = State.DONE, at, ""
+            step.state, step.ended_s, step.note = State.DONE, at, str(body.get("log") or "")
+            step.output = body.get("output", UNKNOWN) if "log" not in body else UNKNOWN
             step.started_s = step.started_s or at
         return step
 
     def _step(self, path: str, facts: Mapping[str, Any], at: float) -> Step | None:
-        place = _STEP_PATH.match(path)
+        place = STEP_PATH.match(path)
         branch = self._block_of(path, at)
         if place is None or branch is None:
             return None
         index = int(place["index"])
-        step = branch.steps.setdefault(index, Step(path, UNNAMED))
-        _name(step, str(facts.get("kind") or ""), str(facts.get("label") or ""))
+        step = self._at(branch, index, path)
+        self._name(step, str(facts.get("kind") or ""), str(facts.get("label") or ""))
         return step
 
+    def _at(self, branch: Branch, index: int, path: str) -> Step:
+        step = branch.steps.get(index)
+        if step is None:
+            kind, title = self._titles.of(path)
+            step = branch.steps[index] = Step(path, title, kind)
+        return step
+
+    def _name(self, step: Step, kind: str, label: str = "") -> None:
+        """Take over what an event tells of a step's kind and label; what is known already stays."""
+        step.kind = step.kind or kind
+        if label:
+            step.title = label
+        elif step.title == UNNAMED and step.kind:
+            step.title = self._titles.word(step.kind)
+
+    def _fail_around(self, path: str, at: float) -> None:
+        """Say of all that stands around a step whose error ended the execution that it failed."""
+        place = STEP_PATH.match(path)
+        while place is not None:
+            step, branch = self._branch(place["block"], at)
+            if step is None or branch is None or step.state is State.DONE:
+                return
+            branch.state, branch.ended_s = State.FAILED, at
+            step.state, step.ended_s, step.note = State.FAILED, at, ""
+            place = STEP_PATH.match(step.path)
+
     def _block_of(self, path: str, at: float) -> Branch | None:
-        place = _STEP_PATH.match(path)
+        place = STEP_PATH.match(path)
         if place is None:
             return None
         return self._branch(place["block"], at)[1]
@@ -273,7 +238,7 @@ class RunTree:
     def _branch(self, block: str, at: float) -> tuple[Step | None, Branch | None]:
         if block in ("main", "finally"):
             return None, self.main if block == "main" else self.ending
-        place = _BLOCK_PATH.match(block)
+        place = BLOCK_PATH.match(block)
         if place is None:
             return None, None
         step = self._step(place["step"], {}, at)
@@ -290,12 +255,19 @@ class RunTree:
                 step.state, step.ended_s = (State.CANCELLED if state is not State.DONE else State.SKIPPED), at
             elif step.state is State.PENDING:
                 step.state = State.SKIPPED
+            for body in step.branches.values():
+                body.ended_s = body.ended_s or at
 
     def _walk(self, branch: Branch) -> Iterator[Step]:
         for step in branch.steps.values():
             yield step
             for body in step.branches.values():
                 yield from self._walk(body)
+
+    def title_of(self, path: str) -> str:
+        """Return what the step at a path is called; an empty text if nothing tells it."""
+        step = self._step(path, {}, 0.0)
+        return "" if step is None or step.title == UNNAMED else step.title
 
     # --- printing --------------------------------------------------------------------------------------------------
 
@@ -315,11 +287,14 @@ class RunTree:
     def _lines(self, branch: Branch, depth: int, now_s: float) -> Iterator[Line]:
         for _, step in sorted(branch.steps.items()):
             yield line_of(step, depth, now_s)
-            if step.kind in _FANS:
-                yield from self._fan_lines(step, depth + 1, now_s)
-            else:
-                for body in step.branches.values():
-                    yield from self._lines(body, depth + 1, now_s)
+            yield from self._inner_lines(step, depth + 1, now_s)
+
+    def _inner_lines(self, step: Step, depth: int, now_s: float) -> Iterator[Line]:
+        if step.kind in FANS:
+            yield from self._fan_lines(step, depth, now_s)
+            return
+        for body in step.branches.values():
+            yield from self._lines(body, depth, now_s)
 
     def _fan_lines(self, step: Step, depth: int, now_s: float) -> Iterator[Line]:
         # a map of fifty items would hide the rest: the branches under way and the failed ones are enough
@@ -333,40 +308,29 @@ class RunTree:
             text = " ".join(word for word in words if word)
             note = body.note or (note_of(last) if last is not None else "")
             state = last.state if last is not None and body.state is State.RUNNING else body.state
-            yield Line(depth, state, text, duration(max(0.0, now_s - body.started_s)), note)
+            yield Line(depth, state, text, duration(max(0.0, (body.ended_s or now_s) - body.started_s)), note)
+            if last is not None and last.state is not State.DONE:
+                yield from self._inner_lines(last, depth + 1, now_s)
         if len(shown) > MAX_BRANCHES_SHOWN:
             yield Line(depth, State.RUNNING, f"… and {len(shown) - MAX_BRANCHES_SHOWN} more", "", "")
-
-
-def _name(step: Step, kind: str, label: str = "") -> None:
-    """Take over what an event tells of a step's kind and label; what is known already stays."""
-    step.kind = step.kind or kind
-    if label:
-        step.title = label
-    elif step.title == UNNAMED and step.kind:
-        step.title = step.kind
 
 
 def line_of(step: Step, depth: int, now_s: float) -> Line:
     """Return the line of one step."""
     seconds = (step.ended_s or now_s) - step.started_s if step.started_s else None
     text = "  ".join(part for part in (step.title, step.progress, step.child) if part)
-    return Line(depth, step.state, text, "" if seconds is None else duration(max(0.0, seconds)), note_of(step))
+    took = "" if seconds is None else duration(max(0.0, seconds))
+    return Line(depth, step.state, text, took, note_of(step), step.output if step.state is State.DONE else UNKNOWN)
 
 
 def note_of(step: Step) -> str:
     """Return attempt and reason of a step, or an empty text."""
+    if step.repair and step.state in (State.RETRYING, State.RUNNING):
+        return f"repair round {step.repair}: {clip(step.note, 120)}"
     if step.state is State.RETRYING:
         return f"attempt {step.attempt} failed, trying again: {clip(step.note, 120)}"
     if step.state is State.RUNNING and step.attempt > 1:
         return f"attempt {step.attempt}{f' after {clip(step.note, 100)}' if step.note else ''}"
-    return clip(step.note, 160) if step.state in (State.FAILED, State.WAITING) else ""
-
-
-def describe_step(step: Any) -> tuple[str, str]:
-    """Return kind and title of a step as its author wrote it."""
-    if not isinstance(step, Mapping):
-        return "", "step"
-    kind = str(step.get("kind_") or next((MARKERS[key] for key in MARKERS if key in step), ""))
-    name = step.get({"tool_call": "tool", "yield": "workflow", "task": "task"}.get(kind, ""), "")
-    return kind, str(step.get("label") or f"{kind or 'step'} {name or ''}".rstrip())
+    if step.state is State.DONE and step.caught:
+        return f"on_error took {clip(step.caught, 120)}"
+    return clip(step.note, 160) if step.state in (State.FAILED, State.WAITING, State.DONE) else ""

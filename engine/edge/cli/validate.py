@@ -16,7 +16,7 @@ from engine.core.errors import DefinitionError
 from engine.edge.cli.definitions import compile_file
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import ProjectFile
-from engine.edge.cli.output import Mode, as_json, write, write_rows
+from engine.edge.cli.output import Mode, as_json, note, write, write_rows
 from engine.source.python_paths import split_name
 
 if TYPE_CHECKING:
@@ -92,8 +92,20 @@ def validate(
         if output is FindingsMode.TEXT:
             write(_as_text(checked[-1]))
     _write_for_programs(checked, output)
+    _note_same_names(checked)
     if any(item.compiled is None for item in checked):
         raise typer.Exit(Exit.USAGE)
+
+
+def _note_same_names(checked: Sequence[Checked]) -> None:
+    """Tell of tasks with one name; each is right by itself, so that no finding in a file says so."""
+    files: dict[str, list[str]] = {}
+    for item in checked:
+        if item.compiled is not None:
+            files.setdefault(item.compiled.plan.task, []).append(str(item.file))
+    for name, same in files.items():
+        if len(same) > 1:
+            note(f"warning: {' and '.join(same)} are all called '{name}'; `everstep apply` refuses them together")
 
 
 def _check_found(found: FoundFile, project: Path | None) -> Checked:

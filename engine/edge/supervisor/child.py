@@ -51,19 +51,21 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A process died and was started again.
+    """A process died, or was ended for that, and was started again.
 
     Attributes:
         name: Its name.
         pid: The new pid.
-        reason: How the old one ended, such as `killed by SIGKILL`.
+        reason: How the old one ended, such as `killed by SIGKILL`; or why it was ended.
         after_s: Seconds from its end to the new start.
+        is_asked: Whether it was ended on purpose.
     """
 
     name: str
     pid: int
     reason: str
     after_s: float
+    is_asked: bool = False
 
 
 class Guard:
@@ -137,6 +139,7 @@ class Child:
     _failures: int = 0
     _output: int = -1
     _ready_s: float | None = None
+    _asked: str = ""
 
     async def start(self) -> None:
         """Start the process and the task that keeps it alive; returns before the process is ready."""
@@ -163,15 +166,23 @@ class Child:
         finally:
             ready.cancel()
 
-    async def restart(self) -> None:
-        """End the process; the keeper starts it again at once."""
-        if self._process is not None and self._process.returncode is None:
-            self._failures = 0
-            self._process.terminate()
+    async def restart(self, reason: str, *, grace_s: float | None = None) -> None:
+        """End the process; the keeper starts it again at once.
+
+        Args:
+            reason: Why; for whoever is told of restarts.
+            grace_s: Seconds between SIGTERM and SIGKILL; None = those of the spec.
+        """
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._asked = reason
+            process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._process.wait()), self.spec.grace_s)
+                await asyncio.wait_for(
+                    asyncio.shield(process.wait()), self.spec.grace_s if grace_s is None else grace_s
+                )
                 return
-            self._process.kill()
+            process.kill()
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End the process for good: SIGTERM, then SIGKILL for it and whatever it started.
@@ -242,13 +253,15 @@ class Child:
                 await asyncio.sleep(RETRY_START_S)
                 await self._spawn()
                 continue
-            healthy = self._was_stable(ended)
+            asked, self._asked = self._asked, ""
+            healthy = bool(asked) or self._was_stable(ended)
             self._failures = 0 if healthy else self._failures + 1
             await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
             if self._stopped.is_set():
                 return
             await self._spawn()
-            self.on_restart(Restarted(self.spec.name, self.pid, describe_exit(code), time.monotonic() - ended))
+            reason, after_s = asked or describe_exit(code), time.monotonic() - ended
+            self.on_restart(Restarted(self.spec.name, self.pid, reason, after_s, bool(asked)))
 
     def _was_stable(self, ended_s: float) -> bool:
         return self._ready_s is not None and ended_s - self._ready_s >= STABLE_AFTER_S

@@ -10,15 +10,16 @@ import os
 import signal
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.core.errors import EngineError, Unavailable
 from engine.edge.supervisor.child import Child, ChildSpec, Guard, Restarted
 from engine.edge.supervisor.places import LOOPBACK, hold_folder, keep_ports, listen_on, new_log
+from engine.edge.supervisor.project import ProjectWatch, read_contracts
 from engine.edge.supervisor.temporal import (
     SERVER_ENVIRONMENT,
     find_temporal,
@@ -27,9 +28,16 @@ from engine.edge.supervisor.temporal import (
     server_command,
 )
 
+if TYPE_CHECKING:
+    # `dev` imports what the API needs in a thread, while the other processes start
+    from engine.core.plan.ir import ToolContract
+
 UNREACHABLE = 5
 """Exit code of a worker that starts before the server answers."""
 API_STOP_S = 3.0
+RENEW_GRACE_S = 35.0
+"""How long a worker that is to be renewed may go on with its calls; it gives them 30 s itself."""
+RENEW_NOTE_S = 2.0
 REPAIR_AFTER_S = 1.5
 """The repair process has nothing to do in the first seconds, when somebody may wait for a first result."""
 
@@ -86,8 +94,19 @@ class Reporter(Protocol):
 class ApiServer(Protocol):
     """Serves the API on a bound socket until it is told to stop."""
 
-    async def __call__(self, listener: socket, *, started: Callable[[], None], stop: asyncio.Event) -> None:
-        """Serve; call `started` when requests are answered; return soon after `stop` is set."""
+    async def __call__(
+        self,
+        listener: socket,
+        *,
+        contracts: MutableMapping[str, ToolContract],
+        started: Callable[[], None],
+        stop: asyncio.Event,
+    ) -> None:
+        """Serve; call `started` when requests are answered; return soon after `stop` is set.
+
+        The server puts the contracts of the project's tools into `contracts` before it starts, and always goes by what
+        stands there: they are replaced when the tools have changed.
+        """
 
 
 TaskWatch = Callable[[str, asyncio.Event], Awaitable[None]]
@@ -144,6 +163,10 @@ class _Dev:
         self._api: asyncio.Task[None] | None = None
         self._api_stop = asyncio.Event()
         self._environment: dict[str, str] = {}
+        # taken down before any process reads the project, so that no change is missed
+        self._project = ProjectWatch(options.project_file)
+        self._contracts: dict[str, ToolContract] = {}
+        self._worker: Child | None = None
         self.api_address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
 
     async def start(self, load_api: Callable[[], ApiServer]) -> None:
@@ -171,7 +194,7 @@ class _Dev:
             SERVER_ENVIRONMENT | environment,
             probe=port_probe(ports["temporal"]),
         )
-        worker = await self._start_child(
+        worker = self._worker = await self._start_child(
             "worker",
             (sys.executable, "-P", "-m", "worker", "run"),
             environment,
@@ -205,15 +228,48 @@ class _Dev:
             watch_tasks: Loads and reloads the task files.
         """
         assert self._api is not None
-        waiting = [asyncio.create_task(self._stop.wait()), self._api, asyncio.create_task(self._keep_repair())]
+        repair, tools = asyncio.create_task(self._keep_repair()), asyncio.create_task(self._keep_tools())
+        waiting = [asyncio.create_task(self._stop.wait()), self._api, repair, tools]
         if watch_tasks is not None:
             waiting.append(asyncio.ensure_future(watch_tasks(self.api_address, self._stop)))
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         self._stop.set()
-        await waiting[2]  # no process must be started once the others are being ended
+        # no process must be started once the others are being ended
+        tools.cancel()
+        await asyncio.gather(tools, return_exceptions=True)
+        await repair
         for task in done:
             # an API or a watcher that failed ends dev with its error instead of a silent half
             task.result()
+
+    async def _keep_tools(self) -> None:
+        """Give the worker and the API the operator's tools and settings whenever they were saved."""
+        while names := await self._project.next_change(self._stop):
+            said = ", ".join(names)
+            try:
+                contracts = await read_contracts(self._environment, self._guard)
+            except EngineError as error:
+                text = f"{said} changed but cannot be loaded, the worker stays as it is:\n{error.message}"
+                self._reporter.note("project.invalid", text, files=names)
+                continue
+            # in this order, because tasks are compiled in threads and must find their tools at any moment
+            self._contracts.update(contracts)
+            for gone in self._contracts.keys() - contracts.keys():
+                del self._contracts[gone]
+            await self._renew_worker(f"{said} changed")
+
+    async def _renew_worker(self, reason: str) -> None:
+        assert self._worker is not None
+        renewing = asyncio.create_task(self._worker.restart(reason, grace_s=RENEW_GRACE_S))
+        try:
+            done, _ = await asyncio.wait({renewing}, timeout=RENEW_NOTE_S)
+            if not done:
+                self._reporter.note(
+                    "restarting", f"{reason}: the worker is started again once its calls have ended (at most 30 s)"
+                )
+            await renewing
+        finally:
+            renewing.cancel()
 
     async def _keep_repair(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -248,7 +304,9 @@ class _Dev:
         await temporal.wait_ready()
         address = f"{LOOPBACK}:{ports['temporal']}"
         started = asyncio.Event()
-        self._api = asyncio.create_task(serving(self._listener, started=started.set, stop=self._api_stop), name="api")
+        self._api = asyncio.create_task(
+            serving(self._listener, contracts=self._contracts, started=started.set, stop=self._api_stop), name="api"
+        )
         others = [prepare_namespace(address), worker.wait_ready()]
         if model is not None:
             others.append(model.wait_ready())
@@ -295,9 +353,12 @@ class _Dev:
         return child
 
     def _restarted(self, facts: Restarted) -> None:
+        text = f"{facts.name} was {facts.reason}; started again as pid {facts.pid} after {facts.after_s:.1f} s"
+        if facts.is_asked:
+            text = f"{facts.reason}: the {facts.name} is started again with it, as pid {facts.pid}"
         self._reporter.note(
             "restarted",
-            f"{facts.name} was {facts.reason}; started again as pid {facts.pid} after {facts.after_s:.1f} s",
+            text,
             process=facts.name,
             pid=facts.pid,
             reason=facts.reason,

@@ -358,6 +358,32 @@ ENTRIES: Final = MappingProxyType(
               - evaluate: $ _[0]
             """,
         ),
+        codes.CUT_TEXT: entry(
+            """YAML takes ` #` in a text without quotes for the start of a comment and leaves out all that follows. A
+            comment that is meant as one has a blank after the `#`.""",
+            """
+            main:
+              - approve: Pay invoice #5 to Ada?
+            """,
+            """
+            main:
+              - approve: "Pay invoice #5 to Ada?"  # nobody pays twice
+            """,
+        ),
+        codes.MISSPELT: entry(
+            """Other words may stand there as well, so it is no error: tools give error codes of their own, schemas may
+            have keywords of others. But the word is so near to a known one that it was probably meant.""",
+            """
+            main:
+              - prompt: Who wrote {{ _.title }}?
+                retry: {attempts: 3, on: [backend.overloadd]}
+            """,
+            """
+            main:
+              - prompt: Who wrote {{ _.title }}?
+                retry: {attempts: 3, on: [backend.overloaded]}
+            """,
+        ),
     }
 )
 """Entries of the codes E5… and W6…."""

@@ -1,0 +1,72 @@
+"""Says how to answer a wait, with a command that can be copied, and finds the wait that a person names."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from engine.core.errors import Conflict
+from engine.edge.cli.values import segment
+
+if TYPE_CHECKING:
+    from engine.edge.cli.api import Api
+
+
+def answer_hint(execution_id: str, wait: Mapping[str, Any], opened: Collection[Mapping[str, Any]] = ()) -> str:
+    """Say how to answer a wait.
+
+    Args:
+        execution_id: The execution.
+        wait: A wait of the API or the body of a `wait` event.
+        opened: All open waits, this one among them; which one is meant is said only if there are several.
+    """
+    words = ["everstep", "answer", execution_id]
+    if len(opened) > 1:
+        label = wait.get("label")
+        alone = label and sum(1 for other in opened if label in (other.get("label"), _id_of(other))) == 1
+        words += ["--wait-id", str(label) if alone else _id_of(wait)]
+    words += ["--input", json.dumps(_sample(wait.get("schema")), ensure_ascii=False)]
+    return f"answer it with, for example: {shlex.join(words)}"
+
+
+def wait_called(api: Api, execution_id: str, name: str) -> str:
+    """Return the id of the open wait that a person names by its id or label; a name of neither comes back.
+
+    Args:
+        api: The connection.
+        execution_id: The execution.
+        name: What the person wrote.
+
+    Raises:
+        Conflict: `answer.ambiguous` if several open waits have that label.
+    """
+    opened = api.get(f"/executions/{segment(execution_id)}").get("waits") or []
+    if any(_id_of(wait) == name for wait in opened):
+        return name
+    found = [_id_of(wait) for wait in opened if wait.get("label") == name]
+    if len(found) > 1:
+        raise Conflict(
+            f"execution {execution_id} has {len(found)} open waits with the label '{name}'",
+            code="answer.ambiguous",
+            hint="name one (--wait-id): " + ", ".join(found[:10]),
+            details={"wait_ids": found},
+        )
+    return found[0] if found else name
+
+
+def _id_of(wait: Mapping[str, Any]) -> str:
+    return str(wait.get("wait_id") or wait.get("id") or "")
+
+
+def _sample(schema: Any) -> Any:
+    """Return a small answer that fits; what may be left out is left out of objects."""
+    from engine.dryrun import example_of
+
+    if not isinstance(schema, dict):
+        return "yes"
+    members, needed = schema.get("properties"), schema.get("required")
+    if isinstance(members, dict) and isinstance(needed, list) and needed:
+        return {name: example_of(members.get(name)) for name in needed}
+    return example_of(schema)
