@@ -60,7 +60,7 @@ name: t
 main:
   - over: $ [1, 2]
     map: {evaluate: $ _, label: item}
-  - evaluate: $ steps.item.output
+  - evaluate: $ steps['it' + 'em'].output
 """
     assert error_of(hidden).code.startswith("expression.")
 

@@ -91,18 +91,18 @@ class Failures:
         """Look through all named lists once."""
         self._workflows = workflows
         self._lists: set[str] = set()
-        self._known: dict[int, bool] = {}
+        self._known: dict[str, bool] = {}
         grow(workflows, self._grow)
         # what was found on the way may have been too little
         self._known.clear()
 
     def may_fail(self, step: StepSpec) -> bool:
         """Return whether a step, or one that it runs, may fail; not whether its own `on_error` may."""
-        found = self._known.get(id(step))
+        found = self._known.get(step.path)
         if found is None:
             lists = [steps for name, steps in inner_lists(step) if name not in _HANDLERS]
             found = self._own(step) or any(self.may_fail(inner) for steps in lists for inner in steps.steps)
-            self._known[id(step)] = found
+            self._known[step.path] = found
         return found
 
     def _grow(self, name: str) -> bool:
@@ -146,7 +146,7 @@ class Exits:
         self._workflows = workflows
         self._failures = Failures(workflows)
         self._lists = dict.fromkeys(workflows, Exit.NONE)
-        self._known: dict[int, Exit] = {}
+        self._known: dict[str, Exit] = {}
         grow(workflows, self._grow)
         # a list without a way out never ends, which is told elsewhere
         self._lists.update({name: Exit.THROUGH for name, exits in self._lists.items() if not exits})
@@ -180,9 +180,9 @@ class Exits:
 
     def of_step(self, step: StepSpec) -> Exit:
         """Return how control may leave a step, its modifiers included."""
-        found = self._known.get(id(step))
+        found = self._known.get(step.path)
         if found is None:
-            found = self._known[id(step)] = self._of_step(step)
+            found = self._known[step.path] = self._of_step(step)
         return found
 
     def _of_step(self, step: StepSpec) -> Exit:

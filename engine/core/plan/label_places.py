@@ -59,13 +59,13 @@ class LabelPlaces:
             steps: The named list.
         """
         self._labels: dict[str, _Way] = {}
-        self._ways: dict[int, _Way] = {}
+        self._ways: dict[str, _Way] = {}
         self._note(steps, ())
 
     def _note(self, steps: StepList, way: _Way) -> None:
         for index, step in enumerate(steps.steps):
             here = (*way, _Hop(index, step))
-            self._ways[id(step)] = here
+            self._ways[step.path] = here
             if step.label is not None:
                 self._labels.setdefault(step.label.text, here)
             for name, inner in inner_lists(step):
@@ -82,7 +82,7 @@ class LabelPlaces:
             LATER, OPEN (it has not ended), BRANCH (it is inside of a branch) or OTHER (only one of the two runs); empty
             if it can be read, or where that shows only when the task runs.
         """
-        there, here = self._labels.get(label), self._ways.get(id(step))
+        there, here = self._labels.get(label), self._ways.get(step.path)
         if there is None or here is None:
             return ""
         common = 0

@@ -32,7 +32,7 @@ _LATER_CALL_KEYS = {
     "params_schema": "write the schema of the arguments beside `api_call:`, as `parameters:`",
     "files": "send the content as `content:` or `json:`",
     "schema": "check the result with `check:` on the step",
-    "secrets": "write a secret where it is sent, such as `headers: {Authorization: \"Bearer {{ secrets.NAME }}\"}`",
+    "secrets": "steps see no secrets in this version; a Python tool reads its own where it runs",
 }
 _INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
 
