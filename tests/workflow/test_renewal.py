@@ -9,7 +9,9 @@ import pytest
 from engine.tooling import tool
 from tests.chaos.test_scale import sizes_of_runs
 from tests.support.lab import Lab
-from workflows.renewal import EARLY_EVENTS
+from workflows import renewal
+
+EARLY = 120
 
 
 @tool(effect="read")
@@ -26,32 +28,31 @@ async def slowly(seconds: float) -> str:
 
 
 @pytest.fixture
-def tools(lab: Lab) -> Lab:
+def tools(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr(renewal, "EARLY_EVENTS", EARLY)
     lab.tools = (double, slowly)
     return lab
 
 
-def loop(rounds: int) -> str:
-    return f"{{foreach: {{in: $ list(range({rounds})), do: {{tool: double, arguments: {{n: $ _}}}}}}}}"
+# a run does not continue as new in its first second
+LOOP = "{sleep: 1.1}, {foreach: {in: $ list(range(40)), do: {tool: double, arguments: {n: $ _}}}}"
 
 
 async def test_calls_one_after_another_continue_as_new_early_and_keep_histories_short(tools: Lab):
-    rounds = EARLY_EVENTS // 6 + 60
     async with tools.worker():
-        handle = await tools.start(f"name: t\nmain: [{loop(rounds)}]")
+        handle = await tools.start(f"name: t\nmain: [{LOOP}]")
         ended = await tools.end_of(handle)
         await tools.until(handle, "finish")
-    assert ended.output == [n * 2 for n in range(rounds)]
+    assert ended.output == [n * 2 for n in range(40)]
     sizes = await sizes_of_runs(tools, handle)
     assert len(sizes) == 2
     # the run goes on to the end of the call that is under way; four workflow tasks are more than that takes
-    assert EARLY_EVENTS <= sizes[1][0] < EARLY_EVENTS + 24
+    assert EARLY <= sizes[1][0] < EARLY + 24
 
 
 async def test_a_large_state_is_not_copied_into_new_runs_all_the_time(tools: Lab):
-    rounds = EARLY_EVENTS // 6 + 60
     async with tools.worker():
-        handle = await tools.start(f"name: t\nmain: [{loop(rounds)}, {{evaluate: done}}]", "x" * 250_000)
+        handle = await tools.start(f"name: t\nmain: [{LOOP}, {{evaluate: done}}]", "x" * 250_000)
         ended = await tools.end_of(handle)
     assert ended.output == "done"
     assert len(await sizes_of_runs(tools, handle)) == 1
