@@ -19,6 +19,7 @@ from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
 from engine.core.run.ending import begin_finally, final_outcome, finally_timed_out, look_at_ending
 from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one, resume_race, stagger_passed
 from engine.core.run.loops import next_item, round_ended
+from engine.core.run.release import let_go
 from engine.core.run.state import (
     BlockFrame,
     Branch,
@@ -39,7 +40,7 @@ from engine.core.run.state import (
 from engine.core.run.steps import begin_body, end_step, leave_block, start_step
 from engine.core.run.undoing import arm_undo, begin_undo, hand_down, undo_failed, undo_next, undo_timed_out
 from engine.core.run.waits import arm_deadline, expire
-from engine.core.run.walker import COMMAND_WEIGHT, Identity, Walker, error_json, error_of
+from engine.core.run.walker import Identity, Walker, error_json, error_of
 from engine.core.values import Json
 
 STEPS_PER_ACTIVATION = 5_000
@@ -292,7 +293,7 @@ class Machine:
                 if unwind.then == "raise" and isinstance(top, GuardFrame) and self._guard_takes(branch, top, unwind):
                     branch.unwind = None
                     return True
-            if not self._release(branch, top):
+            if not let_go(self.walker, top):
                 return False
             branch.stack.pop()
             if isinstance(top, BlockFrame) and unwind.then == "return":
@@ -324,31 +325,6 @@ class Machine:
             return True
         unwind.error = error_json(error, guard.path)
         return False
-
-    def _release(self, branch: Branch, frame: object) -> bool:
-        """Let go of what a frame holds outside; False while that still takes time."""
-        walker = self.walker
-        if isinstance(frame, CallFrame):
-            if frame.parked or frame.call_id not in walker.calls:
-                return True
-            if not frame.cancelling:
-                frame.cancelling = True
-                walker.asked += COMMAND_WEIGHT
-                walker.effects.cancel_call(frame.call_id)
-            return False
-        if isinstance(frame, FanFrame):
-            walker.disarm("stagger", frame.path)
-            if frame.running:
-                walker.stop_children(frame)
-            return not frame.running
-        if isinstance(frame, SleepFrame):
-            walker.disarm("sleep", frame.timer_id)
-        elif isinstance(frame, WaitFrame):
-            walker.disarm("wait", frame.wait_id)
-            walker.close_wait(frame.wait_id)
-        elif isinstance(frame, GuardFrame):
-            guards.release_guard(walker, frame)
-        return True
 
     # --- ends --------------------------------------------------------------------------------------------------
 
