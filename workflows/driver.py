@@ -204,7 +204,10 @@ def read_outcome(call: Call, done: asyncio.Task[Any]) -> CallOutcome:
     error = done.exception()
     if error is None:
         result: Json = done.result()
-        return Ok(result if isinstance(call.params, (ChatParams, ResolveParams)) else result["output"])
+        if isinstance(call.params, ResolveParams):
+            return Ok(result)
+        value = result if isinstance(call.params, ChatParams) else result["output"]
+        return Ok(value, result.get("took_s") or 0.0, result.get("deliveries") or 1)
     if is_cancelled_exception(error):
         return Stopped()
     cause = error.cause if isinstance(error, ActivityError) else error

@@ -170,6 +170,10 @@ class ExecutionWorkflow:
             task_version=params.task_version,
             metadata=params.metadata,
             origin=params.origin,
+            labels=tuple(params.labels),
+            actor=params.actor,
+            created_us=params.created_us,
+            trace=params.trace,
         )
         state = state_from_json(params.carried) if params.carried is not None else None
         machine = Machine(plan_from_json(params.plan), effects, identity, state)

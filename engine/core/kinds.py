@@ -70,6 +70,7 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
 
     EFFECT_STARTED = "effect.started"
+    EFFECT_FINISHED = "effect.finished"
     ATTEMPT_FAILED = "attempt.failed"
     BRANCH_FAILED = "branch.failed"
     ANSWER_ACCEPTED = "answer.accepted"

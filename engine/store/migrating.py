@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.core.errors import Unavailable
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest revision; a test holds it equal to the head of the scripts."""
 
 VERSION_TABLE = "alembic_version"

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -56,6 +67,8 @@ tasks = Table(
     Column("applied_set", String(255), nullable=False, default="", server_default=""),
     # rows of a removed task stay, since executions of it and their views name them; NULL = not removed
     Column("deleted_us", BigInteger),
+    # who wrote this version; empty = nobody was asked for a name
+    Column("actor", String(255), nullable=False, default="", server_default=""),
     Index(None, "tenant", "name"),
     Index(None, "tenant", "agent_id"),
 )
@@ -68,6 +81,39 @@ task_aliases = Table(
     Column("alias", String(64), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    truth,
+    Column("tenant", String(64), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("name", String(255), nullable=False),
+    # SHA-256 of the whole key, which is random enough to need no salt; the key itself is shown once and not kept
+    Column("hash", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("created_by", String(255), nullable=False, default=""),
+    Column("expires_us", BigInteger),
+    Column("revoked_us", BigInteger),
+    Column("last_used_us", BigInteger),
+    # whoever sends a key names no tenant: the key tells it
+    UniqueConstraint("id"),
+    Index(None, "tenant", "created_us"),
+)
+
+idempotency = Table(
+    "idempotency",
+    truth,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    # hash of method, path and body: the same key with another request is a mistake of the caller
+    Column("fingerprint", String(64), nullable=False),
+    # NULL = the first request with this key is not answered yet
+    Column("status", Integer),
+    Column("body", Text),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "created_us"),
 )
 
 executions = Table(
@@ -99,12 +145,52 @@ executions = Table(
     # the execution that started this one, and the path of its step; empty = nobody's child
     Column("parent_id", String(64), nullable=False, default="", server_default=""),
     Column("parent_path", Text, nullable=False, default="", server_default=""),
+    # who started it
+    Column("actor", String(255), nullable=False, default="", server_default=""),
+    Column("labels", Text, nullable=False, default="[]", server_default="[]"),
+    Column("trace_id", String(32), nullable=False, default="", server_default=""),
+    # code of `error`, so that lists can ask for it; empty = no error
+    Column("error_code", Text, nullable=False, default="", server_default=""),
+    # sums over its `attempts`
+    Column("llm_calls", Integer, nullable=False, default=0, server_default="0"),
+    Column("tool_calls", Integer, nullable=False, default=0, server_default="0"),
+    Column("failed_attempts", Integer, nullable=False, default=0, server_default="0"),
+    Column("prompt_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("completion_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("total_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    # thousand-millionths of a dollar over the calls whose price is known; NULL = there is none
+    Column("cost_nano", BigInteger),
+    Column("unpriced_calls", Integer, nullable=False, default=0, server_default="0"),
+    # why it does not go on although it should: JSON {code, message, hint, since_us}; NULL = nothing is wrong
+    Column("stuck", Text),
+    # when Temporal was found to have it no longer; NULL = Temporal has it, as far as is known
+    Column("gone_us", BigInteger),
     # Temporal's workflow ids are unique over all tenants, and events arrive with the execution's id alone
     UniqueConstraint("id"),
     Index(None, "tenant", "created_us"),
     Index(None, "tenant", "task_id", "created_us"),
+    Index(None, "tenant", "updated_us"),
+    Index(None, "tenant", "status", "created_us"),
+    Index(None, "tenant", "agent_id", "created_us"),
+    Index(None, "tenant", "error_code", "created_us"),
+    Index(None, "tenant", "cost_nano"),
     Index(None, "settled", "terminal_seen"),
     Index(None, "tenant", "parent_id"),
+)
+
+# What lists find executions by beside their columns. kind `label`: value = the label; `meta`: name = dotted path of a
+# member of the metadata, value = its JSON text; `model` and `backend`: value = one that answered.
+execution_tags = Table(
+    "execution_tags",
+    projection,
+    Column("tenant", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("value", String(200), primary_key=True),
+    Column("execution_id", String(64), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Index(None, "tenant", "kind", "name", "value", "created_us", "execution_id"),
+    Index(None, "tenant", "execution_id"),
 )
 
 events = Table(
@@ -118,6 +204,52 @@ events = Table(
     Column("type", String(32), nullable=False),
     Column("is_transition", Boolean, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+# One row for each attempt at a call (model, tool, task), from its `effect.started` on, and for each failed attempt at a
+# block. Requests, replies and errors stand in the events; here are the numbers of those.
+attempts = Table(
+    "attempts",
+    projection,
+    Column("tenant", String(64), primary_key=True),
+    Column("execution_id", String(64), primary_key=True),
+    Column("effect_id", Text, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("label", Text, nullable=False, default=""),
+    Column("kind", String(32), nullable=False),
+    # tool, asked model, or task
+    Column("name", Text, nullable=False, default=""),
+    Column("attempt", Integer, nullable=False),
+    Column("started_seq", BigInteger),
+    Column("started_us", BigInteger),
+    Column("ended_seq", BigInteger),
+    Column("ended_us", BigInteger),
+    # running, ok, failed, cancelled
+    Column("outcome", String(16), nullable=False),
+    Column("failed_seq", BigInteger),
+    Column("error_code", Text, nullable=False, default=""),
+    # pause before the next attempt; NULL = there was none
+    Column("pause_us", BigInteger),
+    # how often Temporal handed it to a worker: more than once after a lost worker
+    Column("deliveries", Integer, nullable=False, default=1),
+    Column("model", Text, nullable=False, default=""),
+    Column("backend", Text, nullable=False, default=""),
+    Column("prompt_tokens", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("total_tokens", BigInteger),
+    Column("cost_nano", BigInteger),
+    Column("child_id", String(64), nullable=False, default=""),
+    Index(None, "tenant", "started_us"),
+)
+
+# Signs of life of the processes that keep the projection fresh. Not derived from events.
+pulses = Table(
+    "pulses",
+    projection,
+    Column("name", String(128), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("info", Text, nullable=False, default="{}"),
 )
 
 waits = Table(
@@ -134,4 +266,9 @@ waits = Table(
     Column("opened_seq", BigInteger, nullable=False),
     Column("opened_us", BigInteger, nullable=False),
     Column("closed_seq", BigInteger),
+    Column("closed_us", BigInteger),
+    # answered, expired (its default was taken, or nothing was), stopped; empty = open
+    Column("outcome", String(16), nullable=False, default="", server_default=""),
+    Column("actor", String(255), nullable=False, default="", server_default=""),
+    Column("answer", Text),
 )

@@ -54,6 +54,8 @@ async def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path)
 def test_every_table_and_every_key_has_the_tenant() -> None:
     for metadata in (truth, projection):
         for table in metadata.sorted_tables:
+            if table.name == "pulses":
+                continue  # signs of life of processes, which work for all tenants
             assert table.primary_key.columns.keys()[0] == "tenant", table.name
 
 

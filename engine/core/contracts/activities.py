@@ -29,6 +29,7 @@ class CallContext:
         key: Idempotency key: the same for every repetition of this step visit.
         attempt: The interpreter's attempt, from 1.
         allow: What of the plan's bound only the activity can compare; None = nothing.
+        trace: W3C traceparent of the step's span, so that the call's spans hang below it; empty = no trace.
     """
 
     tenant: str
@@ -37,6 +38,7 @@ class CallContext:
     key: str
     attempt: int = 1
     allow: Grant | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class ChatResult:
         finish_reason: stop, length, tool_calls or content_filter.
         usage: Token counts; None if the backend sent none.
         took_s: How long the backend took; repair rounds of an attempt share its time.
+        cost: Price of the call in dollars as decimal text; None = the price is not known.
+        deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
     """
 
     id: str
@@ -96,6 +100,8 @@ class ChatResult:
     finish_reason: str
     usage: Usage | None = None
     took_s: float = 0.0
+    cost: str | None = None
+    deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +127,13 @@ class ToolResult:
 
     Attributes:
         output: JSON value.
+        took_s: How long the tool took.
+        deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
     """
 
     output: Json
+    took_s: float = 0.0
+    deliveries: int = 1
 
 
 def check_arguments(params: ToolParams) -> None:

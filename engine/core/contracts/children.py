@@ -72,6 +72,7 @@ class ChildParams:
         task: What it runs.
         input: Its input, which fits.
         origin: Where it comes from, as it will know it.
+        actor: Who started the execution that starts it.
     """
 
     context: CallContext
@@ -79,6 +80,7 @@ class ChildParams:
     task: ResolvedTask
     input: Json
     origin: Origin
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

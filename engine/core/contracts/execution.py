@@ -70,6 +70,10 @@ class ExecutionParams:
         carried: State of the interpreter when a run continues an earlier one, else None.
         continue_after_events: Continue as new after so many history events, not when Temporal suggests it (tests).
         origin: Where it comes from, if another execution started it.
+        labels: Words by which to find it.
+        actor: Who started it; empty = nobody was asked for a name.
+        created_us: When it was asked for, Unix microseconds; 0 = when it began.
+        trace: W3C traceparent of what started it; all its spans belong to that trace. Empty = no trace.
     """
 
     execution_id: str
@@ -82,6 +86,10 @@ class ExecutionParams:
     carried: dict[str, Any] | None = None
     continue_after_events: int | None = None
     origin: Origin | None = None
+    labels: list[str] = field(default_factory=list)
+    actor: str = ""
+    created_us: int = 0
+    trace: str = ""
 
 
 def attributes_of(*, tenant: str, task: str, agent_id: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id
 from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.tracing import below
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
 from engine.core.values import Json, to_json_value
@@ -86,6 +87,7 @@ def _context(walker: Walker, guard: GuardFrame, allow: Grant | None, suffix: str
         key=idempotency_key(identity.keys, guard.path) + suffix,
         attempt=guard.attempt,
         allow=allow,
+        trace=below(identity.trace, identity.execution_id, guard.path),
     )
 
 

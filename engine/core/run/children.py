@@ -25,6 +25,7 @@ from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.evaluate import derive_uuid
 from engine.core.run.guards import attempt_id
 from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.tracing import below
 from engine.core.run.undoing import mark_guards
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json
@@ -129,6 +130,7 @@ def _context(walker: Walker, guard: GuardFrame) -> CallContext:
         path=guard.path,
         key=idempotency_key(identity.keys, path),
         attempt=guard.attempt,
+        trace=below(identity.trace, identity.execution_id, guard.path),
     )
 
 
@@ -146,7 +148,14 @@ def _start(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, 
     # each attempt is an execution of its own, and the same one however often the start itself is repeated
     frame.child_id = derive_uuid(identity.execution_id, "child", frame.call_id)
     walker.step_frame(branch).child_id = frame.child_id
-    params = ChildParams(context=context, execution_id=frame.child_id, task=task, input=frame.input, origin=origin)
+    params = ChildParams(
+        context=context,
+        execution_id=frame.child_id,
+        task=task,
+        input=frame.input,
+        origin=origin,
+        actor=identity.actor,
+    )
     call = Call(
         id=frame.call_id, params=params, summary=_clip(op.label or task.name), repeatable=True, timeout_s=NO_LIMIT_S
     )

@@ -36,9 +36,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ok:
-    """A call returned."""
+    """A call returned, or a branch ended with a value.
+
+    Attributes:
+        value: What came back.
+        took_s: How long a model or a tool took.
+        deliveries: How often Temporal handed the call to a worker.
+    """
 
     value: Json
+    took_s: float = 0.0
+    deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True)

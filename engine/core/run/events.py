@@ -37,15 +37,20 @@ class Event:
 
     Body members by type (all JSON):
         every type: `branch` (scope path of the branch, `` for the root)
-        init: workflow, scope, input, task, task_id, version, metadata, parent? {execution_id, path}
+        init: workflow, scope, input, task, task_id, version, metadata, parent? {execution_id, path}, labels?, actor?,
+            created_us? (when it was asked for), trace? (traceparent of what started it)
         init_branch: path, workflow, scope, construct, parent, input, of? (bodies that a loop or fan will run)
         step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?,
-            child_id? (the execution that it started)
+            child_id? (the execution that it started), started_us? (if it did not begin in this very activation)
         wait: path, workflow, index, scope, label, wait_id, info, schema, deadline_us?
-        resume: path, workflow, index, scope, wait_id, output, key, actor
+        resume: path, workflow, index, scope, wait_id, output, key, actor, opened_us, expired?
         finish_branch: path, workflow, scope, output
         finish: output;  error: error {code, message, step, attempts, details};  cancelled: reason, actor
         effect.started: path, effect_id, kind, name, attempt, request; of a task also child_id, task_id, version
+        effect.finished: path, effect_id, kind, attempt, outcome (ok, failed, cancelled), error? {code, message},
+            took_s?, deliveries? (if it was handed to a worker more than once); of a prompt also model, backend,
+            finish_reason, usage, cost (dollars as text, null = unknown), reply (the message); a tool's output stands
+            in the event of its step
         attempt.failed: path, effect_id, kind, attempt, error, retry_in_s (null = no more)
         branch.failed: path, error
         answer.accepted / answer.refused: key, wait_id, actor, value / code, message

@@ -38,6 +38,7 @@ from engine.core.run.state import (
     YieldFrame,
 )
 from engine.core.run.steps import begin_body, end_step, leave_block, start_step
+from engine.core.run.telling import tell_end
 from engine.core.run.undoing import arm_undo, begin_undo, hand_down, undo_failed, undo_next, undo_timed_out
 from engine.core.run.waits import arm_deadline, expire
 from engine.core.run.walker import Identity, Walker, error_json, error_of
@@ -123,6 +124,7 @@ class Machine:
                 "tenant": identity.tenant,
                 "agent_id": plan.agent.id,
                 "metadata": identity.metadata or {},
+                **_told_of(identity),
                 **parent,
             },
         )
@@ -351,7 +353,11 @@ class Machine:
         if branch is None or not branch.stack:
             return
         top = branch.stack[-1]
-        if branch.unwind is None and isinstance(top, CallFrame) and top.call_id == call_id:
+        if not isinstance(top, CallFrame) or top.call_id != call_id:
+            self.walker.enqueue(branch)
+            return
+        tell_end(self.walker, branch, top, outcome)
+        if branch.unwind is None:
             take = take_child if is_child(self.walker, branch) else take_outcome
             self._attempt(branch, lambda walker, moved: take(walker, moved, _call_frame(moved), outcome))
         self.walker.enqueue(branch)
@@ -437,6 +443,17 @@ class Machine:
             return  # the finally steps are shielded: the end is decided already
         self.walker.state.cancel = {"reason": reason, "actor": actor}
         self.walker.unwind(root, Unwind(0, "stop"))
+
+
+def _told_of(identity: Identity) -> dict[str, Json]:
+    """Return what an execution's first event tells beside its task, as far as there is something to tell."""
+    told: dict[str, Json] = {
+        "labels": list(identity.labels),
+        "actor": identity.actor,
+        "created_us": identity.created_us,
+        "trace": identity.trace,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _has_parked_call(branch: Branch) -> bool:

@@ -74,6 +74,7 @@ class BlockFrame:
         child_id: The child execution that the present step started last; goes into that event as well.
         undos: How to undo the steps that succeeded, in order.
         unmade: Whether the present step did nothing that could be undone: it was skipped, or its error was handled.
+        started_us: When the present step began.
     """
 
     block: int
@@ -86,6 +87,7 @@ class BlockFrame:
     child_id: str = ""
     undos: list[UndoRecord] = field(default_factory=list)
     unmade: bool = False
+    started_us: int = 0
     t: Literal["block"] = "block"
 
 
@@ -178,6 +180,7 @@ class WaitFrame:
         asks: Whether a person is asked to accept `subject`, the result of a call that did not pass its check.
         subject: That result.
         problem: What is wrong with it.
+        opened_us: When it was opened.
     """
 
     wait_id: str
@@ -191,6 +194,7 @@ class WaitFrame:
     asks: bool = False
     subject: Json = None
     problem: str = ""
+    opened_us: int = 0
     t: Literal["wait"] = "wait"
 
 

@@ -60,6 +60,7 @@ def start_step(walker: Walker, branch: Branch, frame: BlockFrame) -> None:
     """
     op = walker.op_at(frame)
     path = f"{frame.path}.{frame.pc}"
+    frame.started_us = walker.evaluator.now_us
     walker.state.steps_run += 1
     limit = walker.plan.limits.steps
     if walker.state.steps_run > limit and not _may_exceed(walker, branch):

@@ -100,6 +100,7 @@ def open_wait(walker: Walker, branch: Branch, frame: WaitFrame, *, path: str, la
         "schema": frame.schema,
         "deadline_us": min((end for end in ends if end is not None), default=None),
     }
+    frame.opened_us = walker.evaluator.now_us
     walker.emit(EventType.WAIT, body)
     walker.open_wait(frame.wait_id)
 
@@ -130,6 +131,7 @@ def resume(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: d
         "index": block.pc,
         "scope": branch.scope.id,
         "output": value,
+        "opened_us": frame.opened_us,
     }
     walker.emit(EventType.RESUME, {**place, **how})
     branch.stack.pop()

@@ -44,6 +44,10 @@ class Identity:
         task_version: The task's version.
         metadata: The caller's metadata.
         origin: Where it comes from, if another execution started it.
+        labels: Words by which to find it.
+        actor: Who started it.
+        created_us: When it was asked for, Unix microseconds; 0 = when it began.
+        trace: W3C traceparent of what started it; empty = no trace.
     """
 
     execution_id: str
@@ -52,6 +56,10 @@ class Identity:
     task_version: int = 1
     metadata: dict[str, Any] | None = None
     origin: Origin | None = None
+    labels: tuple[str, ...] = ()
+    actor: str = ""
+    created_us: int = 0
+    trace: str = ""
 
     @property
     def keys(self) -> str:
@@ -146,6 +154,8 @@ class Walker:
         }
         if op.label:
             body["label"] = op.label
+        if frame.started_us != self.evaluator.now_us:
+            body["started_us"] = frame.started_us
         return body
 
     # --- places ------------------------------------------------------------------------------------------------
