@@ -33,8 +33,9 @@ fmt: $(STAMP)  ## format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows
+bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows, and reads of a large store
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks projection
 
 chaos: $(STAMP)  ## the long form of the crash and property tests
 	@$(BIN)/python -m pytest tests/chaos tests/property --chaos=full -p no:cacheprovider

@@ -20,17 +20,26 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 from activities.children import ChildActivities, Children
 from activities.llm import ChatActivities, build_backends
 from activities.tools.runner import ToolActivities
-from engine.control.connect import connect, ensure_search_attributes
+from engine import __version__
+from engine.broker.choosing import token_publisher
+from engine.control.connect import connect, ensure_search_attributes, temporal_errors
 from engine.control.live import LiveEvents
-from engine.control.repair import Repair, ReplayFailed
+from engine.control.reindex import Reindex, tell_line, wanted_of
+from engine.control.repair import Repair
+from engine.control.replaying import ReplayFailed
 from engine.control.settler import Settler
 from engine.control.tools import load_catalog
-from engine.core.errors import EngineError
+from engine.control.tracing import ExecutionTelemetry
+from engine.core.errors import Conflict, EngineError
 from engine.core.run.events import EventRecord
 from engine.obs.logs import configure_logging
+from engine.obs.metrics import QUEUE_DEPTH
+from engine.obs.start import start_telemetry
+from engine.obs.telemetry import Service, Telemetry
 from engine.settings import Settings, load_project
 from engine.store.database import Database, open_database
 from engine.store.projection import ProjectionStore
+from engine.store.pulses import REPAIR, WORKER, Heart, PulseStore
 from engine.tooling import ToolCatalog
 from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import Sink, SinkInterceptor
@@ -134,6 +143,26 @@ def _task_service(database: Database, catalog: ToolCatalog) -> Children:
     return ChildService(DefinitionService(Definitions(database), catalog.contracts()))
 
 
+def _start_telemetry(role: Service, settings: Settings) -> Telemetry:
+    """Start traces and metrics, and show the latter if a port for it is set.
+
+    Raises:
+        Conflict: `port.in_use`.
+    """
+    telemetry = start_telemetry(role, content=settings.trace_content, scraped=settings.metrics_port is not None)
+    telemetry.adopt_tools()
+    if settings.metrics_port is not None:
+        try:
+            telemetry.serve(settings.metrics_host, settings.metrics_port)
+        except OSError as error:
+            raise Conflict(
+                f"metrics cannot be shown at {settings.metrics_host}:{settings.metrics_port}: {error.strerror}",
+                code="port.in_use",
+                hint="give each process of this machine an EVERSTEP_METRICS_PORT of its own",
+            ) from error
+    return telemetry
+
+
 def _announce(role: str) -> None:
     # one JSON line on standard output: the supervisor waits for it
     print(json.dumps({"ready": True, "role": role}), flush=True)  # noqa: T201
@@ -153,12 +182,19 @@ async def run_worker(settings: Settings) -> None:
     client = await connect(settings)
     await ensure_search_attributes(client)
 
+    telemetry = _start_telemetry("worker", settings)
+    told = ExecutionTelemetry(telemetry, store)
     settler = Settler(client, store)
-    live = LiveEvents(store, settler.note)
-    chat = ChatActivities(build_backends(project))
-    tools = ToolActivities(catalog, project.http)
-    children = ChildActivities(lambda: _task_service(database, catalog))
+    live = LiveEvents(store, settler.note, told.stored if telemetry.traces or telemetry.metrics else None)
+    telemetry.observe(QUEUE_DEPTH, lambda: [(live.waiting, {})])
+    tokens = token_publisher(data_dir=settings.data_dir, store_url=settings.store_url)
+    chat = ChatActivities(build_backends(project), telemetry=telemetry, tokens=tokens)
+    tools = ToolActivities(catalog, project.http, telemetry=telemetry)
+    children = ChildActivities(lambda: _task_service(database, catalog), telemetry=telemetry)
     flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())
+    heart = Heart(PulseStore(database), WORKER, lambda: {"version": __version__, "queue": settings.task_queue})
+    heart.start()
+    tokens.start()
     try:
         options: dict[str, Any] = {"task_queue": settings.task_queue, "sink": live.sink, "children": children}
         async with build_worker(client, chat=chat, tools=tools, **options):
@@ -172,6 +208,11 @@ async def run_worker(settings: Settings) -> None:
         await settling
         await chat.aclose()
         await tools.aclose()
+        await tokens.close()
+        # last, since it says that all events are written
+        await heart.stop()
+        await told.close()
+        await asyncio.to_thread(telemetry.close)
         await database.close()
 
 
@@ -186,7 +227,39 @@ async def run_repair(settings: Settings) -> None:
     try:
         client = await connect(settings)
         _announce("repair")
-        await Repair(client, ProjectionStore(database), replay_run).run(stopping)
+        store = ProjectionStore(database)
+        telemetry = _start_telemetry("repair", settings)
+        told = ExecutionTelemetry(telemetry, store)
+        repair = Repair(client, store, replay_run)
+        heart = Heart(PulseStore(database), REPAIR, lambda: {"version": __version__, **repair.pulse()})
+        heart.start()
+        try:
+            await repair.run(stopping)
+        finally:
+            await heart.stop()
+            await told.close()
+            await asyncio.to_thread(telemetry.close)
+    finally:
+        await database.close()
+
+
+async def run_reindex(settings: Settings, arguments: Sequence[str]) -> None:
+    """Make rows of the projection anew, tell on standard output what was done, and end.
+
+    Args:
+        settings: Settings of the process.
+        arguments: See `engine.control.reindex.wanted_of`.
+
+    Raises:
+        EngineError: Temporal is out of reach.
+    """
+    wanted = wanted_of(arguments)
+    database = await open_database(settings.store_url)
+    try:
+        client = await connect(settings)
+        reindex = Reindex(client, ProjectionStore(database), replay_run, lambda so_far: tell_line("progress", so_far))
+        with temporal_errors(client.service_client.config.target_host):
+            tell_line("done", await reindex.run(wanted))
     finally:
         await database.close()
 
@@ -228,11 +301,11 @@ async def show_tools(settings: Settings) -> None:
 ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls, "tools": show_tools}
 
 
-def _run(role: str) -> int:
+def _run(role: str, arguments: Sequence[str] = ()) -> int:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_json)
     try:
-        asyncio.run(ROLES[role](settings))
+        asyncio.run(run_reindex(settings, arguments) if role == "reindex" else ROLES[role](settings))
     except EngineError as error:
         print(f"error[{error.code}]: {error.message}", file=sys.stderr)  # noqa: T201
         if error.hint:
@@ -259,7 +332,7 @@ def model_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of `python -m worker run`, `python -m worker calls` and `python -m worker tools`.
+    """Entry of `python -m worker run`, `calls`, `tools` and `reindex [ID…] [--drop] …`.
 
     Args:
         argv: Arguments; by default those of the process.
@@ -268,8 +341,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 ok, 2 usage or configuration, 5 unreachable.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["reindex"]:
+        return _run("reindex", arguments[1:])
     if arguments not in (["run"], ["calls"], ["tools"]):
-        print("usage: python -m worker run | calls | tools", file=sys.stderr)  # noqa: T201
+        print("usage: python -m worker run | calls | tools | reindex", file=sys.stderr)  # noqa: T201
         return 2
     return _run(arguments[0])
 

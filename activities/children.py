@@ -8,8 +8,10 @@ from typing import Any, Protocol, TypeVar
 from temporalio import activity
 
 from activities.effects import Heartbeat, application_error, unexpected
+from activities.tracing import effect_span
 from engine.core.contracts.children import PLAN_ACTIVITY, RESOLVE_ACTIVITY, PlanParams, ResolvedTask, ResolveParams
 from engine.core.errors import EngineError
+from engine.obs.telemetry import OFF, Telemetry
 
 T = TypeVar("T")
 
@@ -37,12 +39,14 @@ class Children(Protocol):
 class ChildActivities:
     """The activities `task.resolve` and `task.plan`."""
 
-    def __init__(self, children: Callable[[], Children]) -> None:
+    def __init__(self, children: Callable[[], Children], *, telemetry: Telemetry = OFF) -> None:
         """Bind the activities.
 
         Args:
             children: Returns what knows the tasks; called once, when the first of them is to be run.
+            telemetry: Where spans and metrics go.
         """
+        self._telemetry = telemetry
         self._make = children
         self._made: Children | None = None
 
@@ -65,7 +69,8 @@ class ChildActivities:
         Raises:
             ApplicationError: The error of `Children.resolve` with its failure body.
         """
-        return await _look_up(lambda: self._children.resolve(params))
+        with effect_span(self._telemetry, RESOLVE_ACTIVITY, params.context):
+            return await _look_up(lambda: self._children.resolve(params))
 
     @activity.defn(name=PLAN_ACTIVITY)
     async def plan(self, params: PlanParams) -> dict[str, Any]:

@@ -11,11 +11,15 @@ from temporalio import activity
 from activities.backends.base import Backend
 from activities.backends.openai import OpenAIBackend
 from activities.effects import run_effect
+from activities.telling import told
+from activities.tracing import chat_span, effect_span
+from engine.broker.publishing import TokenPublisher
 from engine.core.contracts.activities import CHAT_ACTIVITY, ChatParams, ChatResult
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError
 from engine.core.plan.grant import DEFAULT_MODEL, check_permitted
-from engine.settings import Project
+from engine.obs.telemetry import OFF, Telemetry
+from engine.settings import BackendConfig, Project
 
 
 def build_backends(project: Project) -> tuple[Backend, ...]:
@@ -26,12 +30,18 @@ def build_backends(project: Project) -> tuple[Backend, ...]:
 class ChatActivities:
     """The activity `llm.chat` with the backends it may use."""
 
-    def __init__(self, backends: Sequence[Backend]) -> None:
+    def __init__(
+        self, backends: Sequence[Backend], *, telemetry: Telemetry = OFF, tokens: TokenPublisher | None = None
+    ) -> None:
         """Bind the activity.
 
         Args:
             backends: In order of preference; the first one is the default.
+            telemetry: Where spans and metrics go.
+            tokens: Takes what models write, as it comes; None = nobody reads it.
         """
+        self._tokens = tokens
+        self._telemetry = telemetry
         self._backends = tuple(backends)
         self._first_models: dict[str, str] = {}
 
@@ -54,10 +64,21 @@ class ChatActivities:
             model = params.model or await self._default_model(backend)
             _check_model(params, model)
             began = time.monotonic()
-            result = await backend.chat(dataclasses.replace(params, model=model))
-            return dataclasses.replace(result, took_s=round(time.monotonic() - began, 3))
+            named = dataclasses.replace(params, model=model)
+            where = {"backend": backend.name, "base_url": backend.config.base_url}
+            with chat_span(self._telemetry, **where, params=named) as span:
+                with told(self._tokens, params.context) as tell:
+                    result = await backend.chat(named, tell)
+                span.done(result)
+            return dataclasses.replace(
+                result,
+                took_s=round(time.monotonic() - began, 3),
+                cost=cost_of(backend.config, model, result),
+                deliveries=activity.info().attempt,
+            )
 
-        return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
+        with effect_span(self._telemetry, CHAT_ACTIVITY, params.context):
+            return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
 
     def route(self, model: str) -> Backend:
         """Return the backend that names the model, else the first that takes any; the first of all for an empty name.
@@ -103,6 +124,21 @@ class ChatActivities:
         """Close the connections of all backends."""
         for backend in self._backends:
             await backend.aclose()
+
+
+def cost_of(config: BackendConfig, asked: str, result: ChatResult) -> str | None:
+    """Return what a reply costs in dollars as decimal text; None if its price or its tokens are not known.
+
+    Args:
+        config: The backend that answered.
+        asked: Name of the model that was asked for; servers often answer with a longer one.
+        result: The reply.
+    """
+    price = config.price_of(result.model, asked)
+    if price is None or result.usage is None:
+        return None
+    dollars = (result.usage.prompt_tokens * price.input + result.usage.completion_tokens * price.output) / 1_000_000
+    return f"{dollars.normalize():f}"
 
 
 def _check_model(params: ChatParams, model: str) -> None:

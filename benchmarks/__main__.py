@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: W1-W5, W7 and the herd, ours and hand-written in interleaved pairs on one tuned server."""
+"""`python -m benchmarks`: W1-W5, W7 and the herd, ours and hand-written in interleaved pairs; `projection`: reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import cold, crashes, report, steady
+from benchmarks import cold, crashes, projection, report, steady, streams
 from benchmarks.crashes import Herds
 from benchmarks.figures import FIGURES, Series, spread_of
 from benchmarks.processes import ROOT
@@ -161,6 +161,10 @@ def main() -> int:
     Returns:
         Exit code: 1 if a figure could not be measured, 130 if it was interrupted.
     """
+    if sys.argv[1:2] == ["projection"]:
+        return projection.main(sys.argv[2:])
+    if sys.argv[1:2] == ["streams"]:
+        return streams.main(sys.argv[2:])
     arguments = read_arguments()
     size = QUICK if arguments.quick else FULL
     plan = Plan(arguments.pairs or (2 if arguments.quick else 7), arguments.only, size, warm_up=not arguments.quick)

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: docs/diagnostics.md, docs/errors.md, and the language reference."""
+"""Writes the pages that are made from the code: diagnostics, errors, the table of metrics, the language reference."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from language_pages import PAGES as LANGUAGE_PAGES
 
 from engine.core.spec.codebook.book import BOOK, GROUPS
 from engine.core.spec.codes import CODES
+from engine.obs.metrics import INSTRUMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("engine", "workflows", "activities")
@@ -98,9 +99,22 @@ def _explained(code: str) -> list[str]:
     return [f"### {code}", "", CODES[code], "", entry.why, "", *wrong, *right]
 
 
+def render_telemetry() -> str:
+    """Return docs/telemetry.md, which is written by hand but for the table of metrics."""
+    lines = ["| name | kind | unit | says | attributes | in |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, one in INSTRUMENTS.items():
+        attributes = ", ".join(f"`{attribute}`" for attribute in one.attributes) or "–"
+        lines.append(f"| `{name}` | {one.kind} | `{one.unit}` | {one.says} | {attributes} | {one.process} |")
+    text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    before, mark, rest = text.partition("<!-- metrics: made from the code by `make docs` -->\n")
+    _, end, after = rest.partition("<!-- end of metrics -->")
+    return f"{before}{mark}\n{chr(10).join(lines)}\n\n{end}{after}"
+
+
 PAGES = {
     "docs/diagnostics.md": render_diagnostics,
     "docs/errors.md": render_errors,
+    "docs/telemetry.md": render_telemetry,
     **LANGUAGE_PAGES,
 }
 

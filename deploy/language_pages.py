@@ -17,7 +17,7 @@ from engine.reference.members import Member, members_of
 from engine.reference.names import COMMON_FAILURES, NAMES
 from engine.reference.show import LATER, run_lines, spaced_json
 from engine.reference.walkthrough import FILES
-from engine.settings import BackendConfig, HttpConfig, ToolsConfig
+from engine.settings import BackendConfig, HttpConfig, Price, ToolsConfig
 
 PROSE = Path(__file__).resolve().parent / "pages"
 HOMES = {Group.KIND: "kinds.md", Group.MODIFIER: "modifiers.md", Group.KEY: "task.md", Group.TOOL: "tools.md"}
@@ -150,7 +150,12 @@ def _tool_members(_: str) -> str:
 
 
 def _project(_: str) -> str:
-    tables = (("[tools]", ToolsConfig), ("[http]", HttpConfig), ("[backends.NAME]", BackendConfig))
+    tables = (
+        ("[tools]", ToolsConfig),
+        ("[http]", HttpConfig),
+        ("[backends.NAME]", BackendConfig),
+        ("[backends.NAME.prices.MODEL]", Price),
+    )
     rows = [
         (_code(f"{table} {name}"), _default_of(field), _meaning(model, name))
         for table, model in tables

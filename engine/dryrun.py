@@ -92,11 +92,14 @@ def _refused(call: Call) -> Answered | None:
 
 
 def _timed(answered: Answered, call: Call) -> Answered:
-    """Write into a model's reply how long it took, as the activity does."""
-    value = answered.outcome.value if isinstance(answered.outcome, Ok) else None
-    if not isinstance(call.params, ChatParams) or not isinstance(value, dict):
+    """Write into a result how long it took, as the activity does."""
+    outcome = answered.outcome
+    if not isinstance(outcome, Ok) or not isinstance(call.params, ChatParams | ToolParams):
         return answered
-    return Answered(Ok({**value, "took_s": answered.after_s}), answered.after_s)
+    value = outcome.value
+    if isinstance(call.params, ChatParams) and isinstance(value, dict):
+        value = {**value, "took_s": answered.after_s}
+    return Answered(replace(outcome, value=value, took_s=answered.after_s), answered.after_s)
 
 
 def _found(params: ResolveParams) -> Answered:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.core.contracts.execution import TASK_QUEUE
 from engine.core.diagnostics import did_you_mean
@@ -18,6 +19,25 @@ DEFAULT_API_PORT = 8700
 DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
 PROJECT_FILE = "everstep.toml"
 BUNDLED_MODEL = "smollm2"
+MOST_DOLLARS = Decimal(1_000_000)
+"""For a million tokens; a larger price is a mistake in writing."""
+
+OidcAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Signatures made with a private key; a shared secret would let every reader of tokens make them."""
+
+
+class Price(BaseModel):
+    """What a model costs.
+
+    Attributes:
+        input: Dollars for a million tokens of the request.
+        output: Dollars for a million tokens of the reply.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: Decimal = Field(ge=0, le=MOST_DOLLARS)
+    output: Decimal = Field(ge=0, le=MOST_DOLLARS)
 
 
 class BackendConfig(BaseModel):
@@ -29,6 +49,7 @@ class BackendConfig(BaseModel):
         models: Model names it serves; empty = any name is passed on.
         default_model: Model for prompts that name none; empty = the first of `models`.
         max_connections: Most calls at one time.
+        prices: What its models cost, by name, `*` for all others; without a price the cost of a call is unknown.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -38,6 +59,11 @@ class BackendConfig(BaseModel):
     models: list[str] = Field(default_factory=list)
     default_model: str = ""
     max_connections: int = Field(default=200, ge=1)
+    prices: dict[str, Price] = Field(default_factory=dict)
+
+    def price_of(self, *names: str) -> Price | None:
+        """Return the price of a model that goes by these names, the first that is listed; None = it is not known."""
+        return next((self.prices[name] for name in (*names, "*") if name in self.prices), None)
 
 
 class ToolsConfig(BaseModel):
@@ -83,10 +109,22 @@ class Settings(BaseSettings):
         host: Address the API binds to.
         port: Port of the API.
         api_key: Key that callers must send; required when `host` is not loopback.
+        auth: `auto` = credentials are asked for unless the API is bound to loopback and has neither `api_key` nor
+            `oidc_issuer`; `required` = always.
+        oidc_issuer: Identity provider whose bearer tokens are taken; empty = none.
+        oidc_audience: What tokens must be made for.
+        oidc_jwks_url: Where its public keys are; empty = where its discovery document says.
+        oidc_algorithms: Algorithms of signatures that are taken.
+        oidc_tenant_claim: Claim that names the tenant.
+        oidc_scope_claim: Claim that holds the scopes.
+        oidc_actor_claim: Claim that names who it is; empty = `email`, else `sub`.
         task_queue: Temporal task queue of the workers.
         project_file: The operator's everstep.toml; a missing file means an empty project.
         log_level: debug, info, warning or error.
         log_json: Log lines as JSON instead of text.
+        trace_content: Whether spans carry messages, arguments and outputs.
+        metrics_host: Address at which workers and repair show their metrics.
+        metrics_port: Port for it; None = they show none (the API has its own `/metrics`).
     """
 
     model_config = SettingsConfigDict(env_prefix="EVERSTEP_", extra="ignore")
@@ -96,10 +134,32 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = DEFAULT_API_PORT
     api_key: SecretStr | None = None
+    auth: Literal["auto", "required"] = "auto"
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_jwks_url: str = ""
+    oidc_algorithms: Annotated[tuple[OidcAlgorithm, ...], NoDecode] = ("RS256", "ES256")
+    oidc_tenant_claim: str = "tenant"
+    oidc_scope_claim: str = "scope"
+    oidc_actor_claim: str = ""
     task_queue: str = TASK_QUEUE
     project_file: Path = Path(PROJECT_FILE)
     log_level: str = "info"
     log_json: bool = False
+    trace_content: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+
+    @field_validator("api_key", mode="after")
+    @classmethod
+    def _no_empty_key(cls, key: SecretStr | None) -> SecretStr | None:
+        # an empty key would be found in every request that sends none
+        return key if key is not None and key.get_secret_value().strip() else None
+
+    @field_validator("oidc_algorithms", mode="before")
+    @classmethod
+    def _split_algorithms(cls, given: object) -> object:
+        return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given
 
     @property
     def store_url(self) -> str:
@@ -168,7 +228,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     lines: list[str] = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
-        known = {name for model in (Project, ToolsConfig, HttpConfig, BackendConfig) for name in model.model_fields}
+        models = (Project, ToolsConfig, HttpConfig, BackendConfig, Price)
+        known = {name for model in models for name in model.model_fields}
         hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
         lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
     return "\n".join(lines)

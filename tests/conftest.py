@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tests.support.lab import Lab, open_lab
+from tests.support.postgres import PostgresServer, on_postgres, postgres_server
 from tests.support.servers import temporal_process
 
 
@@ -29,7 +30,7 @@ def pytest_configure() -> None:
 def clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the machine must not change what tests see."""
     for name in list(os.environ):
-        if name.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_")):
+        if name.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_", "OTEL_")):
             monkeypatch.delenv(name)
 
 
@@ -49,3 +50,23 @@ async def lab(temporal_address: str, tmp_path: Path) -> AsyncIterator[Lab]:
     """A laboratory of the test's own at the session's server."""
     async with open_lab(temporal_address, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server, started when the first test wants one."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def both_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Run a test twice: with its stores in SQLite files, and with its stores in PostgreSQL.
+
+    Everything that asks `store_url` for a path in the test's folder follows: laboratories, APIs, workers as processes.
+    """
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    with on_postgres(request.getfixturevalue("postgres"), tmp_path):
+        yield "postgresql"

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from activities.backends.base import Tell, tell_nobody
 from activities.backends.failures import error_in_reply, error_of_status
 from activities.backends.stream import DONE, Assembler, Chunk, ReplyError, read_chunk, read_events
 from activities.net import (
@@ -61,11 +62,12 @@ class OpenAIBackend:
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
         return httpx.AsyncClient(verify=self._ssl, limits=limits, timeout=timeout, follow_redirects=False)
 
-    async def chat(self, params: ChatParams) -> ChatResult:
+    async def chat(self, params: ChatParams, tell: Tell = tell_nobody) -> ChatResult:
         """Ask for one chat completion and wait for its end.
 
         Args:
             params: The call; `model` is never empty.
+            tell: Takes what the model writes, as it comes.
 
         Returns:
             The reply. A reply to `output_schema` is not checked here.
@@ -82,7 +84,7 @@ class OpenAIBackend:
             "Accept": "text/event-stream, application/json",
             "Idempotency-Key": header_text(params.context.key),
         }
-        assembler = Assembler()
+        assembler = Assembler(tell)
         answered = False
         try:
             with self._pool.client() as client:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from activities.backends.base import Tell, tell_nobody
 from engine.core.contracts.activities import ChatResult, Usage
 
 DONE = b"[DONE]"
@@ -34,6 +35,8 @@ class _ToolCall(BaseModel):
 
 class _Message(BaseModel):
     content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
@@ -119,9 +122,13 @@ class Assembler:
     Attributes:
         finish_reason: The server's, or empty as long as it named none.
         started: Whether a choice has come.
+
+    Args:
+        tell: Takes what the model writes, as it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = tell_nobody) -> None:
+        self._tell = tell
         self.finish_reason = ""
         self.started = False
         self._id = ""
@@ -153,7 +160,11 @@ class Assembler:
                 self._add_message(message)
 
     def _add_message(self, message: _Message) -> None:
-        self._text.append(_text_of(message.content))
+        # servers name it in either way; it is shown while it comes and is no part of the reply
+        self._tell("reasoning", _text_of(message.reasoning_content) or _text_of(message.reasoning), 0, "")
+        text = _text_of(message.content)
+        self._text.append(text)
+        self._tell("content", text, 0, "")
         if message.refusal:
             self._refusal.append(message.refusal)
         for position, call in enumerate(message.tool_calls or ()):
@@ -167,9 +178,12 @@ class Assembler:
         into = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
         into["id"] = into["id"] or call.id or ""
         if call.function is not None:
-            into["name"] += call.function.name or ""
-            arguments = call.function.arguments
-            into["arguments"] += json.dumps(arguments) if isinstance(arguments, dict) else arguments or ""
+            name, given = call.function.name or "", call.function.arguments
+            arguments = json.dumps(given) if isinstance(given, dict) else given or ""
+            into["name"] += name
+            into["arguments"] += arguments
+            self._tell("tool_call", name, index, "name")
+            self._tell("tool_call", arguments, index, "arguments")
 
     def result(self, *, backend: str, model: str, now_s: int) -> ChatResult:
         """Return the completion.

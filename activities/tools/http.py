@@ -33,6 +33,7 @@ from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
 from engine.core.plan.ir import ToolContract
 from engine.core.values import Json, compact_json, to_json_value
+from engine.obs.telemetry import current_traceparent
 from engine.settings import HttpConfig
 
 MAX_CONNECTIONS = 200
@@ -219,6 +220,9 @@ def _build_request(
     headers = dict(call.headers)
     if "idempotency-key" not in {name.lower() for name in headers}:
         headers["Idempotency-Key"] = header_text(context.key)
+    here = current_traceparent()
+    if here and "traceparent" not in {name.lower() for name in headers}:
+        headers["traceparent"] = here
     body: dict[str, Any] = {}
     if call.content is not None:
         try:

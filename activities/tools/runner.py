@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -10,9 +11,11 @@ from temporalio import activity
 from activities.effects import run_effect
 from activities.tools.http import HttpTools
 from activities.tools.python import PythonTools
+from activities.tracing import effect_span, tool_span
 from engine.core.contracts.activities import TOOL_ACTIVITY, ToolParams, ToolResult, check_arguments
 from engine.core.errors import ToolError
 from engine.core.values import Json
+from engine.obs.telemetry import OFF, Telemetry
 from engine.settings import HttpConfig
 from engine.tooling import ToolCatalog
 
@@ -35,14 +38,18 @@ class ToolAdapter(Protocol):
 class ToolActivities:
     """The activity `tool.call` with the adapters it may use."""
 
-    def __init__(self, catalog: ToolCatalog, http: HttpConfig, *, threads: int = THREADS) -> None:
+    def __init__(
+        self, catalog: ToolCatalog, http: HttpConfig, *, threads: int = THREADS, telemetry: Telemetry = OFF
+    ) -> None:
         """Bind the activity.
 
         Args:
             catalog: The operator's Python tools.
             http: Which private addresses HTTP tools may reach.
             threads: Most ordinary Python functions that run at one time.
+            telemetry: Where spans and metrics go.
         """
+        self._telemetry = telemetry
         self._http = HttpTools(http)
         self._adapters: Mapping[str, ToolAdapter] = {
             "python": PythonTools(catalog, threads=threads),
@@ -65,9 +72,15 @@ class ToolActivities:
 
         async def work() -> ToolResult:
             check_arguments(params)
-            return ToolResult(output=await self._adapters[params.tool.type].call(params))
+            began = time.monotonic()
+            with tool_span(self._telemetry, params) as span:
+                output = await self._adapters[params.tool.type].call(params)
+                span.done(output)
+            took_s = round(time.monotonic() - began, 3)
+            return ToolResult(output=output, took_s=took_s, deliveries=activity.info().attempt)
 
-        return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
+        with effect_span(self._telemetry, TOOL_ACTIVITY, params.context):
+            return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
 
     async def aclose(self) -> None:
         """Close all connections."""

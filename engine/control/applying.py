@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,6 +74,7 @@ async def apply_tasks(
     prune: bool = False,
     dry_run: bool = False,
     dialect: Dialect = "everstep",
+    actor: str = "",
 ) -> list[Change]:
     """Create or update the tasks of some files, together or not at all.
 
@@ -86,6 +87,7 @@ async def apply_tasks(
         prune: Remove the tasks that were applied as members of this set before and are no longer in it.
         dry_run: Only say what would happen.
         dialect: What the texts are read as if they have no key `dialect`.
+        actor: Who applies them; empty = nobody was asked for a name.
 
     Returns:
         What happens to each task: the files in their order, then what is removed.
@@ -105,7 +107,8 @@ async def apply_tasks(
             hint="give the set a name; only tasks that were applied under that name are removed",
         )
     compiled = await _compile_all(service, files, dialect)
-    changes = [await _change_of(service, item, made, tenant, applied_set) for item, made in compiled]
+    owner = {"tenant": tenant, "applied_set": applied_set, "actor": actor}
+    changes = [await _change_of(service, item, made, owner) for item, made in compiled]
     if prune:
         names = {change.task.name for change in changes}
         members = await service.definitions.list_applied(applied_set, tenant=tenant)
@@ -154,11 +157,9 @@ def _bounded(wrong: list[tuple[str, list[Diagnostic]]]) -> Iterator[dict[str, An
         left -= len(items)
 
 
-async def _change_of(
-    service: DefinitionService, item: TaskFile, made: Compiled, tenant: str, applied_set: str
-) -> Change:
-    older = await service.definitions.find_task(made.plan.task, tenant=tenant)
-    task = facts_of(made, item.source, older, tenant=tenant, applied_set=applied_set)
+async def _change_of(service: DefinitionService, item: TaskFile, made: Compiled, owner: Mapping[str, str]) -> Change:
+    older = await service.definitions.find_task(made.plan.task, tenant=owner["tenant"])
+    task = facts_of(made, item.source, older, **owner)
     warnings = [found.to_json(item.file) for found in made.warnings]
     if older is None:
         return Change("created", task, item.file, None, warnings)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.control.compiling import Compiled, compile_text
+from engine.control.request_keys import id_for, key_reused
 from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
-from engine.core.errors import DefinitionError
+from engine.core.errors import Conflict, DefinitionError, NotFound
 from engine.core.kinds import Dialect
 from engine.core.plan.codec import check_library, plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
@@ -133,15 +134,17 @@ class DefinitionService:
         canonical_name: str | None = None,
         default_settings: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        request_key: str = "",
+        actor: str = "",
     ) -> AgentFacts:
-        """Store a new agent.
+        """Store a new agent; with a `request_key` that stored the same one before, return that.
 
         Raises:
-            Conflict: `agent.exists` if the canonical name is taken.
+            Conflict: `agent.exists` if the canonical name is taken, `idempotency.key_reused`.
         """
         now = now_us()
         agent = AgentFacts(
-            id=str(uuid.uuid4()),
+            id=id_for(tenant, "agent", request_key),
             tenant=tenant,
             name=name,
             model=model,
@@ -152,9 +155,24 @@ class DefinitionService:
             metadata=dict(metadata or {}),
             created_us=now,
             updated_us=now,
+            actor=actor,
         )
-        await self.definitions.add_agent(agent)
+        try:
+            await self.definitions.add_agent(agent)
+        except Conflict:
+            known = await self._made_before(agent.id, tenant) if request_key else None
+            if known is None:
+                raise
+            if replace(known, created_us=now, updated_us=now, actor=actor) != agent:
+                raise key_reused(request_key, f"the agent {known.id}") from None
+            return known
         return agent
+
+    async def _made_before(self, agent_id: str, tenant: str) -> AgentFacts | None:
+        try:
+            return await self.definitions.get_agent(agent_id, tenant=tenant)
+        except NotFound:
+            return None
 
     async def check_task(
         self, source: str, *, tenant: str, file: str = "task", agent_id: str = "", dialect: Dialect = "everstep"
@@ -187,6 +205,8 @@ class DefinitionService:
         by_name: bool = False,
         dialect: Dialect = "everstep",
         to_run: bool = False,
+        request_key: str = "",
+        actor: str = "",
     ) -> Created:
         """Compile a task and store it.
 
@@ -198,10 +218,13 @@ class DefinitionService:
             by_name: Make a new version of the task that has this name and agent, if there is one and it differs.
             dialect: What the text is read as if it has no key `dialect`.
             to_run: Store nothing if this engine could not run it.
+            request_key: If a request with this key has created a task of this text, return that one.
+            actor: Who writes it; empty = nobody was asked for a name.
 
         Raises:
             DefinitionError: With diagnostics.
             NotFound: `agent.not_found`.
+            Conflict: `idempotency.key_reused` if the key has created another task.
         """
         compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id, dialect=dialect)
         if to_run:
@@ -210,10 +233,29 @@ class DefinitionService:
         older = None
         if by_name:
             older = await self.definitions.find_task(compiled.plan.task, tenant=tenant, agent_id=agent_id)
-        return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=agent_id)
+        task_id = id_for(tenant, "task", request_key)
+        if request_key and (known := await self._first_version(task_id, tenant)) is not None:
+            if known.source != source or known.agent_id != agent_id:
+                raise key_reused(request_key, f"the task {known.id}")
+            return Created(known, warnings)
+        owner = {"tenant": tenant, "agent_id": agent_id, "actor": actor}
+        return await self._store(compiled, source, older, warnings, task_id=task_id, **owner)
+
+    async def _first_version(self, task_id: str, tenant: str) -> TaskFacts | None:
+        try:
+            return await self.definitions.get_task(task_id, tenant=tenant, version=1, removed=True)
+        except NotFound:
+            return None
 
     async def update_task(
-        self, reference: str, source: str, *, tenant: str, file: str = "task", dialect: Dialect = "everstep"
+        self,
+        reference: str,
+        source: str,
+        *,
+        tenant: str,
+        file: str = "task",
+        dialect: Dialect = "everstep",
+        actor: str = "",
     ) -> Created:
         """Compile a task and store it as the next version of an existing one, unless it says nothing new.
 
@@ -225,7 +267,8 @@ class DefinitionService:
         older = await self.definitions.get_task(task.id, tenant=tenant)
         compiled = await self._compile(source, tenant=tenant, file=file, agent_id=older.agent_id, dialect=dialect)
         warnings = _to_json(compiled.warnings, file)
-        return await self._store(compiled, source, older, warnings, tenant=tenant, agent_id=older.agent_id)
+        owner = {"tenant": tenant, "agent_id": older.agent_id, "actor": actor}
+        return await self._store(compiled, source, older, warnings, **owner)
 
     async def compare(
         self,
@@ -307,8 +350,11 @@ class DefinitionService:
         *,
         tenant: str,
         agent_id: str,
+        actor: str,
+        task_id: str = "",
     ) -> Created:
-        task = facts_of(compiled, source, older, tenant=tenant, agent_id=agent_id)
+        owner = {"tenant": tenant, "agent_id": agent_id, "actor": actor}
+        task = facts_of(compiled, source, older, task_id=task_id, **owner)
         if older is None or says_more(task, older):
             await self.definitions.add_task(task)
             return Created(task, warnings)
@@ -320,7 +366,15 @@ class DefinitionService:
 
 
 def facts_of(
-    compiled: Compiled, source: str, older: TaskFacts | None, *, tenant: str, agent_id: str = "", applied_set: str = ""
+    compiled: Compiled,
+    source: str,
+    older: TaskFacts | None,
+    *,
+    tenant: str,
+    agent_id: str = "",
+    applied_set: str = "",
+    task_id: str = "",
+    actor: str = "",
 ) -> TaskFacts:
     """Return the version that a compiled text would become.
 
@@ -331,11 +385,13 @@ def facts_of(
         tenant: Tenant id.
         agent_id: Its agent, or an empty text.
         applied_set: The set of files it comes from, or an empty text.
+        task_id: Id of a new task; empty = a new one.
+        actor: Who writes it; empty = nobody was asked for a name.
     """
     plan, spec, now = compiled.plan, compiled.spec, now_us()
     canonical = spec.get("canonical_name")
     return TaskFacts(
-        id=str(uuid.uuid4()) if older is None else older.id,
+        id=(task_id or str(uuid.uuid4())) if older is None else older.id,
         tenant=tenant,
         version=1 if older is None else older.version + 1,
         agent_id=agent_id,
@@ -351,6 +407,7 @@ def facts_of(
         created_us=now if older is None else older.created_us,
         updated_us=now,
         applied_set=applied_set or ("" if older is None else older.applied_set),
+        actor=actor,
     )
 
 

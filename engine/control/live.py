@@ -37,14 +37,26 @@ class LiveEvents:
     Args:
         store: Where events go.
         on_ended: Called with ids of executions that seem to have ended, so that their status is read from Temporal.
+        on_stored: Called with each batch once the store has it; must not raise.
     """
 
-    def __init__(self, store: EventStore, on_ended: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        on_ended: Callable[[list[str]], None],
+        on_stored: Callable[[Sequence[EventRecord]], None] | None = None,
+    ) -> None:
         self._store = store
         self._on_ended = on_ended
+        self._on_stored = on_stored
         self._queue: queue.SimpleQueue[EventRecord] = queue.SimpleQueue()
         self._dropped = 0
         self._stopping = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be written."""
+        return self._queue.qsize()
 
     def sink(self, record: tuple[Any, ...], replaying: bool) -> None:
         """Take an event from a workflow thread; replays say nothing new."""
@@ -81,6 +93,8 @@ class LiveEvents:
             self._dropped = 0
         while batch := self._take():
             ended = await self._write(batch)
+            if self._on_stored is not None:
+                self._on_stored(batch)
             if ended:
                 self._on_ended(ended)
 

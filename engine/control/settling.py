@@ -132,7 +132,10 @@ async def adopt_from_temporal(client: Client, store: ProjectionStore, execution_
         agent_id=agent_id,
         input=params.input,
         metadata=params.metadata,
-        created_us=event.event_time.ToMicroseconds(),
+        labels=params.labels,
+        actor=params.actor,
+        trace=params.trace,
+        created_us=params.created_us or event.event_time.ToMicroseconds(),
         parent_id="" if origin is None else origin.execution_id,
         parent_path="" if origin is None else origin.path,
     )
@@ -184,14 +187,24 @@ async def _read_close(client: Client, execution_id: str, event: HistoryEvent) ->
             events, digest = _counted(await client.data_converter.decode(list(details.payloads)))
             return end(ExecutionStatus.CANCELLED, events=events, digest=digest)
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-            reason = event.workflow_execution_terminated_event_attributes.reason
-            message = reason or "an operator terminated the execution"
-            return end(ExecutionStatus.FAILED, error={"code": "execution.terminated", "message": message})
+            return end(ExecutionStatus.FAILED, error=_terminated(event))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
             message = "Temporal's time limit of the execution passed"
             return end(ExecutionStatus.FAILED, error={"code": "execution.timed_out", "message": message})
         case _:
             return None
+
+
+def _terminated(event: HistoryEvent) -> dict[str, Any]:
+    """Say who terminated an execution and why, as far as Temporal was told."""
+    told = event.workflow_execution_terminated_event_attributes
+    error: dict[str, Any] = {
+        "code": "execution.terminated",
+        "message": told.reason or "an operator terminated the execution",
+    }
+    if told.identity:
+        error["details"] = {"actor": told.identity}
+    return error
 
 
 def _counted(details: list[Any]) -> tuple[int | None, str]:

@@ -32,6 +32,7 @@ from engine.core.run.answers import fitting_problems
 from engine.core.run.projection import ExecutionFacts
 from engine.core.run.require import unmet_requirements
 from engine.core.values import Json
+from engine.obs.telemetry import trace_for
 from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
 
@@ -84,6 +85,7 @@ class StartService:
         idempotency_key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         labels: Sequence[str] = (),
+        actor: str = "",
     ) -> Started:
         """Check an input and start an execution of a task.
 
@@ -93,7 +95,8 @@ class StartService:
             execution_id: Id of the execution, a UUID; None = a new one, or the one that the key stands for.
             idempotency_key: The same key, task and input give the same execution.
             metadata: The caller's metadata.
-            labels: Words by which to find it in Temporal, beside those of the task.
+            labels: Words by which to find it, here and in Temporal, beside those of the task.
+            actor: Who asks for it; empty = nobody was asked for a name.
 
         Raises:
             InvalidInput: `input.invalid` if the input does not fit the schema, `input.requirement` if a condition of
@@ -120,11 +123,14 @@ class StartService:
             task_id=task.id,
             task_version=task.version,
             metadata=dict(metadata or {}),
+            labels=list(dict.fromkeys([*labels_of(task), *labels])),
+            actor=actor,
+            created_us=now_us(),
+            trace=trace_for(final_id),
         )
-        created_us = now_us()
         client = await self._temporal.client()
         try:
-            await self._start_workflow(client, task, params, [*labels_of(task), *labels])
+            await self._start_workflow(client, task, params)
         except WorkflowAlreadyStartedError as error:
             if idempotency_key is None or execution_id is not None:
                 raise Conflict(
@@ -145,20 +151,20 @@ class StartService:
             agent_id=task.agent_id,
             input=given,
             metadata=metadata,
-            created_us=created_us,
+            labels=params.labels,
+            actor=actor,
+            trace=params.trace,
+            created_us=params.created_us,
         )
         return Started(await self._store.get_execution(final_id, tenant=task.tenant), created=True)
 
-    async def _start_workflow(
-        self, client: Client, task: TaskFacts, params: ExecutionParams, labels: Sequence[str]
-    ) -> None:
+    async def _start_workflow(self, client: Client, task: TaskFacts, params: ExecutionParams) -> None:
         values = attributes_of(tenant=task.tenant, task=task.name, agent_id=task.agent_id)
         pairs: list[SearchAttributePair[Any]] = [
             SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()
         ]
-        if labels:
-            words = list(dict.fromkeys(labels))
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), words))
+        if params.labels:
+            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword_list(ATTRIBUTE_LABELS), params.labels))
         with self._temporal.errors():
             await client.start_workflow(
                 task.name,

@@ -151,6 +151,7 @@ class VersionService:
                 "aliases": [alias.alias for alias in aliases if alias.version == item.version],
                 "plan_hash": item.plan_hash,
                 "description": item.description,
+                "actor": item.actor or None,
                 "created_at": iso_time(item.updated_us),
             }
             for item in found

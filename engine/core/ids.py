@@ -20,6 +20,14 @@ EffectId = NewType("EffectId", str)
 
 DEFAULT_TENANT = TenantId("default")
 
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def is_tenant_name(text: str) -> bool:
+    """Whether a tenant may be called so: small letters, digits, `_` and `-`, at most 63 characters."""
+    return _TENANT.fullmatch(text) is not None
+
+
 MAX_ACTIVITY_ID_CHARS = 200
 """Temporal fails a workflow task for ever when an activity id has over 1,000 characters."""
 

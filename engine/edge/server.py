@@ -15,25 +15,40 @@ from fastapi import FastAPI
 from engine import __version__
 from engine.control.executions import ANSWER_TIMEOUT_S
 from engine.control.tools import load_catalog
+from engine.control.tracing import ExecutionTelemetry
 from engine.core.errors import Conflict
 from engine.core.plan.ir import ToolContract
 from engine.edge.http.access import AccessLog
-from engine.edge.http.guard import Guard, is_loopback, refuse_open_bind
+from engine.edge.http.addresses import is_loopback
+from engine.edge.http.callers import FOR_OPERATORS, MAY_READ
+from engine.edge.http.connections import Connection
+from engine.edge.http.credentials import Doorman
+from engine.edge.http.freshness import DataAge
+from engine.edge.http.guard import Guard, asks_nobody, refuse_open_bind
+from engine.edge.http.idempotency import Idempotency
+from engine.edge.http.oidc import tokens_of
+from engine.edge.http.openapi import install_document
 from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.services import Services, open_services
-from engine.edge.native import definitions, executions, health, streams
+from engine.edge.native import definitions, executions, health, keys, listing, metrics, overview, story, streams
+from engine.edge.native.documents import DOCS
+from engine.edge.native.metrics import ApiMetrics
 from engine.obs.logs import configure_logging
+from engine.obs.start import start_telemetry
+from engine.obs.telemetry import OFF, Telemetry
 from engine.settings import Settings, load_project
+from engine.store.idempotency import IdempotencyStore
 
 GRACE_S = 3
 """Seconds that requests under way get when the server stops; streams end at once."""
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: Services, *, telemetry: Telemetry = OFF) -> FastAPI:
     """Build the app.
 
     Args:
         services: What the routes work with; opened and closed by the caller.
+        telemetry: Where spans and metrics go; closed by the caller.
 
     Returns:
         The app, with `services` in its state.
@@ -48,17 +63,29 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.state.metrics = ApiMetrics(telemetry, services.database)
     add_error_handlers(app)
-    for router in (definitions.router, executions.router, streams.router, health.router):
-        app.include_router(router, prefix="/api")
+    # lists first: `/executions/counts` is no execution
+    front = (listing.router, overview.router, story.router)
+    for router in (*front, definitions.router, executions.router, streams.router, keys.router):
+        # the least that a route needs; those that change something say so themselves
+        app.include_router(router, prefix="/api", dependencies=[MAY_READ])
+    app.include_router(health.router, prefix="/api")
     app.include_router(health.router, include_in_schema=False)
-    app.add_middleware(
-        Guard,
-        api_key=None if settings.api_key is None else settings.api_key.get_secret_value(),
-        local_only=is_loopback(settings.host),
-    )
-    app.add_middleware(AccessLog)
+    app.add_middleware(Idempotency, store=IdempotencyStore(services.database))
+    app.add_middleware(DataAge, freshness=services.freshness)
+    app.add_middleware(Guard, doorman=_doorman(services), local_only=is_loopback(settings.host))
+    app.include_router(metrics.router, include_in_schema=False, dependencies=[MAY_READ, FOR_OPERATORS])
+    app.include_router(metrics.router, prefix="/api", dependencies=[MAY_READ, FOR_OPERATORS])
+    app.add_middleware(AccessLog, telemetry=telemetry)
+    install_document(app, DOCS)
     return app
+
+
+def _doorman(services: Services) -> Doorman:
+    settings = services.settings
+    root_key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    return Doorman(services.keys, root_key=root_key, tokens=tokens_of(settings), is_open=asks_nobody(settings))
 
 
 class _Server(uvicorn.Server):
@@ -150,12 +177,18 @@ async def serve_api(
     if contracts is None:
         contracts = await project_contracts(settings)
     own = bind(settings) if listener is None else None
+    telemetry = start_telemetry("api", content=settings.trace_content, scraped=True)
     try:
         async with open_services(
             settings, contracts=contracts, temporal_address=temporal_address, answer_timeout_s=answer_timeout_s
         ) as services:
-            await _serve(create_app(services), services, listener or own, started, stop or _stop_on_signals())
+            told = ExecutionTelemetry(telemetry, services.store)
+            app = create_app(services, telemetry=telemetry)
+            async with app.state.metrics.kept_fresh():
+                await _serve(app, services, listener or own, started, stop or _stop_on_signals())
+            await told.close()
     finally:
+        await asyncio.to_thread(telemetry.close)
         if own is not None:
             own.close()
 
@@ -169,6 +202,8 @@ async def _serve(
 ) -> None:
     config = uvicorn.Config(
         app,
+        # streams cut connections whose readers take nothing
+        http=Connection,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -181,6 +216,7 @@ async def _serve(
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(None if listener is None else [listener]), name="uvicorn")
     stopping = asyncio.create_task(stop.wait())
+    services.freshness.start()
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -189,6 +225,7 @@ async def _serve(
         server.should_exit = True
         stopping.cancel()
         await serving
+        await services.freshness.stop()
 
 
 def _stop_on_signals() -> asyncio.Event:

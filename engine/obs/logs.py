@@ -1,9 +1,13 @@
-"""Sets up structlog: one line an event on stderr, as text for people or JSON for programs."""
+"""Sets up structlog: one line an event on stderr, as text for people or JSON for programs.
+
+Lines about an execution have its id as `execution`; those of a call also `step`, `attempt`, `trace_id` and `span_id`.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -39,10 +43,22 @@ def configure_logging(level: str = "info", json: bool = False) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared, _add_temporal_fields],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # libraries are quieter than we are: their info lines are about every request
     root.setLevel(max(number, logging.WARNING))
+
+
+def _add_temporal_fields(logger: Any, method: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Give lines of Temporal's SDK the names under which ours tell the same; its own stand in the text at best."""
+    del logger, method
+    record = line.get("_record")
+    for name in ("temporal_activity", "temporal_workflow"):
+        about = getattr(record, name, None)
+        if isinstance(about, dict) and about.get("workflow_id"):
+            line.setdefault("execution", about["workflow_id"])
+            line.setdefault("run", about.get("workflow_run_id") or about.get("run_id"))
+    return line

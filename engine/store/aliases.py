@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import Conflict, NotFound
 from engine.store.database import Database
+from engine.store.locks import lock_definitions
 from engine.store.schema import task_aliases, tasks
 
 
@@ -117,6 +118,7 @@ class Aliases:
             tasks.c.deleted_us.is_(None),
         )
         async with self.database.write() as connection:
+            await connection.run_sync(lock_definitions, facts.tenant)
             if (await connection.execute(version)).scalar() is None:
                 raise NotFound(
                     f"task {facts.task_id} has no version {facts.version}",

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
-from engine.core.run.events import EventRecord
-from engine.core.run.projection import TRANSITION_TYPES, Progress, Stamp, Wait, merge_run
+from engine.core.run.attempts import ATTEMPT_EVENTS
+from engine.core.run.events import EventRecord, body_of
+from engine.core.run.progress import Progress
+from engine.core.run.projection import Stamp, merge_run
+from engine.core.run.usage import UsageSums
 from engine.core.values import compact_json
+from engine.store.attempts import attempt_row, load_attempts
+from engine.store.ends import cancel_error
+from engine.store.locks import lock_executions
 from engine.store.reading import ROW_ORDER, events_of, record_of, wait_of
-from engine.store.schema import events, executions, waits
+from engine.store.rows import ENDED_OVER, NAMED_COLUMNS, Named, event_row, named_of, wait_row
+from engine.store.schema import attempts, events, executions, waits
+from engine.store.tags import add_tags, drop_tags, named_tags, served_tags
+from engine.store.texts import plain_id
+from engine.store.upserts import Upsert
 
 IN_CHUNK = 500
 """Most values in one IN list; SQLite's builds differ in how many parameters they take."""
 
-
-_NAMED = ("task_id", "task_name", "task_version", "agent_id", "input", "metadata", "parent_id", "parent_path")
 _MOVING = (
     "status",
     "updated_us",
@@ -31,9 +39,10 @@ _MOVING = (
     "open_waits",
     "terminal_seen",
 )
+_USED = tuple(item.name for item in fields(UsageSums))
 
 
-def _update_of(columns: Iterable[str]) -> Update:
+def _update_of(*columns: str) -> Update:
     return (
         update(executions)
         .where(executions.c.tenant == bindparam("b_tenant"), executions.c.id == bindparam("b_id"))
@@ -43,12 +52,26 @@ def _update_of(columns: Iterable[str]) -> Update:
 
 # built once: with few events in a batch, putting statements together takes longer than running them
 _STATES = select(
-    *(executions.c[name] for name in ("id", "tenant", "task_name", "settled", *_MOVING)),
+    *(
+        executions.c[name]
+        for name in ("id", "tenant", "task_name", "settled", "created_us", "closed_us", *_MOVING, *_USED)
+    ),
 ).where(executions.c.id.in_(bindparam("ids", expanding=True)))
-_NAME = _update_of(_NAMED)
-_MOVE = _update_of(_MOVING)
+_OPEN_WAITS = select(waits).where(
+    waits.c.tenant.in_(bindparam("tenants", expanding=True)),
+    waits.c.execution_id.in_(bindparam("ids", expanding=True)),
+    waits.c.closed_seq.is_(None) | (waits.c.closed_seq == ENDED_OVER),
+)
+_NAME = _update_of(*NAMED_COLUMNS)
+_DATE = _update_of("created_us")
+_MOVE = _update_of(*_MOVING)
+# sums stand in indexes of their own, which only those batches pay for that change them
+_MOVE_AND_SUM = _update_of(*_MOVING, *_USED)
+_CANCELLED = _update_of("error")
 _ADD_EVENTS = insert(events)
 _ADD_EXECUTIONS = insert(executions)
+_PUT_ATTEMPTS = Upsert(attempts, replace=True)
+_PUT_WAITS = Upsert(waits, replace=True)
 
 
 @dataclass(slots=True)
@@ -61,6 +84,8 @@ class State:
     named: bool
     status: str
     settled: bool
+    created_us: int = 0
+    closed_us: int | None = None
     last_seq: int = 0
     last_us: int = 0
     last_run_id: str = ""
@@ -68,7 +93,18 @@ class State:
     transitions: int = 0
     open_waits: int = 0
     terminal_seen: bool = False
+    kept: list[EventRecord] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def name(self) -> Named | None:
+        """What names the execution, if its `init` was seen."""
+        return None if self.progress.init is None else named_of(self.progress.init, self.created_us)
+
+    @property
+    def ended_us(self) -> int | None:
+        """When it ended, as Temporal told; None = it has not."""
+        return self.closed_us if self.settled else None
 
 
 @dataclass(slots=True)
@@ -80,8 +116,12 @@ class Batch:
     rebuild: list[State] = field(default_factory=list)
 
 
+# --- what is stored ------------------------------------------------------------------------------------------------
+
+
 def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
-    """Read the rows of executions, with their open waits; unknown ids are left out."""
+    """Read the rows of executions for writing, with their open waits; unknown ids are left out."""
+    lock_executions(connection, ids)
     states: dict[str, State] = {}
     for start in range(0, len(ids), IN_CHUNK):
         chunk = ids[start : start + IN_CHUNK]
@@ -93,6 +133,8 @@ def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
                 named=bool(row.task_name),
                 status=row.status,
                 settled=row.settled,
+                created_us=row.created_us,
+                closed_us=row.closed_us,
                 last_seq=row.last_seq,
                 last_us=row.last_us,
                 last_run_id=row.last_run_id,
@@ -100,28 +142,36 @@ def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
                 transitions=row.transition_count,
                 open_waits=row.open_waits,
                 terminal_seen=row.terminal_seen,
+                # the last columns are those of the sums, in their order
+                progress=Progress(usage=UsageSums(*row[-len(_USED) :])),
             )
-    waiting = [state.id for state in states.values() if state.open_waits]
+    _load_waits(connection, [state for state in states.values() if state.open_waits or state.settled], states)
+    return states
+
+
+def _load_waits(connection: Connection, waiting: Sequence[State], states: Mapping[str, State]) -> None:
     for start in range(0, len(waiting), IN_CHUNK):
         chunk = waiting[start : start + IN_CHUNK]
-        query = select(waits).where(waits.c.execution_id.in_(chunk), waits.c.closed_seq.is_(None))
-        for row in connection.execute(query):
-            states[row.execution_id].progress.waits[row.wait_id] = wait_of(row)
-    return states
+        wanted = {"tenants": sorted({state.tenant for state in chunk}), "ids": [state.id for state in chunk]}
+        for row in connection.execute(_OPEN_WAITS, wanted):
+            wait = wait_of(row)
+            # as the events alone told it: `wait_row` closes it again if the execution has ended
+            wait.closed_seq, wait.closed_us, wait.outcome = None, None, ""
+            states[row.execution_id].progress.waits[row.wait_id] = wait
 
 
 def new_state(execution_id: str, arrived: Iterable[EventRecord], tenant_of: Mapping[str, str]) -> State | None:
     """Begin an execution that has no row yet; None if nothing says whose it is."""
     tenant = tenant_of.get(execution_id, "")
-    probe = Progress()
     for record in arrived:
         if record.type == EventType.INIT:
-            probe.apply(record)
-    if probe.init is not None:
-        tenant = str(probe.init.get("tenant") or tenant)
+            tenant = str(body_of(record).get("tenant") or tenant)
     if not tenant:
         return None
     return State(execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False)
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------
 
 
 def take(connection: Connection, state: State, arrived: Sequence[EventRecord], batch: Batch) -> None:
@@ -149,13 +199,8 @@ def take(connection: Connection, state: State, arrived: Sequence[EventRecord], b
     batch.inserts += [event_row(state.tenant, record) for record in kept]
     if dropped or kept[0].seq <= state.last_seq:
         batch.rebuild.append(state)
-        return
-    progress = state.progress
-    progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
-    progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
-    for record in kept:
-        progress.apply(record)
-    _absorb(state, progress)
+    else:
+        state.kept = kept
 
 
 def _continues(state: State, run_id: str, records: Sequence[EventRecord]) -> bool:
@@ -172,86 +217,138 @@ def _stamps(connection: Connection, state: State, run_id: str) -> list[Stamp]:
     return [Stamp(row.seq, row.now_us) for row in connection.execute(query)]
 
 
-def _absorb(state: State, progress: Progress) -> None:
-    state.progress = progress
+# --- what the events say -------------------------------------------------------------------------------------------
+
+
+def _extend(connection: Connection, states: Sequence[State]) -> None:
+    """Fold new events onto what is stored; the attempts that they go on with are read first, all at once."""
+    bodies = {state.id: [_body_early(record) for record in state.kept] for state in states}
+    wanted: dict[tuple[str, str, str], tuple[State, str]] = {}
+    for state in states:
+        begun: set[str] = set()
+        for record, body in zip(state.kept, bodies[state.id], strict=True):
+            if body is None:
+                continue
+            effect_id = str(body.get("effect_id") or "")
+            if record.type == EventType.EFFECT_STARTED:
+                begun.add(effect_id)
+            elif effect_id not in begun:
+                wanted[state.tenant, state.id, plain_id(effect_id)] = (state, effect_id)
+    if wanted:
+        for key, facts in load_attempts(connection, wanted).items():
+            state, effect_id = wanted[key]
+            state.progress.attempts[effect_id] = facts
+    for state in states:
+        progress = state.progress
+        progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
+        progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
+        for record, body in zip(state.kept, bodies[state.id], strict=True):
+            progress.apply(record, body)
+        _absorb(state, whole=state.is_new)
+
+
+def _body_early(record: EventRecord) -> dict[str, Any] | None:
+    return body_of(record) if record.type in ATTEMPT_EVENTS else None
+
+
+def _rebuild(connection: Connection, state: State) -> None:
+    """Fold the state of an execution anew from all its stored events; rows that follow from others go."""
+    progress = state.progress = Progress()
+    for row in connection.execute(select(events).where(events_of(state.tenant, state.id)).order_by(*ROW_ORDER)):
+        progress.apply(record_of(row))
+    for table in (waits, attempts):
+        connection.execute(delete(table).where(table.c.tenant == state.tenant, table.c.execution_id == state.id))
+    state.updated_us = 0
+    _absorb(state, whole=True)
+
+
+def _absorb(state: State, *, whole: bool) -> None:
+    """Take over what the fold found; `whole` = it ran over all events of the execution."""
+    progress = state.progress
     state.last_seq, state.last_us, state.last_run_id = progress.last_seq, progress.last_us, progress.last_run_id
     state.transitions = progress.transitions
     state.terminal_seen = progress.ended
-    state.updated_us = max(state.updated_us, progress.last_us)
+    if progress.init is not None or (whole and not state.named):
+        state.created_us = progress.created_us or state.created_us
+    state.updated_us = max(state.updated_us, progress.last_us, state.created_us, state.ended_us or 0)
     if not state.settled:
         state.open_waits = len(progress.open_waits)
         state.status = progress.status.value
+
+
+# --- what is written -----------------------------------------------------------------------------------------------
 
 
 def write_batch(connection: Connection, batch: Batch) -> None:
     """Write the events, then the rows that follow from them."""
     if batch.inserts:
         connection.execute(_ADD_EVENTS, batch.inserts)
+    _extend(connection, [state for state in batch.touched if state.kept])
     for state in batch.rebuild:
         _rebuild(connection, state)
-    new = [_named_row(state) | _moving_row(state) | _first_row(state) for state in batch.touched if state.is_new]
+    rebuilt = {state.id for state in batch.rebuild}
+    moved = [state for state in batch.touched if state.kept or state.id in rebuilt]
+    _write_executions(connection, moved, rebuilt)
+    _write_tags(connection, moved, rebuilt)
+    _PUT_WAITS.run(
+        connection,
+        [
+            wait_row(state.tenant, state.id, wait, state.ended_us)
+            for state in moved
+            for wait_id, wait in state.progress.waits.items()
+            if wait_id in state.progress.changed
+        ],
+    )
+    _PUT_ATTEMPTS.run(
+        connection,
+        [
+            attempt_row(state.tenant, state.id, state.progress.attempts[effect_id], state.ended_us)
+            for state in moved
+            for effect_id in state.progress.touched
+        ],
+    )
+
+
+def _write_executions(connection: Connection, moved: Sequence[State], rebuilt: Collection[str]) -> None:
+    new = [_first_row(state) for state in moved if state.is_new]
     if new:
         connection.execute(_ADD_EXECUTIONS, new)
-    old = [state for state in batch.touched if not state.is_new]
-    unnamed = [state for state in old if not state.named and state.progress.init is not None]
-    if unnamed:
-        rows = [_named_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in unnamed]
-        connection.execute(_NAME, rows)
-    if old:
-        rows = [_moving_row(state) | {"b_tenant": state.tenant, "b_id": state.id} for state in old]
-        connection.execute(_MOVE, rows)
-    _write_waits(connection, batch.touched)
+    changes: dict[Update, list[dict[str, Any]]] = {}
+    for state in moved:
+        if state.is_new:
+            continue
+        key = {"b_tenant": state.tenant, "b_id": state.id}
+        summed = state.id in rebuilt or bool(state.progress.touched)
+        changes.setdefault(_MOVE_AND_SUM if summed else _MOVE, []).append(_moving_row(state) | key)
+        name = state.name
+        if name is not None:
+            changes.setdefault(_NAME, []).append(name.row() | key)
+        elif state.id in rebuilt and not state.named:
+            changes.setdefault(_DATE, []).append({"created_us": state.created_us} | key)
+        is_cancelled = state.settled and state.status == ExecutionStatus.CANCELLED.value
+        if is_cancelled and (state.id in rebuilt or state.progress.cancelled is not None):
+            # Temporal knows only that it was cancelled; the reason stands in an event, which may come late
+            changes.setdefault(_CANCELLED, []).append(_reason_row(state) | key)
+    for statement, rows in changes.items():
+        connection.execute(statement, rows)
 
 
-def _rebuild(connection: Connection, state: State) -> None:
-    """Fold the state of an execution anew from all its stored events."""
-    progress = Progress()
-    for row in connection.execute(select(events).where(events_of(state.tenant, state.id)).order_by(*ROW_ORDER)):
-        progress.apply(record_of(row))
-    progress.changed = set(progress.waits)
-    connection.execute(delete(waits).where(waits.c.tenant == state.tenant, waits.c.execution_id == state.id))
-    _absorb(state, progress)
-    if state.settled:
-        for wait in progress.open_waits:
-            wait.closed_seq = progress.last_seq
-
-
-def _write_waits(connection: Connection, states: Iterable[State]) -> None:
-    changed = [
-        (state, wait)
-        for state in states
-        for wait_id, wait in state.progress.waits.items()
-        if wait_id in state.progress.changed
-    ]
-    if not changed:
-        return
-    keys = [{"b_tenant": state.tenant, "b_execution": state.id, "b_wait": wait.wait_id} for state, wait in changed]
-    connection.execute(
-        delete(waits).where(
-            waits.c.tenant == bindparam("b_tenant"),
-            waits.c.execution_id == bindparam("b_execution"),
-            waits.c.wait_id == bindparam("b_wait"),
-        ),
-        keys,
-    )
-    connection.execute(insert(waits), [_wait_row(state, wait) for state, wait in changed])
+def _write_tags(connection: Connection, moved: Sequence[State], rebuilt: Collection[str]) -> None:
+    named = [state for state in moved if state.progress.init is not None]
+    # without an `init` event, labels and metadata are those that whoever started the execution told
+    nameless = [state for state in moved if state.id in rebuilt and state.progress.init is None]
+    drop_tags(connection, [(state.tenant, state.id) for state in named if not state.is_new])
+    drop_tags(connection, [(state.tenant, state.id) for state in nameless if not state.is_new], only_served=True)
+    rows: list[dict[str, Any]] = []
+    for state in moved:
+        name = state.name
+        if name is not None:
+            rows += named_tags(state.tenant, state.id, name)
+        rows += served_tags(state.tenant, state.id, state.progress.served, state.created_us)
+    add_tags(connection, rows)
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
-
-
-def event_row(tenant: str, record: EventRecord) -> dict[str, Any]:
-    """Return the row of an event."""
-    return {
-        "tenant": tenant,
-        "execution_id": record.execution_id,
-        "run_id": record.run_id,
-        "seq": record.seq,
-        "now_us": record.now_us,
-        "type": record.type,
-        "is_transition": record.type in TRANSITION_TYPES,
-        "body": record.body,
-    }
 
 
 def _moving_row(state: State) -> dict[str, Any]:
@@ -264,44 +361,14 @@ def _moving_row(state: State) -> dict[str, Any]:
         "last_us": state.last_us,
         "open_waits": state.open_waits,
         "terminal_seen": state.terminal_seen,
-    }
-
-
-def _named_row(state: State) -> dict[str, Any]:
-    init = state.progress.init or {}
-    version, parent = init.get("version"), init.get("parent") or {}
-    return {
-        "task_id": str(init.get("task_id") or ""),
-        "task_name": str(init.get("task") or ""),
-        "task_version": version if isinstance(version, int) else 1,
-        "agent_id": str(init.get("agent_id") or ""),
-        "input": compact_json(init.get("input")),
-        "metadata": compact_json(init.get("metadata") or {}),
-        "parent_id": str(parent.get("execution_id") or ""),
-        "parent_path": str(parent.get("path") or ""),
+        **{name: getattr(state.progress.usage, name) for name in _USED},
     }
 
 
 def _first_row(state: State) -> dict[str, Any]:
-    return {
-        "tenant": state.tenant,
-        "id": state.id,
-        "created_us": state.progress.first_us or state.last_us,
-        "interpreter": PLAN_FORMAT,
-    }
+    name = state.name or Named(task_id="", task_name="", created_us=state.created_us)
+    return name.row() | _moving_row(state) | {"tenant": state.tenant, "id": state.id, "interpreter": PLAN_FORMAT}
 
 
-def _wait_row(state: State, wait: Wait) -> dict[str, Any]:
-    return {
-        "tenant": state.tenant,
-        "execution_id": state.id,
-        "wait_id": wait.wait_id,
-        "path": wait.path,
-        "label": wait.label,
-        "info": compact_json(wait.info),
-        "schema": compact_json(wait.schema),
-        "deadline_us": wait.deadline_us,
-        "opened_seq": wait.opened_seq,
-        "opened_us": wait.opened_us,
-        "closed_seq": wait.closed_seq,
-    }
+def _reason_row(state: State) -> dict[str, Any]:
+    return {"error": compact_json(cancel_error(state.progress.cancelled or {}))}

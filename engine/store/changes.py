@@ -1,4 +1,4 @@
-"""Tells waiting readers that some process wrote to the store: one cheap look every 25 ms while anybody waits."""
+"""Tells waiting readers that some process wrote to the store: SQLite is looked at every 25 ms, PostgreSQL tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from engine.store import postgres
 from engine.store.database import Database
 
 POLL_S = 0.025
@@ -44,12 +45,12 @@ class Subscription:
 class Changes:
     """Watches the store for writes of any process.
 
-    SQLite counts commits of other connections (`PRAGMA data_version`), which one connection of our own reads; another
-    database has no such counter here, so its readers are woken at each look.
+    SQLite counts commits of other connections (`PRAGMA data_version`), which one connection of our own reads.
+    PostgreSQL notifies one connection of ours of what `Database` wrote anywhere.
 
     Args:
         database: The open store.
-        poll_s: Seconds between two looks.
+        poll_s: Seconds between two looks; also the shortest time between two wakings.
     """
 
     def __init__(self, database: Database, poll_s: float = POLL_S) -> None:
@@ -95,15 +96,16 @@ class Changes:
             await watch
 
     async def _look(self, stop: asyncio.Event) -> None:
+        if not self._database.is_sqlite:
+            await postgres.listen(self._database.engine, stop, self._wake, pause_s=self._poll_s)
+            return
         async with self._database.engine.connect() as connection:
             raw = await connection.get_raw_connection()
             driver = raw.driver_connection
             seen = -1
-            while not stop.is_set():
-                version = seen - 1
-                if self._database.is_sqlite and driver is not None:
-                    # below SQLAlchemy, since an open transaction would freeze the counter
-                    ((version,),) = await driver.execute_fetchall("PRAGMA data_version")
+            while not stop.is_set() and driver is not None:
+                # below SQLAlchemy, since an open transaction would freeze the counter
+                ((version,),) = await driver.execute_fetchall("PRAGMA data_version")
                 if version != seen:
                     seen = version
                     self._wake()

@@ -1,26 +1,33 @@
-"""Opens the SQL store: engines with the right pragmas, short reads and serialised write transactions."""
+"""Opens the SQL store, SQLite or PostgreSQL: short reads, and write transactions that others are told of."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from engine.core.errors import Unavailable
-from engine.store.migrating import bring_to_head
+from engine.core.errors import EngineError, InvalidInput, Unavailable
+from engine.store import postgres
+from engine.store.hints import HintingCompiler
+from engine.store.migrating import bring_to_head, current_revision
 
 BUSY_TIMEOUT_MS = 10_000
 THREADS = 4
 """Transactions of `Database.run` on SQLite that run at one time; of writes only one does."""
+
+TRIES = 3
+"""How often `Database.run` begins a transaction that PostgreSQL lost before its end."""
+
+UNREADABLE_HINT = "look at EVERSTEP_DATA_DIR and EVERSTEP_DATABASE_URL; a damaged file must be put aside by hand"
 
 _WRITE = "everstep_write"
 
@@ -29,6 +36,7 @@ T = TypeVar("T")
 
 def _prepare_sqlite(engine: Engine) -> None:
     """Give every SQLite connection its pragmas, and let us say when a transaction begins and of what kind."""
+    engine.dialect.statement_compiler = HintingCompiler
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, record: Any) -> None:
@@ -87,6 +95,8 @@ class Database:
         """
         self.engine = engine
         self._writers = engine.execution_options(**{_WRITE: True})
+        # each statement of a read stands for itself on SQLite, so here too: that saves two messages
+        self._readers = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = asyncio.Lock()
         self._direct = direct
         self._direct_writers = direct.execution_options(**{_WRITE: True}) if direct is not None else None
@@ -97,38 +107,73 @@ class Database:
         """Whether the store is an SQLite file."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def place(self) -> str:
+        """Which store it is, for people; without a password."""
+        url = self.engine.url
+        return f"SQLite {url.database}" if self.is_sqlite else f"PostgreSQL {postgres.place_of(url)}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of driver and server into ours; for SQLite they stay what they are."""
+        try:
+            yield
+        except Exception as error:
+            meaning = None
+            if not self.is_sqlite and not isinstance(error, EngineError):
+                meaning = postgres.explain(error, self.engine.url)
+            if meaning is None:
+                raise
+            raise meaning from error
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a connection for reading; each statement sees one state of the store."""
-        async with self.engine.connect() as connection, connection.begin():
-            yield connection
+        """Open a connection for reading; each statement sees one state of the store.
+
+        Raises:
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
+        """
+        with self._explained():
+            async with self._readers.connect() as connection, connection.begin():
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that may write; committed at its end, rolled back on an error.
 
-        Writers of one process queue here instead of polling for SQLite's only write lock.
+        Writers of one process queue here instead of polling for SQLite's only write lock. On PostgreSQL they run side
+        by side: whoever writes what it has read calls `engine.store.locks` first.
+
+        Raises:
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
         """
-        async with self._lock, self._writers.connect() as connection, connection.begin():
-            yield connection
+        with self._explained():
+            turn = self._lock if self.is_sqlite else nullcontext()
+            async with turn, self._writers.connect() as connection, connection.begin():
+                yield connection
+                if not self.is_sqlite:
+                    await connection.execute(postgres.TELL)
 
     async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
         """Run a whole transaction as one ordinary function; for what the worker does all the time.
 
         With SQLite this is one hop to a thread, where the async driver makes three or four for every statement: a third
-        of the CPU time.
+        of the CPU time. With PostgreSQL a transaction that was lost before its end runs again.
 
         Args:
-            work: Does it all; must not keep the connection.
+            work: Does it all; must not keep the connection, and nothing of a try that failed.
             write: Whether it writes; committed at its end, rolled back on an error.
 
         Returns:
             What `work` returned.
+
+        Raises:
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
         """
         engine = self._direct_writers if write else self._direct
         if engine is None:
-            async with self.write() if write else self.read() as connection:
-                return await connection.run_sync(work)
+            with self._explained():
+                return await self._repeat(work, write)
 
         def transact() -> T:
             with engine.connect() as connection, connection.begin():
@@ -140,6 +185,21 @@ class Database:
         async with self._lock:
             return await loop.run_in_executor(self._threads, transact)
 
+    async def _repeat(self, work: Callable[[Connection], T], write: bool) -> T:
+        transaction = self.write if write else self.read
+        for tries in range(1, TRIES + 1):
+            over = False
+            try:
+                async with transaction() as connection:
+                    result = await connection.run_sync(work)
+                    over = True
+                return result
+            except Exception as error:
+                # a connection that is cut while it commits leaves open whether it did: that is for the caller to settle
+                if over or tries == TRIES or self.is_sqlite or not postgres.is_cut(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
     async def close(self) -> None:
         """Close all connections."""
         if self._direct is not None and self._threads is not None:
@@ -148,44 +208,107 @@ class Database:
         await self.engine.dispose()
 
 
+def _parse(url: str) -> URL:
+    """Read the URL of a store, in any of the forms that people have."""
+    try:
+        parsed = make_url(url)
+        _ = parsed.port
+    except (ArgumentError, ValueError):
+        # the message must not show the URL: there may be a password in it
+        parsed = None
+    if parsed is not None and parsed.drivername in ("sqlite", "sqlite+aiosqlite"):
+        return parsed.set(drivername="sqlite+aiosqlite")
+    if parsed is not None and parsed.drivername in postgres.NAMES:
+        return parsed
+    raise InvalidInput(
+        "EVERSTEP_DATABASE_URL is not the URL of a store" + (f": {parsed.drivername}" if parsed is not None else ""),
+        code="store.bad_url",
+        hint="postgresql://USER:PASSWORD@HOST:5432/DATABASE or sqlite:////FOLDER/FILE; %40 stands for @ in a password",
+    )
+
+
 async def open_database(url: str) -> Database:
     """Open a store and bring its tables to the present version.
 
     Args:
-        url: SQLAlchemy URL with an async driver, e.g. `sqlite+aiosqlite:////data/everstep.db`.
+        url: `sqlite:////data/everstep.db` or `postgresql://user:password@host/database`; SQLAlchemy's forms with an
+            async driver (`sqlite+aiosqlite:`, `postgresql+asyncpg:`) mean the same.
 
     Returns:
         The store; the caller closes it.
 
     Raises:
+        InvalidInput: `store.bad_url` if it is no such URL.
         Unavailable: `store.locked` if another process keeps the file locked, `store.newer` if a newer engine made it,
-            `store.unreadable` if its folder cannot be made or it is no database.
+            `store.unreadable` if its folder cannot be made or it is no database; of PostgreSQL `store.unreachable`,
+            `store.refused`, `store.missing`, `store.read_only`.
     """
-    parsed = make_url(url)
-    engine = create_async_engine(parsed)
-    in_file = engine.dialect.name == "sqlite" and parsed.database not in (None, "", ":memory:")
+    parsed = _parse(url)
+    return await (_open_sqlite(parsed) if parsed.drivername.startswith("sqlite") else _open_postgres(parsed))
+
+
+async def _open_postgres(url: URL) -> Database:
+    database = Database(postgres.open_engine(url))
+    try:
+        with database._explained():
+            await bring_to_head(database.engine, database.engine)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def _open_sqlite(url: URL) -> Database:
+    engine = create_async_engine(url)
+    in_file = url.database not in (None, "", ":memory:")
     # connects when it is first used, so after the tables are there
-    direct = create_engine(parsed.set(drivername="sqlite")) if in_file else None
+    direct = create_engine(url.set(drivername="sqlite")) if in_file else None
     database = Database(engine, direct)
     try:
-        if database.is_sqlite:
-            _prepare_sqlite(engine.sync_engine)
-            if direct is not None:
-                _prepare_sqlite(direct)
-                await asyncio.to_thread(Path(str(parsed.database)).parent.mkdir, parents=True, exist_ok=True)
-            await _use_wal(engine)
+        _prepare_sqlite(engine.sync_engine)
+        if direct is not None:
+            _prepare_sqlite(direct)
+            await asyncio.to_thread(Path(str(url.database)).parent.mkdir, parents=True, exist_ok=True)
+        await _use_wal(engine)
         await bring_to_head(engine, engine.execution_options(**{_WRITE: True}))
     except (OSError, sqlite3.DatabaseError, DatabaseError) as error:
         await database.close()
         raise Unavailable(
-            f"the store {parsed.database} cannot be used: {getattr(error, 'orig', None) or error}",
+            f"the store {url.database} cannot be used: {getattr(error, 'orig', None) or error}",
             code="store.unreadable",
-            hint="look at EVERSTEP_DATA_DIR and EVERSTEP_DATABASE_URL; a damaged file must be put aside by hand",
+            hint=UNREADABLE_HINT,
         ) from error
     except BaseException:
         await database.close()
         raise
     return database
+
+
+async def look_at(url: str) -> tuple[str, str]:
+    """Say which store a URL names and at which revision its tables are, and change nothing.
+
+    Returns:
+        Its place for people, and the revision; empty = there are no tables yet.
+
+    Raises:
+        InvalidInput: `store.bad_url`.
+        Unavailable: As `open_database`.
+    """
+    parsed = _parse(url)
+    if parsed.drivername.startswith("sqlite"):
+        database = Database(create_async_engine(parsed))
+        if not await asyncio.to_thread(Path(str(parsed.database)).exists):
+            return database.place, ""
+    else:
+        database = Database(postgres.open_engine(parsed))
+    try:
+        async with database.read() as connection:
+            return database.place, await connection.run_sync(current_revision)
+    except (sqlite3.DatabaseError, DatabaseError) as error:
+        reason = f"{database.place} cannot be used: {getattr(error, 'orig', None) or error}"
+        raise Unavailable(reason, code="store.unreadable", hint=UNREADABLE_HINT) from error
+    finally:
+        await database.close()
 
 
 async def migrate(url: str) -> None:

@@ -15,8 +15,10 @@ from engine.core.errors import Conflict, NotFound
 from engine.core.values import Json, compact_json
 from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
-from engine.store.reading import page_of
+from engine.store.locks import lock_definitions
+from engine.store.metadata import page_of
 from engine.store.schema import agents, task_aliases, tasks
+from engine.store.texts import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class AgentFacts:
         metadata: The caller's metadata.
         created_us: When it was created.
         updated_us: When it was last changed.
+        actor: Who made it; empty = nobody was asked for a name.
     """
 
     id: str
@@ -48,6 +51,7 @@ class AgentFacts:
     metadata: dict[str, Any] = field(default_factory=dict)
     created_us: int
     updated_us: int
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ class TaskFacts:
         created_us: When the first version was created.
         updated_us: When this version was created.
         applied_set: The set of files it was applied from; empty = created in another way.
+        actor: Who wrote this version; empty = nobody was asked for a name.
     """
 
     id: str
@@ -89,6 +94,7 @@ class TaskFacts:
     created_us: int
     updated_us: int
     applied_set: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +129,7 @@ def _agent_of(row: Row[*tuple[Any, ...]]) -> AgentFacts:
         metadata=json.loads(row._mapping["metadata"]),
         created_us=row.created_us,
         updated_us=row.updated_us,
+        actor=row.actor,
     )
 
 
@@ -144,6 +151,7 @@ def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
         created_us=row.created_us,
         updated_us=row.updated_us,
         applied_set=row.applied_set,
+        actor=row.actor,
     )
 
 
@@ -169,6 +177,7 @@ def _row_of(task: TaskFacts) -> dict[str, Any]:
         "created_us": task.created_us,
         "updated_us": task.updated_us,
         "applied_set": task.applied_set,
+        "actor": plain(task.actor, 255),
     }
 
 
@@ -234,6 +243,7 @@ class Definitions:
             "metadata": compact_json(agent.metadata),
             "created_us": agent.created_us,
             "updated_us": agent.updated_us,
+            "actor": plain(agent.actor, 255),
         }
         try:
             async with self.database.write() as connection:
@@ -302,6 +312,7 @@ class Definitions:
             Conflict: `task.exists` if another writer was quicker; nothing is changed then.
         """
         async with self.database.write() as connection:
+            await connection.run_sync(lock_definitions, tenant)
             for task in writes.added:
                 await _add_version(connection, task, new_name=writes.new_names)
             for task in writes.restated:

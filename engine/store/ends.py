@@ -10,10 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
+from engine.core.run.attempts import CANCELLED, RUNNING
 from engine.core.run.events import roll_digest
+from engine.core.run.progress import STOPPED
 from engine.core.values import Json, compact_json
+from engine.store.locks import lock_executions
 from engine.store.reading import ROW_ORDER
-from engine.store.schema import events, executions, waits
+from engine.store.rows import ENDED_OVER
+from engine.store.schema import attempts, events, executions, waits
+from engine.store.texts import plain
 
 MOST_AT_ONCE = 500
 """SQLite's builds differ in how many parameters they take."""
@@ -67,7 +72,12 @@ _EVENTS = (
     .order_by(events.c.execution_id, *ROW_ORDER)
 )
 _ROWS = select(
-    executions.c.id, executions.c.tenant, executions.c.settled, executions.c.last_seq, executions.c.updated_us
+    executions.c.id,
+    executions.c.tenant,
+    executions.c.settled,
+    executions.c.verified,
+    executions.c.last_seq,
+    executions.c.updated_us,
 ).where(executions.c.id.in_(bindparam("ids", expanding=True)))
 _MINE = (executions.c.tenant == bindparam("b_tenant")) & (executions.c.id == bindparam("b_id"))
 _CLOSE = (
@@ -77,6 +87,7 @@ _CLOSE = (
         status=bindparam("b_status"),
         output=bindparam("b_output"),
         error=bindparam("b_error"),
+        error_code=bindparam("b_error_code"),
         closed_us=bindparam("b_closed_us"),
         updated_us=bindparam("b_updated_us"),
         verified=bindparam("b_verified"),
@@ -92,7 +103,16 @@ _CLOSE_WAITS = (
         waits.c.execution_id == bindparam("b_id"),
         waits.c.closed_seq.is_(None),
     )
-    .values(closed_seq=bindparam("b_last_seq"))
+    .values(closed_seq=ENDED_OVER, closed_us=bindparam("b_closed_us"), outcome=STOPPED)
+)
+_STOP_ATTEMPTS = (
+    update(attempts)
+    .where(
+        attempts.c.tenant == bindparam("b_tenant"),
+        attempts.c.execution_id == bindparam("b_id"),
+        attempts.c.outcome == RUNNING,
+    )
+    .values(outcome=CANCELLED, ended_us=bindparam("b_closed_us"))
 )
 
 
@@ -110,7 +130,10 @@ def stored_events(connection: Connection, ids: Sequence[str]) -> dict[str, Store
 
 
 def write_ends(
-    connection: Connection, ends: Sequence[ExecutionEnd], stored: Mapping[str, StoredEvents]
+    connection: Connection,
+    ends: Sequence[ExecutionEnd],
+    stored: Mapping[str, StoredEvents],
+    news: dict[str, bool] | None = None,
 ) -> dict[str, bool | None]:
     """Write how executions ended, at most `MOST_AT_ONCE`; of those settled before, only `verified` changes.
 
@@ -118,11 +141,14 @@ def write_ends(
         connection: A transaction that may write.
         ends: What Temporal says; executions without a row are left out.
         stored: What `stored_events` found a moment ago.
+        news: Filled with the executions whose end was not stored before (True), and with those whose stored events
+            were wrong when it was and are right now (False).
 
     Returns:
         By execution whether its stored events are those of the workflow; None = the workflow did not say.
     """
     by_id = {end.execution_id: end for end in ends}
+    lock_executions(connection, by_id)
     matches: dict[str, bool | None] = {}
     closing: list[dict[str, Any]] = []
     again: list[dict[str, Any]] = []
@@ -132,30 +158,34 @@ def write_ends(
         equal = had.last_seq == row.last_seq and (had.count, had.digest) == (end.events, end.digest)
         matches[row.id] = None if end.events is None else equal
         values = {"b_tenant": row.tenant, "b_id": row.id, "b_verified": matches[row.id]}
+        if news is not None and (not row.settled or (row.verified is False and equal)):
+            news[row.id] = not row.settled
         if row.settled:
             again.append(values)
         else:
-            closing.append(values | _closing(end, had, row.updated_us) | {"b_last_seq": row.last_seq})
+            closing.append(values | _closing(end, had, row.updated_us))
     if again:
         connection.execute(_VERIFY, again)
     if closing:
         connection.execute(_CLOSE, closing)
         connection.execute(_CLOSE_WAITS, closing)
+        connection.execute(_STOP_ATTEMPTS, closing)
     return matches
 
 
 def _closing(end: ExecutionEnd, had: StoredEvents, updated_us: int) -> dict[str, Any]:
-    error = _cancel_error(had.cancelled) if end.status is ExecutionStatus.CANCELLED else end.error
+    error = cancel_error(had.cancelled) if end.status is ExecutionStatus.CANCELLED else end.error
     return {
         "b_status": end.status.value,
         "b_output": None if end.output is None else compact_json(end.output),
         "b_error": None if error is None else compact_json(error),
+        "b_error_code": "" if error is None else plain(str(error.get("code") or ""), 200),
         "b_closed_us": end.closed_us,
         "b_updated_us": max(updated_us, end.closed_us),
     }
 
 
-def _cancel_error(event: Mapping[str, Any]) -> dict[str, Any]:
+def cancel_error(event: Mapping[str, Any]) -> dict[str, Any]:
     """Say why an execution was cancelled; Temporal knows only that it was, the reason stands in the events."""
     reason, actor = str(event.get("reason") or ""), str(event.get("actor") or "")
     error: dict[str, Any] = {"code": "execution.cancelled", "message": reason or "the execution was cancelled"}

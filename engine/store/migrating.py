@@ -12,6 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engine.core.errors import Unavailable
+from engine.store.locks import lock_migrations
 
 HEAD = "0004"
 """Newest revision; a test holds it equal to the head of the scripts."""
@@ -37,6 +38,7 @@ def upgrade(connection: Connection) -> None:
     Raises:
         Unavailable: `store.newer` if the database stands at a revision that these scripts do not know.
     """
+    lock_migrations(connection)
     found = current_revision(connection)
     if found == HEAD:
         return  # another process was quicker while this one waited for the lock

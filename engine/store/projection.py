@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.run.events import EventRecord
 from engine.core.run.projection import TERMINAL_EVENTS, merge_run
-from engine.core.values import Json, compact_json
-from engine.store.batches import Batch, State, event_row, load_states, new_state, take, write_batch
+from engine.core.values import Json
+from engine.store.batches import Batch, State, load_states, new_state, take, write_batch
 from engine.store.ends import ExecutionEnd, stored_events, write_ends
+from engine.store.locks import lock_executions
 from engine.store.reading import ProjectionReader, events_of
+from engine.store.rows import Named, event_row
 from engine.store.schema import events, executions
+from engine.store.tags import add_tags, date_tags, named_tags
 
 FIRST_REAL_US = 86_400_000_000
 """Events of an evicted run carry a time near 1970-01-01 and never happened."""
 
 
 class ProjectionStore(ProjectionReader):
-    """The projection: everything that is derived from events, and the settled facts of ended executions."""
+    """The projection: everything that is derived from events, and the settled facts of ended executions.
+
+    Attributes:
+        on_closed: Told of the ends that this process stored, and by execution what `write_ends` says of `news`.
+    """
+
+    on_closed: Callable[[Sequence[ExecutionEnd], Mapping[str, bool]], None] | None = None
 
     # --- live path -------------------------------------------------------------------------------------------------
 
@@ -70,25 +79,10 @@ class ProjectionStore(ProjectionReader):
             tenant: Tenant, if the execution has no row yet.
             until_us: By run id, the time up to which the history was read; later rows are newer and stay.
         """
-
-        def replace(connection: Connection) -> None:
-            states = load_states(connection, [execution_id])
-            state = states.get(execution_id) or State(
-                execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
-            )
-            for run_id, arrived in runs.items():
-                old = delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
-                if until_us is not None and run_id in until_us:
-                    highest = max((record.seq for record in arrived), default=0)
-                    old = old.where((events.c.now_us <= until_us[run_id]) | (events.c.seq <= highest))
-                connection.execute(old)
-            batch = Batch(touched=[state], rebuild=[state])
-            for arrived in runs.values():
-                kept, _ = merge_run([], arrived)
-                batch.inserts += [event_row(state.tenant, record) for record in kept]
-            write_batch(connection, batch)
-
-        await self.database.run(replace, write=True)
+        await self.database.run(
+            lambda connection: replace_events(connection, execution_id, runs, tenant=tenant, until_us=until_us),
+            write=True,
+        )
 
     async def settle(self, ends: Sequence[ExecutionEnd]) -> dict[str, bool | None]:
         """Write how executions ended, as Temporal tells it; afterwards only `verified` may change.
@@ -103,11 +97,16 @@ class ProjectionStore(ProjectionReader):
         ids = [end.execution_id for end in ends]
         # outside the write transaction: a long execution takes a while
         stored = await self.database.run(lambda connection: stored_events(connection, ids))
-        return await self.database.run(lambda connection: write_ends(connection, ends, stored), write=True)
+        news: dict[str, bool] = {}
+        matches = await self.database.run(lambda connection: write_ends(connection, ends, stored, news), write=True)
+        if news and self.on_closed is not None:
+            self.on_closed(ends, news)
+        return matches
 
     async def mark_verified(self, execution_id: str, *, tenant: str, verified: bool) -> None:
         """Say whether the stored events equal the workflow's; False marks rows that could not be replayed."""
         async with self.database.write() as connection:
+            await connection.run_sync(lock_executions, [execution_id])
             await connection.execute(
                 update(executions)
                 .where(executions.c.tenant == tenant, executions.c.id == execution_id)
@@ -125,11 +124,14 @@ class ProjectionStore(ProjectionReader):
         agent_id: str = "",
         input: Json = None,
         metadata: Mapping[str, Any] | None = None,
+        labels: Sequence[str] = (),
+        actor: str = "",
+        trace: str = "",
         created_us: int,
         parent_id: str = "",
         parent_path: str = "",
     ) -> None:
-        """Make sure that an execution just started can be read; a row that its events made already gets what they lack.
+        """Make sure that an execution just started can be read; what its events have told of it already stays.
 
         Args:
             execution_id: The execution.
@@ -140,35 +142,72 @@ class ProjectionStore(ProjectionReader):
             agent_id: Its agent, may be empty.
             input: The input.
             metadata: The caller's metadata.
+            labels: Words by which to find it.
+            actor: Who started it, may be empty.
+            trace: W3C traceparent of what started it, may be empty.
             created_us: When it was started, Unix microseconds.
             parent_id: The execution that started it, may be empty.
             parent_path: Path of the step that did.
         """
-        named: dict[str, Any] = {
-            "task_id": task_id,
-            "task_name": task_name,
-            "task_version": task_version,
-            "agent_id": agent_id,
-            "input": compact_json(input),
-            "metadata": compact_json(dict(metadata or {})),
-            "parent_id": parent_id,
-            "parent_path": parent_path,
-        }
-        mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
-        async with self.database.write() as connection:
-            found = (await connection.execute(update(executions).where(mine).values(named))).rowcount
-            if not found:
-                await connection.execute(
-                    insert(executions).values(
-                        **named,
-                        tenant=tenant,
-                        id=execution_id,
-                        status=ExecutionStatus.QUEUED.value,
-                        created_us=created_us,
-                        updated_us=created_us,
-                        interpreter=PLAN_FORMAT,
-                    )
-                )
+        named = Named(
+            task_id=task_id,
+            task_name=task_name,
+            task_version=task_version,
+            agent_id=agent_id,
+            input=input,
+            metadata=metadata or {},
+            labels=tuple(labels),
+            actor=actor,
+            trace=trace,
+            parent_id=parent_id,
+            parent_path=parent_path,
+            created_us=created_us,
+        )
+        await self.database.run(lambda connection: _ensure(connection, execution_id, tenant, named), write=True)
+
+
+def _ensure(connection: Connection, execution_id: str, tenant: str, named: Named) -> None:
+    lock_executions(connection, [execution_id])
+    mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
+    row = connection.execute(select(executions.c.task_name, executions.c.updated_us).where(mine)).one_or_none()
+    if row is not None and row.task_name:
+        return
+    if row is None:
+        first = {"tenant": tenant, "id": execution_id, "interpreter": PLAN_FORMAT}
+        hint = {"status": ExecutionStatus.QUEUED.value, "updated_us": named.created_us}
+        connection.execute(insert(executions).values(**named.row(), **first, **hint))
+    else:
+        # an event came before its `init`, which says the same when it comes
+        moved = {"updated_us": max(row.updated_us, named.created_us)}
+        connection.execute(update(executions).where(mine).values(**named.row(), **moved))
+        date_tags(connection, tenant, execution_id, named.created_us)
+    add_tags(connection, named_tags(tenant, execution_id, named))
+
+
+def replace_events(
+    connection: Connection,
+    execution_id: str,
+    runs: Mapping[str, Sequence[EventRecord]],
+    *,
+    tenant: str,
+    until_us: Mapping[str, int] | None = None,
+) -> None:
+    """Do what `ProjectionStore.replace_runs` does, in a transaction of the caller's."""
+    states = load_states(connection, [execution_id])
+    state = states.get(execution_id) or State(
+        execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
+    )
+    for run_id, arrived in runs.items():
+        old = delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
+        if until_us is not None and run_id in until_us:
+            highest = max((record.seq for record in arrived), default=0)
+            old = old.where((events.c.now_us <= until_us[run_id]) | (events.c.seq <= highest))
+        connection.execute(old)
+    batch = Batch(touched=[state], rebuild=[state])
+    for arrived in runs.values():
+        kept, _ = merge_run([], arrived)
+        batch.inserts += [event_row(state.tenant, record) for record in kept]
+    write_batch(connection, batch)
 
 
 def _append(

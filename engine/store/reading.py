@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import NotFound
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord, roll_digest
 from engine.core.run.projection import ExecutionFacts, Stamp, Wait
-from engine.core.values import Json
+from engine.core.run.usage import UsageSums
+from engine.store.attempts import AttemptReader
 from engine.store.database import Database
 from engine.store.schema import events, executions, waits
 
@@ -24,6 +25,9 @@ LOOK_BACK = 200
 """How many numbers back a follower looks for events that were replaced."""
 
 ANSWER_EVENTS = (EventType.ANSWER_ACCEPTED.value, EventType.ANSWER_REFUSED.value)
+
+
+_USED = tuple(item.name for item in fields(UsageSums))
 
 
 class OpenExecution(NamedTuple):
@@ -48,32 +52,6 @@ class OpenExecution(NamedTuple):
     terminal_seen: bool
 
 
-def contains(value: Json, part: Json) -> bool:
-    """Whether a JSON value contains another one: objects by their members, everything else by equality."""
-    if isinstance(value, dict) and isinstance(part, dict):
-        return all(key in value and contains(value[key], item) for key, item in part.items())
-    return bool(value == part)
-
-
-async def page_of(
-    connection: AsyncConnection,
-    query: Select[Any],
-    *,
-    metadata: Mapping[str, Any] | None,
-    limit: int,
-    offset: int,
-) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Return one page of a query's rows, only those whose `metadata` column contains an object, if one is given.
-
-    The filter runs here and not in SQL, whose JSON operators differ between SQLite and PostgreSQL.
-    """
-    if not metadata:
-        return list((await connection.execute(query.limit(limit).offset(offset))).all())
-    rows = await connection.execute(query)
-    found = [row for row in rows if contains(json.loads(row._mapping["metadata"]), metadata)]
-    return found[offset : offset + limit]
-
-
 def record_of(row: Row[*tuple[Any, ...]]) -> EventRecord:
     """Turn a row of `events` into the record it came from."""
     return EventRecord(row.execution_id, row.run_id, row.seq, row.now_us, row.type, row.body)
@@ -91,10 +69,15 @@ def wait_of(row: Row[*tuple[Any, ...]]) -> Wait:
         opened_seq=row.opened_seq,
         opened_us=row.opened_us,
         closed_seq=row.closed_seq,
+        closed_us=row.closed_us,
+        outcome=row.outcome,
+        actor=row.actor,
+        answer=None if row.answer is None else json.loads(row.answer),
     )
 
 
-def _facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
+def facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
+    """Turn a row of `executions` into what is known of it."""
     values = row._mapping  # the only documented way to columns whose names are attributes of Row, such as `metadata`
     return ExecutionFacts(
         id=row.id,
@@ -118,6 +101,12 @@ def _facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
         verified=row.verified,
         parent_id=row.parent_id,
         parent_path=row.parent_path,
+        labels=json.loads(row.labels),
+        actor=row.actor,
+        trace_id=row.trace_id,
+        usage=UsageSums(**{name: values[name] for name in _USED}),
+        stuck=None if row.stuck is None else json.loads(row.stuck),
+        gone_us=row.gone_us,
     )
 
 
@@ -143,7 +132,7 @@ def events_of(tenant: str, execution_id: str) -> ColumnElement[bool]:
     return and_(events.c.tenant == tenant, events.c.execution_id == execution_id)
 
 
-class ProjectionReader:
+class ProjectionReader(AttemptReader):
     """What API, CLI and repair ask of the projection.
 
     Args:
@@ -166,7 +155,7 @@ class ProjectionReader:
         """Return an execution, or None if the store does not know it."""
         query = select(executions).where(executions.c.tenant == tenant, executions.c.id == execution_id)
         row = await self._one(query)
-        return None if row is None else _facts_of(row)
+        return None if row is None else facts_of(row)
 
     async def get_execution(self, execution_id: str, *, tenant: str) -> ExecutionFacts:
         """Return an execution.
@@ -185,46 +174,6 @@ class ProjectionReader:
         """Return the tenant of an execution, or None if the store does not know it."""
         query = select(executions.c.tenant).where(executions.c.id == execution_id)
         return await self.database.run(lambda connection: connection.execute(query).scalar_one_or_none())
-
-    async def list_executions(
-        self,
-        *,
-        tenant: str,
-        task_id: str | None = None,
-        parent_id: str | None = None,
-        statuses: Sequence[ExecutionStatus] = (),
-        metadata: Mapping[str, Any] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: str = "created_at",
-        descending: bool = True,
-    ) -> list[ExecutionFacts]:
-        """Return one page of executions, by default the newest first.
-
-        Args:
-            tenant: Tenant id.
-            task_id: Only those of this task.
-            parent_id: Only those that this execution started.
-            statuses: Only those with one of these; empty = all.
-            metadata: Only those whose metadata contains this object.
-            limit: Most to return.
-            offset: How many to leave out first.
-            sort_by: `created_at` or `updated_at`.
-            descending: Newest first.
-        """
-        query: Select[Any] = select(executions).where(executions.c.tenant == tenant)
-        if task_id is not None:
-            query = query.where(executions.c.task_id == task_id)
-        if parent_id is not None:
-            query = query.where(executions.c.parent_id == parent_id)
-        if statuses:
-            query = query.where(executions.c.status.in_([status.value for status in statuses]))
-        moment = executions.c.updated_us if sort_by == "updated_at" else executions.c.created_us
-        keys = (moment, executions.c.id)
-        query = query.order_by(*[key.desc() if descending else key.asc() for key in keys])
-        async with self.database.read() as connection:
-            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
-            return [_facts_of(row) for row in rows]
 
     async def list_events(
         self,
@@ -345,7 +294,10 @@ class ProjectionReader:
 
     async def unverified(self, limit: int = 100) -> list[OpenExecution]:
         """Return ended executions whose stored events were not found equal to the workflow's yet, the oldest first."""
-        query = select(*_OPEN_COLUMNS).where(executions.c.settled.is_(True), executions.c.verified.is_not(True))
+        # what Temporal no longer has cannot be compared any more
+        query = select(*_OPEN_COLUMNS).where(
+            executions.c.settled.is_(True), executions.c.verified.is_not(True), executions.c.gone_us.is_(None)
+        )
         return [
             _open_of(row) for row in await self._all(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
         ]

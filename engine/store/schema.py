@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    TEXT,
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 NAMING = {
@@ -20,6 +24,19 @@ NAMING = {
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+class ByteText(TypeDecorator[str]):
+    """A text of PostgreSQL in byte order; it cannot hold NUL, which becomes the sign for what cannot be shown."""
+
+    impl = TEXT(collation="C")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the text as it is stored, or looked for."""
+        del dialect
+        return value.replace("\0", "\ufffd") if value is not None and "\0" in value else value
+
 
 truth = MetaData(naming_convention=NAMING)
 projection = MetaData(naming_convention=NAMING)
@@ -41,6 +58,8 @@ agents = Table(
     Column("metadata", Text, nullable=False, default="{}"),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    # who made it; empty = nobody was asked for a name
+    Column("actor", String(255), nullable=False, default="", server_default=""),
     UniqueConstraint("tenant", "canonical_name"),
 )
 
@@ -116,6 +135,23 @@ idempotency = Table(
     Index(None, "created_us"),
 )
 
+LISTED = (
+    "status",
+    "task_id",
+    "task_name",
+    "agent_id",
+    "parent_id",
+    "actor",
+    "error_code",
+    "updated_us",
+    "closed_us",
+    "cost_nano",
+    "total_tokens",
+)
+"""Columns of the index that lists are made from, after the tenant, the time of creation and the id."""
+
+_STUCK = text("stuck IS NOT NULL")
+
 executions = Table(
     "executions",
     projection,
@@ -165,15 +201,23 @@ executions = Table(
     Column("stuck", Text),
     # when Temporal was found to have it no longer; NULL = Temporal has it, as far as is known
     Column("gone_us", BigInteger),
+    # length of the history at which the stored events of an open one were last found right. Not derived from events.
+    Column("checked_events", BigInteger),
     # Temporal's workflow ids are unique over all tenants, and events arrive with the execution's id alone
     UniqueConstraint("id"),
-    Index(None, "tenant", "created_us"),
+    # all that lists filter and sort by: the rows themselves may hold megabytes, and lists look at many of them
+    Index("ix_executions_listing", "tenant", "created_us", "id", *LISTED),
+    # for filters that few rows pass; see engine.store.listing
     Index(None, "tenant", "task_id", "created_us"),
-    Index(None, "tenant", "updated_us"),
     Index(None, "tenant", "status", "created_us"),
     Index(None, "tenant", "agent_id", "created_us"),
     Index(None, "tenant", "error_code", "created_us"),
-    Index(None, "tenant", "cost_nano"),
+    Index("ix_executions_stuck", "tenant", "created_us", "id", sqlite_where=_STUCK, postgresql_where=_STUCK),
+    # for lists in another order
+    Index(None, "tenant", "updated_us", "id"),
+    Index(None, "tenant", "closed_us", "id"),
+    Index(None, "tenant", "cost_nano", "id"),
+    Index(None, "tenant", "total_tokens", "id"),
     Index(None, "settled", "terminal_seen"),
     Index(None, "tenant", "parent_id"),
 )
@@ -272,3 +316,10 @@ waits = Table(
     Column("actor", String(255), nullable=False, default="", server_default=""),
     Column("answer", Text),
 )
+
+# PostgreSQL gets one type for all texts: without lengths, which SQLite does not know either, and in the order of their
+# bytes, as SQLite sorts and compares them; paging by `id > …` and the orders of lists depend on that.
+for _table in (*truth.sorted_tables, *projection.sorted_tables):
+    for _column in _table.columns:
+        if isinstance(_column.type, String):
+            _column.type = _column.type.with_variant(ByteText(), "postgresql")

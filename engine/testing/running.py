@@ -158,16 +158,14 @@ def run_plan(
         CompileError: `task.not_runnable` if something of the plan cannot be run yet.
     """
     refuse_planned(plan)
-    problems = value_problems(given, plan.input_schema)
-    code = "input.invalid"
-    if not problems:
-        problems, code = unmet_requirements(plan, given, now_us=clock_us), "input.requirement"
-    if problems:
-        return TaskRun("refused", error={"code": code, "message": "; ".join(problems)})
+    try:
+        check_input(plan, given, clock_us)
+    except InvalidInput as error:
+        return TaskRun("refused", error={"code": error.code, "message": error.message})
     script, told = Script(replies), Answers(answers)
     handler = Replies([script, *sources])
     ran = run_in_memory(plan, given, handler, answerer=told, clock_us=clock_us, on_refused=handler.refused)
-    run = _tell(ran, clock_us)
+    run = tell_run(ran, clock_us)
     run.calls = [call.to_json() for call in handler.calls]
     run.problems = [
         *handler.unanswered,
@@ -178,7 +176,21 @@ def run_plan(
     return run
 
 
-def _tell(ran: DryRun, clock_us: int) -> TaskRun:
+def check_input(plan: Plan, given: Json, clock_us: int = START_US) -> None:
+    """Compare an input with the schema and the conditions of a plan.
+
+    Raises:
+        InvalidInput: `input.invalid`, `input.requirement`.
+    """
+    problems, code = value_problems(given, plan.input_schema), "input.invalid"
+    if not problems:
+        problems, code = unmet_requirements(plan, given, now_us=clock_us), "input.requirement"
+    if problems:
+        raise InvalidInput("; ".join(problems), code=code)
+
+
+def tell_run(ran: DryRun, clock_us: int = START_US) -> TaskRun:
+    """Return what a run in memory gave, in the words of tests."""
     run = TaskRun("waiting")
     if ran.finished is not None:
         outcome = ran.finished.outcome
@@ -249,7 +261,7 @@ def run_task(
     catalog = catalog_for(file or Path("task"), project)
     named = ToolCatalog({**catalog.tools, **{tool.name: tool for tool in tools}})
     try:
-        plan = _plan_of(task if file is None else file, named.contracts())
+        plan = compile_any(task if file is None else file, named.contracts())
     except DefinitionError as error:
         raise DefinitionError(
             f"{error.message}\n{error.render()}",
@@ -270,12 +282,24 @@ def _is_text(task: str) -> bool:
     return "\n" in task or task.lstrip().startswith("{") or re.search(r"(?:^|\s)\w+:\s", task) is not None
 
 
-def _plan_of(task: str | Path | Mapping[str, Any] | Task, contracts: Mapping[str, ToolContract]) -> Plan:
+def compile_any(
+    task: str | Path | Mapping[str, Any] | Task, contracts: Mapping[str, ToolContract], *, name: str = "task"
+) -> Plan:
+    """Compile a task file, the text of a task, a task as JSON, or a `Task`.
+
+    Args:
+        task: The task.
+        contracts: The tools that it may name.
+        name: Name of a `Task` that has none of its own.
+
+    Raises:
+        DefinitionError: The task is wrong, or cannot be run.
+    """
     if isinstance(task, Path):
         return compile_file(task, contracts)
     if isinstance(task, Task):
-        root = task.to_node(task.name or "task")
-        return _to_run(compile_tree(root, source="", file=task.name or "task", contracts=contracts))
+        root = task.to_node(task.name or name)
+        return _to_run(compile_tree(root, source="", file=task.name or name, contracts=contracts))
     text = task if isinstance(task, str) else canonical_json(dict(task))
     return _to_run(compile_text(text, file="task", contracts=contracts))
 

@@ -11,7 +11,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
-from activities.backends.base import Backend
+from activities.backends.base import Backend, Tell, tell_nobody
 from activities.effects import HEARTBEAT_EVERY_S
 from activities.llm import ChatActivities, build_backends
 from engine.core.contracts.activities import ChatParams, ChatResult
@@ -38,7 +38,7 @@ class Recording:
         self.problem: BaseException | None = None
         self.until: asyncio.Event | None = None
 
-    async def chat(self, params: ChatParams) -> ChatResult:
+    async def chat(self, params: ChatParams, tell: Tell = tell_nobody) -> ChatResult:
         self.asked.append(params.model)
         await asyncio.sleep(self.wait_s)
         if self.until is not None:

@@ -13,12 +13,13 @@ from typing import Any
 
 from temporalio.client import WorkflowHandle
 
-from engine.control.repair import repair_execution
+from engine.control.replaying import repair_execution
 from engine.core.run.events import EventRecord, body_of, roll_digest
 from tests.chaos.examples import tools
 from tests.support.lab import Ended, Lab, open_lab, plan_of
 from tests.support.processes import WorkerProcess
 from tests.support.receiver import Receiver
+from tests.support.rows import assert_rows_are_those_of_the_histories, settle_all
 from tests.support.servers import serve_app
 from worker import replay_run
 
@@ -183,6 +184,9 @@ async def run_case(
         case.calls = scene.seen()
         case.history = len((await scene.handle.fetch_history()).events)
         case.differed = await repair_execution(lab.client, lab.store, scene.handle.id, replay_run)
+        await settle_all(lab)
+        async with opening:
+            await assert_rows_are_those_of_the_histories(lab, [scene.handle.id], lab.folder)
         await _read_events(case, await lab.events(scene.handle))
         return case
 

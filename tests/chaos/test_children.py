@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowHandle
 
-from engine.control.repair import repair_execution
+from engine.control.replaying import repair_execution
 from engine.control.settling import settle_from_temporal
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import body_of

@@ -14,12 +14,13 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
-from engine.control.repair import repair_execution
+from engine.control.replaying import repair_execution
 from tests.chaos.conftest import OpenLab
 from tests.support.lab import TENANT, Ended, Lab, plan_of
 from tests.support.processes import worker_process
 from tests.support.program_leaves import KEY, PING
 from tests.support.programs import ANSWER, MODULE, TOOLS, Program, make_program
+from tests.support.rows import assert_rows_are_those_of_the_histories, settle_all
 from worker import replay_run
 
 AT_ONCE = 24
@@ -129,6 +130,9 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
         if not ended.cancelled:
             assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
         carried += await runs_of(lab, handle) > 1
+    await settle_all(lab)
+    compared = await assert_rows_are_those_of_the_histories(lab, [handle.id for handle, _ in group.ended], lab.folder)
+    print(f"all rows of {compared.executions} executions are those of a rebuild ({compared.took_s:.1f} s)")  # noqa: T201
     assert len(group.ended) == len(seeds)
     assert carried >= len(seeds) // 10
     assert {"parallel", "retry", "sleep", "wait"} <= group.kinds.keys()
@@ -167,6 +171,9 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
             assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
         assert not await repair(lab, handle), "a second repair finds nothing more"
         differed += replaced
+    await settle_all(lab)
+    compared = await assert_rows_are_those_of_the_histories(lab, [handle.id for handle, _ in group.ended], lab.folder)
+    print(f"all rows of {compared.executions} executions are those of a rebuild ({compared.took_s:.1f} s)")  # noqa: T201
     for name, value in {"executions": len(group.ended), "kills": kills, "differed_before_repair": differed}.items():
         record_property(name, value)
     print(f"{len(group.ended)} executions, {kills} kills: {differed} differed before the repair")  # noqa: T201 for `-s`

@@ -15,6 +15,7 @@ import httpx
 from engine.core.plan.ir import ToolContract
 from engine.edge.server import bind, serve_api
 from engine.settings import Settings
+from tests.support.postgres import store_url
 
 
 @dataclass
@@ -38,7 +39,7 @@ def settings_for(folder: Path, **more: Any) -> Settings:
     """Return settings of a test, with its store in `lab.db`."""
     return Settings(
         data_dir=folder,
-        database_url=f"sqlite+aiosqlite:///{folder / 'lab.db'}",
+        database_url=store_url(folder / "lab.db"),
         project_file=folder / "everstep.toml",
         **{"port": 0, **more},
     )

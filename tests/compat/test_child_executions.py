@@ -14,6 +14,8 @@ from tests.compat.test_cli_catalog import Cli
 from tests.compat.test_native_api import create, start, until
 from tests.support.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("both_stores")
+
 CHILD = "name: double\nmain: {evaluate: $ _.n * 2}"
 PARENT = "name: parent\nmain: [{task: double, arguments: {n: $ _.n}, label: doubled}, {evaluate: $ _ + 1}]"
 

@@ -15,6 +15,8 @@ from tests.compat.apiserver import api_server, settings_for
 from tests.compat.test_native_api import ASK, create, start, until
 from tests.support.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("both_stores")
+
 
 @pytest.fixture
 async def http(lab: Lab, temporal_address: str) -> AsyncIterator[httpx.AsyncClient]:

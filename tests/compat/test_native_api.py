@@ -14,6 +14,8 @@ import pytest
 from tests.compat.apiserver import ApiServer, api_server, read_stream, settings_for
 from tests.support.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("both_stores")
+
 HELLO = """\
 name: hello
 description: Greets somebody.

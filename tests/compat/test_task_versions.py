@@ -11,6 +11,8 @@ import pytest
 
 from tests.compat.apiserver import api_server, settings_for
 
+pytestmark = pytest.mark.usefixtures("both_stores")
+
 HELLO = """\
 name: hello
 main:

@@ -177,7 +177,11 @@ main:
 
 
 async def record(lab: Lab, item: Recorded) -> dict[str, Any]:
-    """Run an execution and return {name, execution, events, digest, output, error, cancelled, runs: [history]}."""
+    """Run an execution and return {name, execution, spans, digest, output, error, cancelled, runs: [history]}.
+
+    `spans` holds the numbers of the first and the last event of each run. A run of an old recording goes on from the
+    number that it was given then, also if today's interpreter tells more of the run before it.
+    """
     for text in item.stored:
         await lab.definitions.create_task(text, tenant=TENANT, by_name=True)
     handle = await lab.start(item.task, item.given, continue_after_events=item.continue_after_events)
@@ -191,19 +195,23 @@ async def record(lab: Lab, item: Recorded) -> dict[str, Any]:
     return {
         "name": item.name,
         "execution": handle.id,
-        **_end(ended, await lab.store.digest(handle.id)),
+        **await _end(lab, handle.id, ended),
         "runs": [scrub(json.loads(history.to_json())) for history in await chain(lab, handle)],
     }
 
 
-def _end(ended: Ended, stored: tuple[int, str]) -> dict[str, Any]:
+async def _end(lab: Lab, execution_id: str, ended: Ended) -> dict[str, Any]:
+    runs: dict[str, list[int]] = {}
+    for event in await lab.store.list_events(execution_id, tenant=TENANT):
+        runs.setdefault(event.run_id, []).append(event.seq)
+    count, digest = await lab.store.digest(execution_id)
     # a cancelled workflow has no result that could carry count and hash
-    events, digest = stored if ended.cancelled else (ended.events, ended.digest)
+    assert ended.cancelled or (ended.events, ended.digest) == (count, digest)
     return {
         "cancelled": ended.cancelled,
         "output": ended.output,
         "error": ended.error["code"] if ended.error else None,
-        "events": events,
+        "spans": [[numbers[0], numbers[-1]] for numbers in runs.values()],
         "digest": digest,
     }
 

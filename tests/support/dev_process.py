@@ -22,7 +22,7 @@ START_TIMEOUT_S = 40.0
 
 def clean_environment(**more: str) -> dict[str, str]:
     """Return our environment without settings of the engine, and with those given."""
-    foreign = ("EVERSTEP_", "TEMPORAL_", "OPENAI_")
+    foreign = ("EVERSTEP_", "TEMPORAL_", "OPENAI_", "OTEL_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | more
 
 

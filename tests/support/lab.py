@@ -35,11 +35,12 @@ from engine.core.plan.ir import AgentSnapshot, Plan
 from engine.core.run.events import EventRecord, body_of
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
-from engine.settings import BackendConfig, HttpConfig, Project
+from engine.settings import BackendConfig, HttpConfig, Price, Project
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore
 from engine.tooling import Tool, ToolCatalog
+from tests.support.postgres import store_url
 from tests.support.servers import serve_app
 from worker import build_worker
 
@@ -75,6 +76,7 @@ class Lab:
         tools: Python tools of the worker.
         script: What the model says.
         http: Which private addresses HTTP tools may reach.
+        prices: What models cost, by name.
     """
 
     client: Client
@@ -84,13 +86,15 @@ class Lab:
     tools: Sequence[Tool[..., Any]] = ()
     script: MockScript | None = None
     http: HttpConfig = field(default_factory=lambda: HttpConfig(allow=["127.0.0.1:*"]))
+    prices: dict[str, Price] = field(default_factory=dict)
     mock: Any = None
     llm_url: str = ""
 
     @contextlib.asynccontextmanager
     async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
         """Run a worker for the length of the block."""
-        project = Project(backends={"mock": BackendConfig(base_url=self.llm_url, default_model="mock")}, http=self.http)
+        backend = BackendConfig(base_url=self.llm_url, default_model="mock", prices=self.prices)
+        project = Project(backends={"mock": backend}, http=self.http)
         chat = ChatActivities(build_backends(project))
         tools = ToolActivities(ToolCatalog.of(*self.tools), self.http)
         children = ChildActivities(lambda: ChildService(self.definitions))
@@ -180,7 +184,7 @@ def _ignore_ended(ended: list[str]) -> None:
 async def open_lab(address: str, folder: Path, **options: Any) -> AsyncIterator[Lab]:
     """Open a laboratory at a Temporal server."""
     client = await Client.connect(address, data_converter=data_converter(folder / "blobs"))
-    database = await open_database(f"sqlite+aiosqlite:///{folder / 'lab.db'}")
+    database = await open_database(store_url(folder / "lab.db"))
     mock = create_app(options.get("script"))
     try:
         async with serve_app(mock) as url:

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.lab import Lab
+from tests.support.postgres import store_url
 from tests.support.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,11 @@ _SET_PARENT_DEATH_SIGNAL = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
-    # a test run that is killed itself must not leave workers behind
+def die_with_parent() -> None:
+    """Let a child end with this process; to be called in the child.
+
+    A test run that is killed itself must not leave workers behind.
+    """
     if _LIBC is not None:
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
@@ -38,9 +42,10 @@ class WorkerProcess:
     Args:
         lab: The laboratory.
         modules: Tool modules, by import name or file.
+        environment: Further variables.
     """
 
-    def __init__(self, lab: Lab, modules: Sequence[str]) -> None:
+    def __init__(self, lab: Lab, modules: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._folder = lab.folder
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,13 +56,14 @@ class WorkerProcess:
             f'[backends.mock]\nbase_url = {json.dumps(lab.llm_url)}\ndefault_model = "mock"',
         ]
         project.write_text("\n".join(lines), encoding="utf-8")
-        self._environment = {
+        self.environment = {
             **clean_environment(),
             "EVERSTEP_DATA_DIR": str(lab.folder),
-            "EVERSTEP_DATABASE_URL": f"sqlite+aiosqlite:///{lab.folder / 'lab.db'}",
+            "EVERSTEP_DATABASE_URL": store_url(lab.folder / "lab.db"),
             "EVERSTEP_TASK_QUEUE": lab.queue,
             "EVERSTEP_PROJECT_FILE": str(project),
             "TEMPORAL_ADDRESS": lab.client.service_client.config.target_host,
+            **(environment or {}),
         }
 
     @property
@@ -79,12 +85,12 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "run"],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     @property
@@ -131,9 +137,11 @@ class WorkerProcess:
 
 
 @contextlib.asynccontextmanager
-async def worker_process(lab: Lab, *modules: str) -> AsyncIterator[WorkerProcess]:
+async def worker_process(
+    lab: Lab, *modules: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[WorkerProcess]:
     """Run a worker process for the length of the block; it polls when the block begins."""
-    worker = WorkerProcess(lab, modules)
+    worker = WorkerProcess(lab, modules, environment)
     worker.start()
     try:
         await worker.ready()

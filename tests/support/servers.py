@@ -109,5 +109,7 @@ async def serve_app(app: Any) -> AsyncIterator[str]:
 def clean_environment() -> dict[str, str]:
     """Return the environment without settings of ours, for processes that a test starts."""
     return {
-        key: value for key, value in os.environ.items() if not key.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_", "OTEL_"))
     }

@@ -67,7 +67,7 @@ def case(body: str) -> str:
         "expect: {output: {said: Hi, length: 2}}",
         "expect: {contains: {length: 2}}",
         "expect: {calls: [ask], status: succeeded}",
-        "expect: {assert: [result.length == 2, \"$ steps['ask'] == 'Hi'\", input.name == 'Ada', len(trace) == 4]}",
+        "expect: {assert: [result.length == 2, \"$ steps['ask'] == 'Hi'\", input.name == 'Ada', len(trace) == 5]}",
         "",
     ],
 )

@@ -70,3 +70,32 @@ def test_the_command_that_answers_is_not_cut_on_a_narrow_terminal() -> None:
     console.print(display.render())
     words = console.export_text().split()
     assert words[words.index("everstep") :] == ["everstep", "answer", "x" * 36, "--input", "'\"yes\"'"]
+
+
+def test_what_a_model_writes_is_shown_until_its_message_is_there() -> None:
+    tree = RunTree([{"prompt": "x"}])
+    display = TreeDisplay(tree, "e1", "task")
+    display.close()
+
+    def shown() -> str:
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(display.render())
+        return console.export_text()
+
+    display.write("main.0", "Once upon", anew=True)
+    display.write("main.0", " a time", anew=False)
+    assert "main.0 writes: Once upon a time" in shown()
+    display.write("main.0", "Again", anew=True)
+    assert "main.0 writes: Again" in shown()
+    body = {"path": "main.0", "kind": "prompt", "usage": {"total_tokens": 1_200}, "cost": "0.0021"}
+    display.show({"seq": 2, "type": "effect.finished", "at": "2026-01-01T00:00:00Z", "body": body})
+    assert "writes" not in shown()
+    assert shown().splitlines()[0] == "task  1,200 tokens  $0.0021"
+
+
+def test_a_step_tells_how_often_it_was_tried_and_what_it_used(capsys: pytest.CaptureFixture[str]) -> None:
+    started = ("effect.started", {"path": "main.0", "kind": "prompt", "attempt": 2})
+    used = ("effect.finished", {"path": "main.0", "kind": "prompt", "usage": {"total_tokens": 7}, "cost": None})
+    done = ("step", {"path": "main.0", "kind": "prompt", "output": "a", "next": 1})
+    lines = told(capsys, ("init", {}), started, used, done)
+    assert lines[-1] == "main.0  tool lookup  done  0 ms  2 tries  7 tokens"

@@ -141,12 +141,33 @@ def test_events_are_told_in_the_words_of_the_language() -> None:
             "start",
             "branch  main.0.map[0]  over  input=1",
             "call  main.0.map[0].0  prompt",
+            "returned  main.0.map[0].0  prompt  model=dry-run  tokens=0+0  time=1 ms",
             "step  main.0.map[0].0  prompt  output=fine",
             'step  main.0  over  output=["fine"]',
             "finish  main.1  log  log=hi",
         ],
         False,
     )
+
+
+def test_the_end_of_a_call_tells_model_tokens_cost_and_time() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+    reply = {**chat_reply("fine", model="small"), "usage": usage, "cost": "0.00042"}
+    lines, _ = told(
+        "name: a\nmain: [{prompt: x}]",
+        events_of("name: a\nmain: [{prompt: x}]", lambda call: Answered(Ok(reply, deliveries=2), after_s=1.5)),
+    )
+    assert "returned  main.0  prompt  model=small  tokens=12+5  cost=$0.00042  time=1.5 s  deliveries=2" in lines
+
+
+def test_a_call_that_failed_tells_the_code_and_its_attempt_the_rest() -> None:
+    broken = Answered(Failed(failed("backend.refused", "bad key").error))
+    source = "name: a\nmain: [{label: ask, prompt: x, retry: {attempts: 1}}]"
+    lines, _ = told(source, events_of(source, lambda call: broken))
+    assert lines[2:4] == [
+        "call failed  main.0  ask  error=backend.refused",
+        "attempt failed  main.0  ask  error=backend.refused: bad key",
+    ]
 
 
 def test_a_failed_attempt_has_the_label_of_its_step() -> None:
@@ -159,7 +180,7 @@ def test_a_failed_attempt_has_the_label_of_its_step() -> None:
 def test_a_task_that_was_removed_leaves_the_labels_that_events_tell() -> None:
     lines = EventLines(Titles({}), 200)
     events = events_of("name: a\nmain: [{label: ask, prompt: x, unwrap: true}]")
-    assert [lines.line(event)[2] for event in events] == ["", "ask", "ask"]
+    assert [lines.line(event)[2] for event in events] == ["", "ask", "ask", "ask"]
 
 
 def test_a_value_that_is_cut_is_owned_up_to() -> None:

@@ -22,13 +22,16 @@ from engine.core.plan.grant import OPEN, Grant
 from engine.core.values import Json
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
+from tests.support.postgres import store_url
 
 TENANT = "acme"
+
+pytestmark = pytest.mark.usefixtures("both_stores")
 
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await open_database(f"sqlite+aiosqlite:///{tmp_path / 'store.db'}")
+    opened = await open_database(store_url(tmp_path / "store.db"))
     yield opened
     await opened.close()
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.core.kinds import EventType
 from engine.core.run.events import EventRecord
+from engine.core.run.progress import Progress
 from engine.core.run.projection import (
     CANCELLED_TEXT,
     TRANSITION_TYPES,
-    Progress,
     event_view,
     iso_time,
     seq_of_transition,

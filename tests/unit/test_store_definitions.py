@@ -16,11 +16,14 @@ from engine.store.aliases import AliasFacts
 from engine.store.database import open_database
 from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
 from engine.store.migrating import SCRIPTS
+from tests.support.postgres import store_url
+
+pytestmark = pytest.mark.usefixtures("both_stores")
 
 
 @pytest.fixture
 async def definitions(tmp_path: Path) -> AsyncIterator[Definitions]:
-    database = await open_database(f"sqlite+aiosqlite:///{tmp_path / 'store.db'}")
+    database = await open_database(store_url(tmp_path / "store.db"))
     yield Definitions(database)
     await database.close()
 

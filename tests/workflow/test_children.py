@@ -10,13 +10,16 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from engine.control.repair import Repair, committed_us, repair_execution
+from engine.control.repair import Repair
+from engine.control.replaying import committed_us, repair_execution
 from engine.control.settling import settle_from_temporal
 from engine.core.contracts.children import MAX_DEPTH
 from engine.core.contracts.execution import ATTRIBUTE_TENANT, ExecutionParams, Origin
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import body_of
 from engine.core.run.projection import ExecutionFacts
+from engine.store.filters import ExecutionFilter
+from engine.store.listing import ExecutionLists
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab
 from tests.support.processes import worker_process
@@ -282,7 +285,8 @@ async def test_a_task_that_runs_itself_comes_to_an_end(tools: Lab):
 
 
 async def _until_rows(lab: Lab, count: int) -> None:
-    while len(await lab.store.list_executions(tenant=TENANT)) < count + 1:  # noqa: ASYNC110 a store sets no event
+    lists = ExecutionLists(lab.store.database)
+    while (await lists.count(ExecutionFilter(), tenant=TENANT)).total < count + 1:  # noqa: ASYNC110 a store sets no event
         await asyncio.sleep(0.02)
 
 
@@ -295,7 +299,8 @@ async def test_a_map_runs_a_child_for_each_item_and_the_children_can_be_listed(t
         ended = await asyncio.wait_for(tools.end_of(handle), 40)
         await asyncio.wait_for(_until_rows(tools, 20), 20)
     assert ended.output == [number * number for number in range(20)]
-    rows = await tools.store.list_executions(tenant=TENANT, parent_id=handle.id)
+    of_parent = ExecutionFilter(parent_id=handle.id)
+    rows = (await ExecutionLists(tools.store.database).page(of_parent, tenant=TENANT)).items
     assert sorted(row.parent_path for row in rows) == sorted(f"main.0.map[{number}].0" for number in range(20))
 
 

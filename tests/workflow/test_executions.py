@@ -13,6 +13,8 @@ from tests.support.lab import Lab
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app
 
+pytestmark = pytest.mark.usefixtures("both_stores")
+
 
 @tool(effect="read")
 async def double(n: int) -> int:

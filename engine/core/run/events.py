@@ -51,7 +51,8 @@ class Event:
             took_s?, deliveries? (if it was handed to a worker more than once); of a prompt also model, backend,
             finish_reason, usage, cost (dollars as text, null = unknown), reply (the message); a tool's output stands
             in the event of its step
-        attempt.failed: path, effect_id, kind, attempt, error, retry_in_s (null = no more)
+        attempt.failed: path, effect_id (of its last call; PATH#ATTEMPT if it made none), kind, attempt, error,
+            retry_in_s (null = no more)
         branch.failed: path, error
         answer.accepted / answer.refused: key, wait_id, actor, value / code, message
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.core.contracts.failures import OUTCOME_UNKNOWN
 from engine.core.errors import RunError, StepTimeout, WaitExpired
+from engine.core.ids import shorten_id
 from engine.core.kinds import EventType, StepKind
 from engine.core.plan.ops import Op, ToolCallOp
 from engine.core.plan.policies import RetryPolicy
@@ -101,7 +102,8 @@ def handle_error(walker: Walker, branch: Branch, guard: GuardFrame, error: RunEr
     pause_s = _pause_before_retry(walker, op, guard, error)
     body: dict[str, Json] = {
         "path": guard.path,
-        "effect_id": attempt_id(guard.path, guard.attempt),
+        # the call that failed, which may be the last of several rounds; of a block, or before a call, there is none
+        "effect_id": guard.call_id or shorten_id(attempt_id(guard.path, guard.attempt)),
         "kind": op.op.value,
         "attempt": guard.attempt,
         "error": guard.error,

@@ -416,7 +416,7 @@ class Machine:
         walker = self.walker
         op = walker.op_at(walker.step_frame_below(branch, guard))
         guard.attempt += 1
-        guard.phase, guard.deadline_us = "body", None
+        guard.phase, guard.deadline_us, guard.call_id = "body", None, ""
         if guard.state is not None:
             branch.scope.state = dict(guard.state)
         guards.arm_attempt(walker, branch, guard, op)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,17 +9,14 @@ from typing import Any, NamedTuple
 
 from engine.core.kinds import EventType, ExecutionStatus, StepKind
 from engine.core.run.events import EventRecord, body_of
+from engine.core.run.times import iso_time as iso_time
+from engine.core.run.usage import UsageSums
 from engine.core.values import Json
 
 CANCELLED_TEXT = "Workflow Cancelled"
 
 TERMINAL_EVENTS = frozenset({EventType.FINISH.value, EventType.ERROR.value, EventType.CANCELLED.value})
 TRANSITION_TYPES = frozenset(item.value for item in EventType if item.is_transition)
-
-_ENDS_A_PLACE = frozenset(
-    {EventType.STEP.value, EventType.FINISH_BRANCH.value, EventType.BRANCH_FAILED.value, EventType.ATTEMPT_FAILED.value}
-)
-"""Events after which no wait at their path, or inside it, can be open any more."""
 
 _SEQ_BITS = 62
 
@@ -50,13 +46,6 @@ def seq_of_transition(execution_id: str, text: str) -> int | None:
     except ValueError:
         return None
     return seq if transition_id(execution_id, seq) == text.lower() else None
-
-
-def iso_time(us: int) -> str:
-    """Return Unix microseconds as RFC 3339 text in UTC."""
-    seconds, rest = divmod(us, 1_000_000)
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return moment.replace(microsecond=rest).isoformat().replace("+00:00", "Z")
 
 
 # --- which events count --------------------------------------------------------------------------------------------
@@ -114,7 +103,11 @@ class Wait:
         deadline_us: Unix microseconds at which it gives up; None = never.
         opened_seq: Number of the event that opened it; the order among open waits.
         opened_us: When it was opened, Unix microseconds.
-        closed_seq: Number of the event that ended it; None while it is open.
+        closed_seq: Number of the event that ended it; None while it is open, 0 = the end of the execution did.
+        closed_us: When it ended.
+        outcome: `answered`, `expired` (its default was taken, or there was none), `stopped`; empty = it is open.
+        actor: Who answered.
+        answer: The answer, or the default.
     """
 
     wait_id: str
@@ -126,10 +119,17 @@ class Wait:
     opened_seq: int
     opened_us: int
     closed_seq: int | None = None
+    closed_us: int | None = None
+    outcome: str = ""
+    actor: str = ""
+    answer: Json = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return {id, path, label, info, schema, deadline, opened_at}."""
-        return {
+        """Return {id, path, label, info, schema, deadline, opened_at}; of a closed one also how it ended.
+
+        That is {closed_at, outcome, actor, answer}.
+        """
+        view = {
             "id": self.wait_id,
             "path": self.path,
             "label": self.label or None,
@@ -138,94 +138,14 @@ class Wait:
             "deadline": None if self.deadline_us is None else iso_time(self.deadline_us),
             "opened_at": iso_time(self.opened_us),
         }
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the events so far say; fold it over them in order of their numbers.
-
-    Attributes:
-        last_seq: Highest number seen.
-        last_us: Latest time seen, Unix microseconds.
-        last_run_id: Run of the last event.
-        transitions: Number of transitions.
-        waits: Waits by id: all that were opened during the fold, and those it began with.
-        changed: Ids of waits that were opened or closed during the fold.
-        init: Body of the `init` event, if it was seen during the fold.
-        first_us: Time of that event.
-        ended: Whether a terminal event was seen.
-    """
-
-    last_seq: int = 0
-    last_us: int = 0
-    last_run_id: str = ""
-    transitions: int = 0
-    waits: dict[str, Wait] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
-    init: dict[str, Any] | None = None
-    first_us: int = 0
-    ended: bool = False
-
-    def apply(self, record: EventRecord) -> None:
-        """Take one more event."""
-        self.last_seq = max(self.last_seq, record.seq)
-        self.last_us = max(self.last_us, record.now_us)
-        self.last_run_id = record.run_id
-        kind = record.type
-        if kind in TRANSITION_TYPES:
-            self.transitions += 1
-        if kind == EventType.INIT:
-            self.init, self.first_us = body_of(record), record.now_us
-        elif kind == EventType.WAIT:
-            self._open(record, body_of(record))
-        elif kind == EventType.RESUME:
-            wait = self.waits.get(str(body_of(record).get("wait_id", "")))
-            if wait is not None:
-                self._close(wait, record.seq)
-        elif kind in TERMINAL_EVENTS:
-            self.ended = True
-            for wait in self.open_waits:
-                self._close(wait, record.seq)
-        elif kind in _ENDS_A_PLACE and self.waits:
-            path = str(body_of(record).get("path", ""))
-            for wait in self.open_waits:
-                if path and (wait.path == path or wait.path.startswith(f"{path}.")):
-                    self._close(wait, record.seq)
-
-    def _open(self, record: EventRecord, body: Mapping[str, Any]) -> None:
-        wait_id = str(body.get("wait_id", ""))
-        self.changed.add(wait_id)
-        self.waits[wait_id] = Wait(
-            wait_id=wait_id,
-            path=str(body.get("path", "")),
-            label=str(body.get("label") or ""),
-            info=body.get("info"),
-            schema=body.get("schema"),
-            deadline_us=body.get("deadline_us"),
-            opened_seq=record.seq,
-            opened_us=record.now_us,
-        )
-
-    def _close(self, wait: Wait, seq: int) -> None:
-        if wait.closed_seq is None:
-            wait.closed_seq = seq
-            self.changed.add(wait.wait_id)
-
-    @property
-    def open_waits(self) -> list[Wait]:
-        """Waits without an answer, the oldest first."""
-        found = [wait for wait in self.waits.values() if wait.closed_seq is None]
-        return sorted(found, key=lambda wait: wait.opened_seq)
-
-    @property
-    def status(self) -> ExecutionStatus:
-        """The status that the events suggest; never a terminal one, which only Temporal may tell."""
-        if self.open_waits:
-            return ExecutionStatus.AWAITING_INPUT
-        if self.last_seq == 0:
-            return ExecutionStatus.QUEUED
-        # a first step that takes long is at work from the event of its call on
-        return ExecutionStatus.STARTING if self.last_seq <= 1 and not self.ended else ExecutionStatus.RUNNING
+        if self.closed_seq is not None:
+            view |= {
+                "closed_at": None if self.closed_us is None else iso_time(self.closed_us),
+                "outcome": self.outcome,
+                "actor": self.actor or None,
+                "answer": self.answer,
+            }
+        return view
 
 
 # --- views ---------------------------------------------------------------------------------------------------------
@@ -257,6 +177,12 @@ class ExecutionFacts:
         verified: Whether the stored events equal those of the workflow; None = not compared.
         parent_id: The execution that started it; empty if no execution did.
         parent_path: Path of the step that did.
+        labels: Words by which to find it.
+        actor: Who started it; empty = nobody was asked for a name.
+        trace_id: The trace that it belongs to; empty = none.
+        usage: What its events say that it used.
+        stuck: Why it does not go on although it should: {code, message, hint, since_us}; None = nothing is wrong.
+        gone_us: When Temporal was found to have it no longer.
     """
 
     id: str
@@ -280,6 +206,12 @@ class ExecutionFacts:
     verified: bool | None
     parent_id: str = ""
     parent_path: str = ""
+    labels: list[str] = field(default_factory=list)
+    actor: str = ""
+    trace_id: str = ""
+    usage: UsageSums = field(default_factory=UsageSums)
+    stuck: dict[str, Any] | None = None
+    gone_us: int | None = None
 
 
 def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[str, Any]:
@@ -297,14 +229,29 @@ def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[st
         "output": facts.output,
         "error": facts.error,
         "metadata": facts.metadata,
+        "labels": facts.labels,
+        "actor": facts.actor or None,
+        "trace_id": facts.trace_id or None,
+        "usage": facts.usage.to_json(),
+        "stuck": _stuck_view(facts.stuck),
         "created_at": iso_time(facts.created_us),
         "updated_at": iso_time(facts.updated_us),
         "closed_at": None if facts.closed_us is None else iso_time(facts.closed_us),
         "transition_count": facts.transition_count,
         "last_seq": facts.last_seq,
         "verified": facts.verified,
+        "gone_at": None if facts.gone_us is None else iso_time(facts.gone_us),
         "waits": [wait.to_json() for wait in waits],
     }
+
+
+def _stuck_view(stuck: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return why an execution does not go on, with the time as text."""
+    if stuck is None:
+        return None
+    since_us = stuck.get("since_us")
+    shown = {name: value for name, value in stuck.items() if name != "since_us"}
+    return {**shown, "since": iso_time(since_us) if isinstance(since_us, int) else None}
 
 
 def event_view(record: EventRecord) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class GuardFrame:
         total_deadline_us: When the step is out of time.
         undos: How to undo what succeeded inside the step.
         undone: Whether something inside the step was undone, so that its calls are new ones in the next attempt.
+        call_id: Id of the last call of the present attempt; empty = it made none.
     """
 
     path: str
@@ -120,6 +121,7 @@ class GuardFrame:
     total_deadline_us: int | None = None
     undos: list[UndoRecord] = field(default_factory=list)
     undone: bool = False
+    call_id: str = ""
     t: Literal["guard"] = "guard"
 
 

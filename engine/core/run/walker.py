@@ -300,6 +300,9 @@ class Walker:
     def start_call(self, branch: Branch, frame: CallFrame, call: Call, started: dict[str, Json]) -> None:
         """Start a call and say so; `started` is the body of the event."""
         frame.parked = False
+        guard = branch.stack[-2]
+        if isinstance(guard, GuardFrame):
+            guard.call_id = call.id
         self.calls[call.id] = branch.id
         before = self.told
         self.emit(EventType.EFFECT_STARTED, started)

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import re
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from engine.core.diagnostics import Diagnostic, Position, Severity
-from engine.core.errors import (
-    Conflict,
-    DefinitionError,
-    EngineError,
-    InvalidInput,
-    NotAllowed,
-    NotFound,
-    RequestError,
-    Unavailable,
-)
+from engine.client.wire import StreamEvent, error_of, is_ours, parse_stream
+from engine.core.errors import Conflict, InvalidInput, Unavailable
+from engine.edge.cli.output import note
+from engine.edge.cli.values import duration
 
 # the promise is an answer within five seconds, dead server or not
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.5
 ANSWER_TIMEOUT_S = 30.0
+PATIENCE_S = CONNECT_TIMEOUT_S + READ_TIMEOUT_S
 STREAM_SILENCE_S = 60.0
 RECONNECT_S = 0.3
 START_HINT = "start one with `everstep dev`, or name another with --address or EVERSTEP_ADDRESS"
-GATEWAY_STATUS = (502, 503, 504)
-"""What a gateway answers when the server behind it does not."""
-MARK = "x-everstep"
-"""Header by which answers of Everstep are known; engine.edge.http.access sets it, but importing that takes 0.1 s."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """One event of a server-sent stream."""
+# engine.edge.http.freshness sets them, but importing that takes long
+AGE_HEADER = "everstep-data-age"
+WHY_HEADER = "everstep-data-age-reason"
+WHY_OLD = {"temporal": "Temporal does not answer", "keepers": "no worker and no repair process is alive"}
 
-    id: str
-    data: Any
+_SHORT_ID = re.compile(r"/executions/([0-9a-fA-F-]{6,35})(?=/|$)")
+"""Path of an execution whose id is not written out; whole ids have 36 characters."""
 
 
 class Api:
@@ -68,10 +58,12 @@ class Api:
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise InvalidInput(f"'{address}' is not an address: {error}", code="usage") from error
+        self._age_told = False
+        self._ids: dict[str, str] = {}
         # commands end with the process and close nothing, but one that is called as a function must not leave sockets
         weakref.finalize(self, self._http.close)
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         """Return the JSON body of a GET; parameters that are None or empty are left out."""
         return self._call("GET", path, params={key: value for key, value in params.items() if value not in (None, "")})
 
@@ -93,34 +85,36 @@ class Api:
         """Return the JSON body of a DELETE; None if it has none."""
         return self._call("DELETE", path)
 
-    def follow(self, path: str, *, last_id: str = "") -> Iterator[StreamEvent]:
+    def follow(self, path: str, *, last_id: str = "", patience_s: float = PATIENCE_S) -> Iterator[StreamEvent]:
         """Yield the events of a stream until the server ends it; a broken connection is taken up where it broke.
 
         Args:
             path: Path of the stream.
             last_id: Id of the last event that is known already.
+            patience_s: How long the server may be away, in seconds.
 
         Yields:
             Events with their ids.
 
         Raises:
-            EngineError: The server refused, or could not be reached for five seconds.
+            EngineError: The server refused, or could not be reached for so long.
         """
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S + READ_TIMEOUT_S
+        lost_at: list[float] = []
         while True:
             try:
-                for event in self._stream(path, last_id):
+                # however long nothing happened before: what counts is how long the server has been away
+                for event in self._stream(self._full(path), last_id, lost_at.clear):
                     last_id = event.id or last_id
-                    deadline = time.monotonic() + CONNECT_TIMEOUT_S + READ_TIMEOUT_S
                     yield event
             except (httpx.TransportError, Unavailable) as error:
-                if time.monotonic() > deadline:
+                lost_at.append(time.monotonic())
+                if lost_at[-1] - lost_at[0] > patience_s:
                     raise self._unreachable(error) from error
                 time.sleep(RECONNECT_S)
             else:
                 return
 
-    def _stream(self, path: str, last_id: str) -> Iterator[StreamEvent]:
+    def _stream(self, path: str, last_id: str, opened: Callable[[], None]) -> Iterator[StreamEvent]:
         headers = {"Accept": "text/event-stream"}
         if last_id:
             headers["Last-Event-ID"] = last_id
@@ -130,19 +124,49 @@ class Api:
                 response.read()
                 self._check_ours(response)
                 raise error_of(response)
+            self._tell_age(response)
             yield from parse_stream(response.iter_lines())
 
+    def _full(self, path: str) -> str:
+        """Return a path with the whole id of its execution, of which a user may have typed the beginning only.
+
+        Raises:
+            Conflict: `execution.ambiguous` if several executions begin like that.
+        """
+        short = _SHORT_ID.match(path)
+        if short is None:
+            return path
+        text = short[1]
+        if text not in self._ids:
+            found = self.get("/executions/find", id_prefix=text)["items"]
+            if len(found) > 1:
+                raise _ambiguous(text, found)
+            # of none the server says so itself
+            self._ids[text] = str(found[0]["id"]) if found else text
+        return f"/executions/{self._ids[text]}{path[short.end() :]}"
+
     def _call(self, method: str, path: str, *, timeout_s: float = READ_TIMEOUT_S, **options: Any) -> Any:
+        path = self._full(path)
         with self._translated():
             timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
             response = self._http.request(method, path, timeout=timeout, **options)
         self._check_ours(response)
         if response.is_error:
             raise error_of(response)
+        self._tell_age(response)
         try:
             return response.json() if response.content else None
         except ValueError as error:
             raise self._foreign(response) from error
+
+    def _tell_age(self, response: httpx.Response) -> None:
+        """Say on standard error, once a command, that what is shown may be old."""
+        age = response.headers.get(AGE_HEADER)
+        if age is None or self._age_told:
+            return
+        self._age_told = True
+        why = WHY_OLD.get(response.headers.get(WHY_HEADER, ""), WHY_OLD["temporal"])
+        note(f"as of {duration(float(age))} ago; {why}")
 
     def _check_ours(self, response: httpx.Response) -> None:
         """Refuse the answer of a program that is not Everstep; a gateway in front of it may speak for it.
@@ -150,7 +174,7 @@ class Api:
         Raises:
             Unavailable: `api.foreign`.
         """
-        if MARK not in response.headers and response.status_code not in GATEWAY_STATUS and not _is_problem(response):
+        if not is_ours(response):
             raise self._foreign(response)
 
     def _foreign(self, response: httpx.Response) -> Unavailable:
@@ -177,93 +201,11 @@ class Api:
         return Unavailable(f"the API at {self.address} {what}", hint=START_HINT)
 
 
-def parse_stream(lines: Iterator[str]) -> Iterator[StreamEvent]:
-    """Read the lines of a server-sent stream; the data of each event must be JSON."""
-    event_id = ""
-    data: list[str] = []
-    for line in lines:
-        if not line:
-            if data:
-                yield StreamEvent(event_id, json.loads("\n".join(data)))
-            data = []
-            continue
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "id":
-            event_id = value
-        elif name == "data":
-            data.append(value)
-
-
-def _is_problem(response: httpx.Response) -> bool:
-    """Whether an answer is an error as Everstep writes it: {…, error: {code, …}}."""
-    if not response.is_error:
-        return False
-    try:
-        body = response.json()
-    except ValueError:
-        return False
-    inner = body.get("error") if isinstance(body, dict) else None
-    return isinstance(inner, dict) and "code" in inner
-
-
-def error_of(response: httpx.Response) -> EngineError:
-    """Turn an error response into a typed error.
-
-    Args:
-        response: A response of 400 or above, body read.
-
-    Returns:
-        An error of the class that its status means, with the API's code, message, hint and diagnostics.
-    """
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    body = body if isinstance(body, dict) else {}
-    inner = body.get("error")
-    facts: dict[str, Any] = {**body, **inner} if isinstance(inner, dict) else dict(body)
-    status = response.status_code
-    message = str(facts.get("message") or facts.get("detail") or facts.get("title") or f"the API answered {status}")
-    hint = str(facts.get("hint") or facts.get("fix") or "")
-    code = str(facts.get("code") or "")
-    told = facts.get("details")
-    details: dict[str, Any] = told if isinstance(told, dict) else {}
-    diagnostics = facts.get("diagnostics") or details.get("diagnostics")
-    if diagnostics:
-        return DefinitionError(
-            message,
-            code=code or None,
-            hint=hint,
-            diagnostics=[diagnostic_of(item) for item in diagnostics],
-            file=str(diagnostics[0].get("file") or "task"),
-        )
-    return _class_of(status)(message, code=code or None, hint=hint or _hint_of(status), details=details)
-
-
-def _class_of(status: int) -> type[RequestError]:
-    if status == 404:
-        return NotFound
-    if status in (401, 403):
-        return NotAllowed
-    if status == 409:
-        return Conflict
-    if status in (400, 413, 415, 422):
-        return InvalidInput
-    return Unavailable if status in (502, 503, 504) else RequestError
-
-
-def _hint_of(status: int) -> str:
-    return "give the key with --api-key or EVERSTEP_API_KEY" if status in (401, 403) else ""
-
-
-def diagnostic_of(body: dict[str, Any]) -> Diagnostic:
-    """Rebuild a diagnostic from its JSON."""
-    return Diagnostic(
-        code=str(body.get("code", "")),
-        message=str(body.get("message", "")),
-        position=Position(int(body.get("line") or 1), int(body.get("column") or 1)),
-        hint=str(body.get("hint") or ""),
-        severity=Severity(body.get("severity") or Severity.ERROR),
-        path=str(body.get("path") or ""),
+def _ambiguous(text: str, found: Sequence[Mapping[str, Any]]) -> Conflict:
+    candidates = ", ".join(f"{item['id']} ({item['task_name']}, {item['status']})" for item in found)
+    return Conflict(
+        f"several executions have ids that begin with {text}",
+        code="execution.ambiguous",
+        hint=f"write more of the id: {candidates}",
+        details={"ids": [item["id"] for item in found]},
     )

@@ -101,7 +101,7 @@ def _row(change: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _show_warnings(changes: Sequence[Mapping[str, Any]], sources: Sequence[FoundFile]) -> None:
     from engine.core.diagnostics import render_diagnostics
-    from engine.edge.cli.api import diagnostic_of
+    from engine.client.wire import diagnostic_of
 
     texts = {item.name: item.text for item in sources}
     for change in changes:
@@ -113,7 +113,7 @@ def _show_warnings(changes: Sequence[Mapping[str, Any]], sources: Sequence[Found
 
 def _show_diagnostics(error: InvalidInput, sources: Sequence[FoundFile]) -> None:
     from engine.core.diagnostics import render_diagnostics
-    from engine.edge.cli.api import diagnostic_of
+    from engine.client.wire import diagnostic_of
 
     by_name = {item.name: item for item in sources}
     for item in error.details.get("files", []):

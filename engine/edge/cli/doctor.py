@@ -53,7 +53,7 @@ def doctor(
     import asyncio
 
     findings = [check_python(), check_temporal_program(), *check_store(data_dir)]
-    servers = _check_servers(address, api_key, temporal or _dev_temporal(data_dir), project, data_dir)
+    servers = _check_servers(address, api_key, temporal or dev_temporal(data_dir), project, data_dir)
     findings += asyncio.run(servers)
     if output is Mode.TEXT:
         for item in findings:
@@ -110,13 +110,35 @@ def check_temporal_program() -> Finding:
 
 
 def check_store(data_dir: Path) -> list[Finding]:
-    """Look whether the data folder can be written."""
+    """Look whether the data folder can be written, and whether the store answers."""
+    import asyncio
+
+    from engine.settings import Settings
+    from engine.store.database import look_at
+    from engine.store.migrating import HEAD
+
     folder = data_dir.absolute()
     while not folder.exists():
         folder = folder.parent
     if os.access(folder, os.W_OK | os.X_OK):
-        return [Finding("store", "ok", f"{data_dir} can be written")]
-    return [Finding("store", "error", f"{folder} cannot be written", "choose another folder with --data-dir")]
+        findings = [Finding("data folder", "ok", f"{data_dir} can be written")]
+    else:
+        text = f"{folder} cannot be written"
+        findings = [Finding("data folder", "error", text, "choose another folder with --data-dir")]
+    try:
+        place, revision = asyncio.run(look_at(Settings(data_dir=data_dir).store_url))
+    except EngineError as error:
+        return [*findings, Finding("store", "error", error.message, error.hint)]
+    if revision == HEAD:
+        return [*findings, Finding("store", "ok", f"{place} answers")]
+    if revision > HEAD:
+        text = f"{place} was made by a newer engine (revision {revision}, this one knows {HEAD})"
+        return [*findings, Finding("store", "error", text, "start the engine's newer version, or use another store")]
+    if not revision and place.startswith("SQLite"):
+        return [*findings, Finding("store", "ok", f"{place} is made when something starts")]
+    missing = f"has tables of revision {revision}, not {HEAD}" if revision else "has no tables yet"
+    remedy = "the API, a worker or `everstep dev` makes them when it starts"
+    return [*findings, Finding("store", "warning", f"{place} {missing}", remedy)]
 
 
 def check_api(address: str, api_key: str | None) -> list[Finding]:
@@ -134,10 +156,34 @@ def check_api(address: str, api_key: str | None) -> list[Finding]:
             text = f"port {parts.port} is taken by something that is not an Everstep API ({error.message})"
             return [Finding("api", "error", text, "end that program, or start with `everstep dev --port 0`")]
         return [Finding("api", "error", error.message, error.hint or "start one with `everstep dev`")]
-    return [Finding("api", "ok", f"answers at {address}")]
+    return [Finding("api", "ok", f"answers at {address}"), *check_processes(address, api_key)]
 
 
-def _dev_temporal(data_dir: Path) -> str:
+def check_processes(address: str, api_key: str | None) -> list[Finding]:
+    """Look which processes are alive that keep the projection in line, and what they complain of."""
+    from engine.edge.cli.api import Api
+
+    try:
+        known = Api(address, api_key).get("/overview", limit=0)["processes"]
+    except EngineError as error:
+        return [Finding("processes", "warning", error.message, error.hint)]
+    alive = [process for process in known if process["alive"]]
+    names = ", ".join(process["name"] for process in alive) or "none is alive"
+    kinds = {process["kind"] for process in alive}
+    missing = [kind for kind in ("worker", "repair") if kind not in kinds]
+    findings = [Finding("processes", "ok", names)]
+    if missing:
+        remedy = "start a worker with `everstep worker`, a repair with `everstep-repair`; `everstep dev` runs both"
+        findings = [Finding("processes", "warning", f"no {' and no '.join(missing)} is alive ({names})", remedy)]
+    for process in alive:
+        if process["info"].get("warning"):
+            remedy = "look whether TEMPORAL_ADDRESS names the right server"
+            findings.append(Finding(process["kind"], "error", process["info"]["warning"], remedy))
+    return findings
+
+
+def dev_temporal(data_dir: Path) -> str:
+    """Return the address of the Temporal server that `everstep dev` runs on a folder, else that of the settings."""
     import json
 
     from engine.edge.supervisor.places import LOOPBACK, PORTS_FILE

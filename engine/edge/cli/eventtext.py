@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from engine.edge.cli.titles import BLOCK_PATH, UNNAMED, Titles
-from engine.edge.cli.values import clip
+from engine.edge.cli.values import clip, duration
 
 _TYPES: Final = MappingProxyType(
     {
@@ -19,6 +19,8 @@ _TYPES: Final = MappingProxyType(
     }
 )
 """What a person calls an event; other types lose their dots only."""
+_ENDS: Final = MappingProxyType({"ok": "returned", "failed": "call failed", "cancelled": "call stopped"})
+"""What a person calls the end of a call, by its outcome."""
 TYPE_WIDTH: Final = 14
 
 
@@ -44,6 +46,9 @@ class EventLines:
         body, kind = event["body"], str(event["type"])
         path = str(body.get("path") or (body.get("error") or {}).get("step") or "")
         word = _TYPES.get(kind, kind.replace(".", " ").replace("_", " "))
+        if kind == "effect.finished":
+            word = _ENDS.get(str(body.get("outcome")), word)
+            return word, path, self._name(path, body), self._shown(_end_of_call(body))
         return word, path, self._name(path, body), self._facts(body)
 
     def _name(self, path: str, body: Mapping[str, Any]) -> str:
@@ -71,9 +76,28 @@ class EventLines:
             "reason": body.get("reason"),
             "child": body.get("child_id"),
         }
+        return self._shown(told)
+
+    def _shown(self, told: Mapping[str, Any]) -> str:
         return "  ".join(f"{name}={self._clip(value)}" for name, value in told.items() if value is not None)
 
     def _clip(self, value: Any) -> str:
         text = clip(value, self._width)
         self.cut = self.cut or (len(text) == self._width and text.endswith("…"))
         return text
+
+
+def _end_of_call(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person is told of the end of a call; its result stands in the event of its step."""
+    usage = body.get("usage") or {}
+    tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    return {
+        "attempt": body["attempt"] if body.get("attempt", 1) != 1 else None,
+        # what the error says stands in the event of the failed attempt
+        "error": (body.get("error") or {}).get("code"),
+        "model": body.get("model"),
+        "tokens": f"{tokens[0]}+{tokens[1]}" if None not in tokens else None,
+        "cost": f"${body['cost']}" if body.get("cost") is not None else None,
+        "time": duration(body["took_s"]) if body.get("took_s") else None,
+        "deliveries": body.get("deliveries"),
+    }

@@ -1,4 +1,4 @@
-"""Commands on executions that exist: ls, describe, logs, result, answer, event, cancel."""
+"""Commands on executions that exist: describe, logs, result, answer, event, cancel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import typer
 from engine.core.errors import EngineError, RunError, run_error_from_json
 from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.exits import TimedOut, exit_of_status
+from engine.edge.cli.listing import took
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
-from engine.edge.cli.output import Mode, as_json, note, report_error, table, write, write_rows, write_value
-from engine.edge.cli.values import clip, clock, duration, moment, parse_moment, read_input, segment
+from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
+from engine.edge.cli.values import clip, clock, moment, read_input, segment
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
@@ -23,49 +24,6 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 PAGE = 500
-MOST_LISTED = 999
-
-
-def list_executions(
-    address: Address = DEFAULT_ADDRESS,
-    api_key: ApiKey = None,
-    output: Output = Mode.TEXT,
-    status: Annotated[
-        ExecutionStatus | None, typer.Option("--status", help="Only executions that stand like this.")
-    ] = None,
-    task: Annotated[str, typer.Option("--task", help="Only executions of this task (id or name).")] = "",
-    parent: Annotated[str, typer.Option("--parent", help="Only executions that this one started.")] = "",
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=MOST_LISTED, help="At most so many, the newest first.")
-    ] = 20,
-) -> None:
-    """List executions, the newest first."""
-    from engine.edge.cli.api import Api
-    from engine.edge.cli.tasks import task_id_of
-
-    api = Api(address, api_key)
-    task_id = task_id_of(api, task) if task else ""
-    wanted = {"status": status.value if status else "", "task_id": task_id, "parent_id": parent}
-    page = api.get("/executions", limit=limit, **wanted)
-    items = page["items"]
-    if output is not Mode.TEXT:
-        write_rows(items, output)
-        return
-    rows = [
-        (
-            item["id"],
-            item["status"],
-            str(item.get("task_name") or item["task_id"]),
-            moment(item["created_at"]),
-            _took(item),
-            str(item.get("parent_id") or ""),
-        )
-        for item in items
-    ]
-    # most executions are nobody's children: a column without a word in it would only take room
-    wide = any(row[-1] for row in rows)
-    titles = ("ID", "STATUS", "TASK", "CREATED", "TOOK", "PARENT")
-    write(table(titles if wide else titles[:-1], rows if wide else [row[:-1] for row in rows]))
 
 
 def describe(
@@ -106,11 +64,12 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None
     facts = [
         ("id", view["id"]),
         ("status", view["status"]),
+        *_trouble_facts(view),
         ("task", f"{view.get('task_name') or ''} ({view['task_id']}, version {view.get('task_version', 1)})".strip()),
         *([("parent", f"{view['parent_id']} ({view.get('parent_path')})")] if view.get("parent_id") else ()),
         ("created", moment(view["created_at"])),
         ("ended", moment(view.get("closed_at"))),
-        ("took", _took(view)),
+        ("took", took(view)),
         ("input", clip(view.get("input"), 300)),
     ]
     if view.get("error"):
@@ -131,6 +90,18 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None
         label = f" ({wait['label']})" if wait.get("label") else ""
         write(f"waits for input at {wait['path']}{label}: {clip(wait.get('info'), 300)}")
         write(answer_hint(view["id"], wait, waits))
+
+
+def _trouble_facts(view: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return why an execution does not go on, and since when Temporal has it no longer."""
+    facts: list[tuple[str, str]] = []
+    stuck = view.get("stuck")
+    if stuck:
+        since = f" since {moment(stuck['since'])}" if stuck.get("since") else ""
+        facts += [("stuck", f"{stuck['code']}{since}: {stuck['message']}"), ("hint", str(stuck.get("hint") or ""))]
+    if view.get("gone_at"):
+        facts.append(("gone", f"Temporal no longer has it, seen {moment(view['gone_at'])}"))
+    return facts
 
 
 def _error_facts(error: Mapping[str, Any], tree: RunTree) -> list[tuple[str, str]]:
@@ -378,9 +349,3 @@ def _confirm(view: Any, text: str, output: Mode) -> None:
         note(text)
     else:
         write(as_json(view, pretty=output is Mode.JSON))
-
-
-def _took(view: Mapping[str, Any]) -> str:
-    if not view.get("closed_at"):
-        return "-"
-    return duration((parse_moment(view["closed_at"]) - parse_moment(view["created_at"])).total_seconds())

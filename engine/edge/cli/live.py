@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.edge.cli.answering import answer_hint
 from engine.edge.cli.output import as_json, write
 from engine.edge.cli.tree import RunTree, line_of
-from engine.edge.cli.treesteps import State, Step
-from engine.edge.cli.values import clock, parse_moment
+from engine.edge.cli.treesteps import State, Step, usage_text
+from engine.edge.cli.values import clip_start, clock, parse_moment
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,6 +30,8 @@ _MARKS: dict[State, tuple[str, str]] = {
     State.SKIPPED: ("-", "dim"),
 }
 REFRESH_PER_SECOND = 10
+WRITING_CHARS = 300
+"""How much is shown of what a model is writing."""
 
 
 class Display(Protocol):
@@ -86,7 +88,8 @@ def _plain_line(step: Step, event: Mapping[str, Any]) -> str:
     line = line_of(step, 0, parse_moment(event["at"]).timestamp())
     if kind == "effect.started":
         return "  ".join(part for part in (step.path, line.text, "started", line.note) if part)
-    return "  ".join(part for part in (step.path, line.text, line.state.value, line.time, line.note) if part)
+    parts = (step.path, line.text, line.state.value, line.time, line.usage, line.note)
+    return "  ".join(part for part in parts if part)
 
 
 class TreeDisplay:
@@ -103,6 +106,7 @@ class TreeDisplay:
         self._execution_id = execution_id
         self._title = title
         self._lock = threading.Lock()
+        self._writing: dict[str, str] = {}
         self._live = self._start()
 
     def _start(self) -> Live:
@@ -122,6 +126,21 @@ class TreeDisplay:
         """Fold the event into the tree; the next redraw shows it."""
         with self._lock:
             self._tree.apply(event)
+            if event["type"] == "effect.finished":
+                self._writing.pop(str(event["body"].get("path")), None)
+
+    def write(self, path: str, text: str, *, anew: bool) -> None:
+        """Take some characters that a model is writing.
+
+        Args:
+            path: The step.
+            text: The characters.
+            anew: Whether they begin another reply.
+        """
+        with self._lock:
+            before = "" if anew else self._writing.get(path, "")
+            # only the end is shown, and a long reply must not be copied for every few characters
+            self._writing[path] = (before + text)[-2 * WRITING_CHARS :]
 
     def close(self) -> None:
         """Draw the last state and give the terminal back."""
@@ -136,8 +155,11 @@ class TreeDisplay:
         with self._lock:
             lines = self._tree.lines(now)
             waits = list(self._tree.waits.values()) if not self._tree.ended else []
+            used = usage_text(self._tree.tokens, self._tree.cost_nano)
+            writing = {} if self._tree.ended else dict(self._writing)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(self._title, "bold")
+        text.append(f"  {used}" if used else "", "dim")
         for line in lines:
             mark, style = _MARKS[line.state]
             if line.state is State.RUNNING:
@@ -145,13 +167,14 @@ class TreeDisplay:
             text.append(f"\n{'  ' * line.depth}  ")
             text.append(f"{mark} ", style)
             text.append(line.text, "dim" if line.state in (State.PENDING, State.SKIPPED) else "")
-            if line.time:
-                text.append(f"  {line.time}", "dim")
+            for part in (line.time, line.usage):
+                text.append(f"  {part}" if part else "", "dim")
             if line.note:
                 text.append(f"  {line.note}", style)
         # the command stands on a line of its own, and is never cut: it is there to be copied
+        told = [Text(f"{path} writes: {clip_start(words, WRITING_CHARS)}", "italic") for path, words in writing.items()]
         hints = [answer_hint(self._execution_id, wait, waits).replace(": ", ":\n", 1) for wait in waits]
-        return Group(text, *(Text(hint, "bold yellow") for hint in hints))
+        return Group(text, *told, *(Text(hint, "bold yellow") for hint in hints))
 
 
 class SilentDisplay:

@@ -19,11 +19,18 @@ from engine.edge.cli import (
     definitions,
     doctor,
     executions,
+    history,
     init,
+    keys,
     language,
+    listing,
+    reindex,
     run,
     services,
+    steps,
+    top,
     validate,
+    watch,
 )
 from engine.edge.cli.exits import Exit, exit_of
 from engine.edge.cli.output import note, report_error, wants_json
@@ -49,13 +56,20 @@ app.command("dev")(services.dev)
 app.command("worker", short_help="Run a worker.")(services.worker)
 app.command("serve", short_help="Serve the API.")(services.serve)
 app.command("doctor", short_help="Check the installation and what runs.")(doctor.doctor)
-app.command("ls")(executions.list_executions)
+app.command("ls", short_help="List or count executions.")(listing.list_executions)
+app.command("usage")(listing.usage)
 app.command("describe", short_help="Show one execution.")(executions.describe)
 app.command("logs", short_help="Print what happened, one line an event; -f follows.")(executions.logs)
+app.command("history", short_help="Tell the whole story of an execution.")(history.history)
+app.command("steps", short_help="List the steps that ran, or show one whole.")(steps.steps)
+app.command("watch", short_help="Watch an execution until it ends.")(watch.watch)
+app.command("top", short_help="Show what the whole server does now.")(top.top)
 app.command("result", short_help="Print the result of an execution that has ended.")(executions.result)
 app.command("answer")(executions.answer)
 app.command("event", short_help="Send an event to an execution that waits for it.")(executions.send_event)
 app.command("cancel")(executions.cancel)
+app.command("reindex", short_help="Make the stored rows anew from Temporal's histories.")(reindex.reindex)
+app.add_typer(keys.keys)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
 
 

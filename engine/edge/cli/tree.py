@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.core.run.usage import cost_to_nano, tokens_of
 from engine.edge.cli.titles import BLOCK_PATH, STEP_PATH, UNNAMED, Titles, describe_step
 from engine.edge.cli.treesteps import FANS, UNKNOWN, Branch, State, Step, told
 from engine.edge.cli.values import clip, duration, parse_moment
@@ -30,6 +31,7 @@ class Line:
         time: Duration, or empty.
         note: Attempt and reason, or empty.
         output: What the step handed on; UNKNOWN if it is not done, or wrote into the log only.
+        usage: Tries, tokens and cost, or empty.
     """
 
     depth: int
@@ -38,6 +40,7 @@ class Line:
     time: str
     note: str
     output: Any = UNKNOWN
+    usage: str = ""
 
 
 class RunTree:
@@ -50,6 +53,8 @@ class RunTree:
     Attributes:
         main: The steps of `main`.
         ending: Those of `finally`, once they run.
+        tokens: Tokens that all calls used.
+        cost_nano: What they cost, in thousand-millionths of a dollar; None = not known.
     """
 
     def __init__(self, steps: Sequence[Any] = (), titles: Titles | None = None) -> None:
@@ -62,6 +67,8 @@ class RunTree:
         self.waits: dict[str, Mapping[str, Any]] = {}
         self.last_seq = 0
         self.ended = ""
+        self.tokens = 0
+        self.cost_nano: int | None = None
 
     def apply(self, event: Mapping[str, Any]) -> Step | None:
         """Take an event as the API shows it: {seq, type, at, body}.
@@ -108,6 +115,20 @@ class RunTree:
         step.caught = ""
         step.started_s = step.started_s or at
         return step
+
+    def _on_effect_finished(self, body: Mapping[str, Any], at: float) -> None:
+        tokens = tokens_of(body.get("usage"), "total_tokens") or 0
+        cost_nano = cost_to_nano(body.get("cost"))
+        if not tokens and cost_nano is None:
+            return
+        self.tokens += tokens
+        self.cost_nano = self.cost_nano if cost_nano is None else (self.cost_nano or 0) + cost_nano
+        step = self._step(str(body.get("path", "")), body, at)
+        while step is not None:
+            step.tokens += tokens
+            step.cost_nano = step.cost_nano if cost_nano is None else (step.cost_nano or 0) + cost_nano
+            place = STEP_PATH.match(step.path)
+            step = None if place is None else self._branch(place["block"], at)[0]
 
     def _on_attempt_failed(self, body: Mapping[str, Any], at: float) -> Step | None:
         step = self._step(str(body.get("path", "")), body, at)
@@ -320,7 +341,8 @@ def line_of(step: Step, depth: int, now_s: float) -> Line:
     seconds = (step.ended_s or now_s) - step.started_s if step.started_s else None
     text = "  ".join(part for part in (step.title, step.progress, step.child) if part)
     took = "" if seconds is None else duration(max(0.0, seconds))
-    return Line(depth, step.state, text, took, note_of(step), step.output if step.state is State.DONE else UNKNOWN)
+    output = step.output if step.state is State.DONE else UNKNOWN
+    return Line(depth, step.state, text, took, note_of(step), output, step.usage)
 
 
 def note_of(step: Step) -> str:

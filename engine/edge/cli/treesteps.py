@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from engine.core.run.usage import nano_to_cost
+
 FANS = ("map_reduce", "parallel", "race", "foreach", "while", "until")
 """Kinds whose bodies are counted, not listed."""
 UNKNOWN = object()
@@ -45,6 +47,8 @@ class Step:
         child: The execution that it started, if it runs another task.
         branches: The bodies it runs, by the name in their path.
         total: How many branches it will run; 0 = unknown.
+        tokens: Tokens that it and the steps inside it used.
+        cost_nano: What they cost, in thousand-millionths of a dollar; None = not known.
     """
 
     path: str
@@ -61,6 +65,14 @@ class Step:
     child: str = ""
     branches: dict[str, Branch] = field(default_factory=dict)
     total: int = 0
+    tokens: int = 0
+    cost_nano: int | None = None
+
+    @property
+    def usage(self) -> str:
+        """`3 tries  1,200 tokens  $0.0021`, as far as there is something to tell."""
+        tries = f"{self.attempt} tries" if self.attempt > 1 and self.state is State.DONE else ""
+        return "  ".join(part for part in (tries, usage_text(self.tokens, self.cost_nano)) if part)
 
     @property
     def progress(self) -> str:
@@ -81,6 +93,12 @@ class Branch:
     ended_s: float = 0.0
     note: str = ""
     steps: dict[int, Step] = field(default_factory=dict)
+
+
+def usage_text(tokens: int, cost_nano: int | None) -> str:
+    """Return `1,200 tokens  $0.0021`; empty if there are neither."""
+    cost = "" if cost_nano is None else f"${nano_to_cost(cost_nano)}"
+    return "  ".join(part for part in (f"{tokens:,} tokens" if tokens else "", cost) if part)
 
 
 def told(error: Any) -> str:

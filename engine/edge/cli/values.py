@@ -108,3 +108,9 @@ def clip(value: Any, width: int) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def clip_start(text: str, width: int) -> str:
+    """Return the end of a text on one line, cut to a width."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"…{text[-max(0, width - 1) :]}"

@@ -1,16 +1,27 @@
-"""The five paging queries of every list: limit, offset, sort_by, direction, metadata_filter."""
+"""Queries of lists: limit, offset, sort_by, direction, metadata_filter, cursors; and none that nobody knows."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
+from fastapi.dependencies.models import Dependant
 
+from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput
 
 FILTER = "metadata_filter"
+MOST_OFFSET = 2**31
+"""Databases count rows in numbers that end somewhere."""
+
+PLACELESS = frozenset({"cursor", "limit", "offset"})
+"""Queries that do not make another list of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +47,19 @@ class Page:
         return (self.direction or default) == "desc"
 
 
-def read_page(
+async def read_page(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=999)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
     sort_by: Literal["created_at", "updated_at"] = "created_at",
     direction: Literal["asc", "desc"] | None = None,
 ) -> Page:
     """Read the paging queries; a metadata filter is one JSON object or dotted keys (`metadata_filter.a.b=x`)."""
-    return Page(limit, offset, sort_by, direction, _metadata_filter(request))
+    return Page(limit, offset, sort_by, direction, metadata_filter(request))
 
 
-def _metadata_filter(request: Request) -> dict[str, Any] | None:
+def metadata_filter(request: Request) -> dict[str, Any] | None:
+    """Read the object that metadata must contain: one JSON object or dotted keys (`metadata_filter.a.b=x`)."""
     found: dict[str, Any] = {}
     for key, text in request.query_params.multi_items():
         if key == FILTER and text:
@@ -72,3 +84,88 @@ def _json_or_text(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+# --- cursors -------------------------------------------------------------------------------------------------------
+
+
+def write_cursor(request: Request, place: Sequence[Any] | None) -> str | None:
+    """Return the text by which the next page of a list is asked for.
+
+    Args:
+        request: The request for this page.
+        place: Where it ended, as JSON values; None = there is no next page.
+    """
+    if place is None:
+        return None
+    text = json.dumps([_list_of(request), *place], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(request: Request, cursor: str | None, *, kinds: Sequence[type | tuple[type, ...]]) -> list[Any] | None:
+    """Read what `write_cursor` wrote.
+
+    Args:
+        request: The request for the next page.
+        cursor: The text; None = the first page is asked for.
+        kinds: Types of the values of a place.
+
+    Raises:
+        InvalidInput: `request.bad_cursor` if it is none, or one of another list.
+    """
+    if cursor is None:
+        return None
+    if request.query_params.get("offset", "0") != "0":
+        raise _bad_cursor("a list goes on from a cursor or from an offset, not from both")
+    try:
+        place: list[Any]
+        listed, *place = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise _bad_cursor(f"{cursor[:60]!r} is no cursor") from error
+    if listed != _list_of(request):
+        raise _bad_cursor("the cursor is one of another list: path, filters, order or direction differ")
+    fits = len(place) == len(kinds) and all(_is(value, kind) for value, kind in zip(place, kinds, strict=True))
+    if not fits:
+        raise _bad_cursor(f"{cursor[:60]!r} is no cursor of this list")
+    return place
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    in_range = not isinstance(value, int) or -(2**63) <= value < 2**63
+    return isinstance(value, kind) and not isinstance(value, bool) and in_range and "\0" not in str(value)
+
+
+def _list_of(request: Request) -> str:
+    asked = sorted(item for item in request.query_params.multi_items() if item[0] not in PLACELESS)
+    text = json.dumps([request.url.path, asked])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def _bad_cursor(message: str) -> InvalidInput:
+    return InvalidInput(message, code="request.bad_cursor", hint="take `next_cursor` of the page before as it is")
+
+
+# --- unknown queries -----------------------------------------------------------------------------------------------
+
+
+async def refuse_unknown_queries(request: Request) -> None:
+    """Refuse queries that the route does not know: a misspelt filter would silently show everything.
+
+    Raises:
+        InvalidInput: `request.unknown_query` with what may be meant; `request.invalid` for a NUL character.
+    """
+    known = {FILTER, *_queries_of(request.scope["route"].dependant)}
+    for name, text in request.query_params.multi_items():
+        if name not in known and not name.startswith(f"{FILTER}."):
+            hint = did_you_mean(name, known) or f"there are {', '.join(sorted(known))}"
+            raise InvalidInput(f"there is no query {name[:60]!r} here", code="request.unknown_query", hint=hint)
+        if "\0" in text:
+            # no text column of PostgreSQL takes it, so nothing can be equal to it
+            raise InvalidInput(f"the query {name!r} has a NUL character", code="request.invalid")
+
+
+def _queries_of(dependant: Dependant) -> Iterator[str]:
+    """Yield the queries of a route and of all that it depends on."""
+    yield from (str(query.alias) for query in dependant.query_params)
+    for needed in dependant.dependencies:
+        yield from _queries_of(needed)

@@ -68,6 +68,10 @@ STATUS_OF: dict[type[EngineError], int] = {
 
 STATUS_OF_CODE = {
     "auth.required": 401,
+    "auth.key_expired": 401,
+    "auth.key_revoked": 401,
+    "auth.token_expired": 401,
+    "auth.token_invalid": 401,
     "answer.pending": 504,
     "input.requirement": 422,
     "task.not_runnable": 422,
@@ -76,6 +80,9 @@ STATUS_OF_CODE = {
     "request.unreadable": 400,
 }
 """Codes whose status is not that of their class."""
+
+RETRY_AFTER_S = {"idempotency.in_progress": 1, "auth.issuer_unreachable": 5}
+"""Codes of refusals that pass, with the seconds after which the same request may succeed."""
 
 log = structlog.get_logger("everstep.api")
 
@@ -122,6 +129,8 @@ def problem(
     if status in (409, 504):
         # Julep's client would otherwise repeat the request five times over half a minute
         headers["x-should-retry"] = "false"
+    if code in RETRY_AFTER_S:
+        headers |= {"x-should-retry": "true", "retry-after": str(RETRY_AFTER_S[code])}
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse({**body, **more, "error": error}, status, headers, media_type=MEDIA_TYPE)

@@ -9,18 +9,29 @@ from dataclasses import dataclass
 from fastapi import Request
 from temporalio.client import Client
 
+from engine.broker.choosing import choose_transport
+from engine.broker.rooms import TokenRooms
+from engine.broker.transport import Role
 from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
 from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
 from engine.control.following import Follower
+from engine.control.keys import KeyService
 from engine.control.starting import StartService
-from engine.core.ids import DEFAULT_TENANT
+from engine.control.stories import StoryService
 from engine.core.plan.ir import ToolContract
+from engine.edge.http.callers import tenant_of
+from engine.edge.http.freshness import Freshness
+from engine.edge.http.tokens import token_text
 from engine.settings import Settings
 from engine.store.changes import Changes
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
+from engine.store.keys import KeyStore
+from engine.store.overview import OverviewReader
 from engine.store.projection import ProjectionStore
+
+__all__ = ["Services", "open_services", "services_of", "tenant_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,10 @@ class Services:
         executions: Use cases on running executions.
         starter: The use case that starts them.
         follower: Streams.
+        keys: Use cases on API keys.
+        freshness: How old the projection is.
+        stories: Tells what happened in executions.
+        overviews: Reads what goes on now.
     """
 
     settings: Settings
@@ -48,6 +63,10 @@ class Services:
     executions: ExecutionService
     starter: StartService
     follower: Follower
+    keys: KeyService
+    freshness: Freshness
+    stories: StoryService
+    overviews: OverviewReader
 
 
 @asynccontextmanager
@@ -76,21 +95,39 @@ async def open_services(
         definitions = DefinitionService(Definitions(database), contracts)
         executions = ExecutionService(store, temporal, changes, answer_timeout_s=answer_timeout_s)
         starter = StartService(store, definitions, temporal, task_queue=settings.task_queue)
-        follower = Follower(executions, changes)
-        yield Services(settings, database, changes, store, temporal, definitions, executions, starter, follower)
+        transport = choose_transport(Role.API, data_dir=settings.data_dir, store_url=settings.store_url)
+        rooms = TokenRooms(transport, token_text)
+        follower = Follower(executions, changes, rooms)
+        keys = KeyService(KeyStore(database))
+        try:
+            yield Services(
+                settings,
+                database,
+                changes,
+                store,
+                temporal,
+                definitions,
+                executions,
+                starter,
+                follower,
+                keys,
+                Freshness(database, temporal),
+                StoryService(store, Definitions(database)),
+                OverviewReader(database),
+            )
+        finally:
+            # streams end when they hear that the watch is closed; their tasks must be over before the store is closed
+            await changes.close()
+            await follower.close()
+            await rooms.close()
+            await keys.close()
     finally:
         await changes.close()
         await database.close()
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return the services of the app that serves a request."""
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
-
-
-def tenant_of(request: Request) -> str:
-    """Return the tenant of a request; there is one until keys carry tenants."""
-    del request
-    return DEFAULT_TENANT

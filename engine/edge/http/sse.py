@@ -2,62 +2,115 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
 
+import structlog
 from fastapi import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from engine.core.values import compact_json
+from engine.edge.http.connections import abort_of
 
-KEEP_ALIVE_S = 15.0
 RETRY_MS = 1_000
 """How soon a client comes back after the stream broke."""
 
+STALL_S = 300.0
+"""How long a reader may take nothing at all before its connection is cut; it can come back and go on."""
 
-class Message(NamedTuple):
-    """One event of a stream."""
-
-    id: int
-    data: dict[str, Any]
+log = structlog.get_logger(__name__)
 
 
-class EventStream(StreamingResponse):
-    """Answers with a stream of events.
+def sse_text(data: Mapping[str, Any], *, id: int | None = None, event: str = "") -> bytes:
+    """Return one event of a stream.
 
     Args:
-        messages: Batches of events; an empty batch means that nothing happened for a while. The stream ends with them.
-        keep_alive_s: Seconds of silence after which a comment is sent.
+        data: What it tells.
+        id: Its number, after which a reader goes on; None = it cannot be asked for again.
+        event: Its kind; empty = the usual one.
+    """
+    head = (f"id: {id}\n" if id is not None else "") + (f"event: {event}\n" if event else "")
+    return f"{head}data: {compact_json(data)}\n\n".encode(errors="replace")
+
+
+class EventStream(Response):
+    """Answers with a stream of events.
+
+    Nothing is kept for a reader that does not read but what it was handed last: the next events are only made when it
+    has taken those, and after `stall_s` its connection is cut.
+
+    Args:
+        texts: Texts of events; an empty one means that nothing happened for a while. The stream ends with them.
+        stall_s: Seconds after which a reader that takes nothing is dropped.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, messages: AsyncIterator[list[Message]], *, keep_alive_s: float = KEEP_ALIVE_S, status_code: int = 200
+        self, texts: AsyncIterator[bytes] | None = None, *, stall_s: float = STALL_S, status_code: int = 200
     ) -> None:
-        super().__init__(
-            _lines(messages, keep_alive_s),
-            status_code=status_code,
-            # a buffering proxy would hold the events back
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-            media_type=self.media_type,
-        )
+        # a buffering proxy would hold the events back
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(status_code=status_code, headers=headers)
+        del self.headers["content-length"]
+        self._texts = texts
+        self._stall_s = stall_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends or its reader is gone."""
+        leaving = asyncio.create_task(_left(receive))
+        telling = asyncio.create_task(self._tell(scope, send))
+        try:
+            await asyncio.wait({leaving, telling}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+        finally:
+            leaving.cancel()
+            telling.cancel()
+            await asyncio.gather(leaving, telling, return_exceptions=True)
+
+    async def _tell(self, scope: Scope, send: Send) -> None:
+        assert self._texts is not None
+        async with aclosing(self._texts) as texts:  # type: ignore[type-var]
+            try:
+                start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                await self._send(send, start)
+                await self._send(send, _body(f"retry: {RETRY_MS}\n\n".encode()))
+                async for text in texts:
+                    await self._send(send, _body(text or b": keep-alive\n\n"))
+                await self._send(send, _body(b"", more=False))
+            except _Stalled:
+                log.info("a reader that takes nothing is dropped", path=scope["path"], after_s=self._stall_s)
+                abort = abort_of(scope)
+                if abort is None:
+                    raise
+                abort()
+
+    async def _send(self, send: Send, message: dict[str, Any]) -> None:
+        limit = asyncio.timeout(self._stall_s)
+        try:
+            async with limit:
+                await send(message)
+        except TimeoutError:
+            if limit.expired():
+                raise _Stalled from None
+            raise
 
 
-async def _lines(messages: AsyncIterator[list[Message]], keep_alive_s: float) -> AsyncIterator[str]:
-    yield f"retry: {RETRY_MS}\n\n"
-    spoken = time.monotonic()
-    async with aclosing(messages) as batches:  # type: ignore[type-var]
-        async for batch in batches:
-            if batch:
-                yield "".join(f"id: {message.id}\ndata: {compact_json(message.data)}\n\n" for message in batch)
-            elif time.monotonic() - spoken >= keep_alive_s:
-                yield ": keep-alive\n\n"
-            else:
-                continue
-            spoken = time.monotonic()
+class _Stalled(Exception):
+    """A reader took nothing for too long."""
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _body(text: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": text, "more_body": more}
 
 
 def last_event_id(request: Request, *names: str) -> int:

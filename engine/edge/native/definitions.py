@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from engine.control.definitions import Created, agent_view, task_view
 from engine.edge.http.bodies import read_model, read_text, source_name
+from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
@@ -20,6 +21,7 @@ router.include_router(versions.router)
 In = Annotated[Services, Depends(services_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
 Paged = Annotated[Page, Depends(read_page)]
+Key = Annotated[str, Header(alias="Idempotency-Key", max_length=255)]
 File = Annotated[str, Query(max_length=500, description="name of the source in diagnostics")]
 
 
@@ -28,11 +30,14 @@ def _created(made: Created, response: Response) -> dict[str, Any]:
     return {**task_view(made.task), "warnings": made.warnings}
 
 
-@router.post("/agents", status_code=201)
-async def create_agent(request: Request, services: In, tenant: Tenant) -> dict[str, Any]:
+@router.post("/agents", status_code=201, dependencies=[MAY_DEFINE])
+async def create_agent(request: Request, services: In, tenant: Tenant, key: Key = "") -> dict[str, Any]:
     """Create an agent."""
     body = await read_model(request, AgentBody)
-    return agent_view(await services.definitions.create_agent(tenant=tenant, **body.model_dump()))
+    made = await services.definitions.create_agent(
+        tenant=tenant, request_key=key, actor=actor_of(request), **body.model_dump()
+    )
+    return agent_view(made)
 
 
 @router.get("/agents")
@@ -55,7 +60,7 @@ async def get_agent(agent_id: str, services: In, tenant: Tenant) -> dict[str, An
     return agent_view(await services.definitions.definitions.get_agent(agent_id, tenant=tenant))
 
 
-@router.post("/agents/{agent_id}/tasks", status_code=201)
+@router.post("/agents/{agent_id}/tasks", status_code=201, dependencies=[MAY_DEFINE])
 async def create_agent_task(
     agent_id: str,
     request: Request,
@@ -65,6 +70,7 @@ async def create_agent_task(
     file: File = "body",
     by_name: bool = False,
     to_run: bool = False,
+    key: Key = "",
 ) -> dict[str, Any]:
     """Create a task of an agent from its YAML or JSON text; with `to_run`, only if it can be run."""
     source = await read_text(request)
@@ -76,6 +82,8 @@ async def create_agent_task(
         by_name=by_name,
         dialect=dialect_of(request),
         to_run=to_run,
+        request_key=key,
+        actor=actor_of(request),
     )
     return _created(made, response)
 
@@ -87,7 +95,7 @@ async def list_agent_tasks(agent_id: str, services: In, tenant: Tenant, page: Pa
     return await _list_tasks(services, tenant, page, agent_id=agent_id, name=None)
 
 
-@router.post("/tasks", status_code=201)
+@router.post("/tasks", status_code=201, dependencies=[MAY_DEFINE])
 async def create_task(
     request: Request,
     response: Response,
@@ -96,6 +104,7 @@ async def create_task(
     file: File = "body",
     by_name: bool = False,
     to_run: bool = False,
+    key: Key = "",
 ) -> dict[str, Any]:
     """Create a task from its YAML or JSON text.
 
@@ -110,11 +119,13 @@ async def create_task(
         by_name=by_name,
         dialect=dialect_of(request),
         to_run=to_run,
+        request_key=key,
+        actor=actor_of(request),
     )
     return _created(made, response)
 
 
-@router.post("/tasks/validate")
+@router.post("/tasks/validate", dependencies=[MAY_READ])
 async def validate_task(
     request: Request, services: In, tenant: Tenant, file: File = "body", agent_id: str = ""
 ) -> dict[str, Any]:
@@ -138,14 +149,19 @@ async def get_task(task_id: str, services: In, tenant: Tenant, version: int | No
     return task_view(await services.definitions.versions.resolve(task_id, tenant=tenant, version=version))
 
 
-@router.put("/tasks/{task_id}")
+@router.put("/tasks/{task_id}", dependencies=[MAY_DEFINE])
 async def update_task(
     task_id: str, request: Request, services: In, tenant: Tenant, file: File = "body"
 ) -> dict[str, Any]:
     """Make a new version of a task unless the text says nothing new; running executions keep theirs."""
     source = await read_text(request)
     made = await services.definitions.update_task(
-        task_id, source, tenant=tenant, file=source_name(request, file), dialect=dialect_of(request)
+        task_id,
+        source,
+        tenant=tenant,
+        file=source_name(request, file),
+        dialect=dialect_of(request),
+        actor=actor_of(request),
     )
     return {**task_view(made.task), "warnings": made.warnings}
 

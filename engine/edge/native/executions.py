@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from engine.core.contracts.execution import EventSignal
 from engine.core.errors import NotFound
@@ -13,13 +13,13 @@ from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import (
     TRANSITION_TYPES,
     ExecutionFacts,
-    event_view,
     execution_view,
     seq_of_transition,
     transition_view,
 )
 from engine.edge.http.bodies import read_model
-from engine.edge.http.paging import Page, read_page
+from engine.edge.http.callers import MAY_RUN, actor_of
+from engine.edge.http.idempotency import REPLAYED
 from engine.edge.http.services import Services, services_of, tenant_of
 from engine.edge.native.shapes import ChangeBody, EventBody, StartBody
 
@@ -27,7 +27,6 @@ router = APIRouter(tags=["executions"])
 
 In = Annotated[Services, Depends(services_of)]
 Tenant = Annotated[str, Depends(tenant_of)]
-Paged = Annotated[Page, Depends(read_page)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
 AGE_HEADER = "Everstep-Data-Age"
@@ -44,7 +43,7 @@ async def _view(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
     return (await _views(services, facts.tenant, [facts]))[0]
 
 
-@router.post("/tasks/{task_id}/executions", status_code=201)
+@router.post("/tasks/{task_id}/executions", status_code=201, dependencies=[MAY_RUN])
 async def start_execution(
     task_id: str, request: Request, response: Response, services: In, tenant: Tenant, key: Key = None
 ) -> dict[str, Any]:
@@ -58,52 +57,11 @@ async def start_execution(
         idempotency_key=key,
         metadata=body.metadata,
         labels=body.labels,
+        actor=actor_of(request, body.actor),
     )
-    response.status_code = 201 if started.created else 200
+    if not started.created:
+        response.status_code, response.headers[REPLAYED] = 200, "true"
     return await _view(services, started.facts)
-
-
-@router.get("/tasks/{task_id}/executions")
-async def list_task_executions(task_id: str, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
-    """List a task's executions, the newest first."""
-    task = await services.definitions.versions.resolve(task_id, tenant=tenant)
-    return await _list(services, tenant, page, task_id=task.id, statuses=[])
-
-
-@router.get("/executions")
-async def list_executions(
-    services: In,
-    tenant: Tenant,
-    page: Paged,
-    task_id: str | None = None,
-    parent_id: str | None = None,
-    status: Annotated[list[ExecutionStatus], Query()] = [],  # noqa: B006 FastAPI copies it
-) -> dict[str, Any]:
-    """List executions, the newest first; `status` may be repeated, `parent_id` is that which started them."""
-    return await _list(services, tenant, page, task_id=task_id, parent_id=parent_id, statuses=status)
-
-
-async def _list(
-    services: Services,
-    tenant: str,
-    page: Page,
-    *,
-    task_id: str | None,
-    parent_id: str | None = None,
-    statuses: list[ExecutionStatus],
-) -> dict[str, Any]:
-    found = await services.store.list_executions(
-        tenant=tenant,
-        task_id=task_id,
-        parent_id=parent_id,
-        statuses=statuses,
-        metadata=page.metadata,
-        limit=page.limit,
-        offset=page.offset,
-        sort_by=page.sort_by,
-        descending=page.descending("desc"),
-    )
-    return {"items": await _views(services, tenant, found)}
 
 
 @router.get("/executions/{execution_id}")
@@ -115,47 +73,37 @@ async def get_execution(execution_id: str, response: Response, services: In, ten
     return await _view(services, fresh.facts)
 
 
-@router.put("/executions/{execution_id}")
+@router.put("/executions/{execution_id}", dependencies=[MAY_RUN])
 async def change_execution(
     execution_id: str, request: Request, services: In, tenant: Tenant, key: Key = None
 ) -> dict[str, Any]:
     """Answer a wait ({status: running, input}) or cancel ({status: cancelled, reason})."""
     body = await read_model(request, ChangeBody)
+    actor = actor_of(request, body.actor)
     if body.status == "cancelled":
-        facts = await services.executions.cancel(execution_id, tenant=tenant, reason=body.reason, actor=body.actor)
+        facts = await services.executions.cancel(execution_id, tenant=tenant, reason=body.reason, actor=actor)
     else:
         facts = await services.executions.answer(
-            execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=body.actor
+            execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=actor
         )
     return await _view(services, facts)
 
 
-@router.post("/executions/{execution_id}/events", status_code=202)
+@router.post("/executions/{execution_id}/events", status_code=202, dependencies=[MAY_RUN])
 async def send_event(
     execution_id: str, request: Request, services: In, tenant: Tenant, key: Key = None
 ) -> dict[str, Any]:
     """Send an event to an execution ({name, key?, value?, id?, actor?}); an id that came before is not taken again."""
     body = await read_model(request, EventBody)
     event = EventSignal(
-        id=body.id or key or str(uuid.uuid4()), name=body.name, key=body.key, value=body.value, actor=body.actor
+        id=body.id or key or str(uuid.uuid4()),
+        name=body.name,
+        key=body.key,
+        value=body.value,
+        actor=actor_of(request, body.actor),
     )
     await services.executions.send_event(execution_id, event, tenant=tenant)
     return {"id": event.id, "execution_id": execution_id}
-
-
-@router.get("/executions/{execution_id}/transitions")
-async def list_transitions(execution_id: str, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
-    """List an execution's transitions, the latest first."""
-    await services.store.get_execution(execution_id, tenant=tenant)
-    found = await services.store.list_events(
-        execution_id,
-        tenant=tenant,
-        limit=page.limit,
-        offset=page.offset,
-        transitions_only=True,
-        descending=page.descending("desc"),
-    )
-    return {"items": [transition_view(record) for record in found]}
 
 
 @router.get("/executions/{execution_id}/transitions/{transition_id}")
@@ -167,17 +115,3 @@ async def get_transition(execution_id: str, transition_id: str, services: In, te
     if found is None or found.type not in TRANSITION_TYPES:
         raise NotFound(f"execution {execution_id} has no transition {transition_id}", code="transition.not_found")
     return transition_view(found)
-
-
-@router.get("/executions/{execution_id}/events")
-async def list_events(
-    execution_id: str,
-    services: In,
-    tenant: Tenant,
-    after_seq: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
-) -> dict[str, Any]:
-    """List all events of an execution in order, those for operators included."""
-    await services.store.get_execution(execution_id, tenant=tenant)
-    found = await services.store.list_events(execution_id, tenant=tenant, after_seq=after_seq, limit=limit)
-    return {"items": [event_view(record) for record in found]}

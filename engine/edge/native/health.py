@@ -39,7 +39,7 @@ async def _check_store(services: Services) -> dict[str, Any]:
     try:
         async with services.database.read() as connection:
             await connection.execute(text("SELECT 1"))
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         return {"ok": False, "error": str(error)}
     return {"ok": True}
 

@@ -68,6 +68,7 @@ class StartBody(Body):
         metadata: Anything.
         id: Id of the execution, a UUID; left out = a new one.
         labels: Words by which Temporal's own lists find it.
+        actor: Who starts it.
     """
 
     ignored = frozenset({"error", "output", "transition_count"})
@@ -78,6 +79,7 @@ class StartBody(Body):
     labels: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
         default_factory=list, max_length=20
     )
+    actor: str = Field(default="", max_length=255)
 
 
 class ChangeBody(Body):

@@ -1,16 +1,17 @@
-"""Routes of streams: an execution's status, its transitions and its events as they come."""
+"""Routes of streams: an execution's status, its transitions, its events and what models write in it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from engine.core.run.events import EventRecord
+from engine.core.kinds import EventType, StepKind
+from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import TRANSITION_TYPES, event_view, execution_view, transition_view
 from engine.edge.http.services import Services, services_of, tenant_of
-from engine.edge.http.sse import EventStream, Message, last_event_id
+from engine.edge.http.sse import EventStream, last_event_id, sse_text
 
 router = APIRouter(tags=["streams"])
 
@@ -30,7 +31,8 @@ async def stream_transitions(execution_id: str, request: Request, services: In, 
     """Send transitions from the first, or after Last-Event-ID; ends when the execution has ended and all are sent."""
     await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "next_page_token", "after_seq")
-    return EventStream(_records(services, execution_id, tenant, after, _transition_only))
+    texts = services.follower.events(execution_id, tenant=tenant, view=_transition_text, after_seq=after)
+    return EventStream(texts)
 
 
 @router.get("/executions/{execution_id}/events.stream", response_class=EventStream)
@@ -38,30 +40,75 @@ async def stream_events(execution_id: str, request: Request, services: In, tenan
     """Send all events from the first, or after Last-Event-ID; ends when the execution has ended and all are sent."""
     await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "after_seq")
-    return EventStream(_records(services, execution_id, tenant, after, event_view))
+    return EventStream(services.follower.events(execution_id, tenant=tenant, view=_event_text, after_seq=after))
 
 
-async def _statuses(services: Services, execution_id: str, tenant: str) -> AsyncIterator[list[Message]]:
+@router.get("/executions/{execution_id}/tokens.stream", response_class=EventStream)
+async def stream_tokens(execution_id: str, request: Request, services: In, tenant: Tenant) -> EventStream:
+    """Send what models write as they write it; ends when the execution has ended.
+
+    `token` events have no id and may be lost; every call that is over is told by a `message` or `failed` event, whose
+    id a reader sends as Last-Event-ID. The last event is `end`.
+    """
+    await services.store.get_execution(execution_id, tenant=tenant)
+    return EventStream(_tokens(services, execution_id, tenant, last_event_id(request, "after_seq")))
+
+
+async def _statuses(services: Services, execution_id: str, tenant: str) -> AsyncIterator[bytes]:
     async for change in services.follower.status(execution_id, tenant=tenant):
         if change is None:
-            yield []
+            yield b""
             continue
         # Julep's client types this stream as whole executions, its documents as events: this is both
         data = {**execution_view(change.facts, change.waits), "execution_id": change.facts.id}
-        yield [Message(change.facts.last_seq, data)]
+        yield sse_text(data, id=change.facts.last_seq)
 
 
-async def _records(
-    services: Services,
-    execution_id: str,
-    tenant: str,
-    after: int,
-    view: Callable[[EventRecord], dict[str, Any] | None],
-) -> AsyncIterator[list[Message]]:
-    async for batch in services.follower.events(execution_id, tenant=tenant, after_seq=after):
-        shown = [(record.seq, view(record)) for record in batch]
-        yield [Message(seq, data) for seq, data in shown if data is not None]
+async def _tokens(services: Services, execution_id: str, tenant: str, after: int) -> AsyncIterator[bytes]:
+    texts = services.follower.tokens(
+        execution_id, tenant=tenant, view=_call_text, finished=_finished_call, after_seq=after
+    )
+    async for text in texts:
+        yield text
+    facts = await services.store.get_execution(execution_id, tenant=tenant)
+    if facts.settled:
+        # a browser comes back after every stream that ends: it must know that there is no more
+        yield sse_text({"execution_id": execution_id, "status": facts.status.value}, event="end")
 
 
-def _transition_only(record: EventRecord) -> dict[str, Any] | None:
-    return transition_view(record) if record.type in TRANSITION_TYPES else None
+# --- how events are shown: one function for each stream, since its texts are shared by all readers -------------------
+
+
+def _event_text(record: EventRecord) -> bytes | None:
+    return sse_text(event_view(record), id=record.seq)
+
+
+def _transition_text(record: EventRecord) -> bytes | None:
+    return sse_text(transition_view(record), id=record.seq) if record.type in TRANSITION_TYPES else None
+
+
+def _call_text(record: EventRecord) -> bytes | None:
+    body = _prompt_end(record)
+    if body is None:
+        return None
+    data = {
+        "execution_id": record.execution_id,
+        "seq": record.seq,
+        **{name: body.get(name) for name in ("path", "effect_id", "attempt", "outcome")},
+    }
+    if body.get("outcome") != "ok":
+        return sse_text({**data, "error": body.get("error")}, id=record.seq, event="failed")
+    data |= {name: body.get(name) for name in ("model", "backend", "finish_reason", "usage", "cost")}
+    return sse_text({**data, "message": body.get("reply")}, id=record.seq, event="message")
+
+
+def _finished_call(record: EventRecord) -> bytes | None:
+    body = _prompt_end(record)
+    return None if body is None else str(body.get("effect_id", "")).encode()
+
+
+def _prompt_end(record: EventRecord) -> dict[str, Any] | None:
+    if record.type != EventType.EFFECT_FINISHED:
+        return None
+    body = body_of(record)
+    return body if body.get("kind") == StepKind.PROMPT else None

@@ -12,6 +12,7 @@ from engine.control.definitions import task_view
 from engine.control.versions import alias_view
 from engine.core.run.projection import iso_time
 from engine.edge.http.bodies import read_model, read_text
+from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
@@ -60,7 +61,7 @@ class ApplyBody(BaseModel):
     dry_run: bool = False
 
 
-@router.post("/tasks/apply")
+@router.post("/tasks/apply", dependencies=[MAY_DEFINE])
 async def apply(request: Request, services: In, tenant: Tenant) -> dict[str, Any]:
     """Create or update many tasks, all of them or none: {changes, dry_run}."""
     body = await read_model(request, ApplyBody)
@@ -73,6 +74,7 @@ async def apply(request: Request, services: In, tenant: Tenant) -> dict[str, Any
         prune=body.prune,
         dry_run=body.dry_run,
         dialect=dialect_of(request),
+        actor=actor_of(request),
     )
     aliases = [body.alias] if body.alias else []
     told = [change.to_json(() if change.verb == "removed" else aliases) for change in changes]
@@ -86,7 +88,7 @@ async def list_all_aliases(services: In, tenant: Tenant) -> dict[str, Any]:
     return {"items": [alias_view(item) for item in found]}
 
 
-@router.delete("/tasks/{task_id}")
+@router.delete("/tasks/{task_id}", dependencies=[MAY_DEFINE])
 async def delete_task(task_id: str, services: In, tenant: Tenant) -> dict[str, Any]:
     """Remove a task with its versions and aliases; its executions go on: {id, name, deleted_at, jobs}."""
     removed = await services.definitions.versions.remove(task_id, tenant=tenant)
@@ -124,7 +126,7 @@ async def compare_versions(
     return (await services.definitions.compare(task_id, tenant=tenant, older=older)).to_json()
 
 
-@router.post("/tasks/{task_id}/diff")
+@router.post("/tasks/{task_id}/diff", dependencies=[MAY_READ])
 async def compare_text(
     task_id: str,
     request: Request,
@@ -148,7 +150,7 @@ async def list_aliases(task_id: str, services: In, tenant: Tenant) -> dict[str, 
     return {"items": [alias_view(item) for item in found]}
 
 
-@router.put("/tasks/{task_id}/aliases/{alias}")
+@router.put("/tasks/{task_id}/aliases/{alias}", dependencies=[MAY_DEFINE])
 async def set_alias(task_id: str, alias: str, request: Request, services: In, tenant: Tenant) -> dict[str, Any]:
     """Let an alias point to a version."""
     body = await read_model(request, AliasBody)
@@ -158,7 +160,7 @@ async def set_alias(task_id: str, alias: str, request: Request, services: In, te
     return alias_view(facts)
 
 
-@router.delete("/tasks/{task_id}/aliases/{alias}", status_code=204)
+@router.delete("/tasks/{task_id}/aliases/{alias}", status_code=204, dependencies=[MAY_DEFINE])
 async def delete_alias(task_id: str, alias: str, services: In, tenant: Tenant) -> Response:
     """Delete an alias; the version stays."""
     await services.definitions.versions.delete_alias(task_id, alias, tenant=tenant)

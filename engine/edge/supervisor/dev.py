@@ -415,6 +415,8 @@ def child_environment(options: DevOptions, ports: Mapping[str, int], *, bundled:
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("EVERSTEP_MODEL_URL", None)
+    # worker and repair would fight for one port; the API shows its metrics beside them
+    environment.pop("EVERSTEP_METRICS_PORT", None)
     if bundled:
         environment["EVERSTEP_MODEL_URL"] = f"http://{LOOPBACK}:{ports['model']}/v1"
     return environment

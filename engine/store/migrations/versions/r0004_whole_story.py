@@ -9,11 +9,43 @@ revision = "0004"
 down_revision = "0003"
 
 _INDEXES = (
-    ("tenant", "updated_us"),
+    ("tenant", "updated_us", "id"),
     ("tenant", "status", "created_us"),
     ("tenant", "agent_id", "created_us"),
     ("tenant", "error_code", "created_us"),
-    ("tenant", "cost_nano"),
+    ("tenant", "closed_us", "id"),
+    ("tenant", "cost_nano", "id"),
+    ("tenant", "total_tokens", "id"),
+)
+_LISTING = (
+    "tenant",
+    "created_us",
+    "id",
+    "status",
+    "task_id",
+    "task_name",
+    "agent_id",
+    "parent_id",
+    "actor",
+    "error_code",
+    "updated_us",
+    "closed_us",
+    "cost_nano",
+    "total_tokens",
+)
+_STUCK = sa.text("stuck IS NOT NULL")
+_TABLES = (
+    "agents",
+    "tasks",
+    "task_aliases",
+    "api_keys",
+    "idempotency",
+    "executions",
+    "execution_tags",
+    "events",
+    "attempts",
+    "pulses",
+    "waits",
 )
 
 
@@ -21,6 +53,7 @@ def upgrade() -> None:
     """Add tables, columns and indexes."""
     _extend_executions()
     _extend_waits()
+    op.add_column("agents", sa.Column("actor", sa.String(length=255), nullable=False, server_default=""))
     op.add_column("tasks", sa.Column("actor", sa.String(length=255), nullable=False, server_default=""))
     _create_attempts()
     op.create_table(
@@ -44,6 +77,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_pulses")),
     )
     _create_truth()
+    _order_by_bytes()
+
+
+def _order_by_bytes() -> None:
+    """Give all texts on PostgreSQL the order of their bytes and no lengths, as on SQLite."""
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    inspector = sa.inspect(connection)
+    for table in _TABLES:
+        texts = [column["name"] for column in inspector.get_columns(table) if isinstance(column["type"], sa.String)]
+        changes = ", ".join(f'ALTER COLUMN "{name}" TYPE text COLLATE "C"' for name in texts)
+        op.execute(f"ALTER TABLE {table} {changes}")
 
 
 def _extend_executions() -> None:
@@ -61,10 +107,25 @@ def _extend_executions() -> None:
         ("unpriced_calls", sa.Integer(), "0"),
     ):
         op.add_column("executions", sa.Column(name, type_, nullable=False, server_default=default))
-    for name, type_ in (("cost_nano", sa.BigInteger()), ("stuck", sa.Text()), ("gone_us", sa.BigInteger())):
+    for name, type_ in (
+        ("cost_nano", sa.BigInteger()),
+        ("stuck", sa.Text()),
+        ("gone_us", sa.BigInteger()),
+        ("checked_events", sa.BigInteger()),
+    ):
         op.add_column("executions", sa.Column(name, type_, nullable=True))
     for columns in _INDEXES:
         _index("executions", *columns)
+    op.create_index("ix_executions_listing", "executions", list(_LISTING), unique=False)
+    op.create_index(
+        "ix_executions_stuck",
+        "executions",
+        ["tenant", "created_us", "id"],
+        unique=False,
+        sqlite_where=_STUCK,
+        postgresql_where=_STUCK,
+    )
+    op.drop_index(op.f("ix_executions_tenant_created_us"), table_name="executions")
 
 
 def _extend_waits() -> None:
@@ -145,8 +206,12 @@ def downgrade() -> None:
     for table in ("idempotency", "api_keys", "pulses", "execution_tags", "attempts"):
         op.drop_table(table)
     op.drop_column("tasks", "actor")
+    op.drop_column("agents", "actor")
     for name in ("closed_us", "outcome", "actor", "answer"):
         op.drop_column("waits", name)
+    _index("executions", "tenant", "created_us")
+    for name in ("ix_executions_listing", "ix_executions_stuck"):
+        op.drop_index(name, table_name="executions")
     for columns in _INDEXES:
         op.drop_index(op.f(f"ix_executions_{'_'.join(columns)}"), table_name="executions")
     for name in (
@@ -164,5 +229,6 @@ def downgrade() -> None:
         "cost_nano",
         "stuck",
         "gone_us",
+        "checked_events",
     ):
         op.drop_column("executions", name)

@@ -1,0 +1,181 @@
+"""From events to facts: one fold gives an execution's status, waits, attempts and sums. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.core.kinds import EventType, ExecutionStatus
+from engine.core.run.attempts import ATTEMPT_EVENTS, AttemptFacts, apply_attempt
+from engine.core.run.events import EventRecord, body_of
+from engine.core.run.projection import TERMINAL_EVENTS, TRANSITION_TYPES, Wait
+from engine.core.run.tags import BACKEND, MODEL
+from engine.core.run.usage import UsageSums
+
+ANSWERED, EXPIRED, STOPPED = "answered", "expired", "stopped"
+"""How waits end."""
+
+_ENDS_A_PLACE = frozenset(
+    {EventType.STEP.value, EventType.FINISH_BRANCH.value, EventType.BRANCH_FAILED.value, EventType.ATTEMPT_FAILED.value}
+)
+"""Events after which no wait at their path, or inside it, can be open any more."""
+
+_ALWAYS_READ = ATTEMPT_EVENTS | {
+    EventType.INIT.value,
+    EventType.WAIT.value,
+    EventType.RESUME.value,
+    EventType.CANCELLED.value,
+}
+_READ_WHEN_WAITING = _ENDS_A_PLACE | TERMINAL_EVENTS
+"""Bodies of other events are not parsed at all: most are steps, and only the end of a wait could stand in them."""
+
+_EXPIRED_CODE = "wait.expired"
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the events so far say; fold it over them in order of their numbers.
+
+    Attributes:
+        last_seq: Highest number seen.
+        last_us: Latest time seen, Unix microseconds.
+        last_run_id: Run of the last event.
+        transitions: Number of transitions.
+        waits: Waits by id: all that were opened during the fold, and those it began with.
+        changed: Ids of waits that were opened or closed during the fold.
+        attempts: Attempts by id: all that events of the fold are about, and those it began with.
+        touched: Ids of attempts that changed during the fold.
+        usage: Sums over the attempts.
+        served: Kind (`MODEL`, `BACKEND`) and name of all that answered during the fold.
+        init: Body of the `init` event, if it was seen during the fold.
+        first_us: Time of that event, or of the first event of all.
+        cancelled: Body of the `cancelled` event, if it was seen during the fold.
+        ended: Whether a terminal event was seen.
+    """
+
+    last_seq: int = 0
+    last_us: int = 0
+    last_run_id: str = ""
+    transitions: int = 0
+    waits: dict[str, Wait] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    attempts: dict[str, AttemptFacts] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    usage: UsageSums = field(default_factory=UsageSums)
+    served: dict[tuple[str, str], None] = field(default_factory=dict)
+    init: dict[str, Any] | None = None
+    first_us: int = 0
+    cancelled: dict[str, Any] | None = None
+    ended: bool = False
+
+    def apply(self, record: EventRecord, body: dict[str, Any] | None = None) -> None:
+        """Take one more event.
+
+        Args:
+            record: The event.
+            body: Its body, if it has been parsed already.
+        """
+        self.last_seq = max(self.last_seq, record.seq)
+        self.last_us = max(self.last_us, record.now_us)
+        self.last_run_id = record.run_id
+        self.first_us = self.first_us or record.now_us
+        kind = record.type
+        if kind in TRANSITION_TYPES:
+            self.transitions += 1
+        if kind in _ALWAYS_READ or (self.waits and kind in _READ_WHEN_WAITING):
+            self._read(record, kind, body_of(record) if body is None else body)
+        if kind in TERMINAL_EVENTS:
+            self.ended = True
+
+    def _read(self, record: EventRecord, kind: str, body: dict[str, Any]) -> None:
+        if kind == EventType.INIT:
+            self.init, self.first_us = body, record.now_us
+        elif kind == EventType.WAIT:
+            self._open(record, body)
+        elif kind == EventType.RESUME:
+            self._resume(record, body)
+        elif kind in TERMINAL_EVENTS:
+            if kind == EventType.CANCELLED:
+                self.cancelled = body
+            for wait in self.open_waits:
+                self._close(wait, record, _why(wait, body))
+        if kind in ATTEMPT_EVENTS:
+            self._attempt(record, kind, body)
+        if kind in _ENDS_A_PLACE and self.waits:
+            self._leave(record, body)
+
+    # --- waits -----------------------------------------------------------------------------------------------------
+
+    def _open(self, record: EventRecord, body: Mapping[str, Any]) -> None:
+        wait_id = str(body.get("wait_id", ""))
+        self.changed.add(wait_id)
+        self.waits[wait_id] = Wait(
+            wait_id=wait_id,
+            path=str(body.get("path", "")),
+            label=str(body.get("label") or ""),
+            info=body.get("info"),
+            schema=body.get("schema"),
+            deadline_us=body.get("deadline_us"),
+            opened_seq=record.seq,
+            opened_us=record.now_us,
+        )
+
+    def _resume(self, record: EventRecord, body: Mapping[str, Any]) -> None:
+        wait = self.waits.get(str(body.get("wait_id", "")))
+        if wait is not None and wait.closed_seq is None:
+            self._close(wait, record, EXPIRED if body.get("expired") else ANSWERED)
+            wait.actor, wait.answer = str(body.get("actor") or ""), body.get("output")
+
+    def _leave(self, record: EventRecord, body: Mapping[str, Any]) -> None:
+        path = str(body.get("path", ""))
+        for wait in self.open_waits:
+            if path and (wait.path == path or wait.path.startswith(f"{path}.")):
+                self._close(wait, record, _why(wait, body))
+
+    def _close(self, wait: Wait, record: EventRecord, outcome: str) -> None:
+        if wait.closed_seq is None:
+            wait.closed_seq, wait.closed_us, wait.outcome = record.seq, record.now_us, outcome
+            self.changed.add(wait.wait_id)
+
+    @property
+    def open_waits(self) -> list[Wait]:
+        """Waits without an answer, the oldest first."""
+        found = [wait for wait in self.waits.values() if wait.closed_seq is None]
+        return sorted(found, key=lambda wait: wait.opened_seq)
+
+    # --- attempts --------------------------------------------------------------------------------------------------
+
+    def _attempt(self, record: EventRecord, kind: str, body: Mapping[str, Any]) -> None:
+        self.touched.add(apply_attempt(self.attempts, record, body))
+        self.usage.apply(kind, body)
+        if kind == EventType.EFFECT_FINISHED:
+            for tag, name in ((MODEL, "model"), (BACKEND, "backend")):
+                if body.get(name):
+                    self.served[tag, str(body[name])] = None
+
+    # --- status ----------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The status that the events suggest; never a terminal one, which only Temporal may tell."""
+        if self.open_waits:
+            return ExecutionStatus.AWAITING_INPUT
+        if self.last_seq == 0:
+            return ExecutionStatus.QUEUED
+        # a first step that takes long is at work from the event of its call on
+        return ExecutionStatus.STARTING if self.last_seq <= 1 and not self.ended else ExecutionStatus.RUNNING
+
+    @property
+    def created_us(self) -> int:
+        """When the execution was asked for, as its `init` tells; else when its first event happened."""
+        asked = (self.init or {}).get("created_us")
+        return asked if isinstance(asked, int) and asked > 0 else self.first_us
+
+
+def _why(wait: Wait, body: Mapping[str, Any]) -> str:
+    """Say why an event ended a wait that got no answer: it was out of time itself, or something around it ended."""
+    error = body.get("error")
+    if not isinstance(error, Mapping) or error.get("code") != _EXPIRED_CODE:
+        return STOPPED
+    return EXPIRED if error.get("step", body.get("path")) == wait.path else STOPPED

@@ -1,0 +1,269 @@
+"""Says of each event in a sentence what happened, with what belongs to it as data. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from engine.core.kinds import EventType, StepKind
+from engine.core.run.events import EventRecord, body_of
+from engine.core.run.story_parts import clipped
+from engine.core.run.times import iso_time
+from engine.core.run.usage import cost_to_nano, nano_to_cost
+from engine.core.values import Json
+
+Body = dict[str, Any]
+
+_PLACE: Final = frozenset({"path", "branch", "workflow", "index", "scope", "next"})
+_SOMEBODY: Final = "somebody"
+_COUNTED: Final = {"mapreduce": "item", "foreach": "item", "parallel": "branch", "race": "branch"}
+
+
+def entries(
+    records: Iterable[EventRecord], *, after_seq: int = 0, limit_chars: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Tell of events in order, and of those that are missing between them.
+
+    Args:
+        records: Events in order of their numbers.
+        after_seq: Number of the event before the first one.
+        limit_chars: Characters to keep of the data of each; None = all.
+
+    Yields:
+        {at, seq, type, what, path, data, truncated?}; of missing events {at: null, seq, type: "gap", …}.
+    """
+    last = after_seq
+    for record in records:
+        if record.seq > last + 1:
+            yield _gap(last + 1, record.seq - 1)
+        last = record.seq
+        yield entry(record, limit_chars=limit_chars)
+
+
+def _gap(first: int, last: int) -> dict[str, Any]:
+    which = f"event {first} is" if first == last else f"events {first} to {last} are"
+    what = f"{which} not here (yet): the repair fetches what a lost worker did not tell"
+    return {"at": None, "seq": first, "type": "gap", "what": what, "path": None, "data": {"first": first, "last": last}}
+
+
+def entry(record: EventRecord, *, limit_chars: int | None = None) -> dict[str, Any]:
+    """Tell of one event; see `entries`."""
+    body = body_of(record)
+    path = str(body.get("path") or (body.get("error") or {}).get("step") or "")
+    say = _SENTENCES.get(record.type)
+    data: Json = {name: value for name, value in body.items() if name not in _PLACE}
+    cut = False
+    if limit_chars is not None and len(record.body) > limit_chars:
+        data, cut = clipped(data, limit_chars)
+    told: dict[str, Any] = {
+        "at": iso_time(record.now_us),
+        "seq": record.seq,
+        "type": record.type,
+        "what": record.type if say is None else say(body, record.now_us),
+        "path": path or None,
+        "data": data,
+    }
+    if cut:
+        told["truncated"] = True
+    return told
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a time span: `40 ms`, `3.2 s`, `2 min 5 s`, `3 h 10 min`, `2 d 4 h`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def dollars_text(cost: Json) -> str:
+    """Return a price as `$0.0012`; an empty text if it is not known."""
+    dollars = nano_to_cost(cost_to_nano(cost))
+    return "" if dollars is None else f"${dollars}"
+
+
+def _error(body: Body) -> str:
+    error = body.get("error") or {}
+    return f"{error.get('code', 'error')}: {error.get('message', '')}"
+
+
+def _step(body: Body) -> str:
+    """Name a step: its label, or its kind and whom it calls."""
+    label = body.get("label")
+    kind = str(body.get("kind") or "step").replace("_", " ")
+    name = body.get("name")
+    return f"'{label}' ({kind})" if label else f"{kind} {name}" if name else kind
+
+
+def _took(body: Body, now_us: int, since: str) -> str:
+    began = body.get(since)
+    return "" if not isinstance(began, int) else f" after {seconds_text((now_us - began) / 1e6)}"
+
+
+def _said_init(body: Body, _now_us: int) -> str:
+    by = f" by {body['actor']}" if body.get("actor") else ""
+    parent = body.get("parent") or {}
+    of = f", for step {parent.get('path')} of execution {parent.get('execution_id')}" if parent else ""
+    return f"the execution of task '{body.get('task')}' version {body.get('version')} was started{by}{of}"
+
+
+def _said_branch(body: Body, _now_us: int) -> str:
+    construct = str(body.get("construct") or "")
+    if construct == "yield":
+        return f"the list '{body.get('workflow')}' begins"
+    if construct == "finally":
+        return "the steps of `finally` begin"
+    if construct == "on_error":
+        return "on_error takes the error"
+    if construct == "undo":
+        return "the step is undone"
+    number = construct.partition("[")[2].rstrip("]")
+    if number and not construct.startswith("switch"):
+        of = f" of {body['of']}" if body.get("of") else ""
+        return f"{_COUNTED.get(construct.partition('[')[0], 'round')} {int(number) + 1}{of} begins"
+    return f"{construct} begins"
+
+
+def _said_call(body: Body, _now_us: int) -> str:
+    kind, name, number = body.get("kind"), body.get("name"), int(body.get("attempt") or 1)
+    again = f", attempt {number}" if number > 1 else ""
+    label = f"'{body['label']}': " if body.get("label") else ""
+    if kind == StepKind.PROMPT.value:
+        return f"{label}{f'model {name}' if name else 'the default model'} is asked{again}"
+    if kind == StepKind.TASK.value:
+        return f"{label}task {name} version {body.get('version')} runs as execution {body.get('child_id')}{again}"
+    return f"{label}tool {name} is called{again}"
+
+
+def _said_call_end(body: Body, _now_us: int) -> str:
+    took = f" after {seconds_text(body['took_s'])}" if isinstance(body.get("took_s"), (int, float)) else ""
+    lost = int(body.get("deliveries") or 1) - 1
+    again = f"; it was handed out {lost + 1} times, since {lost} worker{'s were' if lost > 1 else ' was'} lost" * (
+        lost > 0
+    )
+    outcome = body.get("outcome")
+    if outcome == "failed":
+        # what it means for the step, and the message, are told by the event that follows
+        return f"the call failed{took}: {(body.get('error') or {}).get('code')}{again}"
+    if outcome == "cancelled":
+        return f"the call was stopped{took}{again}"
+    if "reply" not in body:
+        return f"the call ended well{took}{again}"
+    tokens = (body.get("usage") or {}).get("total_tokens")
+    facts = [f"{tokens} tokens" if tokens else "", dollars_text(body.get("cost"))]
+    reason = body.get("finish_reason")
+    facts.append(f"finish reason {reason}" if reason not in (None, "", "stop") else "")
+    told = ", ".join(fact for fact in facts if fact)
+    return f"model {body.get('model')} answered{took}{f' ({told})' if told else ''}{again}"
+
+
+def _said_attempt_failed(body: Body, _now_us: int) -> str:
+    number, again = body.get("attempt") or 1, body.get("retry_in_s")
+    if body.get("repair"):
+        return f"the reply is not good enough, repair round {body['repair']} follows: {_error(body)}"
+    if again is None:
+        return f"attempt {number} failed, there is no other: {_error(body)}"
+    return f"attempt {number} failed, the next one follows in {seconds_text(float(again))}: {_error(body)}"
+
+
+def _said_step(body: Body, now_us: int) -> str:
+    if body.get("skipped"):
+        return f"{_step(body)} was skipped"
+    if body.get("log") is not None:
+        return f"{_step(body)} says: {body['log']}"
+    return f"{_step(body)} is done{_took(body, now_us, 'started_us')}"
+
+
+def _said_finish(body: Body, now_us: int) -> str:
+    last = f"{_said_step(body, now_us)}; " if body.get("path") else ""
+    return f"{last}the execution has succeeded"
+
+
+def _said_wait(body: Body, _now_us: int) -> str:
+    info = body.get("info")
+    label = f"'{body['label']}' " if body.get("label") else ""
+    until = f" until {iso_time(body['deadline_us'])}" if body.get("deadline_us") else ""
+    if isinstance(info, dict) and set(info) == {"event", "key"}:
+        key = "" if info["key"] is None else f" with the key {info['key']}"
+        return f"{label}waits for the event '{info['event']}'{key}{until}"
+    return f"{label}waits for an answer{until}"
+
+
+def _said_resume(body: Body, now_us: int) -> str:
+    took = _took(body, now_us, "opened_us")
+    if body.get("expired"):
+        return f"nobody answered before the deadline{took}; it goes on with its default"
+    who = body.get("actor") or _SOMEBODY
+    if body.get("event"):
+        return f"the event '{body['event']}' came from {who}{took}; it goes on"
+    return f"it goes on with the answer of {who}{took}"
+
+
+def _said_accepted(body: Body, _now_us: int) -> str:
+    repeated = " once more, under the same key" if body.get("repeated") else ""
+    return f"{body.get('actor') or _SOMEBODY} answered {body.get('wait_id')}{repeated}"
+
+
+def _said_refused(body: Body, _now_us: int) -> str:
+    who = body.get("actor") or _SOMEBODY
+    return f"an answer of {who} was refused: {body.get('code')}: {body.get('message')}"
+
+
+def _said_event(body: Body, _now_us: int) -> str:
+    who = body.get("actor") or _SOMEBODY
+    if body.get("wait_id"):
+        return f"{who} sent the event '{body.get('name')}', which {body['wait_id']} was waiting for"
+    problems = body.get("problems") or []
+    why = f", which does not fit ({'; '.join(map(str, problems))})" if problems else ""
+    return f"{who} sent the event '{body.get('name')}'{why}; it is kept until a step waits for it"
+
+
+_TAKEN: Final = {
+    "collect": "the branch failed and its error is collected",
+    "skip": "the branch failed and is left out",
+    "race": "the branch failed and is out of the race",
+    "undo": "the undoing of a step failed; that of the others goes on",
+}
+
+
+def _said_branch_failed(body: Body, _now_us: int) -> str:
+    return f"{_TAKEN.get(str(body.get('taken')), 'the branch failed')}: {_error(body)}"
+
+
+def _said_error(body: Body, _now_us: int) -> str:
+    attempts = int((body.get("error") or {}).get("attempts") or 1)
+    return f"the execution has failed{f' after {attempts} attempts' if attempts > 1 else ''}: {_error(body)}"
+
+
+def _said_cancelled(body: Body, _now_us: int) -> str:
+    by = f" by {body['actor']}" if body.get("actor") else ""
+    why = f": {body['reason']}" if body.get("reason") else ""
+    return f"the execution was cancelled{by}{why}"
+
+
+_SENTENCES: Final[dict[str, Callable[[Body, int], str]]] = {
+    EventType.INIT.value: _said_init,
+    EventType.INIT_BRANCH.value: _said_branch,
+    EventType.STEP.value: _said_step,
+    EventType.WAIT.value: _said_wait,
+    EventType.RESUME.value: _said_resume,
+    EventType.FINISH_BRANCH.value: _said_step,
+    EventType.FINISH.value: _said_finish,
+    EventType.ERROR.value: _said_error,
+    EventType.CANCELLED.value: _said_cancelled,
+    EventType.EFFECT_STARTED.value: _said_call,
+    EventType.EFFECT_FINISHED.value: _said_call_end,
+    EventType.ATTEMPT_FAILED.value: _said_attempt_failed,
+    EventType.BRANCH_FAILED.value: _said_branch_failed,
+    EventType.ANSWER_ACCEPTED.value: _said_accepted,
+    EventType.ANSWER_REFUSED.value: _said_refused,
+    EventType.EVENT_RECEIVED.value: _said_event,
+}

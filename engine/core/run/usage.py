@@ -1,0 +1,98 @@
+"""What an execution used: calls, tokens and money, summed over its events. Workflow-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+from engine.core.kinds import EventType, StepKind
+from engine.core.values import Json
+
+_NANO = Decimal(1_000_000_000)
+_MOST_NANO = (1 << 63) - 1
+"""What a column of the store can hold."""
+
+
+def cost_to_nano(cost: Json) -> int | None:
+    """Return dollars as text in thousand-millionths, halves rounded up; None if the text is no price."""
+    if not isinstance(cost, str):
+        return None
+    try:
+        nano = int((Decimal(cost) * _NANO).to_integral_value(ROUND_HALF_UP))
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+    return nano if 0 <= nano <= _MOST_NANO else None
+
+
+def nano_to_cost(nano: int | None) -> str | None:
+    """Return thousand-millionths of a dollar as decimal text, such as `0.000123`; None stays None (unknown)."""
+    if nano is None:
+        return None
+    text = f"{Decimal(nano) / _NANO:.9f}".rstrip("0")
+    return text.rstrip(".")
+
+
+def tokens_of(usage: Json, name: str) -> int | None:
+    """Return one of the counts of a reply's `usage`, or None if the backend told none."""
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) else None
+
+
+@dataclass(slots=True)
+class UsageSums:
+    """What the events of an execution say that it used.
+
+    Attributes:
+        llm_calls: Model calls that were started, repair rounds included.
+        tool_calls: Tool calls that were started.
+        failed_attempts: Attempts at calls, waits and blocks that failed.
+        prompt_tokens: Tokens of the requests, as far as backends told.
+        completion_tokens: Tokens of the replies.
+        total_tokens: Both.
+        cost_nano: Thousand-millionths of a dollar over the replies whose price is known; None = there is none.
+        unpriced_calls: Replies whose price is not known.
+    """
+
+    llm_calls: int = 0
+    tool_calls: int = 0
+    failed_attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cost_nano: int | None = None
+    unpriced_calls: int = 0
+
+    def apply(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Take one more event of a call."""
+        if kind == EventType.EFFECT_STARTED:
+            self.llm_calls += body.get("kind") == StepKind.PROMPT
+            self.tool_calls += body.get("kind") == StepKind.TOOL_CALL
+        elif kind == EventType.ATTEMPT_FAILED:
+            self.failed_attempts += 1
+        elif kind == EventType.EFFECT_FINISHED and body.get("kind") == StepKind.PROMPT and body.get("outcome") == "ok":
+            self._add_reply(body)
+
+    def _add_reply(self, body: Mapping[str, Any]) -> None:
+        usage = body.get("usage")
+        self.prompt_tokens += tokens_of(usage, "prompt_tokens") or 0
+        self.completion_tokens += tokens_of(usage, "completion_tokens") or 0
+        self.total_tokens += tokens_of(usage, "total_tokens") or 0
+        nano = cost_to_nano(body.get("cost"))
+        if nano is None:
+            self.unpriced_calls += 1
+        else:
+            self.cost_nano = nano + (self.cost_nano or 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {llm_calls, tool_calls, prompt_tokens, completion_tokens, total_tokens, cost, unpriced_calls}."""
+        return {
+            "llm_calls": self.llm_calls,
+            "tool_calls": self.tool_calls,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+            "cost": nano_to_cost(self.cost_nano),
+            "unpriced_calls": self.unpriced_calls,
+        }

@@ -1,0 +1,120 @@
+"""What the OpenAPI document says of each operation of the native API: bodies, answers, refusals, examples."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.edge.http.openapi import Doc, Docs
+from engine.edge.native import answers, keys, shapes, versions
+
+_TASK: Final = 'name: greet\nmain:\n  - prompt: "Say hello to {{ _.name }}"\n    unwrap: true\n'
+_TEXT_ERRORS: Final = (400, 413, 415, 422)
+_BODY_ERRORS: Final = (400, 413, 415, 422)
+_LIST_ERRORS: Final = (400, 422)
+_STREAM: Final = "text/event-stream"
+
+
+def _stored(ok: tuple[int, ...], *errors: int) -> Doc:
+    return Doc(answer=answers.TaskView, ok=ok, errors=(*_TEXT_ERRORS, *errors), body="task", example=_TASK)
+
+
+DOCS: Final[Docs] = {
+    # agents
+    ("POST", "/api/agents"): Doc(
+        answer=answers.AgentView,
+        ok=(201,),
+        errors=(*_BODY_ERRORS, 409),
+        body=shapes.AgentBody,
+        example={"name": "helper", "model": "gpt-4o-mini", "instructions": "Answer in one sentence."},
+    ),
+    ("GET", "/api/agents"): Doc(answer=answers.Agents, errors=_LIST_ERRORS),
+    ("GET", "/api/agents/{agent_id}"): Doc(answer=answers.AgentView, errors=(404, 422)),
+    ("POST", "/api/agents/{agent_id}/tasks"): _stored((200, 201), 404, 409),
+    ("GET", "/api/agents/{agent_id}/tasks"): Doc(answer=answers.Tasks, errors=(*_LIST_ERRORS, 404)),
+    # tasks
+    ("POST", "/api/tasks"): _stored((200, 201), 404, 409),
+    ("POST", "/api/tasks/validate"): Doc(
+        answer=answers.CheckedView, errors=(*_TEXT_ERRORS, 404, 409), body="task", example=_TASK
+    ),
+    ("POST", "/api/tasks/apply"): Doc(
+        answer=answers.AppliedView,
+        errors=(*_BODY_ERRORS, 404, 409),
+        body=versions.ApplyBody,
+        example={"tasks": [{"file": "greet.yaml", "source": _TASK}], "dry_run": True},
+    ),
+    ("GET", "/api/tasks"): Doc(answer=answers.Tasks, errors=_LIST_ERRORS),
+    ("GET", "/api/tasks/{task_id}"): Doc(answer=answers.TaskView, errors=(400, 404, 422)),
+    ("PUT", "/api/tasks/{task_id}"): _stored((200,), 404, 409),
+    ("DELETE", "/api/tasks/{task_id}"): Doc(answer=answers.RemovedTask, errors=(400, 404, 409, 422)),
+    ("GET", "/api/tasks/{task_id}/versions"): Doc(answer=answers.Versions, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/tasks/{task_id}/versions/{version}"): Doc(answer=answers.VersionView, errors=(400, 404, 422)),
+    ("GET", "/api/tasks/{task_id}/diff"): Doc(answer=answers.DifferenceView, errors=(400, 404, 422)),
+    ("POST", "/api/tasks/{task_id}/diff"): Doc(
+        answer=answers.DifferenceView, errors=(*_TEXT_ERRORS, 404, 409), body="task", example=_TASK
+    ),
+    ("GET", "/api/tasks/{task_id}/aliases"): Doc(answer=answers.Aliases, errors=(400, 404, 422)),
+    ("GET", "/api/aliases"): Doc(answer=answers.Aliases),
+    ("PUT", "/api/tasks/{task_id}/aliases/{alias}"): Doc(
+        answer=answers.AliasView, errors=(*_BODY_ERRORS, 404, 409), body=versions.AliasBody, example={"version": 3}
+    ),
+    ("DELETE", "/api/tasks/{task_id}/aliases/{alias}"): Doc(ok=(204,), errors=(400, 404, 422)),
+    # executions
+    ("POST", "/api/tasks/{task_id}/executions"): Doc(
+        answer=answers.ExecutionView,
+        ok=(200, 201),
+        errors=(*_BODY_ERRORS, 404, 409, 503),
+        body=shapes.StartBody,
+        example={"input": {"name": "Ada"}, "labels": ["vip"], "metadata": {"order": 17}},
+    ),
+    ("GET", "/api/tasks/{task_id}/executions"): Doc(answer=answers.Executions, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/tasks/{task_id}/executions/counts"): Doc(answer=answers.Counts, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions"): Doc(answer=answers.Executions, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/counts"): Doc(answer=answers.Counts, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/find"): Doc(answer=answers.FoundExecutions, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/{execution_id}"): Doc(answer=answers.ExecutionView, errors=(404, 422)),
+    ("PUT", "/api/executions/{execution_id}"): Doc(
+        answer=answers.ExecutionView,
+        errors=(*_BODY_ERRORS, 404, 409, 503, 504),
+        body=shapes.ChangeBody,
+        example={"status": "running", "input": True, "wait_id": "main.1"},
+    ),
+    ("POST", "/api/executions/{execution_id}/events"): Doc(
+        answer=answers.EventTaken,
+        ok=(202,),
+        errors=(*_BODY_ERRORS, 404, 409, 503),
+        body=shapes.EventBody,
+        example={"name": "payment.settled", "key": "order-17", "value": {"amount": 42}},
+    ),
+    ("GET", "/api/executions/{execution_id}/transitions"): Doc(answer=answers.Transitions, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/transitions/{transition_id}"): Doc(
+        answer=answers.TransitionView, errors=(404, 422)
+    ),
+    ("GET", "/api/executions/{execution_id}/events"): Doc(answer=answers.Events, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/steps"): Doc(answer=answers.Steps, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/steps/{path}"): Doc(answer=answers.StepVisits, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/attempts"): Doc(answer=answers.Attempts, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/history"): Doc(answer=answers.History, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/temporal"): Doc(
+        answer=answers.RawHistory, errors=(*_LIST_ERRORS, 404, 503)
+    ),
+    ("GET", "/api/executions/{execution_id}/tokens.stream"): Doc(errors=(404, 422), media=_STREAM),
+    ("GET", "/api/executions/{execution_id}/status.stream"): Doc(errors=(404, 422), media=_STREAM),
+    ("GET", "/api/executions/{execution_id}/transitions.stream"): Doc(errors=(404, 422), media=_STREAM),
+    ("GET", "/api/executions/{execution_id}/events.stream"): Doc(errors=(404, 422), media=_STREAM),
+    # keys
+    ("POST", "/api/keys"): Doc(
+        answer=answers.NewKey,
+        ok=(201,),
+        errors=(*_BODY_ERRORS, 409),
+        body=keys.KeyBody,
+        example={"name": "webapp", "scopes": ["run"]},
+    ),
+    ("GET", "/api/keys"): Doc(answer=answers.Keys, errors=_LIST_ERRORS),
+    ("DELETE", "/api/keys/{key_id}"): Doc(answer=answers.KeyView, errors=(400, 404, 422)),
+    # the service
+    ("GET", "/api/usage"): Doc(answer=answers.UsageReport, errors=_LIST_ERRORS),
+    ("GET", "/api/overview"): Doc(answer=answers.Overview, errors=_LIST_ERRORS),
+    ("GET", "/api/metrics"): Doc(media="text/plain"),
+    ("GET", "/api/healthz"): Doc(answer=answers.Health),
+    ("GET", "/api/readyz"): Doc(answer=answers.Readiness, ok=(200, 503)),
+}

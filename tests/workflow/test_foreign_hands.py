@@ -1,0 +1,277 @@
+"""What operators do to workflows with Temporal's own tools is seen: terminate, reset, delete, pause."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHandle
+
+from engine.control import scan as scan_module
+from engine.control.connect import ensure_search_attributes
+from engine.control.repair import Repair
+from engine.core.kinds import ExecutionStatus
+from engine.core.run.projection import ExecutionFacts
+from engine.store.pulses import PulseStore
+from engine.store.upkeep import Upkeep
+from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.rows import assert_rows_are_those_of_the_histories
+from tests.support.servers import TemporalProcess, temporal_process
+from tests.support.temporal_cli import temporal_cli
+from tests.workflow.test_reindex import delete_workflow, start_as_api
+from worker import replay_run
+
+WAITING = "name: waiting\nmain: [{evaluate: $ 1}, {wait_for_input: {info: go}}, {evaluate: '$ [_, 2]'}]"
+PLAIN = "name: plain\nmain: [{evaluate: $ 1}, {sleep: 0.1}, {evaluate: $ _ + 1}]"
+
+
+@dataclass(slots=True)
+class Scene:
+    """A laboratory with a repair that is told when to look."""
+
+    lab: Lab
+    repair: Repair
+
+    async def facts(self, handle: WorkflowHandle[Any, Any]) -> ExecutionFacts:
+        """Return what the store says."""
+        return await self.lab.store.get_execution(handle.id, tenant=TENANT)
+
+    async def scan_until(
+        self, handle: WorkflowHandle[Any, Any], right: Callable[[ExecutionFacts], bool], timeout_s: float = 30
+    ) -> ExecutionFacts:
+        """Let the repair look again and again until the row is as it should be."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            await self.repair.settle_ended()
+            await self.repair.scan()
+            facts = await self.facts(handle)
+            if right(facts):
+                return facts
+            assert time.monotonic() < deadline, facts
+            await asyncio.sleep(0.1)
+
+    async def ended(self, handle: WorkflowHandle[Any, Any]) -> ExecutionFacts:
+        """Wait until an execution is settled and verified."""
+        return await self.scan_until(handle, lambda facts: facts.settled and facts.verified is True)
+
+
+@pytest.fixture
+async def scene(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
+    await ensure_search_attributes(lab.client)
+    return Scene(lab, Repair(lab.client, lab.store, replay_run))
+
+
+async def waiting(scene: Scene) -> WorkflowHandle[Any, Any]:
+    """Start an execution and let it come to its wait."""
+    handle = await start_as_api(scene.lab, WAITING)
+    await scene.lab.until(handle, "wait")
+    return handle
+
+
+async def test_a_native_terminate_says_who_did_it_and_why(scene: Scene):
+    async with scene.lab.worker():
+        handle = await waiting(scene)
+    temporal_cli(scene.lab, "workflow", "terminate", "--workflow-id", handle.id, "--reason", "too old")
+    facts = await scene.ended(handle)
+    assert facts.status is ExecutionStatus.FAILED
+    assert facts.error is not None
+    assert (facts.error["code"], facts.error["message"]) == ("execution.terminated", "too old")
+    assert "temporal-cli" in facts.error["details"]["actor"]
+    assert (await scene.lab.store.open_waits([handle.id], tenant=TENANT)) == {}
+    await assert_rows_are_those_of_the_histories(scene.lab, [handle.id], scene.lab.folder)
+
+
+async def reset_to_first(scene: Scene, handle: WorkflowHandle[Any, Any]) -> None:
+    """Reset a workflow to its first workflow task."""
+    words = ("--type", "FirstWorkflowTask", "--reason", "once more", "--reapply-exclude", "All")
+    temporal_cli(scene.lab, "workflow", "reset", "--workflow-id", handle.id, *words)
+
+
+async def test_a_native_reset_of_an_open_execution_throws_its_events_away(scene: Scene):
+    async with scene.lab.worker():
+        handle = await waiting(scene)
+        await scene.lab.answer(handle, "first")
+        await scene.lab.end_of(handle)
+        open_one = await waiting(scene)
+    await scene.scan_until(open_one, lambda facts: facts.status is ExecutionStatus.AWAITING_INPUT)
+    old = {event.run_id for event in await scene.lab.events(open_one)}
+    await reset_to_first(scene, open_one)
+    # no worker is there: what was thrown away must go nevertheless
+    facts = await scene.scan_until(open_one, lambda facts: facts.last_seq == 0)
+    assert facts.status is ExecutionStatus.QUEUED
+    assert await scene.lab.store.open_waits([open_one.id], tenant=TENANT) == {}
+    async with scene.lab.worker():
+        await scene.lab.until(open_one, "wait")
+        await scene.lab.answer(open_one, "second")
+        await scene.lab.end_of(open_one)
+    facts = await scene.ended(open_one)
+    assert (facts.status, facts.output) == (ExecutionStatus.SUCCEEDED, ["second", 2])
+    assert old.isdisjoint(event.run_id for event in await scene.lab.events(open_one))
+    await assert_rows_are_those_of_the_histories(scene.lab, [open_one.id], scene.lab.folder)
+
+
+async def test_a_native_reset_of_an_ended_execution_makes_it_run_again(scene: Scene):
+    async with scene.lab.worker():
+        handle = await waiting(scene)
+        await scene.lab.answer(handle, "first")
+        await scene.lab.end_of(handle)
+    first = await scene.ended(handle)
+    assert first.output == ["first", 2]
+    await reset_to_first(scene, handle)
+    again = await scene.scan_until(handle, lambda facts: not facts.settled)
+    assert (again.output, again.closed_us, again.verified) == (None, None, None)
+    assert not again.status.is_terminal
+    async with scene.lab.worker():
+        await scene.lab.until(handle, "wait")
+        await scene.scan_until(handle, lambda facts: facts.status is ExecutionStatus.AWAITING_INPUT)
+        await scene.lab.answer(handle, "second")
+        await scene.lab.end_of(handle)
+    second = await scene.ended(handle)
+    assert second.output == ["second", 2]
+    assert second.closed_us is not None
+    assert first.closed_us is not None
+    assert second.closed_us > first.closed_us
+    await assert_rows_are_those_of_the_histories(scene.lab, [handle.id], scene.lab.folder)
+
+
+async def test_a_reset_that_ends_before_anybody_looks_is_seen_too(scene: Scene):
+    async with scene.lab.worker():
+        handle = await start_as_api(scene.lab, PLAIN)
+        await scene.lab.end_of(handle)
+        first = await scene.ended(handle)
+        await reset_to_first(scene, handle)
+        await scene.lab.client.get_workflow_handle(handle.id).result()
+    closed = first.closed_us or 0
+    second = await scene.scan_until(handle, lambda facts: facts.settled and (facts.closed_us or 0) > closed)
+    assert second.status is ExecutionStatus.SUCCEEDED
+    await scene.ended(handle)
+    await assert_rows_are_those_of_the_histories(scene.lab, [handle.id], scene.lab.folder)
+
+
+async def test_an_open_execution_that_is_deleted_has_failed(scene: Scene):
+    async with scene.lab.worker():
+        handle = await waiting(scene)
+    await delete_workflow(scene.lab, handle.id)
+    facts = await scene.scan_until(handle, lambda facts: facts.settled)
+    assert facts.status is ExecutionStatus.FAILED
+    assert facts.error is not None
+    assert facts.error["code"] == "execution.gone"
+    assert facts.error["hint"]
+    assert facts.gone_us is not None
+    assert await scene.lab.store.open_waits([handle.id], tenant=TENANT) == {}
+    assert await scene.lab.store.unverified() == [], "nobody tries to compare it any more"
+
+
+async def test_an_ended_execution_that_is_deleted_keeps_its_result(scene: Scene):
+    async with scene.lab.worker():
+        handle = await start_as_api(scene.lab, PLAIN)
+        await scene.lab.end_of(handle)
+    before = await scene.ended(handle)
+    events = await scene.lab.events(handle)
+    await delete_workflow(scene.lab, handle.id)
+    facts = await scene.scan_until(handle, lambda facts: facts.gone_us is not None)
+    assert (facts.status, facts.output, facts.closed_us) == (ExecutionStatus.SUCCEEDED, 2, before.closed_us)
+    assert await scene.lab.events(handle) == events
+
+
+async def test_one_that_is_there_again_is_taken_up_again(scene: Scene):
+    async with scene.lab.worker():
+        open_one, ended = await waiting(scene), await start_as_api(scene.lab, PLAIN)
+        await scene.lab.end_of(ended)
+        await scene.ended(ended)
+        upkeep = Upkeep(scene.lab.store.database)
+        for handle in (open_one, ended):
+            await upkeep.mark_gone(handle.id, at_us=time.time_ns() // 1_000)
+        assert (await scene.facts(open_one)).status is ExecutionStatus.FAILED
+        facts = await scene.scan_until(open_one, lambda facts: not facts.settled)
+        assert (facts.status, facts.gone_us, facts.error) == (ExecutionStatus.AWAITING_INPUT, None, None)
+        facts = await scene.scan_until(ended, lambda facts: facts.gone_us is None)
+        assert facts.output == 2
+        await scene.lab.answer(open_one, "go on")
+        await scene.lab.end_of(open_one)
+    assert (await scene.ended(open_one)).output == ["go on", 2]
+
+
+async def test_many_that_vanish_at_once_are_not_believed_to_be_gone(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.control.foreign.MANY", 2)
+    async with scene.lab.worker():
+        handles = [await waiting(scene) for _ in range(4)]
+    await scene.repair.scan()
+    assert "warning" not in scene.repair.pulse()
+    for handle in handles[:3]:
+        await delete_workflow(scene.lab, handle.id)
+    await asyncio.sleep(0.5)  # until they are quiet
+    await scene.repair.scan()
+    assert "no longer knows 3 of 4" in scene.repair.pulse()["warning"]
+    assert {(await scene.facts(handle)).status for handle in handles} == {ExecutionStatus.AWAITING_INPUT}
+    from engine.control.reindex import Reindex, Wanted
+
+    ids = tuple(handle.id for handle in handles)
+    summary = await Reindex(scene.lab.client, scene.lab.store, replay_run).run(Wanted(ids=ids, accept_gone=True))
+    assert (summary.gone, summary.given_up) == (3, 3)
+    assert [(await scene.facts(handle)).settled for handle in handles] == [True, True, True, False]
+    await scene.repair.scan()
+    assert "warning" not in scene.repair.pulse()
+
+
+async def test_another_server_makes_nothing_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    with temporal_process(tmp_path / "first") as server:
+        async with open_lab(server.address, tmp_path) as lab:
+            await ensure_search_attributes(lab.client)
+            scene = Scene(lab, Repair(lab.client, lab.store, replay_run))
+            async with lab.worker():
+                handle = await waiting(scene)
+            await scene.repair.scan()
+            first = await PulseStore(lab.store.database).read_temporal()
+            with temporal_process(tmp_path / "second") as other:
+                await _on_other_server(lab, other, handle)
+            assert await PulseStore(lab.store.database).read_temporal() == first
+            # the old one is asked again
+            await asyncio.sleep(0.5)
+            await scene.repair.scan()
+            assert (await scene.facts(handle)).status is ExecutionStatus.AWAITING_INPUT
+            assert "warning" not in scene.repair.pulse()
+
+
+async def _on_other_server(lab: Lab, other: TemporalProcess, handle: WorkflowHandle[Any, Any]) -> None:
+    from temporalio.client import Client
+
+    client = await Client.connect(other.address, data_converter=lab.client.data_converter)
+    repair = Repair(client, lab.store, replay_run)
+    await asyncio.sleep(0.5)
+    for _ in range(3):
+        await repair.scan()
+        facts = await lab.store.get_execution(handle.id, tenant=TENANT)
+        assert (facts.status, facts.gone_us) == (ExecutionStatus.AWAITING_INPUT, None)
+    assert "another server" in repair.pulse()["warning"]
+
+
+async def test_strangers_are_adopted_whether_they_run_or_have_ended(scene: Scene):
+    from tests.support.rows import dump, empty
+
+    async with scene.lab.worker():
+        running, ended = await waiting(scene), await start_as_api(scene.lab, PLAIN)
+        await scene.lab.end_of(ended)
+    await empty(scene.lab.store.database)
+    assert await dump(scene.lab.store.database) == {}
+    await _until_known(scene, [running.id, ended.id])
+    assert (await scene.ended(ended)).output == 2
+    await scene.scan_until(running, lambda facts: facts.status is ExecutionStatus.AWAITING_INPUT)
+    await assert_rows_are_those_of_the_histories(scene.lab, [running.id, ended.id], scene.lab.folder)
+
+
+async def _until_known(scene: Scene, ids: list[str]) -> None:
+    deadline = time.monotonic() + 20
+    while len(await Upkeep(scene.lab.store.database).known(ids)) < len(ids):
+        assert time.monotonic() < deadline
+        await scene.repair.scan()
+        await asyncio.sleep(0.1)
