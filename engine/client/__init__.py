@@ -7,38 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from engine.client.aio import AsyncClient
-    from engine.client.requests import Filters
-    from engine.client.sync import Client
-    from engine.client.views import Execution, ExecutionFailed, Page, TaskVersion, Usage, Wait
-    from engine.client.wire import StreamEvent
-else:
-
-    def __getattr__(name: str) -> Any:
-        from importlib import import_module
-
-        if name not in _HOMES:
-            raise AttributeError(f"module 'engine.client' has no attribute '{name}'")
-        return getattr(import_module(f"engine.client.{_HOMES[name]}"), name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
-
-
-_HOMES = {
-    "AsyncClient": "aio",
-    "Client": "sync",
-    "Filters": "requests",
-    "Execution": "views",
-    "ExecutionFailed": "views",
-    "Page": "views",
-    "StreamEvent": "wire",
-    "TaskVersion": "views",
-    "Usage": "views",
-    "Wait": "views",
-}
-
 __all__ = [
     "AsyncClient",
     "Client",
@@ -51,3 +19,29 @@ __all__ = [
     "Usage",
     "Wait",
 ]
+
+if TYPE_CHECKING:
+    from engine.client.api import (
+        AsyncClient,
+        Client,
+        Execution,
+        ExecutionFailed,
+        Filters,
+        Page,
+        StreamEvent,
+        TaskVersion,
+        Usage,
+        Wait,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            # also what Python asks while it imports the modules in here
+            raise AttributeError(f"module 'engine.client' has no attribute '{name}'")
+        from engine.client import api
+
+        return getattr(api, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -257,7 +257,9 @@ class _Search:
     def _one_equal(self) -> str | None:
         """Return the column that is all that is asked for, if its own index has the list in order."""
         equal = [name for name, _ in equal_columns(self.wanted)]
-        return equal[0] if len(equal) == len(self.conditions) == 1 and not self.terms else None
+        # the index of children is not in the order of their creation
+        alone = len(equal) == len(self.conditions) == 1 and not self.terms and equal != ["parent_id"]
+        return equal[0] if alone else None
 
     def _start(self, *, in_order: bool) -> _Start | None:
         """Return the smallest set to begin from; None = the index of all, or PostgreSQL's own choice."""

@@ -263,9 +263,9 @@ class MemoryClient:
             raise AssertionError(made.run.summary())
 
     def _sources_of(self, made: _Made) -> list[Source]:
-        return [
-            made.keeping(source) for source in (made.script, RealTools(self._catalog, self._run_tools), *self._sources)
-        ]
+        sources: list[Source] = [made.script, RealTools(self._catalog, self._run_tools)]
+        sources += self._sources
+        return [made.keeping(source) for source in sources]
 
 
 def _by_wait(told: Sequence[Json]) -> dict[str, Json]:

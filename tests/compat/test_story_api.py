@@ -93,6 +93,7 @@ async def test_the_steps_stand_in_the_order_of_the_task_with_state_and_usage(
     assert page["next_cursor"] is None
 
 
+@pytest.mark.usefixtures("both_stores")
 async def test_the_steps_page_by_cursor_and_are_chosen_by_place_and_state(
     http: httpx.AsyncClient, finished: str
 ) -> None:
@@ -251,6 +252,7 @@ async def test_the_story_of_another_tenants_execution_is_not_there(
         assert (answer.status_code, answer.json()["code"]) == (404, "execution.not_found")
 
 
+@pytest.mark.usefixtures("both_stores")
 async def test_an_execution_is_found_by_how_its_id_begins_within_the_tenant(lab: Lab, http: httpx.AsyncClient) -> None:
     ids = ["abcdef12-0000-4000-8000-000000000001", "abcdef12-0000-4000-8000-000000000002", "abcdef99" + "0" * 28]
     for number, execution_id in enumerate(ids):
@@ -265,6 +267,7 @@ async def test_an_execution_is_found_by_how_its_id_begins_within_the_tenant(lab:
         assert (answer.status_code, answer.json()["code"]) == (400, "execution.short_id")
 
 
+@pytest.mark.usefixtures("both_stores")
 async def test_the_overview_tells_what_goes_on(lab: Lab, http: httpx.AsyncClient, finished: str) -> None:
     task_id = await create(http, "name: waits\nmain: [{label: sure, approve: 'Well?'}]")
     await lab.store.ensure_execution("x" * 36, tenant="other", task_id="t", task_name="t", created_us=1)

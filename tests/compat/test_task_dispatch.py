@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.edge.cli import api as cli_api
 from engine.edge.cli.doctor import _check_servers
 from engine.edge.cli.exits import Exit
 from engine.edge.http import access
@@ -233,7 +232,7 @@ async def test_the_labels_of_a_task_stand_on_its_executions_beside_those_of_the_
 
 
 async def test_every_answer_bears_the_mark_by_which_the_command_line_knows_everstep(api: ApiServer) -> None:
-    assert access.MARK == cli_api.MARK
+    assert access.MARK == wire.MARK
     answers = [
         await api.http.get("/healthz"),
         await api.http.get("/nowhere"),

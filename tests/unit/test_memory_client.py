@@ -162,13 +162,13 @@ def test_the_fixture_gives_a_client_in_memory(everstep_memory: MemoryClient, gre
 
 
 def test_recorded_replies_are_played_back_and_changed_prompts_are_noticed(pytester: pytest.Pytester) -> None:
-    test = '''
+    test = """
 from engine import Task, prompt
 
 def test_it(everstep_recorded):
     task = Task(name="ask", main=[prompt("%s", unwrap=True, label="ask")])
     assert everstep_recorded.run(task) == "Hello!"
-'''
+"""
     pytester.makefile(".toml", everstep="")
     file = pytester.makepyfile(test % "Say hello")
     unrecorded = pytester.runpytest_subprocess()

@@ -270,7 +270,7 @@ def test_tags_say_the_same_of_metadata_as_a_look_into_it(value: dict[str, Any], 
 def test_a_tag_fits_its_column_and_two_texts_stay_two(one: str, other: str) -> None:
     for begin in ("", "x" * LONGEST_TAG):
         tags = [clip_tag(begin + text) for text in (one, other)]
-        assert all(len(tag) <= LONGEST_TAG and "\0" not in tag and tag.encode() for tag in tags)
+        assert all(len(tag) <= LONGEST_TAG and "\0" not in tag and tag.encode("utf-8") is not None for tag in tags)
         assert (tags[0] == tags[1]) == (one == other)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.run.effects import Call, Ok
+from engine.core.run.effects import Call, CallOutcome, Ok
 from engine.core.run.events import EventRecord
 from engine.core.run.story import Story
 from engine.core.run.story_parts import StepState, StepStory, clipped
@@ -379,7 +379,7 @@ def test_a_value_is_cut_when_it_is_longer_than_its_budget(value: Any, budget: in
 
 
 def test_each_event_is_told_in_a_sentence_and_missing_ones_are_owned_up_to() -> None:
-    left = [failed("backend.overloaded", "full"), Ok(priced("fine"))]
+    left: list[CallOutcome] = [failed("backend.overloaded", "full"), Ok(priced("fine"))]
     ran = run("name: a\nmain: [{label: ask, prompt: x}, {log: bye}]", "hi", lambda call: Answered(left.pop(0), 2.0))
     records = records_of(ran.events)
     assert [item["what"] for item in entries(records)] == [

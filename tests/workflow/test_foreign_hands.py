@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,14 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Scene:
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """Open a laboratory at a server of its own: a scan would adopt what other tests have left on theirs."""
     monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
-    await ensure_search_attributes(lab.client)
-    return Scene(lab, Repair(lab.client, lab.store, replay_run))
+    (tmp_path / "server").mkdir()
+    with temporal_process(tmp_path / "server") as server:
+        async with open_lab(server.address, tmp_path) as lab:
+            await ensure_search_attributes(lab.client)
+            yield Scene(lab, Repair(lab.client, lab.store, replay_run))
 
 
 async def waiting(scene: Scene) -> WorkflowHandle[Any, Any]:
@@ -85,6 +89,11 @@ async def test_a_native_terminate_says_who_did_it_and_why(scene: Scene):
     assert "temporal-cli" in facts.error["details"]["actor"]
     assert (await scene.lab.store.open_waits([handle.id], tenant=TENANT)) == {}
     await assert_rows_are_those_of_the_histories(scene.lab, [handle.id], scene.lab.folder)
+
+
+async def last_result(scene: Scene, handle: WorkflowHandle[Any, Any]) -> None:
+    """Wait for the end of the latest run; the handle stands for the first one, which a reset has ended."""
+    await scene.lab.client.get_workflow_handle(handle.id).result()
 
 
 async def reset_to_first(scene: Scene, handle: WorkflowHandle[Any, Any]) -> None:
@@ -109,7 +118,7 @@ async def test_a_native_reset_of_an_open_execution_throws_its_events_away(scene:
     async with scene.lab.worker():
         await scene.lab.until(open_one, "wait")
         await scene.lab.answer(open_one, "second")
-        await scene.lab.end_of(open_one)
+        await last_result(scene, open_one)
     facts = await scene.ended(open_one)
     assert (facts.status, facts.output) == (ExecutionStatus.SUCCEEDED, ["second", 2])
     assert old.isdisjoint(event.run_id for event in await scene.lab.events(open_one))
@@ -131,7 +140,7 @@ async def test_a_native_reset_of_an_ended_execution_makes_it_run_again(scene: Sc
         await scene.lab.until(handle, "wait")
         await scene.scan_until(handle, lambda facts: facts.status is ExecutionStatus.AWAITING_INPUT)
         await scene.lab.answer(handle, "second")
-        await scene.lab.end_of(handle)
+        await last_result(scene, handle)
     second = await scene.ended(handle)
     assert second.output == ["second", 2]
     assert second.closed_us is not None
@@ -146,7 +155,7 @@ async def test_a_reset_that_ends_before_anybody_looks_is_seen_too(scene: Scene):
         await scene.lab.end_of(handle)
         first = await scene.ended(handle)
         await reset_to_first(scene, handle)
-        await scene.lab.client.get_workflow_handle(handle.id).result()
+        await last_result(scene, handle)
     closed = first.closed_us or 0
     second = await scene.scan_until(handle, lambda facts: facts.settled and (facts.closed_us or 0) > closed)
     assert second.status is ExecutionStatus.SUCCEEDED

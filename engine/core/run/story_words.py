@@ -30,20 +30,28 @@ def entries(
         limit_chars: Characters to keep of the data of each; None = all.
 
     Yields:
-        {at, seq, type, what, path, data, truncated?}; of missing events {at: null, seq, type: "gap", …}.
+        {at, seq, type, what, path, data, truncated?}; the type of missing events is `gap`, and their time that of the
+        event behind them.
     """
     last = after_seq
     for record in records:
         if record.seq > last + 1:
-            yield _gap(last + 1, record.seq - 1)
+            yield _gap(last + 1, record)
         last = record.seq
         yield entry(record, limit_chars=limit_chars)
 
 
-def _gap(first: int, last: int) -> dict[str, Any]:
+def _gap(first: int, behind: EventRecord) -> dict[str, Any]:
+    last = behind.seq - 1
     which = f"event {first} is" if first == last else f"events {first} to {last} are"
-    what = f"{which} not here (yet): the repair fetches what a lost worker did not tell"
-    return {"at": None, "seq": first, "type": "gap", "what": what, "path": None, "data": {"first": first, "last": last}}
+    return {
+        "at": iso_time(behind.now_us),
+        "seq": first,
+        "type": "gap",
+        "what": f"{which} not here (yet): the repair fetches what a lost worker did not tell",
+        "path": None,
+        "data": {"first": first, "last": last},
+    }
 
 
 def entry(record: EventRecord, *, limit_chars: int | None = None) -> dict[str, Any]:

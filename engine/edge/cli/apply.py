@@ -100,8 +100,8 @@ def _row(change: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _show_warnings(changes: Sequence[Mapping[str, Any]], sources: Sequence[FoundFile]) -> None:
-    from engine.core.diagnostics import render_diagnostics
     from engine.client.wire import diagnostic_of
+    from engine.core.diagnostics import render_diagnostics
 
     texts = {item.name: item.text for item in sources}
     for change in changes:
@@ -112,8 +112,8 @@ def _show_warnings(changes: Sequence[Mapping[str, Any]], sources: Sequence[Found
 
 
 def _show_diagnostics(error: InvalidInput, sources: Sequence[FoundFile]) -> None:
-    from engine.core.diagnostics import render_diagnostics
     from engine.client.wire import diagnostic_of
+    from engine.core.diagnostics import render_diagnostics
 
     by_name = {item.name: item for item in sources}
     for item in error.details.get("files", []):

@@ -73,7 +73,7 @@ def _lines(item: Mapping[str, Any], text: StoryText, titles: Titles, replies: di
     text.cut = text.cut or bool(item.get("truncated"))
     path, data = str(item.get("path") or ""), item.get("data") or {}
     title = _title(path, data, titles)
-    words = (clock(item["at"]) if item.get("at") else " " * 12, path, f"[{title}]" if title else "", item["what"])
+    words = (clock(item["at"]), path, f"[{title}]" if title else "", item["what"])
     yield "  ".join(word for word in words if word)
     if "request" in data:
         yield from text.request(data["request"])
