@@ -230,7 +230,7 @@ async def run_repair(settings: Settings) -> None:
         store = ProjectionStore(database)
         telemetry = _start_telemetry("repair", settings)
         told = ExecutionTelemetry(telemetry, store)
-        repair = Repair(client, store, replay_run)
+        repair = Repair(client, store, replay_run, on_repaired=told.repaired)
         heart = Heart(PulseStore(database), REPAIR, lambda: {"version": __version__, **repair.pulse()})
         heart.start()
         try:

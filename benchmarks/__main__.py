@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: W1-W5, W7 and the herd, ours and hand-written in interleaved pairs; `projection`: reads."""
+"""`python -m benchmarks`: ours and hand-written in interleaved pairs; `projection`: reads; `streams`: their readers."""
 
 from __future__ import annotations
 

@@ -4,22 +4,53 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
 import json
+import os
+import platform
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.processes import Process, clean_environment, free_port
+from benchmarks.processes import ROOT, Process, clean_environment, free_port
 from engine.core.run.events import EventRecord
 from engine.store.database import open_database
 from engine.store.projection import ProjectionStore
 
 EXECUTION = "bench"
+RESULTS = Path(__file__).parent / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+MARK = re.compile(r"(<!-- streams:begin -->\n).*?(<!-- streams:end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much is measured.
+
+    Attributes:
+        readers: Readers of the stream.
+        rounds: Batches of events, one after the other.
+        batch: Events of a batch.
+        idle_s: Seconds for which nothing happens, before.
+    """
+
+    readers: int
+    rounds: int
+    batch: int
+    idle_s: float
+
+
+FULL = Amounts(200, 50, 5, 5.0)
+QUICK = Amounts(10, 5, 5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +74,18 @@ class Result:
     cpu_s: float
     idle_cpu: float
     rss_mib: tuple[float, float]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the lines of the table: what was measured, and what came out."""
+        told = self.events * self.readers
+        return [
+            ("from the commit of an event to its reader, median", f"{self.p50_ms:g} ms"),
+            ("the same, 99th percentile", f"{self.p99_ms:g} ms"),
+            (f"CPU of the API for {self.events} events in batches of {self.batch}", f"{self.cpu_s:g} s"),
+            ("for one event at one reader", f"{self.cpu_s / told * 1e6:.3g} µs"),
+            ("CPU of the API while nothing happens", f"{self.idle_cpu:.1%} of a core"),
+            ("its memory before and after", f"{self.rss_mib[0]:g} / {self.rss_mib[1]:g} MiB"),
+        ]
 
 
 class _Reader:
@@ -78,15 +121,14 @@ async def _until_all(readers: Sequence[_Reader], seq: int) -> None:
         await asyncio.sleep(0.005)
 
 
-async def measure(folder: Path, *, readers: int, rounds: int, batch: int) -> Result:
+async def measure(folder: Path, amounts: Amounts) -> Result:
     """Measure once.
 
     Args:
         folder: A temporary folder.
-        readers: Readers of the stream.
-        rounds: Batches of events, one after the other.
-        batch: Events of a batch.
+        amounts: How much.
     """
+    readers, rounds, batch = amounts.readers, amounts.rounds, amounts.batch
     port = free_port()
     url = f"sqlite+aiosqlite:///{folder / 'bench.db'}"
     database = await open_database(url)
@@ -108,7 +150,7 @@ async def measure(folder: Path, *, readers: int, rounds: int, batch: int) -> Res
             key=lambda one: one.memory_info().rss,
         )
         before_idle, began = sum(api.cpu_times()[:2]), time.monotonic()
-        await asyncio.sleep(5)
+        await asyncio.sleep(amounts.idle_s)
         idle = (sum(api.cpu_times()[:2]) - before_idle) / (time.monotonic() - began)
         rss, spent = api.memory_info().rss, sum(api.cpu_times()[:2])
         late: list[float] = []
@@ -152,18 +194,86 @@ async def _until_it_listens(port: int) -> None:
             return
 
 
+def show(result: Result, around: Mapping[str, Any]) -> None:
+    """Print the table."""
+    console = Console(width=None if os.isatty(1) else 120)
+    table = Table(title=f"[bold]{result.readers} readers of one stream in one API process")
+    table.add_column("figure", overflow="fold")
+    table.add_column("measured", justify="right")
+    for title, text in result.rows():
+        table.add_row(title, text)
+    console.print(table)
+    console.print(f"Load average before {around['load_before']}, after {around['load_after']}.", markup=False)
+
+
+def markdown(result: Result, around: Mapping[str, Any]) -> str:
+    """Return the circumstances and the table as Markdown."""
+    lines = [
+        f"Measured on {around['date']}: {around['cpus']} CPUs ({around['system']}), Python {around['python']}; "
+        f"load average before {around['load_before']}.",
+        "",
+        f"| {result.readers} readers of one stream | measured |",
+        "| --- | --- |",
+        *(f"| {title} | {text} |" for title, text in result.rows()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def save(folder: Path, result: Result, around: Mapping[str, Any]) -> None:
+    """Write streams.json and streams.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    body = json.dumps({**around, **asdict(result)}, indent=1, ensure_ascii=False)
+    (folder / "streams.json").write_text(f"{body}\n", encoding="utf-8")
+    (folder / "streams.md").write_text(markdown(result, around), encoding="utf-8")
+
+
+def put_into(page: Path, part: str) -> None:
+    """Replace what stands between the marks of the page.
+
+    Raises:
+        ValueError: If the page has no marks.
+    """
+    text = page.read_text(encoding="utf-8")
+    if not MARK.search(text):
+        raise ValueError(f"{page.name} has no marks <!-- streams:begin --> and <!-- streams:end -->")
+    page.write_text(MARK.sub(lambda match: f"{match[1]}{part}{match[2]}", text), encoding="utf-8")
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Measure and print one JSON object.
+    """Run the bench of streams.
 
     Args:
         arguments: Of the command line, behind `streams`.
+
+    Returns:
+        Exit code: 130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks streams", description=__doc__)
-    parser.add_argument("--readers", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="few readers and batches: checks the bench itself")
+    parser.add_argument("--readers", type=int, default=0, help="so many readers instead of 200")
+    parser.add_argument("--save", action="store_true", help="write results/streams.* although it is quick or smaller")
+    parser.add_argument("--page", action="store_true", help="put the table into docs/benchmarks.md")
     given = parser.parse_args(arguments)
+    amounts = QUICK if given.quick else FULL
+    if given.readers:
+        amounts = replace(amounts, readers=given.readers)
+    before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="everstep-streams-") as name:
-        result = asyncio.run(measure(Path(name), readers=given.readers, rounds=given.rounds, batch=given.batch))
-    print(json.dumps(asdict(result)))
+        try:
+            result = asyncio.run(measure(Path(name), amounts))
+        except KeyboardInterrupt:
+            return 130
+    around = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "cpus": os.cpu_count(),
+        "load_before": round(before[0], 2),
+        "load_after": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    show(result, around)
+    if given.save or amounts == FULL:
+        save(RESULTS, result, around)
+    if given.page:
+        put_into(PAGE, markdown(result, around))
     return 0

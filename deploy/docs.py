@@ -10,6 +10,7 @@ from pathlib import Path
 
 from language_pages import PAGES as LANGUAGE_PAGES
 
+from engine.control.remedies import REMEDIES
 from engine.core.spec.codebook.book import BOOK, GROUPS
 from engine.core.spec.codes import CODES
 from engine.obs.metrics import INSTRUMENTS
@@ -69,7 +70,15 @@ def render_errors() -> str:
     for found in raised_codes():
         text = " ".join(found.text.split()).replace("|", "\\|")
         lines.append(f"| `{found.code}` | {found.kind or '–'} | {text} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_remedies()]) + "\n"
+
+
+def _remedies() -> Iterator[str]:
+    yield from ("", "## What operators find on executions", "")
+    yield "`stuck` and `error` are members of an execution, `reindex` lists its failures: [operations](operations.md)."
+    yield from ("", "| code | in | meaning | remedy |", "| --- | --- | --- | --- |")
+    for code, one in REMEDIES.items():
+        yield f"| `{code}` | {one.where} | {one.means} | {one.remedy} |"
 
 
 def render_diagnostics() -> str:

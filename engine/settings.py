@@ -125,6 +125,7 @@ class Settings(BaseSettings):
         trace_content: Whether spans carry messages, arguments and outputs.
         metrics_host: Address at which workers and repair show their metrics.
         metrics_port: Port for it; None = they show none (the API has its own `/metrics`).
+        stream_stall_s: Seconds after which the connection of a stream's reader that takes nothing is cut.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVERSTEP_", extra="ignore")
@@ -149,6 +150,7 @@ class Settings(BaseSettings):
     trace_content: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    stream_stall_s: float = Field(default=300.0, gt=0)
 
     @field_validator("api_key", mode="after")
     @classmethod

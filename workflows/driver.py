@@ -60,10 +60,12 @@ class TemporalEffects:
 
     Args:
         execution_id: The execution; stands in every event.
+        tenant: Its tenant; goes with every event.
     """
 
-    def __init__(self, execution_id: str) -> None:
+    def __init__(self, execution_id: str, tenant: str) -> None:
         info = workflow.info()
+        self._tenant = tenant
         self._execution_id = execution_id
         self._run_id = info.run_id
         self._sink: Callable[[tuple[Any, ...], bool], None] | None = workflow.extern_functions().get(SINK_EXTERN)
@@ -115,7 +117,7 @@ class TemporalEffects:
         # what a run says while it is torn down never happened
         if self._sink is not None and not self.torn_down:
             # the members of an EventRecord
-            record = (self._execution_id, self._run_id, seq, self._now_us, event_type, body)
+            record = (self._execution_id, self._run_id, seq, self._now_us, event_type, body, self._tenant)
             self._sink(record, self._replaying)
 
     def start_call(self, call: Call) -> None:

@@ -89,7 +89,7 @@ class ExecutionWorkflow:
     async def _interpret(self, params: ExecutionParams, renewal: Renewal) -> ExecutionResult:
         if params.origin is not None and not params.plan:
             params = replace(params, plan=await self._own_plan(params, params.origin))
-        effects = self._effects = TemporalEffects(params.execution_id)
+        effects = self._effects = TemporalEffects(params.execution_id, params.tenant)
         machine = self._build(params, effects)
         if self._cancelled_early:
             self._cancel(machine)

@@ -69,7 +69,8 @@ class UnixTransport:
         asyncio.get_running_loop().add_reader(mine.fileno(), self._read)
 
     def _prepare(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self._folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             # in a folder for temporary files anybody may have made it

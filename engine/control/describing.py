@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from engine.control.connect import RPC_TIMEOUT
+from engine.core.contracts.execution import ATTRIBUTE_TENANT
 from engine.core.errors import NotFound
 
 PAGE = 1_000
@@ -43,6 +45,7 @@ class Described:
         task: The workflow task that waits or is under way, if there is one.
         activities: Activities that wait or are under way.
         paused: Who paused it natively, when and why, if somebody did.
+        tenant: Whose it is; empty = Temporal does not say.
     """
 
     run_id: str
@@ -53,6 +56,11 @@ class Described:
     task: PendingWorkflowTaskInfo | None = None
     activities: list[PendingActivityInfo] = field(default_factory=list)
     paused: WorkflowExecutionPauseInfo | None = None
+    tenant: str = ""
+
+    def is_of(self, tenant: str) -> bool:
+        """Whether it may be the execution of a tenant: an id that Temporal forgot may be another one's now."""
+        return self.tenant in ("", tenant)
 
 
 async def describe(client: Client, execution_id: str) -> Described:
@@ -81,7 +89,15 @@ async def describe(client: Client, execution_id: str) -> Described:
         task=found.pending_workflow_task if found.HasField("pending_workflow_task") else None,
         activities=list(found.pending_activities),
         paused=extended.pause_info if extended.HasField("pause_info") else None,
+        tenant=tenant_in(info),
     )
+
+
+def tenant_in(info: WorkflowExecutionInfo) -> str:
+    """Return the tenant that Temporal's index has of an execution; empty = none."""
+    payload = info.search_attributes.indexed_fields.get(ATTRIBUTE_TENANT)
+    value = None if payload is None else json.loads(payload.data)
+    return value if isinstance(value, str) else ""
 
 
 def is_namespace_missing(error: RPCError) -> bool:

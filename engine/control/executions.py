@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
 from engine.control.definitions import now_us
-from engine.control.settling import settle_from_temporal
+from engine.control.settling import read_end, store_ends
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
@@ -37,7 +37,9 @@ LATE_EVENTS_S = 0.5
 READ_PATIENCE_S = 0.5
 """How long a read waits for Temporal before it answers from the store alone."""
 SILENT_S = 5.0
-"""Silence after which a read asks Temporal whether an execution still runs; one call of 2 ms."""
+"""Silence after which a read asks Temporal whether an execution still runs: one quick question while it does."""
+SLOW_S = 1.0
+"""How long reads answer from the store alone after Temporal took longer than they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,12 @@ class Fresh:
         facts: What the store holds, settled if Temporal could be asked.
         stale_s: Age of the facts in seconds if Temporal could not be asked about an end that the events announce;
             None if they are as fresh as they can be.
+        reason: Why it could not: `temporal` does not answer, or is too `slow`; empty if it could.
     """
 
     facts: ExecutionFacts
     stale_s: float | None = None
+    reason: str = ""
 
 
 class ExecutionService:
@@ -62,6 +66,7 @@ class ExecutionService:
         temporal: The connection to Temporal.
         changes: Watch over the store.
         answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
+        silent_s: Silence after which a read asks Temporal whether an execution still runs, in seconds.
     """
 
     def __init__(
@@ -71,11 +76,14 @@ class ExecutionService:
         changes: Changes,
         *,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        silent_s: float = SILENT_S,
     ) -> None:
         self.store = store
         self._temporal = temporal
         self._changes = changes
         self._answer_timeout_s = answer_timeout_s
+        self._silent_us = silent_s * 1e6
+        self._slow_until = 0.0
 
     # --- answer ----------------------------------------------------------------------------------------------------
 
@@ -267,25 +275,34 @@ class ExecutionService:
         """
         facts = await self.store.get_execution(execution_id, tenant=tenant)
         # an end without an event: the worker that had it died, or an operator terminated the workflow
-        silent = now_us() - facts.updated_us > SILENT_S * 1e6
+        silent = now_us() - facts.updated_us > self._silent_us
         if facts.settled or not (facts.terminal_seen or silent):
             return Fresh(facts)
         if self._temporal.is_down:
-            return _stale(facts)
+            return _stale(facts, "temporal")
+        if time.monotonic() < self._slow_until:
+            return _stale(facts, "slow")
         try:
             client = await self._temporal.client()
             await self._settle(client, execution_id, patience_s=READ_PATIENCE_S)
-        except Unavailable:
-            # a read never fails because Temporal is down; it says how old it is instead
-            return _stale(facts)
+        except (Unavailable, RPCError):
+            # a read never fails because of Temporal; it says how old it is instead
+            return _stale(facts, "temporal")
+        except TimeoutError:
+            # our own patience: a server that is slow is not one that is down
+            self._slow_until = time.monotonic() + SLOW_S
+            return _stale(facts, "slow")
         return Fresh(await self.store.get_execution(execution_id, tenant=tenant))
 
     async def _settle(self, client: Client, execution_id: str, *, patience_s: float | None = None) -> None:
         try:
-            with self._temporal.errors():
-                await settle_from_temporal(client, self.store, execution_id, patience_s=patience_s)
+            async with asyncio.timeout(patience_s):
+                with self._temporal.errors():
+                    end = await read_end(client, execution_id)
         except NotFound:
             return  # gone from Temporal: what the store holds is all there is
+        if end is not None:
+            await store_ends(client, self.store, [end])
 
     async def wait_until_closed(self, execution_id: str, *, tenant: str, timeout_s: float) -> ExecutionFacts:
         """Return an execution once it has ended, or as it is after the time.
@@ -311,8 +328,8 @@ class ExecutionService:
                     await changes.wait(min(left, 1.0))
 
 
-def _stale(facts: ExecutionFacts) -> Fresh:
-    return Fresh(facts, max(0.0, (now_us() - facts.updated_us) / 1e6))
+def _stale(facts: ExecutionFacts, reason: str) -> Fresh:
+    return Fresh(facts, max(0.0, (now_us() - facts.updated_us) / 1e6), reason)
 
 
 def _outcome(records: Sequence[EventRecord], key: str) -> EventRecord | None:

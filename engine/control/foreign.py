@@ -67,10 +67,11 @@ class Foreign:
         rows = await self.upkeep.open_rows(limit=SAMPLE)
         for row in rows:
             try:
-                await describe(self.client, row.id)
+                found = await describe(self.client, row.id)
             except NotFound:
                 continue
-            return True
+            if found.is_of(row.tenant):
+                return True
         return not rows
 
     async def mark_vanished(self, vanished: list[str], *, looked_at: int, now_us: int) -> int:
@@ -100,8 +101,10 @@ class Foreign:
             RPCError: Temporal does not answer.
         """
         try:
-            await describe(self.client, row.id)
+            found = await describe(self.client, row.id)
         except NotFound:
+            found = None
+        if found is None or not found.is_of(row.tenant):
             if row.gone_us is None:
                 await self.upkeep.mark_gone(row.id, at_us=now_us)
             return False

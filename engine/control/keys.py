@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.control.definitions import now_us
 from engine.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
 from engine.core.ids import is_tenant_name
+from engine.store.idempotency import LAPSE_US
 from engine.store.keys import KeyFacts, KeyStore
 
 PREFIX = "es_"
@@ -29,6 +30,9 @@ SECRET_CHARS = 43
 CACHE_S = 5.0
 """How long a key that was found good is not asked for again: a revoked one may go on for so long in other processes."""
 CACHED_KEYS = 10_000
+UNSEEN_US = 2 * LAPSE_US
+"""How long a repeated request may replace the key that the first one made: until its reservation lapses, and as long
+again for the repetition to come."""
 TOUCH_US = 60_000_000
 """How exact `last_used` is; each use would otherwise be a write."""
 
@@ -104,7 +108,8 @@ class KeyService:
             scopes: What it permits.
             expires_us: When it ceases to open, Unix microseconds; None = never.
             actor: Who makes it.
-            request_key: Key of the request: a repetition replaces the key whose text nobody has seen.
+            request_key: Key of the request: a repetition soon after replaces the key whose text nobody has seen; a
+                later one makes another key.
 
         Raises:
             InvalidInput: `tenant.bad_name`, or `key.expired` for a time that is over.
@@ -113,21 +118,26 @@ class KeyService:
         now = self._clock()
         if expires_us is not None and expires_us <= now:
             raise InvalidInput("the key would have expired already", code="key.expired")
-        key_id = _id_of(tenant, request_key) if request_key else _random_text(ID_CHARS)
-        text = f"{PREFIX}{key_id}_{_random_text(SECRET_CHARS)}"
-        facts = KeyFacts(
-            tenant=tenant,
-            id=key_id,
-            name=name,
-            hash=hash_of(text),
-            scopes=tuple(scopes),
-            created_us=now,
-            created_by=actor,
-            expires_us=expires_us,
-        )
-        await self._store.put(facts)
-        self._good.clear()
-        return MadeKey(facts, text)
+        key_id, replace_after_us = _random_text(ID_CHARS), None
+        if request_key:
+            key_id, replace_after_us = _id_of(tenant, request_key), now - UNSEEN_US
+        while True:
+            text = f"{PREFIX}{key_id}_{_random_text(SECRET_CHARS)}"
+            facts = KeyFacts(
+                tenant=tenant,
+                id=key_id,
+                name=name,
+                hash=hash_of(text),
+                scopes=tuple(scopes),
+                created_us=now,
+                created_by=actor,
+                expires_us=expires_us,
+            )
+            if await self._store.put(facts, replace_after_us=replace_after_us):
+                self._good.clear()
+                return MadeKey(facts, text)
+            # somebody may have the key of that id: it stays what it is
+            key_id, replace_after_us = _random_text(ID_CHARS), None
 
     async def authenticate(self, text: str) -> KeyFacts:
         """Return the key that a text is.

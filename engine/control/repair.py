@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,9 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from engine.control.failing import is_shared
 from engine.control.foreign import Foreign
 from engine.control.replaying import Replay, ReplayFailed, rebuild_execution, repair_execution
-from engine.control.scan import Report, Scan
+from engine.control.scan import Report, Scan, each
 from engine.control.settling import Settled, settle_from_temporal
 from engine.core.errors import NotFound
 from engine.store.projection import ProjectionStore
@@ -45,6 +47,8 @@ class Repair:
             each of them once more, fifty at a time at most.
         report: What the last complete scan did.
         scanned_us: When it was complete, Unix microseconds; 0 = there was none.
+        scan_every_s: Seconds from one complete scan to the next, as far as the last one tells.
+        on_repaired: Called for each execution whose rows became others.
     """
 
     client: Client
@@ -53,6 +57,8 @@ class Repair:
     given_up: dict[str, float] = field(default_factory=dict)
     report: Report | None = None
     scanned_us: int = 0
+    scan_every_s: float = SCAN_S
+    on_repaired: Callable[[], None] | None = None
     _scan: Scan | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -62,20 +68,27 @@ class Repair:
             try:
                 await self.settle_ended()
                 if time.monotonic() >= next_scan:
-                    took_s = (await self.scan()).took_s
-                    next_scan = time.monotonic() + max(SCAN_S, took_s / SHARE - took_s)
+                    report = await self.scan()
+                    rest_s = 0.0 if report.waiting or report.adopted else report.took_s / SHARE - report.took_s
+                    next_scan = time.monotonic() + max(SCAN_S, rest_s)
+                    self.scan_every_s = max(SCAN_S, rest_s) + report.took_s
+                elif self._scan is not None:
+                    await self._scan.adopt()
             except* RPCError as errors:
                 log.warning("Temporal does not answer, trying again", error=str(errors.exceptions[0]))
             except* (OSError, SQLAlchemyError) as errors:
                 log.warning("the store does not answer, trying again", error=str(errors.exceptions[0]))
+            except* Exception as errors:
+                # whatever it is, a repair that ends repairs nothing more
+                log.error("a turn of the repair failed, trying again", exc_info=errors)
             try:
                 await asyncio.wait_for(stopping.wait(), POLL_S)
             except TimeoutError:
                 continue
 
     def pulse(self) -> dict[str, Any]:
-        """Return what the process says of itself with each sign of life: {scanned_us, scan, warning}."""
-        told: dict[str, Any] = {"scanned_us": self.scanned_us}
+        """Return what the process says of itself with each sign of life: {scanned_us, scan_every_s, scan, warning}."""
+        told: dict[str, Any] = {"scanned_us": self.scanned_us, "scan_every_s": round(self.scan_every_s, 3)}
         if self.report is not None:
             told["scan"] = asdict(self.report)
         if self._scan is not None and self._scan.foreign.warning:
@@ -88,12 +101,10 @@ class Repair:
         """Settle executions that seem to have ended, and repair those whose events do not match."""
         quiet = time.time_ns() // 1_000 - SETTLE_AFTER_US
         # those given up stand in the way of none behind them
-        for item in await self.store.unsettled(limit=200 + len(self.given_up)):
-            if item.last_us < quiet and self._is_due(item.id):
-                await self._settle(item.id)
-        for item in await self.store.unverified(limit=50 + len(self.given_up)):
-            if self._is_due(item.id):
-                await self._repair_closed(item)
+        ended = await self.store.unsettled(limit=200 + len(self.given_up))
+        await each([item.id for item in ended if item.last_us < quiet and self._is_due(item.id)], self._settle)
+        unsure = await self.store.unverified(limit=50 + len(self.given_up))
+        await each([item for item in unsure if self._is_due(item.id)], self._repair_closed)
 
     def _is_due(self, execution_id: str) -> bool:
         return time.monotonic() - self.given_up.get(execution_id, -1e9) > GIVEN_UP_S
@@ -111,9 +122,9 @@ class Repair:
         except NotFound:
             # the scan finds out what that means
             self._give_up(execution_id)
-        except (RPCError, OSError):
-            raise
         except Exception as error:
+            if is_shared(error):
+                raise
             # one end that cannot be read or stored must not stop the repair of all others
             self._give_up(execution_id)
             log.error("the end of an execution could not be settled", execution=execution_id, exc_info=error)
@@ -152,22 +163,28 @@ class Repair:
             self._give_up(execution_id)
             log.error("an execution's events cannot be verified", execution=execution_id, reason=error.message)
             return None
-        except (RPCError, OSError):
-            raise
         except Exception as error:
+            if is_shared(error):
+                raise
             self._give_up(execution_id)
             log.error("an execution's events cannot be verified", execution=execution_id, exc_info=error)
             return None
         self.given_up.pop(execution_id, None)
         if replaced:
             log.info("events restored from the history", execution=execution_id)
+            self._tell_repaired()
         return replaced
+
+    def _tell_repaired(self) -> None:
+        if self.on_repaired is not None:
+            self.on_repaired()
 
     async def _rebuild(self, execution_id: str) -> None:
         try:
-            await rebuild_execution(self.client, self.store, execution_id, self.replay)
-        except (RPCError, OSError):
-            raise
+            if await rebuild_execution(self.client, self.store, execution_id, self.replay):
+                self._tell_repaired()
         except Exception as error:
+            if is_shared(error):
+                raise
             # the scan meets it again; one that does not replay must not stop the others
             log.error("an execution that runs again cannot be rebuilt", execution=execution_id, exc_info=error)

@@ -14,8 +14,9 @@ from temporalio.api.enums.v1 import EventType as HistoryEventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
+from engine.control.adopting import adopt_from_temporal
 from engine.control.describing import describe, is_namespace_missing
-from engine.control.settling import adopt_from_temporal, read_end
+from engine.control.settling import read_end
 from engine.core.errors import EngineError, NotFound
 from engine.core.run.events import EventRecord
 from engine.store.projection import ProjectionStore
@@ -89,17 +90,20 @@ def committed_us(history: WorkflowHistory) -> int:
     return last
 
 
-async def replay_chain(client: Client, execution_id: str, replay: Replay) -> Chain:
+async def replay_chain(client: Client, execution_id: str, replay: Replay, *, tenant: str) -> Chain:
     """Replay all runs of an execution, from the latest back to the first.
 
     Raises:
-        NotFound: Temporal does not know the execution, or no longer has one of its runs.
+        NotFound: Temporal does not know the execution of this tenant, or no longer has one of its runs.
         ReplayFailed: A history does not replay.
         RPCError: Temporal does not answer.
     """
     runs: dict[str, Replayed] = {}
     # asked for first: a run may continue as new at any time, and after a reset its first event names another run
     latest = await describe(client, execution_id)
+    if not latest.is_of(tenant):
+        # an id that Temporal had forgotten was taken again: that is another execution, and its story another one's
+        raise NotFound(f"Temporal no longer has this execution {execution_id}", code="execution.not_found")
     run_id = latest.run_id
     while run_id:
         history = await _fetch(client, execution_id, run_id)
@@ -132,7 +136,7 @@ async def repair_execution(client: Client, store: ProjectionStore, execution_id:
         RPCError: Temporal does not answer.
     """
     tenant = await store.tenant_of(execution_id) or await adopt_from_temporal(client, store, execution_id)
-    chain = await replay_chain(client, execution_id, replay)
+    chain = await replay_chain(client, execution_id, replay, tenant=tenant)
     stored = await store.list_events(execution_id, tenant=tenant, limit=ALL_EVENTS)
     known = {(record.run_id, record.seq): (record.type, record.body) for record in stored}
     run_ids = {record.run_id for record in stored}
@@ -167,11 +171,12 @@ async def rebuild_execution(
     """
     known = await store.tenant_of(execution_id)
     tenant = known or await adopt_from_temporal(client, store, execution_id)
-    chain = await replay_chain(client, execution_id, replay)
+    chain = await replay_chain(client, execution_id, replay, tenant=tenant)
     # after the chain: an end that is read with a shorter chain would not agree with it
     end = await read_end(client, execution_id)
     if end is not None:
-        chain = await replay_chain(client, execution_id, replay) if not _is_whole(chain, end.events) else chain
+        whole = _is_whole(chain, end.events)
+        chain = chain if whole else await replay_chain(client, execution_id, replay, tenant=tenant)
     run_ids = await store.run_ids(execution_id, tenant=tenant)
     changed = await Upkeep(store.database).rebuild(
         execution_id,

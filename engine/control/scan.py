@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from engine.control.describing import Described, describe, list_executions
+from engine.control.adopting import adopt_many
+from engine.control.describing import Described, describe, list_executions, tenant_in
+from engine.control.failing import is_shared
 from engine.control.foreign import Foreign
-from engine.control.settling import adopt_from_temporal
 from engine.control.stuck import Diagnosis, utc
 from engine.core.contracts.execution import ATTRIBUTE_TENANT
 from engine.core.errors import NotFound
@@ -31,6 +33,10 @@ CLOSED_OVERLAP_S = 10.0
 LATE_CLOSE_US = 1_000
 MOST_LOOKS = 500
 """Executions that are looked at in one scan because something about them is new."""
+MOST_ADOPTED = 500
+"""Executions that are made known to the store at one time; a store that was lost has more, and they wait their turn."""
+REFUSED_S = 600.0
+"""How long an execution that cannot be adopted or looked at is left alone."""
 MOST_STUCK = 100
 TURN = 100
 """Executions that are looked at in one scan although nothing seems new: events of one that a killed worker took with
@@ -58,6 +64,7 @@ class Report:
         reopened: How many had ended and run again, or ended in another way.
         gone: How many were found deleted.
         stuck: How many do not go on although they should.
+        waiting: How many the store does not know yet, or nobody has ever compared with their histories.
         took_s: Seconds.
     """
 
@@ -69,6 +76,7 @@ class Report:
     reopened: int = 0
     gone: int = 0
     stuck: int = 0
+    waiting: int = 0
     took_s: float = 0.0
 
 
@@ -103,6 +111,10 @@ class Scan:
     _checked: dict[str, int] = field(default_factory=dict)
     _stuck: dict[str, str | None] = field(default_factory=dict)
     _vanished: list[str] = field(default_factory=list)
+    _strangers: dict[str, bool] = field(default_factory=dict)
+    """Executions that the store has never heard of, and whether they have ended, as far as Temporal's lists know."""
+    _refused: dict[str, float] = field(default_factory=dict)
+    """Executions that could not be adopted or looked at, with the time of the last try."""
     _report: Report = field(default_factory=Report)
 
     def __post_init__(self) -> None:
@@ -118,17 +130,25 @@ class Scan:
         """
         began = time.monotonic()
         self._report = Report()
+        self._refused = {name: at for name, at in self._refused.items() if began - at < REFUSED_S}
         trusted = await self.foreign.check_server()
         running = list_executions(self.client, _running())
-        listed = {info.execution.workflow_id: info.execution.run_id async for info in running}
+        listed: dict[str, str] = {}
+        owners: dict[str, str] = {}
+        async for info in running:
+            listed[info.execution.workflow_id] = info.execution.run_id
+            owners[info.execution.workflow_id] = tenant_in(info)
         rows = await self._open_rows()
         self._report.open, self._report.listed = len(rows), len(listed)
-        await self._check_listed(listed.keys() - rows.keys())
+        await self._check_listed(listed.keys() - rows.keys(), owners)
         await self._check_closed()
         await self._check_open(rows, listed, trusted=trusted)
         if trusted:
             await self._check_settled()
         await self.upkeep.clear_stuck()
+        # last, since a store that was lost has thousands of them
+        await self.adopt()
+        self._report.waiting += len(self._strangers)
         self._report.took_s = time.monotonic() - began
         return self._report
 
@@ -144,18 +164,18 @@ class Scan:
 
     # --- what Temporal has and the store has not -------------------------------------------------------------------
 
-    async def _check_listed(self, ids: Iterable[str]) -> None:
-        """Adopt running executions that the store does not know, and open again those that it believes ended."""
+    async def _check_listed(self, ids: Iterable[str], owners: Mapping[str, str]) -> None:
+        """Note running executions that the store does not know, and open again those that it believes ended."""
         known = await self.upkeep.known(list(ids))
 
         async def check(execution_id: str) -> None:
             row = known.get(execution_id)
             if row is None:
-                await self._adopt(execution_id)
-            elif row.settled:
+                self._meet(execution_id, has_ended=False)
+            elif row.settled and owners[execution_id] in ("", row.tenant):
                 await self._check_again(execution_id)
 
-        await _each(ids, check)
+        await each(ids, check)
 
     async def _check_closed(self) -> None:
         """Look at ends of the last moments: of strangers, and of executions that had ended before and were reset."""
@@ -163,29 +183,48 @@ class Scan:
         since = self._closed_since or now - FIRST_WINDOW_S
         query = _all_of((f"{ATTRIBUTE_TENANT} IS NOT NULL", f"CloseTime > '{utc(round(since * 1e6))}'"))
         closed: dict[str, int] = {}
+        owners: dict[str, str] = {}
         async for info in list_executions(self.client, query):
             if info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
                 at_us = info.close_time.ToMicroseconds()
+                owners[info.execution.workflow_id] = tenant_in(info)
                 closed[info.execution.workflow_id] = max(at_us, closed.get(info.execution.workflow_id, 0))
         known = await self.upkeep.known(list(closed))
 
         async def check(execution_id: str) -> None:
             row = known.get(execution_id)
             if row is None:
-                await self._adopt(execution_id)
+                self._meet(execution_id, has_ended=True)
+            elif owners[execution_id] not in ("", row.tenant):
+                return  # another tenant's execution, whose id Temporal had forgotten
             elif row.settled and closed[execution_id] > (row.closed_us or 0) + LATE_CLOSE_US:
                 await self._check_again(execution_id)
 
-        await _each(closed, check)
+        await each(closed, check)
         self._closed_since = now - CLOSED_OVERLAP_S
 
-    async def _adopt(self, execution_id: str) -> None:
-        try:
-            await adopt_from_temporal(self.client, self.store, execution_id)
-        except NotFound:
-            return  # deleted in between, or no execution of ours
-        self._report.adopted += 1
-        await self.settle(execution_id)
+    def _meet(self, execution_id: str, *, has_ended: bool) -> None:
+        """Note an execution that the store has never heard of, unless it could not be adopted a while ago."""
+        if execution_id not in self._refused:
+            self._strangers[execution_id] = self._strangers.get(execution_id, False) or has_ended
+
+    async def adopt(self) -> bool:
+        """Make some of the executions known to the store that it has never heard of; returns whether more wait.
+
+        Raises:
+            RPCError: Temporal does not answer.
+        """
+        some = dict(itertools.islice(self._strangers.items(), MOST_ADOPTED))
+        if some:
+            # one that is left out was deleted in between, or is no execution of ours
+            adopted = await adopt_many(self.client, self.store, some)
+            self._report.adopted += len(adopted)
+            for execution_id in some:
+                del self._strangers[execution_id]
+            self._refused |= dict.fromkeys(some.keys() - set(adopted), time.monotonic())
+            # what runs, or has just ended, is looked at by the next scan
+            await each([name for name in adopted if some[name]], self.settle)
+        return bool(self._strangers)
 
     async def _check_again(self, execution_id: str) -> None:
         """Open an execution again that has ended, as far as the store knows: its workflow was reset, or is back."""
@@ -201,9 +240,15 @@ class Scan:
         chosen = await self._choose(rows, listed)
 
         async def look(row: OpenRow) -> None:
-            await self._look(row, diagnosis)
+            try:
+                await self._look(row, diagnosis)
+            except Exception as error:
+                if is_shared(error):
+                    raise
+                self._refused[row.id] = time.monotonic()
+                log.error("an execution cannot be looked at", execution=row.id, exc_info=error)
 
-        await _each(chosen, look)
+        await each(chosen, look)
         self._report.looked += len(chosen)
         await self.upkeep.mark_checked(self._checked)
         await self.upkeep.mark_stuck(self._stuck)
@@ -223,12 +268,13 @@ class Scan:
         missing = [row for row in quiet if row.id not in listed]
         new = [row for row in quiet if self._is_new(row, listed.get(row.id, ""))]
         late = [row for row in quiet if row.id in self._overdue]
+        self._report.waiting = max(0, sum(row.checked_events is None for row in quiet) - MOST_LOOKS)
         stuck = [row for row in rows.values() if row.stuck is not None or row.id in problems][:MOST_STUCK]
         turn = [row for row in quiet if row.id > self._turn_after][:TURN]
         self._turn_after = turn[-1].id if len(turn) == TURN else ""
         # the first ones may be missing because the list does not know them yet; none may keep the others waiting
         picked = [*missing[:MOST_LOOKS], *new[:MOST_LOOKS], *late[:MOST_LOOKS], *stuck, *turn]
-        return list({row.id: row for row in picked}.values())
+        return list({row.id: row for row in picked if row.id not in self._refused}.values())
 
     def _is_new(self, row: OpenRow, run_id: str) -> bool:
         """Whether an open execution went on, or got another run, since it was last looked at."""
@@ -260,6 +306,10 @@ class Scan:
         try:
             found = await describe(self.client, row.id)
         except NotFound:
+            self._vanished.append(row.id)
+            return
+        if not found.is_of(row.tenant):
+            # Temporal had forgotten this one, and another tenant's execution has its id now
             self._vanished.append(row.id)
             return
         if found.is_closed:
@@ -298,16 +348,21 @@ class Scan:
             if await self.foreign.check_settled(row, now_us=now_us):
                 await self._check_again(row.id)
 
-        await _each(page, look)
+        await each(page, look)
 
 
-async def _each(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Do something with each item, some at a time; the first error ends it."""
+async def each(items: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
+    """Do something with each item, some at a time; an error ends it that would meet the others as well."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: T) -> None:
         async with gate:
-            await work(item)
+            try:
+                await work(item)
+            except Exception as error:
+                if is_shared(error):
+                    raise
+                log.error("work on one execution failed", about=str(item)[:200], exc_info=error)
 
     async with asyncio.TaskGroup() as group:
         for item in items:

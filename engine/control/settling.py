@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,9 @@ from temporalio.client import Client, WorkflowHistoryEventFilterType
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from engine.control.adopting import adopt_many, unknown
 from engine.control.connect import RPC_TIMEOUT
-from engine.core.contracts.execution import ExecutionParams
-from engine.core.errors import NotFound
+from engine.control.describing import describe
 from engine.core.kinds import ExecutionStatus
 from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
@@ -41,16 +40,13 @@ class Settled:
     matches: bool | None
 
 
-async def settle_from_temporal(
-    client: Client, store: ProjectionStore, execution_id: str, *, patience_s: float | None = None
-) -> Settled | None:
+async def settle_from_temporal(client: Client, store: ProjectionStore, execution_id: str) -> Settled | None:
     """Read how an execution ended and store it.
 
     Args:
         client: A connected client.
         store: The projection.
         execution_id: The execution.
-        patience_s: Longest wait for Temporal in seconds; None = as long as one call may take.
 
     Returns:
         How it ended, or None if it has not.
@@ -58,109 +54,50 @@ async def settle_from_temporal(
     Raises:
         NotFound: `execution.not_found` if Temporal does not know it (any more).
         RPCError: If Temporal does not answer.
-        TimeoutError: If it does not answer within `patience_s`.
     """
-    async with asyncio.timeout(patience_s):
-        end = await read_end(client, execution_id)
+    end = await read_end(client, execution_id)
     return None if end is None else (await store_ends(client, store, [end])).get(execution_id)
 
 
 async def read_end(client: Client, execution_id: str) -> ExecutionEnd | None:
-    """Ask Temporal how an execution ended, in one call; None if it has not.
+    """Ask Temporal how an execution ended; None if it has not.
 
-    It does not describe the workflow: temporalio 1.35 raises ValueError for one that the operator paused natively.
+    The close event is asked for only when there is one: for a run that is open, that question waits for its end.
 
     Raises:
         NotFound: `execution.not_found` if Temporal does not know it (any more).
         RPCError: If Temporal does not answer.
     """
-    event = await _last_event(client, execution_id)
-    return None if event is None else await _read_close(client, execution_id, event)
+    found = await describe(client, execution_id)
+    if not found.is_closed:
+        return None
+    event = await _close_event(client, execution_id, found.run_id)
+    end = None if event is None else await _read_close(client, execution_id, event)
+    return None if end is None else replace(end, tenant=found.tenant)
 
 
 async def store_ends(client: Client, store: ProjectionStore, ends: Sequence[ExecutionEnd]) -> dict[str, Settled]:
     """Store how executions ended, adopting those that the store has never heard of.
 
     Returns:
-        How they ended, by execution; one whose adoption fails is left out, and the error is logged.
+        How they ended, by execution; one that cannot be adopted is left out, and why is logged.
     """
     matches = await store.settle(ends)
     strangers = [end for end in ends if end.execution_id not in matches]
-    for end in strangers:
-        try:
-            await adopt_from_temporal(client, store, end.execution_id)
-        except (NotFound, RPCError) as error:
-            log.warning("an ended execution cannot be adopted", execution=end.execution_id, error=str(error))
     if strangers:
+        try:
+            await adopt_many(client, store, [end.execution_id for end in strangers])
+        except RPCError as error:
+            log.warning("ended executions cannot be adopted", executions=len(strangers), error=str(error))
         matches |= await store.settle(strangers)
     return {
         end.execution_id: Settled(end.status, matches[end.execution_id]) for end in ends if end.execution_id in matches
     }
 
 
-async def adopt_from_temporal(client: Client, store: ProjectionStore, execution_id: str) -> str:
-    """Make the row of an execution that the store has never heard of, from the input of its workflow.
-
-    Returns:
-        Its tenant.
-
-    Raises:
-        NotFound: `execution.not_found` if Temporal does not know it, or if it is no execution of this engine.
-        RPCError: If Temporal does not answer.
-    """
-    event = await _first_event(client, execution_id)
-    started = event.workflow_execution_started_event_attributes
-    if started.first_execution_run_id != started.original_execution_run_id:
-        # only the first run of a chain carries the input
-        event = await _first_event(client, execution_id, started.first_execution_run_id)
-        started = event.workflow_execution_started_event_attributes
-    try:
-        decoded = await client.data_converter.decode(list(started.input.payloads), [ExecutionParams])
-    except (ValueError, RuntimeError) as error:  # what converters raise for a payload of another shape
-        raise _unknown(execution_id) from error
-    params = decoded[0] if decoded else None
-    if not isinstance(params, ExecutionParams):
-        raise _unknown(execution_id)
-    origin = params.origin
-    agent_id = str((params.plan.get("agent") or {}).get("id") or "") if origin is None else origin.agent_id
-    await store.ensure_execution(
-        execution_id,
-        tenant=params.tenant,
-        task_id=params.task_id,
-        task_name=started.workflow_type.name,
-        task_version=params.task_version,
-        agent_id=agent_id,
-        input=params.input,
-        metadata=params.metadata,
-        labels=params.labels,
-        actor=params.actor,
-        trace=params.trace,
-        created_us=params.created_us or event.event_time.ToMicroseconds(),
-        parent_id="" if origin is None else origin.execution_id,
-        parent_path="" if origin is None else origin.path,
-    )
-    return params.tenant
-
-
-def _unknown(execution_id: str) -> NotFound:
-    return NotFound(f"Temporal knows no execution {execution_id}", code="execution.not_found")
-
-
-async def _first_event(client: Client, execution_id: str, run_id: str | None = None) -> HistoryEvent:
+async def _close_event(client: Client, execution_id: str, run_id: str) -> HistoryEvent | None:
+    """Return the last event of a run that has ended."""
     handle = client.get_workflow_handle(execution_id, run_id=run_id)
-    try:
-        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=RPC_TIMEOUT):
-            return event
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        raise _unknown(execution_id) from error
-    raise _unknown(execution_id)
-
-
-async def _last_event(client: Client, execution_id: str) -> HistoryEvent | None:
-    """Return the close event of the latest run; a run that is open gives its latest event instead."""
-    handle = client.get_workflow_handle(execution_id)
     try:
         async for event in handle.fetch_history_events(
             event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT, rpc_timeout=RPC_TIMEOUT
@@ -168,7 +105,7 @@ async def _last_event(client: Client, execution_id: str) -> HistoryEvent | None:
             return event
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise _unknown(execution_id) from error
+            raise unknown(execution_id) from error
         raise
     return None
 

@@ -16,9 +16,9 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from engine.control.adopting import adopt_from_temporal
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
 from engine.control.definitions import DefinitionService, now_us
-from engine.control.settling import adopt_from_temporal
 from engine.core.contracts.execution import (
     ATTRIBUTE_LABELS,
     ExecutionParams,
@@ -26,12 +26,12 @@ from engine.core.contracts.execution import (
     memo_of,
     summary_of,
 )
-from engine.core.errors import Conflict, InvalidInput
+from engine.core.errors import Conflict, ExpressionError, InvalidInput, NotFound
 from engine.core.plan.codec import plan_from_json
 from engine.core.run.answers import fitting_problems
 from engine.core.run.projection import ExecutionFacts
 from engine.core.run.require import unmet_requirements
-from engine.core.values import Json
+from engine.core.values import Json, to_json_value
 from engine.obs.telemetry import trace_for
 from engine.store.definitions import TaskFacts
 from engine.store.projection import ProjectionStore
@@ -86,6 +86,7 @@ class StartService:
         metadata: Mapping[str, Any] | None = None,
         labels: Sequence[str] = (),
         actor: str = "",
+        pinned: bool = False,
     ) -> Started:
         """Check an input and start an execution of a task.
 
@@ -97,21 +98,30 @@ class StartService:
             metadata: The caller's metadata.
             labels: Words by which to find it, here and in Temporal, beside those of the task.
             actor: Who asks for it; empty = nobody was asked for a name.
+            pinned: Whether the caller named the task's version; if not, a key also gives the execution of another one.
 
         Raises:
-            InvalidInput: `input.invalid` if the input does not fit the schema, `input.requirement` if a condition of
-                the task does not hold, `execution.bad_id` if the id is no UUID.
-            Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input.
+            InvalidInput: `input.not_json` if input or metadata cannot be kept, `input.invalid` if the input does not
+                fit the schema, `input.requirement` if a condition of the task does not hold, `execution.bad_id` if the
+                id is no UUID.
+            Conflict: `execution.exists`, or `idempotency.key_reused` if the key came with another input, other labels
+                or metadata, or for another version of the task.
             CompileError: `task.not_runnable` if this engine can only make the plan of something in the task.
             Unavailable: `unreachable`.
         """
+        given = kept_value(given, "the input")
+        given_metadata: dict[str, Any] = kept_value(dict(metadata or {}), "the metadata")
         check_input(task, given)
         wanted = _checked_id(execution_id)
         if wanted is None and idempotency_key:
             wanted = key_to_execution_id(task.tenant, task.id, idempotency_key)
             known = await self._store.find_execution(wanted, tenant=task.tenant)
             if known is not None:
-                return _same_request(known, given, idempotency_key)
+                await self._check_same(known, task, given, given_metadata, labels, idempotency_key, pinned=pinned)
+                return Started(known, created=False)
+        elif wanted is not None and await self._store.tenant_of(wanted) is not None:
+            # also one that Temporal has forgotten: an id stands for one execution for ever, whoever's it is
+            raise _taken(wanted)
         final_id = wanted or str(uuid.uuid4())
         plan = await self._definitions.plan_for_start(task)
         check_requirements(plan, given, task.name)
@@ -122,7 +132,7 @@ class StartService:
             input=given,
             task_id=task.id,
             task_version=task.version,
-            metadata=dict(metadata or {}),
+            metadata=given_metadata,
             labels=list(dict.fromkeys([*labels_of(task), *labels])),
             actor=actor,
             created_us=now_us(),
@@ -133,15 +143,13 @@ class StartService:
             await self._start_workflow(client, task, params)
         except WorkflowAlreadyStartedError as error:
             if idempotency_key is None or execution_id is not None:
-                raise Conflict(
-                    f"there is already an execution {final_id}",
-                    code="execution.exists",
-                    hint="leave the id out to get a new one",
-                ) from error
+                raise _taken(final_id) from error
             # an earlier request with this key got as far as Temporal but not as far as the store
             with self._temporal.errors():
                 await adopt_from_temporal(client, self._store, final_id)
-            return _same_request(await self._store.get_execution(final_id, tenant=task.tenant), given, idempotency_key)
+            known = await self._store.get_execution(final_id, tenant=task.tenant)
+            await self._check_same(known, task, given, given_metadata, labels, idempotency_key, pinned=pinned)
+            return Started(known, created=False)
         await self._store.ensure_execution(
             final_id,
             tenant=task.tenant,
@@ -150,13 +158,52 @@ class StartService:
             task_version=task.version,
             agent_id=task.agent_id,
             input=given,
-            metadata=metadata,
+            metadata=given_metadata,
             labels=params.labels,
             actor=actor,
             trace=params.trace,
             created_us=params.created_us,
         )
         return Started(await self._store.get_execution(final_id, tenant=task.tenant), created=True)
+
+    async def _check_same(
+        self,
+        known: ExecutionFacts,
+        task: TaskFacts,
+        given: Json,
+        metadata: dict[str, Any],
+        labels: Sequence[str],
+        key: str,
+        *,
+        pinned: bool,
+    ) -> None:
+        """Refuse a request whose key has started an execution by another request.
+
+        Raises:
+            Conflict: `idempotency.key_reused`.
+        """
+        own = set(labels_of(task)) if known.task_version == task.version else await self._labels_then(known)
+        differs = {
+            "another input": known.input != given,
+            "other metadata": known.metadata != metadata,
+            "other labels": set(known.labels) - own != set(labels) - own,
+            "another version of the task": pinned and known.task_version != task.version,
+        }
+        other = [what for what, is_so in differs.items() if is_so]
+        if other:
+            raise Conflict(
+                f"the idempotency key {key!r} was used with {' and '.join(other)} before (execution {known.id})",
+                code="idempotency.key_reused",
+                hint="use a new key for a new execution",
+            )
+
+    async def _labels_then(self, known: ExecutionFacts) -> set[str]:
+        """Return the labels that the task itself gave to an execution of an earlier version."""
+        reference = f"{known.task_id}@{known.task_version}"
+        try:
+            return set(labels_of(await self._definitions.versions.resolve(reference, tenant=known.tenant)))
+        except NotFound:
+            return set()
 
     async def _start_workflow(self, client: Client, task: TaskFacts, params: ExecutionParams) -> None:
         values = attributes_of(tenant=task.tenant, task=task.name, agent_id=task.agent_id)
@@ -178,6 +225,18 @@ class StartService:
                 static_summary=summary_of(task.description or task.name),
                 rpc_timeout=RPC_TIMEOUT,
             )
+
+
+def kept_value(value: Any, where: str) -> Json:
+    """Return a value as histories and stores can keep it.
+
+    Raises:
+        InvalidInput: `input.not_json` if it has a number out of range, too many levels or broken characters.
+    """
+    try:
+        return to_json_value(value, where=where)
+    except ExpressionError as error:
+        raise InvalidInput(error.message, code="input.not_json") from error
 
 
 def check_input(task: TaskFacts, given: Json) -> None:
@@ -235,11 +294,9 @@ def _checked_id(execution_id: str | None) -> str | None:
         ) from error
 
 
-def _same_request(known: ExecutionFacts, given: Json, key: str) -> Started:
-    if known.input != given:
-        raise Conflict(
-            f"the idempotency key {key!r} was used with another input before (execution {known.id})",
-            code="idempotency.key_reused",
-            hint="use a new key for a new execution",
-        )
-    return Started(known, created=False)
+def _taken(execution_id: str) -> Conflict:
+    return Conflict(
+        f"there is already an execution {execution_id}",
+        code="execution.exists",
+        hint="leave the id out to get a new one",
+    )

@@ -1,32 +1,23 @@
-"""Use case: the story of an execution, folded from its stored events in a thread, a few at a time."""
+"""Use case: the story of an execution: its steps by place and name, their whole values, what they are called."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from engine.control.folding import FoldedStory, Folder
 from engine.core.errors import EngineError, InvalidInput, NotFound
 from engine.core.plan.codec import plan_from_json
 from engine.core.plan.render import plan_outline
 from engine.core.run.projection import ExecutionFacts
-from engine.core.run.story import Story
 from engine.core.run.story_parts import StepStory
 from engine.core.run.story_views import Show, Titles, no_titles, show_whole
-from engine.core.run.usage import UsageSums
 from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore
 from engine.store.stories import StoryReader
 
-KEPT_CHARS = 500
-"""What the fold keeps of a value; whole ones are read again for what is shown."""
-AT_ONCE = 2
-"""Folds that run at one time: they are work for the processor, and each holds its execution in memory."""
-MOST_REMEMBERED = 8
-MOST_REMEMBERED_STEPS = 20_000
 MOST_WHOLE_CHARS = 8_000_000
 """What the whole values of one answer may hold together; one step is always shown."""
 LEAST_PREFIX_CHARS = 6
@@ -34,21 +25,6 @@ MOST_CANDIDATES = 10
 
 _COUNTERS: Final = re.compile(r"(?<!case)(?<=[a-z])\[\d+\]|[~!]\d+")
 _PREFIX: Final = re.compile(r"[0-9a-f-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class FoldedStory:
-    """A story with what lists need of it.
-
-    Attributes:
-        story: The story.
-        order: All steps as the task has them.
-        totals: What each step and all inside it used, by path; that of the execution by the empty path.
-    """
-
-    story: Story
-    order: tuple[StepStory, ...]
-    totals: dict[str, UsageSums]
 
 
 class StoryService:
@@ -62,8 +38,7 @@ class StoryService:
     def __init__(self, store: ProjectionStore, definitions: Definitions) -> None:
         self._reader = StoryReader(store.database)
         self._definitions = definitions
-        self._gate = asyncio.Semaphore(AT_ONCE)
-        self._remembered: OrderedDict[tuple[object, ...], FoldedStory] = OrderedDict()
+        self._folder = Folder(self._reader)
 
     @property
     def reader(self) -> StoryReader:
@@ -75,23 +50,11 @@ class StoryService:
 
         Args:
             facts: The execution.
+
+        Raises:
+            InvalidInput: `story.too_long`.
         """
-        # an execution that has ended changes by a repair only, which is seen by its numbers
-        key = (facts.tenant, facts.id, facts.last_seq, facts.updated_us, facts.verified)
-        known = self._remembered.get(key)
-        if known is not None:
-            self._remembered.move_to_end(key)
-            return known
-        async with self._gate:
-            story = Story(KEPT_CHARS)
-            async for batch in self._reader.batches(facts.id, tenant=facts.tenant):
-                await asyncio.to_thread(story.extend, batch)
-            folded = await asyncio.to_thread(_ordered, story)
-        if facts.settled and facts.verified is not False and len(folded.order) <= MOST_REMEMBERED_STEPS:
-            self._remembered[key] = folded
-            while len(self._remembered) > MOST_REMEMBERED:
-                self._remembered.popitem(last=False)
-        return folded
+        return await self._folder.fold(facts)
 
     async def whole(self, facts: ExecutionFacts, steps: list[tuple[StepStory, set[int]]]) -> tuple[Show, int]:
         """Read the whole values of steps, of as many as one answer may hold.
@@ -172,10 +135,6 @@ def steps_at(folded: FoldedStory, name: str) -> list[StepStory]:
 def static_path(path: str) -> str:
     """Return a step path without the counters of loops and repeated blocks, as the task's outline has it."""
     return _COUNTERS.sub("", path)
-
-
-def _ordered(story: Story) -> FoldedStory:
-    return FoldedStory(story, tuple(story.walk()), story.totals())
 
 
 def _titles_of(plan: dict[str, Any]) -> Titles:

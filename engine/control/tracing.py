@@ -70,9 +70,14 @@ class ExecutionTelemetry:
             if end.execution_id not in first:
                 continue
             is_news = first[end.execution_id]
-            self._telemetry.count(ENDED if is_news else REPAIRED, 1, {"everstep.status": end.status} if is_news else {})
+            if is_news:
+                self._telemetry.count(ENDED, 1, {"everstep.status": end.status})
             if self._telemetry.traces:
                 self._tell(end, again=not is_news)
+
+    def repaired(self) -> None:
+        """Count an execution whose rows the repair has just made those of its history."""
+        self._telemetry.count(REPAIRED, 1)
 
     def _tell(self, end: ExecutionEnd, *, again: bool) -> None:
         how = End(status=end.status, closed_us=end.closed_us, error=_error_of(end))

@@ -32,6 +32,7 @@ from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.services import Services, open_services
 from engine.edge.native import definitions, executions, health, keys, listing, metrics, overview, story, streams
 from engine.edge.native.documents import DOCS
+from engine.edge.native.examples import ANSWERS
 from engine.edge.native.metrics import ApiMetrics
 from engine.obs.logs import configure_logging
 from engine.obs.start import start_telemetry
@@ -78,7 +79,7 @@ def create_app(services: Services, *, telemetry: Telemetry = OFF) -> FastAPI:
     app.include_router(metrics.router, include_in_schema=False, dependencies=[MAY_READ, FOR_OPERATORS])
     app.include_router(metrics.router, prefix="/api", dependencies=[MAY_READ, FOR_OPERATORS])
     app.add_middleware(AccessLog, telemetry=telemetry)
-    install_document(app, DOCS)
+    install_document(app, DOCS, ANSWERS)
     return app
 
 

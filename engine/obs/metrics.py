@@ -78,7 +78,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     ),
     QUEUE_DEPTH: Instrument("gauge", "{event}", "Events that wait to be written"),
     REPAIRED: Instrument(
-        "counter", "{execution}", "Executions whose stored events were found right again", process="repair"
+        "counter", "{execution}", "Executions whose rows were made those of their history", process="repair"
     ),
     STREAMS: Instrument("gauge", "{stream}", "Streams that are open", process="api"),
     REQUEST_SECONDS: Instrument(

@@ -2,26 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, case, func, select
 
 from engine.core.run.attempts import CANCELLED, RUNNING, AttemptFacts
+from engine.core.run.progress import Progress
+from engine.store.bulk import Change, given, replacing, upsert
 from engine.store.database import Database
 from engine.store.schema import attempts
 from engine.store.texts import plain, plain_id
 
-MOST_KEYS = 300
-"""Most keys in one statement, of three parameters each; SQLite's builds differ in how many they take."""
-
 _FACTS = tuple(column.name for column in attempts.c)[2:]
 """Columns behind tenant and execution, which are the members of `AttemptFacts`."""
 
-_KEY = tuple_(attempts.c.tenant, attempts.c.execution_id, attempts.c.effect_id)
-# built once: putting statements together takes longer than running them
-_BY_KEYS = select(attempts).where(_KEY.in_(bindparam("keys", expanding=True)))
 _FIRST_SEQ = func.coalesce(attempts.c.started_seq, attempts.c.ended_seq, attempts.c.failed_seq, 0)
+
+
+class AttemptsOf(NamedTuple):
+    """What a batch tells of an execution's attempts.
+
+    Attributes:
+        tenant: Its tenant.
+        execution_id: The execution.
+        progress: The fold over the batch.
+        from_its_begin: Whether the fold ran over all events of the execution.
+        closed_us: When it ended, as Temporal told; None = it has not.
+    """
+
+    tenant: str
+    execution_id: str
+    progress: Progress
+    from_its_begin: bool
+    closed_us: int | None
+
+
+def _unless_ended(name: str) -> Change:
+    """Return that a column keeps its value if an event has ended the attempt; the end of its execution is none."""
+
+    def change(excluded: Any, table: Table) -> ColumnElement[Any]:
+        return case((table.c.ended_seq.is_(None), excluded[name]), else_=table.c[name])
+
+    return change
+
+
+def _if_failed(name: str) -> Change:
+    """Return that a column gets the new value if an event of the batch says that the attempt failed."""
+
+    def change(excluded: Any, table: Table) -> ColumnElement[Any]:
+        return case((excluded.failed_seq.is_(None), table.c[name]), else_=excluded[name])
+
+    return change
+
+
+# what `engine.core.run.attempts` does to an attempt that is known already, for one whose row nobody has read
+_PUT = replacing(attempts)
+_ENDED = (
+    *("ended_seq", "ended_us", "outcome", "error_code", "deliveries", "model", "backend"),
+    *("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano"),
+)
+_FINISH = upsert(
+    attempts,
+    {name: given(name) for name in _ENDED} | {name: _if_failed(name) for name in ("failed_seq", "pause_us")},
+)
+_FAIL = upsert(
+    attempts,
+    {name: given(name) for name in ("failed_seq", "outcome", "error_code", "pause_us")}
+    | {name: _unless_ended(name) for name in ("ended_seq", "ended_us")},
+)
 
 
 def attempt_of(row: Row[*tuple[Any, ...]]) -> AttemptFacts:
@@ -67,28 +116,25 @@ def attempt_row(tenant: str, execution_id: str, facts: AttemptFacts, closed_us: 
     }
 
 
-def load_attempts(
-    connection: Connection, keys: Collection[tuple[str, str, str]]
-) -> dict[tuple[str, str, str], AttemptFacts]:
-    """Read attempts as the events alone told them.
+def write_attempts(connection: Connection, found: Iterable[AttemptsOf]) -> None:
+    """Write what a batch tells of attempts: whole rows of those that began in it, of others only what is new.
 
-    Args:
-        connection: A transaction.
-        keys: Tenant, execution and effect id of each.
-
-    Returns:
-        Those that are stored, by key.
+    So nobody needs to read a row to write what comes after. An attempt that has no row gets one in any case.
     """
-    found: dict[tuple[str, str, str], AttemptFacts] = {}
-    wanted = sorted({(tenant, execution, plain_id(effect)) for tenant, execution, effect in keys})
-    for start in range(0, len(wanted), MOST_KEYS):
-        for row in connection.execute(_BY_KEYS, {"keys": wanted[start : start + MOST_KEYS]}):
-            facts = attempt_of(row)
-            if facts.ended_seq is None and facts.outcome == CANCELLED:
-                # the end of the execution stopped it, not an event: `attempt_row` says so again if none comes
-                facts.outcome, facts.ended_us = RUNNING, None
-            found[row.tenant, row.execution_id, row.effect_id] = facts
-    return found
+    whole: list[dict[str, Any]] = []
+    finished: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for of in found:
+        progress = of.progress
+        for effect_id, facts in progress.attempts.items():
+            row = attempt_row(of.tenant, of.execution_id, facts, of.closed_us)
+            if of.from_its_begin or effect_id in progress.begun:
+                whole.append(row)
+            else:
+                (finished if effect_id in progress.finished else failed).append(row)
+    _PUT.run(connection, whole)
+    _FINISH.run(connection, finished)
+    _FAIL.run(connection, failed)
 
 
 class AttemptReader:

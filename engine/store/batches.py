@@ -6,44 +6,37 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, delete, insert, select, update
+import structlog
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.plan.ir import PLAN_FORMAT
-from engine.core.run.attempts import ATTEMPT_EVENTS
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.progress import Progress
 from engine.core.run.projection import Stamp, merge_run
 from engine.core.run.usage import UsageSums
 from engine.core.values import compact_json
-from engine.store.attempts import attempt_row, load_attempts
+from engine.store.attempts import AttemptsOf, write_attempts
+from engine.store.bulk import Bulk, ById, replacing
 from engine.store.ends import cancel_error
 from engine.store.locks import lock_executions
 from engine.store.reading import ROW_ORDER, events_of, record_of, wait_of
 from engine.store.rows import ENDED_OVER, NAMED_COLUMNS, Named, event_row, named_of, wait_row
 from engine.store.schema import attempts, events, executions, waits
 from engine.store.tags import add_tags, drop_tags, named_tags, served_tags
-from engine.store.texts import plain_id
-from engine.store.upserts import Upsert
 
 IN_CHUNK = 500
 """Most values in one IN list; SQLite's builds differ in how many parameters they take."""
 
-_MOVING = (
-    "status",
-    "updated_us",
-    "transition_count",
-    "last_seq",
-    "last_run_id",
-    "last_us",
-    "open_waits",
-    "terminal_seen",
-)
+log = structlog.get_logger(__name__)
+
+_TURN = ("status", "open_waits", "terminal_seen")
+_MOVING = ("updated_us", "transition_count", "last_seq", "last_run_id", "last_us")
 _USED = tuple(item.name for item in fields(UsageSums))
 
 
-def _update_of(*columns: str) -> Update:
-    return (
+def _update_of(*columns: str) -> Bulk:
+    return Bulk(
         update(executions)
         .where(executions.c.tenant == bindparam("b_tenant"), executions.c.id == bindparam("b_id"))
         .values({name: bindparam(name) for name in columns})
@@ -51,12 +44,15 @@ def _update_of(*columns: str) -> Update:
 
 
 # built once: with few events in a batch, putting statements together takes longer than running them
-_STATES = select(
-    *(
-        executions.c[name]
-        for name in ("id", "tenant", "task_name", "settled", "created_us", "closed_us", *_MOVING, *_USED)
+_STATES = ById(
+    select(
+        *(
+            executions.c[name]
+            for name in ("id", "tenant", "task_name", "settled", "created_us", "closed_us", *_TURN, *_MOVING, *_USED)
+        ),
     ),
-).where(executions.c.id.in_(bindparam("ids", expanding=True)))
+    executions.c.id,
+)
 _OPEN_WAITS = select(waits).where(
     waits.c.tenant.in_(bindparam("tenants", expanding=True)),
     waits.c.execution_id.in_(bindparam("ids", expanding=True)),
@@ -64,19 +60,29 @@ _OPEN_WAITS = select(waits).where(
 )
 _NAME = _update_of(*NAMED_COLUMNS)
 _DATE = _update_of("created_us")
-_MOVE = _update_of(*_MOVING)
-# sums stand in indexes of their own, which only those batches pay for that change them
-_MOVE_AND_SUM = _update_of(*_MOVING, *_USED)
+# by whether the turn changes, and whether the sums do: they stand in indexes of their own, for which only those events
+# pay that change them
+_MOVE = {
+    (False, False): _update_of(*_MOVING),
+    (True, False): _update_of(*_MOVING, *_TURN),
+    (False, True): _update_of(*_MOVING, *_USED),
+    (True, True): _update_of(*_MOVING, *_TURN, *_USED),
+}
 _CANCELLED = _update_of("error")
-_ADD_EVENTS = insert(events)
-_ADD_EXECUTIONS = insert(executions)
-_PUT_ATTEMPTS = Upsert(attempts, replace=True)
-_PUT_WAITS = Upsert(waits, replace=True)
+_ADD_EVENTS = Bulk(insert(events))
+_ADD_EXECUTIONS = Bulk(insert(executions))
+_PUT_WAITS = replacing(waits)
+_FRESH = {item.name: getattr(item.default, "arg", None) for item in executions.c}
+"""A row of `executions` of which nothing is known."""
 
 
 @dataclass(slots=True)
 class State:
-    """The mutable part of an `executions` row while a batch is applied."""
+    """The mutable part of an `executions` row while a batch is applied.
+
+    `stored_turn` is what `turn` is in the row; `init` is an event and its body, which need not be read twice; `name` is
+    what names the execution, if its `init` was seen.
+    """
 
     id: str
     tenant: str
@@ -93,13 +99,16 @@ class State:
     transitions: int = 0
     open_waits: int = 0
     terminal_seen: bool = False
-    kept: list[EventRecord] = field(default_factory=list)
+    stored_turn: tuple[str, int, bool] | None = None
+    init: tuple[EventRecord, dict[str, Any]] | None = None
+    name: Named | None = None
+    kept: Sequence[EventRecord] = ()
     progress: Progress = field(default_factory=Progress)
 
     @property
-    def name(self) -> Named | None:
-        """What names the execution, if its `init` was seen."""
-        return None if self.progress.init is None else named_of(self.progress.init, self.created_us)
+    def turn(self) -> tuple[str, int, bool]:
+        """What lists ask for and few events change."""
+        return self.status, self.open_waits, self.terminal_seen
 
     @property
     def ended_us(self) -> int | None:
@@ -122,31 +131,48 @@ class Batch:
 def load_states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
     """Read the rows of executions for writing, with their open waits; unknown ids are left out."""
     lock_executions(connection, ids)
-    states: dict[str, State] = {}
-    for start in range(0, len(ids), IN_CHUNK):
-        chunk = ids[start : start + IN_CHUNK]
-        for row in connection.execute(_STATES, {"ids": chunk}):
-            states[row.id] = State(
-                row.id,
-                row.tenant,
-                is_new=False,
-                named=bool(row.task_name),
-                status=row.status,
-                settled=row.settled,
-                created_us=row.created_us,
-                closed_us=row.closed_us,
-                last_seq=row.last_seq,
-                last_us=row.last_us,
-                last_run_id=row.last_run_id,
-                updated_us=row.updated_us,
-                transitions=row.transition_count,
-                open_waits=row.open_waits,
-                terminal_seen=row.terminal_seen,
-                # the last columns are those of the sums, in their order
-                progress=Progress(usage=UsageSums(*row[-len(_USED) :])),
-            )
+    states = {row[0]: _state_of(*row) for row in _STATES.read(connection, ids)}
     _load_waits(connection, [state for state in states.values() if state.open_waits or state.settled], states)
     return states
+
+
+def _state_of(
+    # in the order of _STATES
+    execution_id: str,
+    tenant: str,
+    task_name: str,
+    settled: bool,
+    created_us: int,
+    closed_us: int | None,
+    status: str,
+    open_waits: int,
+    terminal_seen: bool,
+    updated_us: int,
+    transitions: int,
+    last_seq: int,
+    last_run_id: str,
+    last_us: int,
+    *used: Any,
+) -> State:
+    return State(
+        execution_id,
+        tenant,
+        is_new=False,
+        named=bool(task_name),
+        status=status,
+        settled=settled,
+        created_us=created_us,
+        closed_us=closed_us,
+        last_seq=last_seq,
+        last_us=last_us,
+        last_run_id=last_run_id,
+        updated_us=updated_us,
+        transitions=transitions,
+        open_waits=open_waits,
+        terminal_seen=terminal_seen,
+        stored_turn=(status, open_waits, terminal_seen),
+        progress=Progress(usage=UsageSums(*used)),
+    )
 
 
 def _load_waits(connection: Connection, waiting: Sequence[State], states: Mapping[str, State]) -> None:
@@ -162,20 +188,42 @@ def _load_waits(connection: Connection, waiting: Sequence[State], states: Mappin
 
 def new_state(execution_id: str, arrived: Iterable[EventRecord], tenant_of: Mapping[str, str]) -> State | None:
     """Begin an execution that has no row yet; None if nothing says whose it is."""
-    tenant = tenant_of.get(execution_id, "")
+    tenant, init = tenant_of.get(execution_id, ""), None
     for record in arrived:
         if record.type == EventType.INIT:
-            tenant = str(body_of(record).get("tenant") or tenant)
+            init = (record, body_of(record))
+            tenant = str(init[1].get("tenant") or tenant)
     if not tenant:
         return None
-    return State(execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False)
+    queued = ExecutionStatus.QUEUED.value
+    return State(execution_id, tenant, is_new=True, named=False, status=queued, settled=False, init=init)
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------
 
 
+def own_events(state: State, arrived: Sequence[EventRecord]) -> Sequence[EventRecord]:
+    """Leave out events of runs of another tenant: one whose execution took an id that Temporal had forgotten."""
+    foreign = {record.run_id for record in arrived if _tenant_in(record) not in ("", state.tenant)}
+    if not foreign:
+        return arrived
+    log.error("events of another tenant's execution are dropped", execution=state.id, runs=sorted(foreign))
+    return [record for record in arrived if record.run_id not in foreign]
+
+
+def _tenant_in(record: EventRecord) -> str:
+    if record.tenant or record.type != EventType.INIT:
+        return record.tenant
+    return str(body_of(record).get("tenant") or "")
+
+
 def take(connection: Connection, state: State, arrived: Sequence[EventRecord], batch: Batch) -> None:
     """Merge an execution's new events: in order they extend its state, otherwise the state is rebuilt from the rows."""
+    batch.touched.append(state)
+    if _is_next(state, arrived):
+        batch.inserts += [event_row(state.tenant, record) for record in arrived]
+        state.kept = arrived
+        return
     by_run: dict[str, list[EventRecord]] = {}
     for record in arrived:
         by_run.setdefault(record.run_id, []).append(record)
@@ -192,7 +240,6 @@ def take(connection: Connection, state: State, arrived: Sequence[EventRecord], b
                     events_of(state.tenant, state.id), events.c.run_id == run_id, events.c.seq.in_(drop)
                 )
             )
-    batch.touched.append(state)
     if not kept and not dropped:
         return
     kept.sort(key=lambda record: (record.seq, record.now_us, record.run_id))
@@ -201,6 +248,18 @@ def take(connection: Connection, state: State, arrived: Sequence[EventRecord], b
         batch.rebuild.append(state)
     else:
         state.kept = kept
+
+
+def _is_next(state: State, arrived: Sequence[EventRecord]) -> bool:
+    """Whether these records are what nearly all are: those that follow the stored ones, in order, of the same run."""
+    run_id, seq, us = state.last_run_id, state.last_seq, state.last_us
+    if seq == 0:
+        run_id, us = arrived[0].run_id, 0
+    for record in arrived:
+        if record.seq <= seq or record.now_us < us or record.run_id != run_id:
+            return False
+        seq, us = record.seq, record.now_us
+    return True
 
 
 def _continues(state: State, run_id: str, records: Sequence[EventRecord]) -> bool:
@@ -220,35 +279,15 @@ def _stamps(connection: Connection, state: State, run_id: str) -> list[Stamp]:
 # --- what the events say -------------------------------------------------------------------------------------------
 
 
-def _extend(connection: Connection, states: Sequence[State]) -> None:
-    """Fold new events onto what is stored; the attempts that they go on with are read first, all at once."""
-    bodies = {state.id: [_body_early(record) for record in state.kept] for state in states}
-    wanted: dict[tuple[str, str, str], tuple[State, str]] = {}
-    for state in states:
-        begun: set[str] = set()
-        for record, body in zip(state.kept, bodies[state.id], strict=True):
-            if body is None:
-                continue
-            effect_id = str(body.get("effect_id") or "")
-            if record.type == EventType.EFFECT_STARTED:
-                begun.add(effect_id)
-            elif effect_id not in begun:
-                wanted[state.tenant, state.id, plain_id(effect_id)] = (state, effect_id)
-    if wanted:
-        for key, facts in load_attempts(connection, wanted).items():
-            state, effect_id = wanted[key]
-            state.progress.attempts[effect_id] = facts
-    for state in states:
-        progress = state.progress
-        progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
-        progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
-        for record, body in zip(state.kept, bodies[state.id], strict=True):
-            progress.apply(record, body)
-        _absorb(state, whole=state.is_new)
-
-
-def _body_early(record: EventRecord) -> dict[str, Any] | None:
-    return body_of(record) if record.type in ATTEMPT_EVENTS else None
+def _extend(state: State) -> None:
+    """Fold new events onto what is stored."""
+    progress = state.progress
+    progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
+    progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
+    init, body = state.init or (None, None)
+    for record in state.kept:
+        progress.apply(record, body if record is init else None)
+    _absorb(state, whole=state.is_new)
 
 
 def _rebuild(connection: Connection, state: State) -> None:
@@ -270,6 +309,7 @@ def _absorb(state: State, *, whole: bool) -> None:
     state.terminal_seen = progress.ended
     if progress.init is not None or (whole and not state.named):
         state.created_us = progress.created_us or state.created_us
+    state.name = None if progress.init is None else named_of(progress.init, state.created_us)
     state.updated_us = max(state.updated_us, progress.last_us, state.created_us, state.ended_us or 0)
     if not state.settled:
         state.open_waits = len(progress.open_waits)
@@ -282,8 +322,10 @@ def _absorb(state: State, *, whole: bool) -> None:
 def write_batch(connection: Connection, batch: Batch) -> None:
     """Write the events, then the rows that follow from them."""
     if batch.inserts:
-        connection.execute(_ADD_EVENTS, batch.inserts)
-    _extend(connection, [state for state in batch.touched if state.kept])
+        _ADD_EVENTS.run(connection, batch.inserts)
+    for state in batch.touched:
+        if state.kept:
+            _extend(state)
     for state in batch.rebuild:
         _rebuild(connection, state)
     rebuilt = {state.id for state in batch.rebuild}
@@ -299,27 +341,26 @@ def write_batch(connection: Connection, batch: Batch) -> None:
             if wait_id in state.progress.changed
         ],
     )
-    _PUT_ATTEMPTS.run(
+    write_attempts(
         connection,
-        [
-            attempt_row(state.tenant, state.id, state.progress.attempts[effect_id], state.ended_us)
+        (
+            AttemptsOf(state.tenant, state.id, state.progress, state.is_new or state.id in rebuilt, state.ended_us)
             for state in moved
-            for effect_id in state.progress.touched
-        ],
+            if state.progress.attempts
+        ),
     )
 
 
 def _write_executions(connection: Connection, moved: Sequence[State], rebuilt: Collection[str]) -> None:
-    new = [_first_row(state) for state in moved if state.is_new]
-    if new:
-        connection.execute(_ADD_EXECUTIONS, new)
-    changes: dict[Update, list[dict[str, Any]]] = {}
+    _ADD_EXECUTIONS.run(connection, [_first_row(state) for state in moved if state.is_new])
+    changes: dict[Bulk, list[dict[str, Any]]] = {}
     for state in moved:
         if state.is_new:
             continue
         key = {"b_tenant": state.tenant, "b_id": state.id}
-        summed = state.id in rebuilt or bool(state.progress.touched)
-        changes.setdefault(_MOVE_AND_SUM if summed else _MOVE, []).append(_moving_row(state) | key)
+        summed = state.id in rebuilt or bool(state.progress.attempts)
+        move = _MOVE[state.turn != state.stored_turn, summed]
+        changes.setdefault(move, []).append(_moving_row(state) | (_sum_row(state) if summed else {}) | key)
         name = state.name
         if name is not None:
             changes.setdefault(_NAME, []).append(name.row() | key)
@@ -328,9 +369,10 @@ def _write_executions(connection: Connection, moved: Sequence[State], rebuilt: C
         is_cancelled = state.settled and state.status == ExecutionStatus.CANCELLED.value
         if is_cancelled and (state.id in rebuilt or state.progress.cancelled is not None):
             # Temporal knows only that it was cancelled; the reason stands in an event, which may come late
-            changes.setdefault(_CANCELLED, []).append(_reason_row(state) | key)
+            reason = compact_json(cancel_error(state.progress.cancelled or {}))
+            changes.setdefault(_CANCELLED, []).append({"error": reason} | key)
     for statement, rows in changes.items():
-        connection.execute(statement, rows)
+        statement.run(connection, rows)
 
 
 def _write_tags(connection: Connection, moved: Sequence[State], rebuilt: Collection[str]) -> None:
@@ -353,22 +395,22 @@ def _write_tags(connection: Connection, moved: Sequence[State], rebuilt: Collect
 
 def _moving_row(state: State) -> dict[str, Any]:
     return {
-        "status": state.status,
         "updated_us": state.updated_us,
         "transition_count": state.transitions,
         "last_seq": state.last_seq,
         "last_run_id": state.last_run_id,
         "last_us": state.last_us,
+        "status": state.status,
         "open_waits": state.open_waits,
         "terminal_seen": state.terminal_seen,
-        **{name: getattr(state.progress.usage, name) for name in _USED},
     }
+
+
+def _sum_row(state: State) -> dict[str, Any]:
+    return {name: getattr(state.progress.usage, name) for name in _USED}
 
 
 def _first_row(state: State) -> dict[str, Any]:
     name = state.name or Named(task_id="", task_name="", created_us=state.created_us)
-    return name.row() | _moving_row(state) | {"tenant": state.tenant, "id": state.id, "interpreter": PLAN_FORMAT}
-
-
-def _reason_row(state: State) -> dict[str, Any]:
-    return {"error": compact_json(cancel_error(state.progress.cancelled or {}))}
+    first = {"tenant": state.tenant, "id": state.id, "interpreter": PLAN_FORMAT}
+    return _FRESH | name.row() | _moving_row(state) | _sum_row(state) | first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -258,6 +259,13 @@ async def _open_postgres(url: URL) -> Database:
     return database
 
 
+def _make_file(path: Path) -> None:
+    """Make a SQLite file that only its owner can read, since prompts stand in it; its log gets the same mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not str(path).startswith("file:"):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+
+
 async def _open_sqlite(url: URL) -> Database:
     engine = create_async_engine(url)
     in_file = url.database not in (None, "", ":memory:")
@@ -268,7 +276,7 @@ async def _open_sqlite(url: URL) -> Database:
         _prepare_sqlite(engine.sync_engine)
         if direct is not None:
             _prepare_sqlite(direct)
-            await asyncio.to_thread(Path(str(url.database)).parent.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(_make_file, Path(str(url.database)))
         await _use_wal(engine)
         await bring_to_head(engine, engine.execution_options(**{_WRITE: True}))
     except (OSError, sqlite3.DatabaseError, DatabaseError) as error:

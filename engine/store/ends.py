@@ -18,7 +18,7 @@ from engine.store.locks import lock_executions
 from engine.store.reading import ROW_ORDER
 from engine.store.rows import ENDED_OVER
 from engine.store.schema import attempts, events, executions, waits
-from engine.store.texts import plain
+from engine.store.texts import plain_code
 
 MOST_AT_ONCE = 500
 """SQLite's builds differ in how many parameters they take."""
@@ -36,6 +36,7 @@ class ExecutionEnd:
         error: {code, message, …} or None.
         events: How many events the workflow counted; None = it did not say (it was terminated, or timed out).
         digest: Its rolling hash over them.
+        tenant: Whose execution Temporal speaks of; empty = it does not say.
     """
 
     execution_id: str
@@ -45,6 +46,7 @@ class ExecutionEnd:
     error: dict[str, Any] | None = None
     events: int | None = None
     digest: str = ""
+    tenant: str = ""
 
 
 @dataclass(slots=True)
@@ -139,7 +141,7 @@ def write_ends(
 
     Args:
         connection: A transaction that may write.
-        ends: What Temporal says; executions without a row are left out.
+        ends: What Temporal says; executions without a row, and those whose row is another tenant's, are left out.
         stored: What `stored_events` found a moment ago.
         news: Filled with the executions whose end was not stored before (True), and with those whose stored events
             were wrong when it was and are right now (False).
@@ -154,6 +156,8 @@ def write_ends(
     again: list[dict[str, Any]] = []
     for row in connection.execute(_ROWS, {"ids": list(by_id)}):
         end, had = by_id[row.id], stored.get(row.id, StoredEvents())
+        if end.tenant not in ("", row.tenant):
+            continue
         # events that came after they were counted make the count worthless
         equal = had.last_seq == row.last_seq and (had.count, had.digest) == (end.events, end.digest)
         matches[row.id] = None if end.events is None else equal
@@ -179,7 +183,7 @@ def _closing(end: ExecutionEnd, had: StoredEvents, updated_us: int) -> dict[str,
         "b_status": end.status.value,
         "b_output": None if end.output is None else compact_json(end.output),
         "b_error": None if error is None else compact_json(error),
-        "b_error_code": "" if error is None else plain(str(error.get("code") or ""), 200),
+        "b_error_code": "" if error is None else plain_code(str(error.get("code") or "")),
         "b_closed_us": end.closed_us,
         "b_updated_us": max(updated_us, end.closed_us),
     }

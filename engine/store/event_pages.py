@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 
 from engine.core.run.events import EventRecord, body_of
+from engine.store import budget
 from engine.store.database import Database
 from engine.store.reading import ROW_ORDER, events_of, record_of
 from engine.store.schema import events
@@ -14,6 +16,8 @@ from engine.store.schema import events
 EventKey = tuple[int, int, str]
 """Where an event stands: its number, its time, its run; the number alone unless two runs claim the same one."""
 
+MOST_AT_ONCE = 500
+"""Numbers in one list of a query."""
 SCOPE_CHUNK = 500
 """Events that are looked through at a time for those of one scope, which stands in their bodies alone."""
 
@@ -36,7 +40,7 @@ def key_of(record: EventRecord) -> EventKey:
 
 
 class EventPages:
-    """Pages of events.
+    """Pages of events; one whose bodies are long has fewer events than were asked for (`engine.store.budget`).
 
     Args:
         database: The open store.
@@ -66,7 +70,7 @@ class EventPages:
         Args:
             execution_id: The execution.
             tenant: Its tenant.
-            limit: Most to return.
+            limit: Most to return; fewer come where bodies are long, and `after` tells whether there are more.
             offset: How many to leave out first.
             after: Where the page before ended.
             after_seq: Only events with a higher number.
@@ -83,17 +87,39 @@ class EventPages:
 
         def read(connection: Connection) -> EventPage:
             if scope_id is None:
-                rows = connection.execute(_behind(query, after, descending).limit(limit + 1).offset(offset)).all()
-                return _cut([record_of(row) for row in rows], limit)
-            found = _of_scope(connection, query, scope_id, after, descending=descending, most=offset + limit + 1)
-            return _cut(found[offset:], limit)
+                return _page(connection, query, after, limit, offset, descending=descending)
+            return _page_of_scope(connection, query, scope_id, after, limit, offset, descending=descending)
 
         return await self.database.run(read)
 
 
-def _cut(records: list[EventRecord], limit: int) -> EventPage:
-    shown = records[:limit]
-    return EventPage(shown, key_of(shown[-1]) if len(records) > limit and shown else None)
+def _page(
+    connection: Connection, query: Select[Any], after: EventKey | None, limit: int, offset: int, *, descending: bool
+) -> EventPage:
+    """Read keys until a page is full, and the events of as many of those as a page can hold."""
+    place = query.with_only_columns(*ROW_ORDER)
+    rows = connection.execute(_behind(place, after, descending).limit(limit + 1).offset(offset)).all()
+    keys: list[EventKey] = [(row.seq, row.now_us, row.run_id) for row in rows]
+
+    def lengths(some: Sequence[EventKey]) -> list[int]:
+        sized = query.with_only_columns(*ROW_ORDER, func.length(events.c.body).label("length"))
+        found = connection.execute(_among(sized, some))
+        known = {(row.seq, row.now_us, row.run_id): row.length for row in found}
+        return [known.get(key, 0) for key in some]
+
+    shown = keys[: budget.within(keys[:limit], lengths)]
+    found: dict[EventKey, EventRecord] = {}
+    for begin in range(0, len(shown), MOST_AT_ONCE):
+        for row in connection.execute(_among(query, shown[begin : begin + MOST_AT_ONCE])):
+            record = record_of(row)
+            found[key_of(record)] = record
+    # one that a repair has replaced meanwhile is not there
+    items = [found[key] for key in shown if key in found]
+    return EventPage(items, shown[-1] if len(keys) > len(shown) else None)
+
+
+def _among(query: Select[Any], keys: Sequence[EventKey]) -> Select[Any]:
+    return query.where(events.c.seq.in_([seq for seq, _, _ in keys]))
 
 
 def _behind(query: Select[Any], after: EventKey | None, descending: bool) -> Select[Any]:
@@ -108,16 +134,32 @@ def _behind(query: Select[Any], after: EventKey | None, descending: bool) -> Sel
     return query.where(and_(bound, further))
 
 
-def _of_scope(
-    connection: Connection, query: Select[Any], scope_id: str, after: EventKey | None, *, descending: bool, most: int
-) -> list[EventRecord]:
+def _page_of_scope(
+    connection: Connection,
+    query: Select[Any],
+    scope_id: str,
+    after: EventKey | None,
+    limit: int,
+    offset: int,
+    *,
+    descending: bool,
+) -> EventPage:
+    """Look through pages for the events of one scope."""
     found: list[EventRecord] = []
-    while len(found) < most:
-        rows = connection.execute(_behind(query, after, descending).limit(SCOPE_CHUNK)).all()
-        records = [record_of(row) for row in rows]
-        # an event without a scope is one of the execution as a whole, whose id is its scope's (transition_view)
-        found += [item for item in records if str(body_of(item).get("scope") or item.execution_id) == scope_id]
-        if len(records) < SCOPE_CHUNK:
-            break
-        after = key_of(records[-1])
-    return found[:most]
+    room = budget.PAGE_CHARS
+    while True:
+        page = _page(connection, query, after, SCOPE_CHUNK, 0, descending=descending)
+        for record in page.items:
+            # an event without a scope is one of the execution as a whole, whose id is its scope's (transition_view)
+            if str(body_of(record).get("scope") or record.execution_id) != scope_id:
+                continue
+            if offset:
+                offset -= 1
+                continue
+            room -= len(record.body)
+            if found and (len(found) == limit or room < 0):
+                return EventPage(found, key_of(found[-1]))
+            found.append(record)
+        if page.after is None:
+            return EventPage(found, None)
+        after = page.after

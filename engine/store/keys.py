@@ -71,8 +71,17 @@ class KeyStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def put(self, key: KeyFacts) -> None:
-        """Store a key; one of the same tenant and id is replaced."""
+    async def put(self, key: KeyFacts, *, replace_after_us: int | None = None) -> bool:
+        """Store a key.
+
+        Args:
+            key: The key.
+            replace_after_us: One of the same tenant and id is replaced if it was made after this time, and was neither
+                used nor revoked; None = never.
+
+        Returns:
+            Whether it was stored; if not, the id is taken.
+        """
         row = {
             "name": key.name,
             "hash": key.hash,
@@ -84,13 +93,23 @@ class KeyStore:
             "last_used_us": key.last_used_us,
         }
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> bool:
             lock_row(connection, api_keys.name, key.id)
-            replaced = connection.execute(update(api_keys).where(_one_of(key.tenant, key.id)).values(row))
-            if replaced.rowcount == 0:
+            mine = _one_of(key.tenant, key.id)
+            if connection.execute(select(api_keys.c.id).where(mine)).one_or_none() is None:
                 connection.execute(insert(api_keys).values(tenant=key.tenant, id=key.id, **row))
+                return True
+            if replace_after_us is None:
+                return False
+            replaced = connection.execute(
+                update(api_keys)
+                .where(mine, api_keys.c.created_us > replace_after_us)
+                .where(api_keys.c.last_used_us.is_(None), api_keys.c.revoked_us.is_(None))
+                .values(row)
+            )
+            return replaced.rowcount == 1
 
-        await self.database.run(write, write=True)
+        return await self.database.run(write, write=True)
 
     async def find(self, key_id: str) -> KeyFacts | None:
         """Return a key of any tenant, or None: whoever sends one names no tenant."""

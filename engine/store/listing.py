@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Label, Row, Select, func, select
 
 from engine.core.run.projection import ExecutionFacts
+from engine.store import budget
 from engine.store.database import Database
 from engine.store.filters import (
+    TAG_INDEX,
     ExecutionFilter,
     TagTerm,
     beyond,
@@ -47,6 +51,9 @@ FEW = 2_000
 SOME = 20_000
 """The same for executions with a tag, whose index leads into that of all without the rows between."""
 
+MANY = 200_000
+"""Up to here sets are counted to find the smallest of several large ones."""
+
 _OWN_INDEX = {
     "updated_at": "ix_executions_tenant_updated_us_id",
     "closed_at": "ix_executions_tenant_closed_us_id",
@@ -60,9 +67,11 @@ _EQUAL_INDEX = {
     "status": "ix_executions_tenant_status_created_us",
     "parent_id": "ix_executions_tenant_parent_id",
 }
-_TAG_INDEX = "ix_execution_tags_tenant_kind_name_value_created_us_execution_id"
 _LISTING = "ix_executions_listing"
 _STUCK = "ix_executions_stuck"
+_LONG = (executions.c.input, executions.c.output, executions.c.error, executions.c.metadata)
+_LENGTH: Label[int] = reduce(add, (func.coalesce(func.length(column), 0) for column in _LONG)).label("length")
+"""How long what may be long in a row is, in characters."""
 
 
 class ExecutionPage(NamedTuple):
@@ -139,7 +148,8 @@ class ExecutionLists:
         Args:
             wanted: Which executions.
             tenant: Tenant id.
-            limit: Most to return.
+            limit: Most to return; fewer come where inputs and outputs are long, and `after` tells whether there are
+                more.
             offset: How many to leave out first.
             after: Where the page before ended.
             sort_by: One of SORTS; executions without it (not ended, cost unknown) count as lowest, ties go by id.
@@ -229,12 +239,16 @@ class _Search:
     def _from(self, start: _Start | None, query: Select[Any], sort_by: str) -> Select[Any]:
         """Complete a query: where it begins, all conditions, and the indexes for SQLite."""
         terms = [term for term in self.terms if start is None or term != start.term]
-        query = query.where(*self.conditions, *(has_tag(self.tenant, term) for term in terms))
+        query = query.where(*self.conditions)
         if start is None:
+            query = query.where(*(has_tag(self.tenant, term) for term in terms))
             query = query.where(executions.c.tenant == self.tenant)
             if self.wanted.stuck:
                 query = query.where(executions.c.stuck.is_not(None))
             return query.with_hint(executions, f"INDEXED BY {self._index(sort_by)}", "sqlite")
+        # asked of the start's rows, before the executions of those are looked up
+        place = start.source.c.created_us, start.identity
+        query = query.where(*(has_tag(self.tenant, term, *place) for term in terms))
         # no constant tenant here: then SQLite can enter the listing index from the start's rows alone
         query = query.where(
             executions.c.tenant == start.source.c.tenant,
@@ -268,19 +282,31 @@ class _Search:
         starts = self._starts()
         if in_order and len(starts) == 1 and not self.conditions:
             return starts[0]  # nothing else is asked for, and it is in the list's order already
-        sizes = [self._size(start) for start in starts]
+        if self.terms and not self.conditions:
+            # asking each execution for its tags is the dearest of all
+            return self._smallest(starts)
+        sizes = [self._size(start, _bound(start)) for start in starts]
         small = [number for number, start in enumerate(starts) if sizes[number] < _bound(start)]
         if small:
             return starts[min(small, key=lambda number: sizes[number])]
-        # asking each execution for its tags is the dearest of all
-        return starts[0] if self.terms and not self.conditions else None
+        return None
+
+    def _smallest(self, starts: Sequence[_Start]) -> _Start:
+        smallest, size = starts[0], MANY
+        if len(starts) > 1:
+            for start in starts:
+                # none is counted further than needed to see that it is not the smallest
+                counted = self._size(start, size)
+                if counted < size:
+                    smallest, size = start, counted
+        return smallest
 
     def _starts(self) -> list[_Start]:
         starts: list[_Start] = []
         for term in self.terms:
             tags = execution_tags.alias("start")
             condition = tag_condition(tags, self.tenant, term)
-            starts.append(_Start(tags, condition, tags.c.execution_id, _TAG_INDEX, term))
+            starts.append(_Start(tags, condition, tags.c.execution_id, TAG_INDEX, term))
         rows = executions.alias("start")
         own = rows.c.tenant == self.tenant
         for name, value in equal_columns(self.wanted):
@@ -290,8 +316,8 @@ class _Search:
             starts = [_Start(rows, own & rows.c.stuck.is_not(None), rows.c.id, _STUCK, None)]
         return starts
 
-    def _size(self, start: _Start) -> int:
-        rows = select(start.source.c.created_us).where(start.condition).limit(_bound(start))
+    def _size(self, start: _Start, most: int) -> int:
+        rows = select(start.source.c.created_us).where(start.condition).limit(most)
         rows = rows.with_hint(start.source, f"INDEXED BY {start.index}", "sqlite")
         return self.connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
 
@@ -311,31 +337,40 @@ def _rows_of(
 def _fill(
     connection: Connection, search: _Search, ordered: _Ordered, *, limit: int, offset: int, after: Key | None
 ) -> ExecutionPage:
-    """Read keys until a page is full, and the rows of those."""
+    """Read keys until a page is full, and the rows of as many of those as a page can hold."""
     if tags_are_enough(search.wanted):
-        keys = connection.execute(ordered.behind(after).limit(limit + 1).offset(offset)).all()
-        rows = [row for part in _chunks(keys[:limit]) for row in _full_rows(connection, search, part)]
-        last = keys[limit - 1] if len(keys) > limit else None
-        return ExecutionPage([facts_of(row) for row in rows], None if last is None else (last.key, last.id))
-    found: list[tuple[Key, Row[*tuple[Any, ...]]]] = []
-    while len(found) <= offset + limit:
+        rows = connection.execute(ordered.behind(after).limit(limit + 1).offset(offset)).all()
+        keys: list[Key] = [(row.key, row.id) for row in rows]
+    else:
+        keys = _passing(connection, search, ordered, after, offset + limit + 1)[offset:]
+
+    def lengths(some: Sequence[Key]) -> list[int]:
+        rows = _rows_of(connection, (executions.c.id, _LENGTH), search.tenant, [key[1] for key in some])
+        known = {row.id: row.length for row in rows}
+        return [known.get(key[1], 0) for key in some]
+
+    shown = keys[: budget.within(keys[:limit], lengths)]
+    found = [facts_of(row) for part in _chunks(shown) for row in _full_rows(connection, search, part)]
+    return ExecutionPage(found, shown[-1] if len(keys) > len(shown) else None)
+
+
+def _passing(connection: Connection, search: _Search, ordered: _Ordered, after: Key | None, most: int) -> list[Key]:
+    """Return the first keys of rows whose metadata, which must be looked at itself, contains what it must."""
+    found: list[Key] = []
+    while len(found) < most:
         keys = connection.execute(ordered.behind(after).limit(IN_CHUNK)).all()
-        rows_by_id = {row.id: row for row in _full_rows(connection, search, keys)}
-        for key in keys:
-            row = rows_by_id.get(key.id)
-            if row is not None and search.passes(row):
-                found.append(((key.key, key.id), row))
+        looked = _rows_of(connection, (executions.c.id, executions.c.metadata), search.tenant, [key.id for key in keys])
+        passing = {row.id for row in looked if search.passes(row)}
+        found += [(key.key, key.id) for key in keys if key.id in passing]
         if len(keys) < IN_CHUNK:
             break
         after = (keys[-1].key, keys[-1].id)
-    shown = found[offset : offset + limit]
-    more = len(found) > offset + limit and bool(shown)
-    return ExecutionPage([facts_of(row) for _, row in shown], shown[-1][0] if more else None)
+    return found[:most]
 
 
-def _chunks(keys: Sequence[Any]) -> list[Sequence[Any]]:
+def _chunks(keys: Sequence[Key]) -> list[Sequence[Key]]:
     return [keys[begin : begin + IN_CHUNK] for begin in range(0, len(keys), IN_CHUNK)]
 
 
-def _full_rows(connection: Connection, search: _Search, keys: Sequence[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
-    return _rows_of(connection, list(executions.c), search.tenant, [key.id for key in keys]) if keys else []
+def _full_rows(connection: Connection, search: _Search, keys: Sequence[Key]) -> Sequence[Row[*tuple[Any, ...]]]:
+    return _rows_of(connection, list(executions.c), search.tenant, [key[1] for key in keys])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
 from engine.core.kinds import ExecutionStatus
@@ -12,7 +13,7 @@ from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.run.events import EventRecord
 from engine.core.run.projection import TERMINAL_EVENTS, merge_run
 from engine.core.values import Json
-from engine.store.batches import Batch, State, load_states, new_state, take, write_batch
+from engine.store.batches import Batch, State, load_states, new_state, own_events, take, write_batch
 from engine.store.ends import ExecutionEnd, stored_events, write_ends
 from engine.store.locks import lock_executions
 from engine.store.reading import ProjectionReader, events_of
@@ -22,6 +23,8 @@ from engine.store.tags import add_tags, date_tags, named_tags
 
 FIRST_REAL_US = 86_400_000_000
 """Events of an evicted run carry a time near 1970-01-01 and never happened."""
+
+log = structlog.get_logger(__name__)
 
 
 class ProjectionStore(ProjectionReader):
@@ -163,13 +166,31 @@ class ProjectionStore(ProjectionReader):
             parent_path=parent_path,
             created_us=created_us,
         )
-        await self.database.run(lambda connection: _ensure(connection, execution_id, tenant, named), write=True)
+        await self.ensure_executions([(execution_id, tenant, named)])
+
+    async def ensure_executions(self, named: Sequence[tuple[str, str, Named]]) -> None:
+        """Do what `ensure_execution` does for many, in one transaction.
+
+        Args:
+            named: Of each its id, its tenant and what is known of it.
+        """
+
+        def ensure(connection: Connection) -> None:
+            lock_executions(connection, [execution_id for execution_id, _, _ in named])
+            for execution_id, tenant, known in named:
+                _ensure(connection, execution_id, tenant, known)
+
+        await self.database.run(ensure, write=True)
 
 
 def _ensure(connection: Connection, execution_id: str, tenant: str, named: Named) -> None:
-    lock_executions(connection, [execution_id])
     mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
-    row = connection.execute(select(executions.c.task_name, executions.c.updated_us).where(mine)).one_or_none()
+    # an id stands for one execution, so whoever else has it keeps it
+    known = select(executions.c.tenant, executions.c.task_name, executions.c.updated_us)
+    row = connection.execute(known.where(executions.c.id == execution_id)).one_or_none()
+    if row is not None and row.tenant != tenant:
+        log.error("the id of an execution is another tenant's in the store", execution=execution_id)
+        return
     if row is not None and row.task_name:
         return
     if row is None:
@@ -197,6 +218,8 @@ def replace_events(
     state = states.get(execution_id) or State(
         execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
     )
+    if any(len(own_events(state, arrived)) < len(arrived) for arrived in runs.values()):
+        return
     for run_id, arrived in runs.items():
         old = delete(events).where(events_of(state.tenant, execution_id), events.c.run_id == run_id)
         if until_us is not None and run_id in until_us:
@@ -222,6 +245,8 @@ def _append(
             if any(record.type in TERMINAL_EVENTS for record in arrived):
                 unknown_ended.append(execution_id)
             continue
-        take(connection, state, arrived, batch)
+        own = own_events(state, arrived)
+        if own:
+            take(connection, state, own, batch)
     write_batch(connection, batch)
     return [state.id for state in batch.touched if state.terminal_seen and not state.settled] + unknown_ended

@@ -25,7 +25,7 @@ BEAT_S = 3.0
 FRESH_S = 12.0
 """A process that has said nothing for so long is taken for dead; a busy store may swallow a beat or two."""
 KEPT_S = 86_400.0
-"""How long the row of a dead process is kept: its last word tells how old the projection is."""
+"""How long the row of a dead process is kept; that of the last repair stays."""
 
 WORKER = "worker"
 REPAIR = "repair"
@@ -44,7 +44,7 @@ class Pulse:
         name: `kind:host:pid`.
         kind: worker, repair or api.
         at_us: When it spoke, Unix microseconds.
-        info: {version, queue, …}; of a repair `scanned_us`, the time of its last complete scan.
+        info: {version, queue, …}; of a repair `scanned_us`, the time of its last complete scan, and `scan_every_s`.
     """
 
     name: str
@@ -82,7 +82,9 @@ class PulseStore:
             lock_row(connection, pulses.name, name)
             if not connection.execute(update(pulses).where(pulses.c.name == name).values(values)).rowcount:
                 connection.execute(insert(pulses).values(name=name, **values))
-                old = (pulses.c.at_us < now_us - round(KEPT_S * 1e6)) & (pulses.c.kind != TEMPORAL)
+                # the last word of a dead repair tells how old the projection is, until another repair speaks
+                kept = [TEMPORAL] if kind == REPAIR else [TEMPORAL, REPAIR]
+                old = (pulses.c.at_us < now_us - round(KEPT_S * 1e6)) & pulses.c.kind.not_in(kept)
                 connection.execute(delete(pulses).where(old))
 
         await self._database.run(put, write=True)

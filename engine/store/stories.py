@@ -29,6 +29,19 @@ class FoundId(NamedTuple):
     created_us: int
 
 
+class EventMark(NamedTuple):
+    """Tells whether stored events are those that somebody has read: their number, and sums of numbers and times."""
+
+    events: int = 0
+    seqs: int = 0
+    times: int = 0
+    last_seq: int = 0
+
+    def plus(self, record: EventRecord) -> EventMark:
+        """Return the mark with one more event."""
+        return EventMark(self.events + 1, self.seqs + record.seq, self.times + record.now_us, record.seq)
+
+
 class StoryReader:
     """What the story of an execution is made of.
 
@@ -61,6 +74,14 @@ class StoryReader:
 
     async def _records(self, query: Any) -> list[EventRecord]:
         return [record_of(row) for row in await self.database.run(lambda connection: connection.execute(query).all())]
+
+    async def mark(self, execution_id: str, known: EventMark, *, tenant: str) -> EventMark:
+        """Return the mark of the events up to the last one of a mark, as they are stored now."""
+        sums = (func.count(), func.sum(events.c.seq), func.sum(events.c.now_us), func.max(events.c.seq))
+        query = select(*sums).where(events_of(tenant, execution_id), events.c.seq <= known.last_seq)
+        row = await self.database.run(lambda connection: connection.execute(query).one())
+        # PostgreSQL gives sums as decimals
+        return EventMark(*(int(value or 0) for value in row))
 
     async def bodies(self, execution_id: str, seqs: Collection[int], *, tenant: str) -> dict[int, dict[str, Any]]:
         """Return the bodies of events by their numbers; those that are not there are left out."""

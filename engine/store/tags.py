@@ -8,17 +8,15 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, update
 
 from engine.core.run.tags import BACKEND, LABEL, META, MODEL, clip_tag, flatten_metadata
+from engine.store.bulk import Bulk, upsert
 from engine.store.rows import Named
 from engine.store.schema import execution_tags
-from engine.store.upserts import Upsert
 
 # built once: putting statements together takes longer than running them
-_ADD = Upsert(execution_tags, replace=False)
+_ADD = upsert(execution_tags, None)
 _MINE = (execution_tags.c.tenant == bindparam("b_tenant")) & (execution_tags.c.execution_id == bindparam("b_id"))
-_DROP = delete(execution_tags).where(_MINE)
-# no IN here: its list cannot be part of a statement that runs for many executions at once
-_SERVED = (execution_tags.c.kind == MODEL) | (execution_tags.c.kind == BACKEND)
-_DROP_SERVED = delete(execution_tags).where(_MINE, _SERVED)
+_DROP = Bulk(delete(execution_tags).where(_MINE))
+_DROP_SERVED = Bulk(delete(execution_tags).where(_MINE, execution_tags.c.kind == bindparam("b_kind")))
 
 
 def named_tags(tenant: str, execution_id: str, named: Named) -> list[dict[str, Any]]:
@@ -58,9 +56,11 @@ def add_tags(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 def drop_tags(connection: Connection, executions: Sequence[tuple[str, str]], *, only_served: bool = False) -> None:
     """Delete the tags of executions (tenant and id), or only those of what answered."""
-    if executions:
-        keys = [{"b_tenant": tenant, "b_id": execution_id} for tenant, execution_id in executions]
-        connection.execute(_DROP_SERVED if only_served else _DROP, keys)
+    keys = [{"b_tenant": tenant, "b_id": execution_id} for tenant, execution_id in executions]
+    if only_served:
+        _DROP_SERVED.run(connection, [key | {"b_kind": kind} for key in keys for kind in (MODEL, BACKEND)])
+    else:
+        _DROP.run(connection, keys)
 
 
 def date_tags(connection: Connection, tenant: str, execution_id: str, created_us: int) -> None:

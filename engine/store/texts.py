@@ -6,6 +6,8 @@ import hashlib
 
 LONGEST_ID = 500
 """Characters of an id inside a key: PostgreSQL's indexes take entries of 2,700 bytes at most."""
+LONGEST_CODE = 200
+"""Bytes of an error code: the index of lists holds it together with two names of 255 characters of four bytes."""
 _HASH_CHARS = 17
 
 
@@ -22,6 +24,11 @@ def plain(text: str, limit: int | None = None) -> str:
         # half a surrogate pair has no bytes in UTF-8
         text = text.encode("utf-8", "replace").decode("utf-8")
     return text if limit is None or len(text) <= limit else text[:limit]
+
+
+def plain_code(text: str) -> str:
+    """Return an error code as an index can hold it beside long names: cut by its bytes, not by its characters."""
+    return plain(text).encode()[:LONGEST_CODE].decode("utf-8", "ignore")
 
 
 def plain_id(text: str, limit: int = LONGEST_ID) -> str:

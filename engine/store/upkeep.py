@@ -54,6 +54,7 @@ class KnownRow(NamedTuple):
         closed_us: When it ended.
         gone_us: When Temporal was found to have it no longer.
         error_code: Code of its error, may be empty.
+        tenant: Its tenant.
     """
 
     id: str
@@ -61,6 +62,7 @@ class KnownRow(NamedTuple):
     closed_us: int | None
     gone_us: int | None
     error_code: str
+    tenant: str
 
 
 _OPEN = tuple(executions.c[name] for name in OpenRow._fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -141,8 +141,12 @@ class UsageReader:
 
         def read(connection: Connection) -> UsageReport:
             rows = connection.execute(_sorted(query, key, by)).all()
-            items = [UsageItem(_key_of(row.key, by), row.name, _sums_of(row)) for row in rows[:limit]]
-            return UsageReport(items, _sums_of(connection.execute(total).one()), len(rows) > limit)
+            lines = [_sums_of(row) for row in rows]
+            items = [UsageItem(_key_of(row.key, by), row.name, sums) for row, sums in zip(rows, lines, strict=True)]
+            # where each call is in one line, and all lines are here, nothing needs to be read twice
+            once = by in _ONCE and len(rows) <= limit
+            whole = _added(lines) if once else _sums_of(connection.execute(total).one())
+            return UsageReport(items[:limit], whole, len(rows) > limit)
 
         return await self.database.run(read)
 
@@ -189,6 +193,8 @@ def _groups() -> Mapping[str, tuple[ColumnElement[Any], ColumnElement[Any], Any]
 
 
 _GROUPS = _groups()
+_ONCE = frozenset({"model", "backend", "day"})
+"""Reports that have each call in exactly one line; others need a row besides that of the call."""
 
 
 def _sorted(query: Select[Any], key: ColumnElement[Any], by: UsageBy) -> Select[Any]:
@@ -202,6 +208,13 @@ def _key_of(key: Any, by: UsageBy) -> str | None:
     if by == "day":
         return (dt.date(1970, 1, 1) + dt.timedelta(days=int(key))).isoformat()
     return str(key) if key else None
+
+
+def _added(lines: Sequence[CallSums]) -> CallSums:
+    names = [name for name in CallSums.__dataclass_fields__ if name != "cost_nano"]
+    known = [line.cost_nano for line in lines if line.cost_nano is not None]
+    counts = {name: sum(getattr(line, name) for line in lines) for name in names}
+    return CallSums(**counts, cost_nano=sum(known) if known else None)
 
 
 def _sums_of(row: Row[*tuple[Any, ...]]) -> CallSums:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, delete, select
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from engine.control.replaying import repair_execution
+from engine.store.schema import events
 from tests.chaos.conftest import OpenLab
 from tests.support.lab import TENANT, Ended, Lab, plan_of
 from tests.support.processes import worker_process
@@ -118,7 +120,7 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
     lab = await new_lab("calm")
     lab.tools = TOOLS
     group = Group(lab)
-    seeds = range(350 if full else 90) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_060)
+    seeds = range(350 if full else 40) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_030)
     async with lab.worker(cached_workflows=cached_workflows):
         await group.run(seeds)
     carried = 0
@@ -138,6 +140,26 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
     assert {"parallel", "retry", "sleep", "wait"} <= group.kinds.keys()
 
 
+async def lose_events(lab: Lab, ids: list[str], chance: random.Random) -> set[str]:
+    """Delete events as a killed worker does that had not written them: some in a row; of a third of all executions.
+
+    Kills alone lose events only now and then, by luck.
+    """
+    thinned = set(chance.sample(ids, len(ids) // 3))
+
+    def lose(connection: Connection) -> None:
+        for execution_id in thinned:
+            mine = events.c.execution_id == execution_id
+            rows = connection.execute(select(events.c.run_id, events.c.seq).where(mine).order_by(*events.primary_key))
+            if stored := rows.all():  # a kill may have taken all of it
+                run_id, first = chance.choice(stored)
+                gone = events.c.seq.between(first, first + chance.randrange(4))
+                connection.execute(delete(events).where(mine, events.c.run_id == run_id, gone))
+
+    await lab.store.database.run(lose, write=True)
+    return thinned
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 async def test_after_kills_a_replay_of_the_history_restores_every_event(
@@ -145,7 +167,7 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
 ):
     lab = await new_lab("killed")
     group = Group(lab)
-    seeds = range(2_000, 2_350 if full else 2_050)
+    seeds = range(2_000, 2_350 if full else 2_030)
     kills = 0
     async with worker_process(lab, MODULE) as worker:
         running = asyncio.create_task(group.run(seeds))
@@ -160,6 +182,7 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
                 worker.start()
                 await worker.ready()
         await running
+    lost = await lose_events(lab, [handle.id for handle, _ in group.ended], random.Random(7))
     differed = 0
     for handle, ended in group.ended:
         before = await lab.events(handle) if await lab.store.tenant_of(handle.id) else []
@@ -174,12 +197,13 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
     await settle_all(lab)
     compared = await assert_rows_are_those_of_the_histories(lab, [handle.id for handle, _ in group.ended], lab.folder)
     print(f"all rows of {compared.executions} executions are those of a rebuild ({compared.took_s:.1f} s)")  # noqa: T201
-    for name, value in {"executions": len(group.ended), "kills": kills, "differed_before_repair": differed}.items():
+    told = {"executions": len(group.ended), "kills": kills, "differed_before_repair": differed, "thinned": len(lost)}
+    for name, value in told.items():
         record_property(name, value)
     print(f"{len(group.ended)} executions, {kills} kills: {differed} differed before the repair")  # noqa: T201 for `-s`
     assert len(group.ended) == len(seeds)
     assert kills >= 2
-    assert differed < len(seeds)
+    assert len(lost) <= differed < len(seeds)
 
 
 async def test_the_repair_sees_a_lost_an_altered_and_an_invented_event(new_lab: OpenLab):

@@ -34,6 +34,11 @@ class ApiServer:
     stop: asyncio.Event
     serving: asyncio.Task[None]
 
+    @property
+    def port(self) -> int:
+        """Port of the server."""
+        return int(self.url.rpartition(":")[2])
+
 
 def settings_for(folder: Path, **more: Any) -> Settings:
     """Return settings of a test, with its store in `lab.db`."""

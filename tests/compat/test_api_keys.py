@@ -12,13 +12,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from engine.control.keys import CACHE_S, KeyService
+from engine.control.keys import CACHE_S, KeyService, MadeKey
 from engine.core.errors import InvalidInput, NotAllowed
 from engine.edge.cli.main import run_command
 from engine.edge.http.scopes import route_needs
 from engine.edge.server import create_app
 from engine.settings import Settings
 from engine.store.database import open_database
+from engine.store.idempotency import KEPT_US, LAPSE_US
 from engine.store.keys import KeyStore
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.servers import free_port
@@ -106,6 +107,22 @@ async def test_a_key_that_is_nearly_right_does_not_open(locked: ApiServer) -> No
         assert "X-Auth-Key" in answer.json()["hint"]
 
 
+@pytest.mark.parametrize("bad", ["es_bad", "Bearer es_bad", "Bearer wrong", "wrong"])
+async def test_one_good_credential_among_those_that_were_sent_opens(locked: ApiServer, bad: str) -> None:
+    good = (await make(locked.http, "read", name="old-client"))["key"]
+    revoked = await make(locked.http, "read")
+    await locked.http.delete(f"/keys/{revoked['id']}", headers=ROOT)
+    for sent in (
+        {"authorization": bad, "x-auth-key": good},
+        {"authorization": good, "x-auth-key": bad.removeprefix("Bearer ")},
+        {"authorization": bearer(revoked)["authorization"], "x-auth-key": good},
+        {"authorization": bad, "x-auth-key": "sesame"},
+    ):
+        assert (await locked.http.get("/tasks", headers=sent)).status_code == 200, sent
+    none = await locked.http.get("/tasks", headers={"authorization": bad, "x-auth-key": revoked["key"]})
+    assert none.status_code == 401
+
+
 # --- scopes --------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +175,57 @@ async def test_every_route_says_which_scope_it_needs(tmp_path: Path) -> None:
         if changes and need.path not in only_reading:
             assert need.scope != "read", f"{sorted(need.methods)} {need.path} changes something: state its scope"
         assert (need.scope == "admin") == need.path.startswith("/api/keys")
+
+
+# --- repeated requests ---------------------------------------------------------------------------------------------
+
+
+async def test_a_repeated_request_replaces_only_a_key_that_nobody_can_have(tmp_path: Path) -> None:
+    clock = [1_800_000_000_000_000]
+    database = await open_database(settings_for(tmp_path).store_url)
+    store = KeyStore(database)
+    keys = KeyService(store, lambda: clock[0])
+
+    async def ask(request_key: str, name: str) -> MadeKey:
+        return await keys.create(tenant="acme", name=name, scopes=["admin"], actor="root", request_key=request_key)
+
+    async def stays(made: MadeKey) -> None:
+        again = await ask("k", "second")
+        assert again.facts.id != made.facts.id
+        assert (await keys.authenticate(again.text)).name == "second"
+        kept = await store.find(made.facts.id)
+        assert kept is not None
+        assert (kept.hash, kept.name, kept.created_us) == (made.facts.hash, "first", made.facts.created_us)
+        async with database.write() as connection:
+            await connection.execute(text("DELETE FROM api_keys"))
+        clock[0] += 1_000_000
+
+    # the answer was lost a moment ago: there is one key, the latest
+    lost = await ask("k", "first")
+    clock[0] += LAPSE_US
+    found = await ask("k", "first")
+    assert found.facts.id == lost.facts.id
+    with pytest.raises(NotAllowed):
+        await keys.authenticate(lost.text)
+    # used
+    await keys.authenticate(found.text)
+    await keys.close()
+    await stays(found)
+    # revoked
+    revoked = await ask("k", "first")
+    await keys.revoke(revoked.facts.id, tenant="acme")
+    again = await ask("k", "second")
+    assert again.facts.id != revoked.facts.id
+    with pytest.raises(NotAllowed):
+        await keys.authenticate(revoked.text)
+    async with database.write() as connection:
+        await connection.execute(text("DELETE FROM api_keys"))
+    # a day old, and lies in somebody's drawer
+    old = await ask("k", "first")
+    clock[0] += KEPT_US
+    await stays(old)
+    await keys.close()
+    await database.close()
 
 
 # --- expiry and revocation -----------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ async def test_definitions_and_reads_work_while_temporal_is_down(down: ApiServer
     answer = await down.http.post(f"/tasks/{made.json()['id']}/executions", json={})
     assert (answer.status_code, answer.json()["code"]) == (503, "unreachable")
     assert "everstep dev" in answer.json()["hint"]
-    assert (await down.http.get("/executions")).json() == {"items": []}
+    assert (await down.http.get("/executions")).json() == {"items": [], "next_cursor": None}
 
     await remember(tmp_path, "init", "finish", now_us=time.time_ns() // 1_000 - 2_000_000)
     read = await down.http.get("/executions/e1")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 import schemathesis
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from schemathesis.checks import CHECKS, load_all_checks
 
 from engine.client import Client as EverstepClient
+from engine.edge.http.services import Services
 from engine.edge.native.documents import DOCS
+from engine.edge.native.examples import ANSWERS
+from engine.edge.server import create_app
 from tests.compat.apiserver import api_server, settings_for
 
 EXAMPLES = 8
@@ -121,11 +130,97 @@ def test_every_operation_is_documented_and_nothing_else_is(schema: Any) -> None:
     assert found == DOCS.keys()
 
 
-def test_the_document_is_openapi_3_1_and_has_examples_of_every_body(schema: Any) -> None:
+def test_every_route_of_the_app_is_documented_but_the_document_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_of(tmp_path, monkeypatch)
+    found = list(iter_route_contexts(app.routes))
+    routes = {
+        (method, re.sub(r":\w+}", "}", route.path or ""), route.endpoint)
+        for route in found
+        for method in route.methods or ()
+    }
+    assert all(route.methods for route in found), "nothing but plain routes"
+    assert len(routes) > len(DOCS)
+    endpoints = {(method, endpoint) for method, path, endpoint in routes if (method, path) in DOCS}
+    # what is outside of /api too is the same there
+    hidden = {(method, path) for method, path, endpoint in routes if (method, endpoint) not in endpoints}
+    assert hidden == {("GET", "/api/openapi.json"), ("HEAD", "/api/openapi.json")}
+    assert {path for _, path, _ in routes if not path.startswith("/api/")} == {"/metrics", "/healthz", "/readyz"}
+
+
+def app_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """Return the app as the server makes it; it never serves."""
+    made: list[FastAPI] = []
+
+    def make(services: Services, **more: Any) -> FastAPI:
+        made.append(create_app(services, **more))
+        return made[0]
+
+    async def serve() -> None:
+        async with api_server(settings_for(folder), temporal="127.0.0.1:1"):
+            pass
+
+    monkeypatch.setattr("engine.edge.server.create_app", make)
+    asyncio.run(serve())
+    return made[0]
+
+
+def test_the_document_is_openapi_3_1_and_every_body_and_answer_has_an_example(schema: Any) -> None:
     raw = schema.raw_schema
     assert raw["openapi"].startswith("3.1")
     for path, methods in raw["paths"].items():
         for method, operation in methods.items():
             assert operation.get("summary"), (method, path)
-            for kind in operation.get("requestBody", {}).get("content", {}).values():
-                assert "example" in kind or kind["schema"] == {"type": "object"}, (method, path)
+            contents = [operation.get("requestBody", {}).get("content", {})]
+            contents += [
+                answer.get("content", {}) for status, answer in operation["responses"].items() if int(status) < 400
+            ]
+            for content in contents:
+                for media, kind in content.items():
+                    # the text of a task is shown as YAML; streams and metrics are no JSON
+                    plain = media.startswith("text/") or kind["schema"] == {"type": "object"}
+                    assert plain or "example" in kind, (method, path, media)
+
+
+@pytest.mark.parametrize("shape", ANSWERS, ids=lambda shape: shape.__name__)
+def test_an_example_fits_its_shape_and_has_no_member_that_the_shape_does_not_know(shape: type[BaseModel]) -> None:
+    shape.model_validate(ANSWERS[shape])
+
+
+BAD_TIMES = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1e9", "yesterday", "\x00")
+HOSTILE: list[tuple[str, str, dict[str, Any]]] = [
+    *(("GET", "/api/usage", {"params": {"from": moment}}) for moment in BAD_TIMES),
+    *(("GET", "/api/usage", {"params": {"to": moment}}) for moment in BAD_TIMES),
+    *(("GET", "/api/executions", {"params": {"created_after": moment}}) for moment in BAD_TIMES),
+    *(("GET", "/api/executions", {"params": {"cursor": text}}) for text in ("x", "e30=", "W10=", "\x00", "A" * 9_000)),
+    ("GET", "/api/executions", {"params": {"metadata_filter": '{"a": 1e999}'}}),
+    ("GET", "/api/executions", {"params": {"metadata_filter." + "a." * 3_000 + "a": "1"}}),
+    ("GET", "/api/executions", {"params": {"metadata_filter": "[" * 3_000}}),
+    ("GET", "/api/executions", {"params": {"label": "\x00", "task_name": "\ud800".encode("utf-8", "surrogatepass")}}),
+    ("GET", "/api/executions", {"params": {"offset": str(2**70)}}),
+    ("GET", "/api/executions", {"params": {"cost_min": "NaN"}}),
+    ("GET", "/api/tasks/greet", {"params": {"version": str(2**40)}}),
+    ("GET", "/api/tasks/greet@99999999999999999999", {}),
+    ("POST", "/api/tasks/greet/executions", {"content": '{"input": {}, "metadata": {"x": 1e400}}'}),
+    ("POST", "/api/tasks/greet/executions", {"content": '{"input": {"name": "\\u0000"}, "labels": ["\\u0000"]}'}),
+    ("POST", "/api/tasks/greet/executions", {"content": '{"metadata": ' + '{"a":' * 300 + "1" + "}" * 301}),
+    ("POST", "/api/tasks/greet/executions", {"content": '{"input": ' + "[" * 100_000}),
+    ("POST", "/api/tasks/greet/executions", {"content": '{"input": {"n": ' + "9" * 5_000 + "}}"}),
+    ("POST", "/api/agents", {"content": '{"name": "\\u0000"}'}),
+    ("POST", "/api/agents", {"content": '{"name": "' + "n" * 70_000 + '"}'}),
+    ("POST", "/api/keys", {"content": '{"name": "a", "expires_at": "9999-12-31T23:59:59-14:00"}'}),
+    ("PUT", "/api/tasks/greet/aliases/prod", {"content": '{"version": 9999999999999}'}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "request_"), HOSTILE)
+def test_hostile_requests_are_answered_and_break_nothing(
+    server: str, known: dict[str, str], method: str, path: str, request_: dict[str, Any]
+) -> None:
+    headers = {"content-type": "application/json"} if "content" in request_ else {}
+    with httpx.Client(base_url=server, headers=headers, timeout=30, trust_env=False) as http:
+        answer = http.request(method, path, **request_)
+        assert answer.status_code < 500, answer.text[:500]
+        # on the same connection: an answer must not take it down
+        assert http.get("/healthz").status_code == 200

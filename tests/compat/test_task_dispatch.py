@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.client import wire
 from engine.edge.cli.doctor import _check_servers
 from engine.edge.cli.exits import Exit
 from engine.edge.http import access

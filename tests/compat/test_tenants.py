@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from temporalio.client import Client
 
-from engine.control.settling import adopt_from_temporal
+from engine.control.adopting import adopt_from_temporal
 from engine.edge.http.scopes import route_needs
 from engine.edge.http.services import open_services
 from engine.edge.server import create_app
@@ -249,6 +249,13 @@ async def test_numbers_of_the_whole_installation_are_for_its_operators(api: ApiS
         assert (answer.status_code, answer.json()["code"]) == (403, "auth.tenant")
         for headers in ({"x-auth-key": "sesame"}, await key_for(api, "default")):
             assert (await api.http.get(path, headers=headers)).status_code == 200
+
+
+async def test_the_processes_of_the_installation_are_shown_to_its_operators_alone(api: ApiServer) -> None:
+    acme = await key_for(api, "acme")
+    assert (await api.http.get("/overview", headers=acme)).json()["processes"] is None
+    shown = (await api.http.get("/overview", headers={"x-auth-key": "sesame"})).json()["processes"]
+    assert [process["kind"] for process in shown] == ["api"]
 
 
 async def test_an_id_that_another_tenant_uses_is_taken_and_no_word_more(lab: Lab, api: ApiServer) -> None:

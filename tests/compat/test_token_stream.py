@@ -1,4 +1,4 @@
-"""What models write, as a stream: a real worker process, real API processes, a scripted model on loopback."""
+"""What models write, as a stream: a real worker process, APIs of their own, a scripted model on loopback."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ import contextlib
 import json
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.broker.unix import socket_folder
 from engine.edge.mockllm.script import MockRule, MockScript, MockStream, MockToolCall
-from tests.support.apiprocess import ApiProcess, api_process, ask, chunks_of
+from tests.compat.apiserver import ApiServer, api_server, settings_for
+from tests.support.apiprocess import HasPort, api_processes, ask, chunks_of
 from tests.support.lab import Lab, plan_of
 from tests.support.processes import worker_process
 
 WORDS = " ".join(f"word{number}" for number in range(60))
-TASK = """\
+LONG = WORDS * 50
+"""Longer than any of these tests lasts."""
+GATED = """\
 name: talk
 main:
-  - prompt: [{role: user, content: speak}]
-  - prompt: [{role: user, content: again}]
-  - return: done
+  - race:
+      - prompt: [{role: user, content: long}]
+      - workflow: talk
+talk:
+  - wait_for_input: {}
 """
+"""While the first branch writes, all readers come; then the second goes on, and the race is over when it is done."""
+ONE = "name: t\nmain:\n  - prompt: [{role: user, content: x}]\n"
 
 
 def slow(text: str, **rule: Any) -> MockRule:
-    return MockRule(reply=text, stream=MockStream(chunk_chars=6, delay_s=0.05), **rule)
+    return MockRule(reply=text, stream=MockStream(chunk_chars=12, delay_s=0.05), **rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Told:
 class TokenReader:
     """Reads a token stream; told = its events so far."""
 
-    def __init__(self, api: ApiProcess, execution_id: str) -> None:
+    def __init__(self, api: HasPort, execution_id: str) -> None:
         self.told: list[Told] = []
         self.last_id = ""
         self._api = api
@@ -84,32 +91,45 @@ class TokenReader:
             await asyncio.sleep(0.01)
 
 
-def serve(lab: Lab) -> contextlib.AbstractContextManager[ApiProcess]:
-    return api_process(lab.folder, TEMPORAL_ADDRESS=lab.client.service_client.config.target_host)
+def serve(lab: Lab) -> contextlib.AbstractAsyncContextManager[ApiServer]:
+    """Serve an API in this process; two of them know as little of each other as two processes do."""
+    return api_server(settings_for(lab.folder), temporal=lab.client.service_client.config.target_host)
 
 
-async def begin(lab: Lab, text: str = TASK) -> Any:
+async def begin(lab: Lab, text: str = ONE) -> Any:
     """Start an execution and return its handle once the store knows it."""
     handle = await lab.start(plan_of(text))
     await lab.until(handle, "init")
     return handle
 
 
+async def go_on_before(lab: Lab, handle: Any, readers: list[TokenReader]) -> None:
+    """Let a gated task go on when all readers get tokens, and read to its end."""
+    async with asyncio.TaskGroup() as group:
+        for reader in readers:
+            group.create_task(reader.read())
+        for reader in readers:
+            await reader.until(1)
+        await lab.until(handle, "wait")
+        await lab.answer(handle, True)
+
+
 @pytest.mark.timeout(120)
-async def test_tokens_come_before_their_message_and_make_it_up(lab: Lab) -> None:
-    lab.mock.use(MockScript(rules=[slow(WORDS * 2, times=1), slow("short", times=1)]))
-    with serve(lab) as first, serve(lab) as second:
-        async with worker_process(lab):
-            handle = await begin(lab)
-            # on two processes, and two on one
-            readers = [TokenReader(api, handle.id) for api in (first, first, second)]
-            await asyncio.gather(*(reader.read() for reader in readers))
+async def test_tokens_come_before_their_message_and_make_it_up(both_stores: str, lab: Lab) -> None:
+    del both_stores
+    rules = [slow(LONG, match="long"), slow(WORDS, match="speak"), slow("short", match="again")]
+    lab.mock.use(MockScript(rules=rules))
+    text = GATED + "".join(f"  - prompt: [{{role: user, content: {word}}}]\n" for word in ("speak", "again"))
+    async with serve(lab) as first, serve(lab) as second, worker_process(lab):
+        handle = await begin(lab, text)
+        readers = [TokenReader(api, handle.id) for api in (first, first, second)]
+        await go_on_before(lab, handle, readers)
     for reader in readers:
-        assert reader.text_of("main.0") == WORDS * 2
-        assert reader.text_of("main.1") == "short"
         one, two = reader.of("message")
-        assert one.data["message"] == {"role": "assistant", "content": WORDS * 2}
-        assert (one.data["path"], one.data["outcome"], one.data["model"]) == ("main.0", "ok", "mock")
+        assert reader.text_of(one.data["path"]) == WORDS
+        assert reader.text_of(two.data["path"]) == "short"
+        assert one.data["message"] == {"role": "assistant", "content": WORDS}
+        assert (one.data["outcome"], one.data["model"]) == ("ok", "mock")
         assert one.data["usage"]["total_tokens"] > 0
         assert two.data["message"]["content"] == "short"
         assert one.id is not None
@@ -117,112 +137,107 @@ async def test_tokens_come_before_their_message_and_make_it_up(lab: Lab) -> None
         assert one.id < two.id
         # the reply came in parts, and every part of a call before its message
         place = reader.told.index(one)
-        of_first = [told.kind == "token" and told.data["path"] == "main.0" for told in reader.told]
-        assert sum(of_first[:place]) > 1
-        assert not any(of_first[place:])
+        of_one = [told.kind == "token" and told.data["path"] == one.data["path"] for told in reader.told]
+        assert sum(of_one[:place]) > 1
+        assert not any(of_one[place:])
         assert {told.id for told in reader.of("token")} == {None}
+        assert [told.data["outcome"] for told in reader.of("failed")] == ["cancelled"]
         assert (reader.told[-1].kind, reader.told[-1].data["status"]) == ("end", "succeeded")
 
 
 @pytest.mark.timeout(120)
 async def test_a_reader_in_the_middle_of_a_call_gets_its_text_so_far(lab: Lab) -> None:
-    lab.mock.use(MockScript(rules=[slow(WORDS * 3)]))
-    with serve(lab) as api, serve(lab) as other:
-        async with worker_process(lab):
-            handle = await begin(lab, "name: t\nmain:\n  - prompt: [{role: user, content: x}]\n")
-            first = TokenReader(api, handle.id)
-            reading = asyncio.create_task(first.read())
+    lab.mock.use(MockScript(rules=[slow(LONG)]))
+    async with serve(lab) as api, serve(lab) as other, worker_process(lab):
+        handle = await begin(lab)
+        first = TokenReader(api, handle.id)
+        # at a process that has the text, and at one that nobody had asked before
+        late = [TokenReader(api, handle.id), TokenReader(other, handle.id)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first.read())
             await first.until(5)
-            # at a process that has the text, and at one that nobody had asked before
-            late = [TokenReader(api, handle.id), TokenReader(other, handle.id)]
-            await asyncio.gather(reading, *(reader.read() for reader in late))
+            known = first.text_of("main.0")
+            for reader in late:
+                group.create_task(reader.read())
+                await reader.until(2)
+            await lab.cancel(handle)
     for reader in late:
-        assert reader.text_of("main.0") == WORDS * 3
-        assert len(reader.of("token")[0].data["text"]) > len(first.of("token")[0].data["text"])
+        assert reader.of("token")[0].data["text"].startswith(known)
+        assert LONG.startswith(reader.text_of("main.0"))
+    # whoever is gone leaves no socket behind
+    assert list(socket_folder(lab.folder).iterdir()) == []
 
 
 @pytest.mark.timeout(120)
 async def test_messages_that_were_missed_are_told_again_and_a_running_call_goes_on(lab: Lab) -> None:
-    lab.mock.use(MockScript(rules=[slow("first", times=1), slow("second", times=1), slow(WORDS * 50)]))
-    three = "name: t\nmain:\n" + "  - prompt: [{role: user, content: x}]\n" * 3
-    with serve(lab) as api:
-        async with worker_process(lab):
-            handle = await begin(lab, three)
-            reader = TokenReader(api, handle.id)
-            reading = asyncio.create_task(reader.read())
-            await reader.until(1, "message")
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            await lab.until(handle, "effect.finished", count=2)
-            api.kill()
-            await asyncio.to_thread(api.start)
-            again = TokenReader(api, handle.id)
-            again.last_id = reader.last_id
-            going_on = asyncio.create_task(again.read())
+    lab.mock.use(MockScript(rules=[slow("first", times=1), slow("second", times=1), slow(LONG)]))
+    prompt = "  - prompt: [{role: user, content: x}]\n"
+    text = f"name: t\nmain:\n{prompt}  - wait_for_input: {{}}\n{prompt}{prompt}"
+    temporal = lab.client.service_client.config.target_host
+    async with api_processes(lab.folder, 1, TEMPORAL_ADDRESS=temporal) as (api,), worker_process(lab):
+        handle = await begin(lab, text)
+        reader = TokenReader(api, handle.id)
+        reading = asyncio.create_task(reader.read())
+        await reader.until(1, "message")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await lab.answer(handle, True)
+        await lab.until(handle, "effect.finished", count=2)
+        api.kill()
+        await asyncio.to_thread(api.start)
+        again = TokenReader(api, handle.id)
+        again.last_id = reader.last_id
+        async with asyncio.TaskGroup() as group:
+            group.create_task(again.read())
             await again.until(3)
             await lab.cancel(handle)
-            await going_on
     assert [told.data["message"]["content"] for told in again.of("message")] == ["second"]
-    begun = again.text_of("main.2")
+    begun = again.text_of("main.3")
     assert begun
-    assert (WORDS * 50).startswith(begun)
+    assert LONG.startswith(begun)
     assert [told.data["outcome"] for told in again.of("failed")] == ["cancelled"]
     assert again.told[-1].data["status"] == "cancelled"
 
 
 @pytest.mark.timeout(120)
 async def test_a_call_that_lost_its_worker_begins_anew_with_the_next_delivery(lab: Lab) -> None:
-    lab.mock.use(MockScript(rules=[slow(WORDS * 20, times=1), slow(WORDS)]))
-    with serve(lab) as api:
-        async with worker_process(lab) as worker:
-            handle = await begin(lab, "name: t\nmain:\n  - prompt: [{role: user, content: x}]\n")
-            reader = TokenReader(api, handle.id)
-            reading = asyncio.create_task(reader.read())
+    lab.mock.use(MockScript(rules=[slow(LONG, times=1), slow(WORDS)]))
+    async with serve(lab) as api, worker_process(lab) as worker:
+        handle = await begin(lab)
+        reader = TokenReader(api, handle.id)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reader.read())
             await reader.until(3)
             worker.kill()
             worker.start()
-            await reading
     assert reader.text_of("main.0", delivery=2) == WORDS
     begun = reader.text_of("main.0", delivery=1)
     assert begun
-    assert (WORDS * 20).startswith(begun)
+    assert LONG.startswith(begun)
     assert reader.of("message")[0].data["message"]["content"] == WORDS
 
 
 @pytest.mark.timeout(120)
 async def test_arguments_of_tool_calls_and_failed_attempts_are_told_too(lab: Lab) -> None:
-    call = MockRule(tool_calls=[MockToolCall(name="look", arguments={"at": "x" * 40})], times=1)
-    lab.mock.use(MockScript(rules=[slow(WORDS, times=1, cut_after_chars=30), call]))
-    text = """\
-name: t
-main:
-  - prompt:
-      messages: [{role: user, content: x}]
-    retry: {attempts: 2, delay: 0s}
-"""
-    with serve(lab) as api:
-        async with worker_process(lab):
-            handle = await begin(lab, text)
-            reader = TokenReader(api, handle.id)
-            await reader.read()
-    failed, ended = reader.of("failed"), reader.of("message")
-    assert [(told.data["attempt"], told.data["error"]["code"]) for told in failed] == [(1, "backend.cut_off")]
-    first = [told.data for told in reader.of("token") if told.data["attempt"] == 1]
+    call = MockRule(tool_calls=[MockToolCall(name="look", arguments={"at": "x" * 40})], match="see")
+    cut = slow(WORDS, match="see", times=1, cut_after_chars=30)
+    lab.mock.use(MockScript(rules=[slow(LONG, match="long"), cut, call]))
+    text = f"{GATED}  - prompt: [{{role: user, content: see}}]\n    retry: {{attempts: 2, initial: 0}}\n"
+    async with serve(lab) as api, worker_process(lab):
+        handle = await begin(lab, text)
+        reader = TokenReader(api, handle.id)
+        await go_on_before(lab, handle, [reader])
+    (ended,) = reader.of("message")
+    path = ended.data["path"]
+    failed = [told.data for told in reader.of("failed") if told.data["path"] == path]
+    assert [(data["attempt"], data["outcome"], data["error"]["code"]) for data in failed] == [
+        (1, "failed", "backend.cut_off")
+    ]
+    tokens = [told.data for told in reader.of("token") if told.data["path"] == path]
+    first = [data for data in tokens if data["attempt"] == 1]
     assert "".join(data["text"] for data in first) == WORDS[:30]
-    second = [told.data for told in reader.of("token") if told.data["attempt"] == 2]
+    second = [data for data in tokens if data["attempt"] == 2]
     assert {data["kind"] for data in second} == {"tool_call"}
     assert "".join(data["text"] for data in second if data["member"] == "name") == "look"
     assert json.loads("".join(data["text"] for data in second if data["member"] == "arguments")) == {"at": "x" * 40}
-    assert ended[0].data["message"]["tool_calls"][0]["function"]["name"] == "look"
-
-
-async def test_the_sockets_of_an_installation_are_for_its_owner_alone(lab: Lab, tmp_path: Path) -> None:
-    from engine.broker.unix import socket_folder
-
-    lab.mock.use(MockScript(rules=[slow(WORDS)]))
-    with serve(lab):
-        async with worker_process(lab):
-            folder = socket_folder(tmp_path)
-            assert folder.stat().st_mode & 0o777 == 0o700
-            assert [path.name.split("-")[0] for path in folder.iterdir()] == ["worker"]
-    assert list(folder.iterdir()) == []
+    assert ended.data["message"]["tool_calls"][0]["function"]["name"] == "look"

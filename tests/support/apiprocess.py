@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -113,7 +113,27 @@ def api_process(folder: Path, **environment: str) -> Iterator[ApiProcess]:
         api.stop()
 
 
-async def ask(api: ApiProcess, path: str, *, last_id: str = "", receive_bytes: int = 0) -> socket.socket:
+@contextlib.asynccontextmanager
+async def api_processes(folder: Path, count: int, **environment: str) -> AsyncIterator[list[ApiProcess]]:
+    """Run so many API processes for the length of the block; they start at the same time."""
+    apis = [ApiProcess(folder, **environment) for _ in range(count)]
+    try:
+        await asyncio.gather(*(asyncio.to_thread(api.start) for api in apis))
+        yield apis
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(api.stop) for api in apis))
+
+
+class HasPort(Protocol):
+    """An API on loopback, in a process of its own or not."""
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        ...
+
+
+async def ask(api: HasPort, path: str, *, last_id: str = "", receive_bytes: int = 0) -> socket.socket:
     """Ask for a stream and return the socket after its headers were read."""
     made = socket.socket()
     if receive_bytes:
@@ -169,7 +189,7 @@ class SeqReader:
         breaks: How often the connection broke.
     """
 
-    def __init__(self, path: str, *apis: ApiProcess) -> None:
+    def __init__(self, path: str, *apis: HasPort) -> None:
         self.ids: list[int] = []
         self.breaks = 0
         self.opened = asyncio.Event()

@@ -24,8 +24,11 @@ Told = tuple[str, dict[str, Any]]
 MOST_EVENTS = 24
 """Events of each sort that a program in memory gets; one that waits for more does not end, and the test says so."""
 _BRANCH = re.compile(r"^(.*(?:\.map\[\d+\]|(?:\d)\[\d+\]))")
-_OF_THE_MOMENT = frozenset({"key", "actor", "opened"})
-"""Members that tell who answered and in which order branches came to their waits."""
+_OF_THE_MOMENT = frozenset(
+    {"key", "actor", "opened", "started_us", "opened_us", "created_us", "took_s", "deliveries", "trace"}
+    | {"model", "backend", "usage", "cost"}
+)
+"""Members that tell who answered or replied, in which order branches came to their waits, and when things were."""
 
 
 def answer_call(call: Call) -> Answered:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ class TemporalProcess:
 
     Args:
         folder: Where its database is.
+        dynamic: Settings beside the dev profile's, as `--dynamic-config-value` takes them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dynamic: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.dynamic = dynamic
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +54,9 @@ class TemporalProcess:
     def start(self) -> None:
         """Start it and wait until it is well; on a busy machine it takes connections some time before that."""
         program = find_temporal()
-        command = server_command(program, data_dir=self.folder, port=self.port, ui_port=None)
+        command = [*server_command(program, data_dir=self.folder, port=self.port, ui_port=None)]
+        for setting in self.dynamic:
+            command += ["--dynamic-config-value", setting]
         health = [str(program), "operator", "cluster", "health", "--address", self.address]
         with (self.folder / "temporal.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -77,9 +81,9 @@ class TemporalProcess:
 
 
 @contextlib.contextmanager
-def temporal_process(folder: Path) -> Iterator[TemporalProcess]:
+def temporal_process(folder: Path, dynamic: Sequence[str] = ()) -> Iterator[TemporalProcess]:
     """Run a dev server for the length of the block."""
-    server = TemporalProcess(folder)
+    server = TemporalProcess(folder, dynamic)
     server.start()
     try:
         yield server

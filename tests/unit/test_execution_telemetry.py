@@ -13,7 +13,7 @@ import pytest
 from engine.control.tracing import ExecutionTelemetry
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import EventRecord, roll_digest
-from engine.obs.metrics import ENDED, EVENTS_WRITTEN, REPAIRED, STARTED
+from engine.obs.metrics import ENDED, EVENTS_WRITTEN, STARTED
 from engine.obs.telemetry import SpanData, Telemetry
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
@@ -114,7 +114,7 @@ async def test_spans_of_events_that_were_lost_come_with_their_repair(store: Proj
     assert await store.settle([end_of(events)]) == {"e1": True}
     await told.close()
     assert set(kept.names) == set(ALL)
-    assert kept.counts == {f"{ENDED}succeeded": 1, REPAIRED: 1}
+    assert kept.counts == {f"{ENDED}succeeded": 1}
 
 
 async def test_a_terminated_execution_has_its_span_with_the_error(store: ProjectionStore) -> None:

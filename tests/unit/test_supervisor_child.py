@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from engine.core.errors import EngineError
+from engine.edge.supervisor import child as children
 from engine.edge.supervisor.child import BACKOFF_S, Child, ChildSpec, Guard, Restarted, describe_exit
 
 READY_THEN_SLEEP = "print('ready', flush=True); import time; time.sleep(60)"
@@ -76,6 +77,34 @@ async def test_a_process_that_keeps_dying_is_started_less_and_less_often(guard: 
 
     assert BACKOFF_S[1] < BACKOFF_S[2] < BACKOFF_S[3]
     assert all(facts.after_s >= pause for facts, pause in zip(restarts, BACKOFF_S[1:4], strict=False))
+
+
+async def test_a_process_that_works_for_a_while_and_then_dies_each_time_is_started_less_often(
+    guard: Guard, tmp_path: Path
+) -> None:
+    restarts: list[Restarted] = []
+    child = Child(spec_of("print('ready', flush=True); import time; time.sleep(1.1)", tmp_path), guard, restarts.append)
+    await child.start()
+    await wait_for(lambda: len(restarts) >= 3)
+    await child.stop()
+
+    assert all(facts.after_s >= pause for facts, pause in zip(restarts, BACKOFF_S[1:4], strict=False))
+    assert max(BACKOFF_S) == 10
+
+
+async def test_a_process_that_has_lived_for_long_is_started_again_at_once(
+    guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "STABLE_AFTER_S", 0.0)
+    monkeypatch.setattr(children, "BACKOFF_S", (0.0, 60.0))
+    restarts: list[Restarted] = []
+    child = Child(spec_of(READY_THEN_SLEEP, tmp_path), guard, restarts.append)
+    await child.start()
+    await child.wait_ready()
+    os.kill(child.pid, signal.SIGKILL)
+    # after a pause of a minute this would not come
+    await wait_for(lambda: bool(restarts))
+    await child.stop()
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(guard: Guard, tmp_path: Path) -> None:

@@ -248,6 +248,18 @@ async def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
     await worker.close()
 
 
+async def test_the_sockets_of_an_installation_are_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = socket_folder(tmp_path)
+    api, worker = UnixTransport(folder, Role.API), UnixTransport(folder, Role.WORKER)
+    await api.open(lambda _: None)
+    await worker.open(lambda _: None)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in folder.iterdir()) == [api.address, worker.address]
+    assert (api.address[:4], worker.address[:7]) == ("api-", "worker-")
+    await api.close()
+    await worker.close()
+
+
 async def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     folder = socket_folder(tmp_path)
     folder.mkdir(mode=0o755)

@@ -165,6 +165,8 @@ async def all_paths(stack: Stack) -> list[str]:
     for template, methods in document["paths"].items():
         if "get" not in methods:
             continue
+        if template == "/api/metrics":
+            paths.append("/metrics")
         ids = stack.ids.values() if "{execution_id}" in template else [""]
         for execution_id in ids:
             names = known | {"execution_id": execution_id}
@@ -215,8 +217,11 @@ async def check_reads(stack: Stack, died: float) -> None:
     """Every route answers, and those that show the projection say how old it is."""
     paths = await all_paths(stack)
     assert len({path for path in paths if ".stream" in path}) >= 3 * len(stack.ids)
-    answers = [await look(stack, path) for path in paths if not ASK_TEMPORAL.search(path)]
-    asking = [await look(stack, path) for path in paths if ASK_TEMPORAL.search(path)]
+    # streams keep quiet for their seconds all at one time
+    streams = await asyncio.gather(*(look(stack, path) for path in paths if ".stream" in path))
+    plain = [path for path in paths if ".stream" not in path and not ASK_TEMPORAL.search(path)]
+    answers = [*streams, *[await look(stack, path) for path in plain]]
+    asking = await asyncio.gather(*(look(stack, path) for path in paths if ASK_TEMPORAL.search(path)))
     assert {answer[1] for answer in asking} == {503}
     assert [answer for answer in answers if answer[1] >= 500] == []
     ours = [answer for answer in answers if re.search(r"/(executions|usage|overview)", answer[0])]
@@ -224,10 +229,10 @@ async def check_reads(stack: Stack, died: float) -> None:
     assert [answer for answer in ours if answer[2] is None] == []
     assert all(float(answer[2] or 0) >= 0 for answer in ours)
     assert [answer for answer in answers if answer[3] > QUICK_S] == []
-    for name, execution_id in stack.ids.items():
+    told = await asyncio.gather(*(read_whole(stack, execution_id) for execution_id in stack.ids.values()))
+    for (name, execution_id), found in zip(stack.ids.items(), told, strict=True):
         view = (await stack.http.get(f"/executions/{execution_id}")).json()
         assert (name, view["status"]) == (name, STATUS[name])
-        found = await read_whole(stack, execution_id)
         assert (len(found) > 0) == (name != "queued"), name
     first = float((await look(stack, "/api/executions"))[2] or 0)
     assert first >= time.monotonic() - died - FRESH_S
@@ -262,8 +267,10 @@ async def check_writes(stack: Stack) -> None:
 async def check_words(stack: Stack) -> None:
     """The commands answer and say the age in words."""
     done = stack.ids["done"]
-    for words in (["ls"], ["describe", done], ["logs", done], ["result", done]):
-        ran = await asyncio.to_thread(everstep, *words, EVERSTEP_ADDRESS=stack.url)
+    commands = [["ls"], ["usage"], ["top", "--once"]]
+    commands += [[name, done] for name in ("describe", "logs", "result", "history", "steps", "watch")]
+    runs = (asyncio.to_thread(everstep, *words, EVERSTEP_ADDRESS=stack.url) for words in commands)
+    for words, ran in zip(commands, await asyncio.gather(*runs), strict=True):
         assert (words, ran.code) == (words, 0), ran.err
         assert re.search(r"as of .+ ago; Temporal does not answer", ran.err), (words, ran.err)
         assert ran.out, words

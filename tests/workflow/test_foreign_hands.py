@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 
 from engine.control import scan as scan_module
 from engine.control.connect import ensure_search_attributes
+from engine.control.describing import list_executions
 from engine.control.repair import Repair
+from engine.core.contracts.execution import ATTRIBUTE_TENANT
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import ExecutionFacts
+from engine.store.projection import ProjectionStore
 from engine.store.pulses import PulseStore
 from engine.store.upkeep import Upkeep
 from tests.support.lab import TENANT, Lab, open_lab
-from tests.support.rows import assert_rows_are_those_of_the_histories
+from tests.support.rows import assert_rows_are_those_of_the_histories, dump, empty
 from tests.support.servers import TemporalProcess, temporal_process
-from tests.support.temporal_cli import temporal_cli
+from tests.support.temporal_cli import QUICK_DELETES, temporal_cli
 from tests.workflow.test_reindex import delete_workflow, start_as_api
 from worker import replay_run
 
@@ -40,6 +45,11 @@ class Scene:
     async def facts(self, handle: WorkflowHandle[Any, Any]) -> ExecutionFacts:
         """Return what the store says."""
         return await self.lab.store.get_execution(handle.id, tenant=TENANT)
+
+    async def status(self, handle: WorkflowHandle[Any, Any]) -> ExecutionStatus | None:
+        """Return its status; None = the store does not know it."""
+        known = await self.lab.store.tenant_of(handle.id)
+        return None if known is None else (await self.facts(handle)).status
 
     async def scan_until(
         self, handle: WorkflowHandle[Any, Any], right: Callable[[ExecutionFacts], bool], timeout_s: float = 30
@@ -60,15 +70,23 @@ class Scene:
         return await self.scan_until(handle, lambda facts: facts.settled and facts.verified is True)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalProcess]:
+    """A server for these tests alone: scans find all that runs on theirs."""
+    with temporal_process(tmp_path_factory.mktemp("foreign"), QUICK_DELETES) as running:
+        yield running
+
+
 @pytest.fixture
-async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """Open a laboratory at a server of its own: a scan would adopt what other tests have left on theirs."""
+async def scene(server: TemporalProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """Open a laboratory; nothing of it runs on when the test is over, since the next one's scans would adopt it."""
     monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
-    (tmp_path / "server").mkdir()
-    with temporal_process(tmp_path / "server") as server:
-        async with open_lab(server.address, tmp_path) as lab:
-            await ensure_search_attributes(lab.client)
-            yield Scene(lab, Repair(lab.client, lab.store, replay_run))
+    async with open_lab(server.address, tmp_path) as lab:
+        await ensure_search_attributes(lab.client)
+        yield Scene(lab, Repair(lab.client, lab.store, replay_run))
+        for execution_id in await Upkeep(lab.store.database).ids():
+            with contextlib.suppress(RPCError):  # it has ended, or was deleted
+                await lab.client.get_workflow_handle(execution_id).terminate()
 
 
 async def waiting(scene: Scene) -> WorkflowHandle[Any, Any]:
@@ -174,7 +192,8 @@ async def test_an_open_execution_that_is_deleted_has_failed(scene: Scene):
     assert facts.error["hint"]
     assert facts.gone_us is not None
     assert await scene.lab.store.open_waits([handle.id], tenant=TENANT) == {}
-    assert await scene.lab.store.unverified() == [], "nobody tries to compare it any more"
+    unsure = {item.id for item in await scene.lab.store.unverified()}
+    assert handle.id not in unsure, "nobody tries to compare it any more"
 
 
 async def test_an_ended_execution_that_is_deleted_keeps_its_result(scene: Scene):
@@ -229,26 +248,21 @@ async def test_many_that_vanish_at_once_are_not_believed_to_be_gone(scene: Scene
     assert "warning" not in scene.repair.pulse()
 
 
-async def test_another_server_makes_nothing_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
-    (tmp_path / "first").mkdir()
-    (tmp_path / "second").mkdir()
-    with temporal_process(tmp_path / "first") as server:
-        async with open_lab(server.address, tmp_path) as lab:
-            await ensure_search_attributes(lab.client)
-            scene = Scene(lab, Repair(lab.client, lab.store, replay_run))
-            async with lab.worker():
-                handle = await waiting(scene)
-            await scene.repair.scan()
-            first = await PulseStore(lab.store.database).read_temporal()
-            with temporal_process(tmp_path / "second") as other:
-                await _on_other_server(lab, other, handle)
-            assert await PulseStore(lab.store.database).read_temporal() == first
-            # the old one is asked again
-            await asyncio.sleep(0.5)
-            await scene.repair.scan()
-            assert (await scene.facts(handle)).status is ExecutionStatus.AWAITING_INPUT
-            assert "warning" not in scene.repair.pulse()
+async def test_another_server_makes_nothing_fail(scene: Scene, tmp_path: Path):
+    lab = scene.lab
+    async with lab.worker():
+        handle = await waiting(scene)
+    await scene.repair.scan()
+    first = await PulseStore(lab.store.database).read_temporal()
+    (tmp_path / "other").mkdir()
+    with temporal_process(tmp_path / "other") as other:
+        await _on_other_server(lab, other, handle)
+    assert await PulseStore(lab.store.database).read_temporal() == first
+    # the old one is asked again
+    await asyncio.sleep(0.5)
+    await scene.repair.scan()
+    assert (await scene.facts(handle)).status is ExecutionStatus.AWAITING_INPUT
+    assert "warning" not in scene.repair.pulse()
 
 
 async def _on_other_server(lab: Lab, other: TemporalProcess, handle: WorkflowHandle[Any, Any]) -> None:
@@ -265,8 +279,6 @@ async def _on_other_server(lab: Lab, other: TemporalProcess, handle: WorkflowHan
 
 
 async def test_strangers_are_adopted_whether_they_run_or_have_ended(scene: Scene):
-    from tests.support.rows import dump, empty
-
     async with scene.lab.worker():
         running, ended = await waiting(scene), await start_as_api(scene.lab, PLAIN)
         await scene.lab.end_of(ended)
@@ -276,6 +288,46 @@ async def test_strangers_are_adopted_whether_they_run_or_have_ended(scene: Scene
     assert (await scene.ended(ended)).output == 2
     await scene.scan_until(running, lambda facts: facts.status is ExecutionStatus.AWAITING_INPUT)
     await assert_rows_are_those_of_the_histories(scene.lab, [running.id, ended.id], scene.lab.folder)
+
+
+async def test_a_store_that_was_lost_takes_up_some_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scan_module, "MOST_ADOPTED", 3)
+    async with scene.lab.worker():
+        handles = [await start_as_api(scene.lab, WAITING) for _ in range(8)]
+        for handle in handles:
+            await scene.lab.until(handle, "wait")
+    ids = [handle.id for handle in handles]
+    await empty(scene.lab.store.database)
+    writes: list[int] = []
+    store = scene.lab.store
+
+    async def ensure(named: Sequence[Any]) -> None:
+        writes.append(len(named))
+        await ProjectionStore.ensure_executions(store, named)
+
+    monkeypatch.setattr(store, "ensure_executions", ensure)
+    await _until_all_are_listed(scene, set(ids))
+    report = await scene.repair.scan()
+    assert writes == [3], "those of one turn are stored in one transaction"
+    assert report.waiting >= 5
+    stopping = asyncio.Event()
+    monkeypatch.setattr("engine.control.repair.SCAN_S", 0.5)
+    running = asyncio.create_task(scene.repair.run(stopping))
+    for handle in handles:
+        async with asyncio.timeout(40):
+            while await scene.status(handle) is not ExecutionStatus.AWAITING_INPUT:  # noqa: ASYNC110 a store sets no event
+                await asyncio.sleep(0.1)
+    stopping.set()
+    await running
+    assert max(writes) == 3
+    await assert_rows_are_those_of_the_histories(scene.lab, ids, scene.lab.folder)
+
+
+async def _until_all_are_listed(scene: Scene, ids: set[str]) -> None:
+    query = f"{ATTRIBUTE_TENANT} IS NOT NULL AND ExecutionStatus = 'Running'"
+    async with asyncio.timeout(20):
+        while not ids <= {info.execution.workflow_id async for info in list_executions(scene.lab.client, query)}:  # noqa: ASYNC110 a server sets no event
+            await asyncio.sleep(0.1)
 
 
 async def _until_known(scene: Scene, ids: list[str]) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
@@ -22,8 +24,9 @@ from engine.tooling import tool
 from tests.support.dev_process import everstep
 from tests.support.lab import TENANT, Lab, open_lab, plan_of
 from tests.support.postgres import store_url
-from tests.support.rows import differences, dump, empty, settle_all
-from tests.support.servers import clean_environment, free_port, temporal_process
+from tests.support.rows import Rows, differences, dump, empty, settle_all
+from tests.support.servers import TemporalProcess, clean_environment, free_port, temporal_process
+from tests.support.temporal_cli import QUICK_DELETES, temporal_cli
 from worker import replay_run
 
 _CALLS: dict[str, int] = {}
@@ -121,20 +124,27 @@ async def everything(lab: Lab) -> dict[str, WorkflowHandle[Any, Any]]:
     return handles
 
 
-async def test_a_reindex_of_an_empty_projection_gives_the_same_rows(lab: Lab):
+async def test_a_reindex_gives_the_same_rows_whatever_is_left_of_them(lab: Lab, temporal_address: str):
     handles = await everything(lab)
     before = await dump(lab.store.database)
+    check_sorts(before, handles)
+    await unchanged_rows_stay(lab, before)
+    await rows_come_from_nothing(lab, before)
+    await damaged_rows_are_mended(lab, before)
+    await the_command_does_the_same(lab, before, temporal_address)
+    found = [item async for item in _listed(lab)]
+    assert {handle.id for handle in handles.values()} <= set(found), "without ids, lists find them"
+
+
+def check_sorts(before: Rows, handles: dict[str, WorkflowHandle[Any, Any]]) -> None:
+    """All sorts of executions are there, with rows in every table."""
     assert len(before) == len(TASKS) + 4, "children count too"
     runs = {row["run_id"] for row in before[handles["renewed"].id]["events"]}
     assert len(runs) > 1, "one has continued as new"
     assert len(before[handles["retries"].id]["attempts"]) == 2
     assert [row["actor"] for row in before[handles["answered"].id]["waits"]] == ["test"]
-    assert {row["kind"] for row in before[handles["plain"].id]["execution_tags"]} == {
-        "label",
-        "meta",
-        "model",
-        "backend",
-    }
+    kinds = {row["kind"] for row in before[handles["plain"].id]["execution_tags"]}
+    assert kinds == {"label", "meta", "model", "backend"}
     statuses = {name: before[handle.id]["executions"][0]["status"] for name, handle in handles.items()}
     assert statuses == dict.fromkeys(TASKS, "succeeded") | {
         "cancelled": "cancelled",
@@ -143,6 +153,18 @@ async def test_a_reindex_of_an_empty_projection_gives_the_same_rows(lab: Lab):
         "waiting": "awaiting_input",
         "sleeping": "running",
     }
+
+
+async def unchanged_rows_stay(lab: Lab, before: Rows) -> None:
+    """What is right is not written anew, with and without dropping it first."""
+    for drop in (False, True):
+        summary = await reindex(lab, ids=tuple(before), drop=drop)
+        assert (summary.unchanged, summary.rebuilt) == (len(before), 0), drop
+        assert differences(before, await dump(lab.store.database)) == []
+
+
+async def rows_come_from_nothing(lab: Lab, before: Rows) -> None:
+    """An empty projection is filled with the same rows."""
     await empty(lab.store.database)
     assert await dump(lab.store.database) == {}
     summary = await reindex(lab, ids=tuple(before))
@@ -150,18 +172,8 @@ async def test_a_reindex_of_an_empty_projection_gives_the_same_rows(lab: Lab):
     assert differences(before, await dump(lab.store.database)) == []
 
 
-async def test_a_second_reindex_changes_nothing(lab: Lab):
-    await everything(lab)
-    before = await dump(lab.store.database)
-    for drop in (False, True):
-        summary = await reindex(lab, ids=tuple(before), drop=drop)
-        assert (summary.unchanged, summary.rebuilt) == (len(before), 0), drop
-        assert differences(before, await dump(lab.store.database)) == []
-
-
-async def test_a_reindex_mends_rows_of_every_table(lab: Lab):
-    handles = await everything(lab)
-    before = await dump(lab.store.database)
+async def damaged_rows_are_mended(lab: Lab, before: Rows) -> None:
+    """Rows of every table come back, and those that were altered."""
 
     def damage(connection: Any) -> None:
         from sqlalchemy import delete, update
@@ -178,7 +190,21 @@ async def test_a_reindex_mends_rows_of_every_table(lab: Lab):
     summary = await reindex(lab, ids=tuple(before))
     assert summary.rebuilt == len(before)
     assert differences(before, await dump(lab.store.database)) == []
-    assert handles["plain"].id in before
+
+
+async def the_command_does_the_same(lab: Lab, before: Rows, temporal_address: str) -> None:
+    """`everstep reindex` fills an empty projection too, and tells what it did."""
+    await empty(lab.store.database)
+    environment = clean_environment() | {"EVERSTEP_DATABASE_URL": store_url(lab.folder / "lab.db")}
+    command = [sys.executable, "-P", "-m", "engine.edge.cli", "reindex", *before, "-o", "json"]
+    command += ["--data-dir", str(lab.folder), "--temporal-address", temporal_address]
+    ran = await asyncio.to_thread(
+        subprocess.run, command, env=environment, cwd=Path(lab.folder), capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    told = json.loads(ran.stdout)
+    assert (told["executions"], told["rebuilt"], told["failed"], told["gone"]) == (len(before), len(before), 0, 0)
+    assert differences(before, await dump(lab.store.database)) == []
 
 
 async def test_a_reindex_may_run_beside_a_worker(lab: Lab):
@@ -201,8 +227,23 @@ async def test_a_reindex_may_run_beside_a_worker(lab: Lab):
         assert await lab.store.digest(handle.id) == (end.events, end.digest)
 
 
-async def test_what_temporal_no_longer_has_keeps_its_rows_and_is_counted(lab: Lab):
-    lab.tools = (twice,)
+@pytest.fixture(scope="module")
+def quick_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalProcess]:
+    """A server that deletes at once and knows nothing but what these tests start."""
+    with temporal_process(tmp_path_factory.mktemp("quick"), QUICK_DELETES) as running:
+        yield running
+
+
+@pytest.fixture
+async def alone(quick_server: TemporalProcess, tmp_path: Path) -> AsyncIterator[Lab]:
+    """A laboratory at that server."""
+    async with open_lab(quick_server.address, tmp_path) as opened:
+        await ensure_search_attributes(opened.client)
+        yield opened
+
+
+async def test_what_temporal_no_longer_has_keeps_its_rows_and_is_counted(alone: Lab):
+    lab = alone
     async with lab.worker():
         handle = await start(lab, "plain")
         await lab.end_of(handle)
@@ -220,7 +261,6 @@ async def delete_workflow(lab: Lab, execution_id: str) -> None:
     """Delete a workflow as an operator does, and wait until it is no longer there."""
     from engine.control.describing import describe
     from engine.core.errors import NotFound
-    from tests.support.temporal_cli import temporal_cli
 
     temporal_cli(lab, "workflow", "delete", "--workflow-id", execution_id, "--yes")
     # the server takes its time with one that has just ended
@@ -251,24 +291,6 @@ async def test_one_that_does_not_replay_keeps_its_rows_and_is_marked(lab: Lab):
     assert found == [f"{handle.id} executions[0].verified: True before, False after"]
 
 
-async def test_the_command_rebuilds_all_and_tells_what_it_did(lab: Lab, temporal_address: str):
-    handles = await everything(lab)
-    before = await dump(lab.store.database)
-    await empty(lab.store.database)
-    environment = clean_environment() | {"EVERSTEP_DATABASE_URL": store_url(lab.folder / "lab.db")}
-    command = [sys.executable, "-P", "-m", "engine.edge.cli", "reindex", *before, "-o", "json"]
-    command += ["--data-dir", str(lab.folder), "--temporal-address", temporal_address]
-    ran = await asyncio.to_thread(
-        subprocess.run, command, env=environment, cwd=Path(lab.folder), capture_output=True, text=True, check=False
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    told = json.loads(ran.stdout)
-    assert (told["executions"], told["rebuilt"], told["failed"], told["gone"]) == (len(before), len(before), 0, 0)
-    assert differences(before, await dump(lab.store.database)) == []
-    found = [item async for item in _listed(lab)]
-    assert {handle.id for handle in handles.values()} <= set(found), "without ids, lists find them"
-
-
 async def _listed(lab: Lab) -> Any:
     from engine.control.describing import list_executions
 
@@ -276,29 +298,27 @@ async def _listed(lab: Lab) -> Any:
         yield info.execution.workflow_id
 
 
-async def test_without_ids_it_finds_all_that_temporal_or_the_store_knows(tmp_path: Path):
-    with temporal_process(tmp_path) as server:
-        async with open_lab(server.address, tmp_path) as lab:
-            await ensure_search_attributes(lab.client)
-            async with lab.worker():
-                text = "name: a\nmain: [{evaluate: $ 1}]"
-                lost, old = await start_as_api(lab, text), await start_as_api(lab, text)
-                since_us = time.time_ns() // 1_000
-                new = await start_as_api(lab, text)
-                for handle in (lost, old, new):
-                    await lab.end_of(handle)
-            await settle_all(lab)
-            before = await dump(lab.store.database)
-            await delete_workflow(lab, lost.id)
-            await _until_listed(lab, {old.id, new.id})
-            summary = await reindex(lab)
-            assert (summary.executions, summary.unchanged, summary.gone, summary.failed) == (3, 2, 1, [])
-            assert differences(before, await dump(lab.store.database)) == []
-            await empty(lab.store.database)
-            assert (await reindex(lab, since_us=since_us)).rebuilt == 1
-            assert differences({new.id: before[new.id]}, await dump(lab.store.database)) == []
-            assert (await reindex(lab)).rebuilt == 1
-            assert differences({name: before[name] for name in (old.id, new.id)}, await dump(lab.store.database)) == []
+async def test_without_ids_it_finds_all_that_temporal_or_the_store_knows(alone: Lab):
+    lab = alone
+    async with lab.worker():
+        text = "name: a\nmain: [{evaluate: $ 1}]"
+        lost, old = await start_as_api(lab, text), await start_as_api(lab, text)
+        since_us = time.time_ns() // 1_000
+        new = await start_as_api(lab, text)
+        for handle in (lost, old, new):
+            await lab.end_of(handle)
+    await settle_all(lab)
+    before = await dump(lab.store.database)
+    await delete_workflow(lab, lost.id)
+    await _until_listed(lab, {old.id, new.id})
+    summary = await reindex(lab)
+    assert (summary.executions, summary.unchanged, summary.gone, summary.failed) == (3, 2, 1, [])
+    assert differences(before, await dump(lab.store.database)) == []
+    await empty(lab.store.database)
+    assert (await reindex(lab, since_us=since_us)).rebuilt == 1
+    assert differences({new.id: before[new.id]}, await dump(lab.store.database)) == []
+    assert (await reindex(lab)).rebuilt == 1
+    assert differences({name: before[name] for name in (old.id, new.id)}, await dump(lab.store.database)) == []
 
 
 async def _until_listed(lab: Lab, ids: set[str]) -> None:

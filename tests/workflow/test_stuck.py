@@ -16,10 +16,9 @@ from engine.control.connect import ensure_search_attributes
 from engine.control.repair import Repair
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import execution_view
-from engine.edge.supervisor.temporal import server_command
 from engine.tooling import tool
-from tests.support import servers
 from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.servers import temporal_process
 from tests.support.temporal_cli import temporal_cli
 from tests.workflow.test_reindex import start_as_api
 from worker import replay_run
@@ -133,11 +132,8 @@ _other = _activity()
 
 
 async def test_a_natively_paused_one_says_so_and_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    command = server_command
-    allowed = ("--dynamic-config-value", "frontend.WorkflowPauseEnabled=true")
-    monkeypatch.setattr(servers, "server_command", lambda *words, **more: (*command(*words, **more), *allowed))
     monkeypatch.setattr(scan_module, "QUIET_US", 300_000)
-    with servers.temporal_process(tmp_path) as server:
+    with temporal_process(tmp_path, ["frontend.WorkflowPauseEnabled=true"]) as server:
         async with open_lab(server.address, tmp_path) as lab:
             await ensure_search_attributes(lab.client)
             async with lab.worker():

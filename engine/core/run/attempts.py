@@ -77,7 +77,7 @@ class AttemptFacts:
         return first, self.effect_id
 
 
-def apply_attempt(attempts: dict[str, AttemptFacts], record: EventRecord, body: Mapping[str, Any]) -> str:
+def apply_attempt(attempts: dict[str, AttemptFacts], record: EventRecord, body: Mapping[str, Any]) -> AttemptFacts:
     """Take an event of an attempt; fold it over the events in order of their numbers.
 
     Args:
@@ -86,7 +86,7 @@ def apply_attempt(attempts: dict[str, AttemptFacts], record: EventRecord, body: 
         body: Its body.
 
     Returns:
-        Id of the attempt that changed.
+        The attempt as it is now.
     """
     effect_id = str(body.get("effect_id") or "")
     known = attempts.get(effect_id)
@@ -98,7 +98,7 @@ def apply_attempt(attempts: dict[str, AttemptFacts], record: EventRecord, body: 
         _end(known, record, body)
     else:
         _fail(known, record, body)
-    return effect_id
+    return known
 
 
 def _attempt_of(effect_id: str, body: Mapping[str, Any]) -> AttemptFacts:

@@ -21,6 +21,7 @@ class EventRecord(NamedTuple):
         now_us: Time of the workflow task, Unix microseconds.
         type: Value of an EventType.
         body: JSON text of the event's body.
+        tenant: Whose run emitted it; empty = it does not say, and only `init` can tell. Not stored with each event.
     """
 
     execution_id: str
@@ -29,6 +30,7 @@ class EventRecord(NamedTuple):
     now_us: int
     type: str
     body: str
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

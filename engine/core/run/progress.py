@@ -11,7 +11,7 @@ from engine.core.run.attempts import ATTEMPT_EVENTS, AttemptFacts, apply_attempt
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import TERMINAL_EVENTS, TRANSITION_TYPES, Wait
 from engine.core.run.tags import BACKEND, MODEL
-from engine.core.run.usage import UsageSums
+from engine.core.run.usage import UsageSums, is_reply
 
 ANSWERED, EXPIRED, STOPPED = "answered", "expired", "stopped"
 """How waits end."""
@@ -44,8 +44,10 @@ class Progress:
         transitions: Number of transitions.
         waits: Waits by id: all that were opened during the fold, and those it began with.
         changed: Ids of waits that were opened or closed during the fold.
-        attempts: Attempts by id: all that events of the fold are about, and those it began with.
-        touched: Ids of attempts that changed during the fold.
+        attempts: Attempts by id, all that events of the fold are about; of one that began before it, only what
+            those events tell.
+        begun: Ids of those whose `effect.started` was seen during the fold.
+        finished: Ids of those whose `effect.finished` was.
         usage: Sums over the attempts.
         served: Kind (`MODEL`, `BACKEND`) and name of all that answered during the fold.
         init: Body of the `init` event, if it was seen during the fold.
@@ -61,7 +63,8 @@ class Progress:
     waits: dict[str, Wait] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     attempts: dict[str, AttemptFacts] = field(default_factory=dict)
-    touched: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
     usage: UsageSums = field(default_factory=UsageSums)
     served: dict[tuple[str, str], None] = field(default_factory=dict)
     init: dict[str, Any] | None = None
@@ -76,8 +79,10 @@ class Progress:
             record: The event.
             body: Its body, if it has been parsed already.
         """
-        self.last_seq = max(self.last_seq, record.seq)
-        self.last_us = max(self.last_us, record.now_us)
+        if record.seq > self.last_seq:
+            self.last_seq = record.seq
+        if record.now_us > self.last_us:
+            self.last_us = record.now_us
         self.last_run_id = record.run_id
         self.first_us = self.first_us or record.now_us
         kind = record.type
@@ -89,7 +94,9 @@ class Progress:
             self.ended = True
 
     def _read(self, record: EventRecord, kind: str, body: dict[str, Any]) -> None:
-        if kind == EventType.INIT:
+        if kind in ATTEMPT_EVENTS:
+            self._attempt(record, kind, body)
+        elif kind == EventType.INIT:
             self.init, self.first_us = body, record.now_us
         elif kind == EventType.WAIT:
             self._open(record, body)
@@ -100,8 +107,6 @@ class Progress:
                 self.cancelled = body
             for wait in self.open_waits:
                 self._close(wait, record, _why(wait, body))
-        if kind in ATTEMPT_EVENTS:
-            self._attempt(record, kind, body)
         if kind in _ENDS_A_PLACE and self.waits:
             self._leave(record, body)
 
@@ -141,18 +146,28 @@ class Progress:
     @property
     def open_waits(self) -> list[Wait]:
         """Waits without an answer, the oldest first."""
+        if not self.waits:
+            return []
         found = [wait for wait in self.waits.values() if wait.closed_seq is None]
         return sorted(found, key=lambda wait: wait.opened_seq)
 
     # --- attempts --------------------------------------------------------------------------------------------------
 
     def _attempt(self, record: EventRecord, kind: str, body: Mapping[str, Any]) -> None:
-        self.touched.add(apply_attempt(self.attempts, record, body))
-        self.usage.apply(kind, body)
-        if kind == EventType.EFFECT_FINISHED:
-            for tag, name in ((MODEL, "model"), (BACKEND, "backend")):
-                if body.get(name):
-                    self.served[tag, str(body[name])] = None
+        facts = apply_attempt(self.attempts, record, body)
+        if is_reply(kind, body):
+            # as `usage.apply` does, from what has been read of the body
+            self.usage.add_reply(facts.prompt_tokens, facts.completion_tokens, facts.total_tokens, facts.cost_nano)
+        else:
+            self.usage.apply(kind, body)
+        if kind == EventType.EFFECT_STARTED:
+            self.begun.add(facts.effect_id)
+        elif kind == EventType.EFFECT_FINISHED:
+            self.finished.add(facts.effect_id)
+            if facts.model:
+                self.served[MODEL, facts.model] = None
+            if facts.backend:
+                self.served[BACKEND, facts.backend] = None
 
     # --- status ----------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Story:
         limit: Characters to keep of each value; None = all. With a limit a story of any execution is small.
 
     Attributes:
+        limit: Characters that are kept of the values of further events.
         init: Body of the `init` event, without its input; empty until it was there.
         input: The input.
         began_us: Time of the first event.
@@ -73,7 +74,7 @@ class Story:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._limit = limit
+        self.limit = limit
         self._chars = 0
         self.init: Body = {}
         self.input: Told | None = None
@@ -109,6 +110,19 @@ class Story:
         if take is not None:
             take(self, record.seq, record.now_us, body_of(record))
 
+    def stop(self, state: StepState, at_us: int, error: Body | None = None) -> None:
+        """End what is open, of an execution that ended without a word of its own: it was terminated, or is gone.
+
+        Args:
+            state: How the execution ended.
+            at_us: When it ended.
+            error: {code, message, …} with which it did.
+        """
+        if self.state is not StepState.RUNNING:
+            return
+        self.error = error
+        self._end_all(state, at_us)
+
     def walk(self) -> Iterator[StepStory]:
         """Yield all steps as the task has them: each before those inside it, `finally` last."""
         return walk(self.top)
@@ -124,7 +138,7 @@ class Story:
     # --- places ------------------------------------------------------------------------------------------------
 
     def _told(self, seq: int, body: Body, member: str) -> Told:
-        return told(seq, member, body.get(member), self._limit, body_chars=self._chars)
+        return told(seq, member, body.get(member), self.limit, body_chars=self._chars)
 
     def _block(self, path: str) -> BlockStory:
         """Return a body; one whose beginning is missing is made with what its path tells."""

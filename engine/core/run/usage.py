@@ -36,8 +36,13 @@ def nano_to_cost(nano: int | None) -> str | None:
 
 def tokens_of(usage: Json, name: str) -> int | None:
     """Return one of the counts of a reply's `usage`, or None if the backend told none."""
-    count = usage.get(name) if isinstance(usage, Mapping) else None
+    count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and not isinstance(count, bool) else None
+
+
+def is_reply(kind: str, body: Mapping[str, Any]) -> bool:
+    """Whether an event tells of a model's reply, which has tokens and a price."""
+    return kind == EventType.EFFECT_FINISHED and body.get("kind") == StepKind.PROMPT and body.get("outcome") == "ok"
 
 
 @dataclass(slots=True)
@@ -71,19 +76,26 @@ class UsageSums:
             self.tool_calls += body.get("kind") == StepKind.TOOL_CALL
         elif kind == EventType.ATTEMPT_FAILED:
             self.failed_attempts += 1
-        elif kind == EventType.EFFECT_FINISHED and body.get("kind") == StepKind.PROMPT and body.get("outcome") == "ok":
-            self._add_reply(body)
+        elif is_reply(kind, body):
+            usage = body.get("usage")
+            self.add_reply(
+                tokens_of(usage, "prompt_tokens"),
+                tokens_of(usage, "completion_tokens"),
+                tokens_of(usage, "total_tokens"),
+                cost_to_nano(body.get("cost")),
+            )
 
-    def _add_reply(self, body: Mapping[str, Any]) -> None:
-        usage = body.get("usage")
-        self.prompt_tokens += tokens_of(usage, "prompt_tokens") or 0
-        self.completion_tokens += tokens_of(usage, "completion_tokens") or 0
-        self.total_tokens += tokens_of(usage, "total_tokens") or 0
-        nano = cost_to_nano(body.get("cost"))
-        if nano is None:
+    def add_reply(
+        self, prompt_tokens: int | None, completion_tokens: int | None, total_tokens: int | None, cost_nano: int | None
+    ) -> None:
+        """Take one more reply of a model; what is not known of it is None."""
+        self.prompt_tokens += prompt_tokens or 0
+        self.completion_tokens += completion_tokens or 0
+        self.total_tokens += total_tokens or 0
+        if cost_nano is None:
             self.unpriced_calls += 1
         else:
-            self.cost_nano = nano + (self.cost_nano or 0)
+            self.cost_nano = cost_nano + (self.cost_nano or 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return {llm_calls, tool_calls, prompt_tokens, completion_tokens, total_tokens, cost, unpriced_calls}."""

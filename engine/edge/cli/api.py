@@ -29,7 +29,12 @@ START_HINT = "start one with `everstep dev`, or name another with --address or E
 # engine.edge.http.freshness sets them, but importing that takes long
 AGE_HEADER = "everstep-data-age"
 WHY_HEADER = "everstep-data-age-reason"
-WHY_OLD = {"temporal": "Temporal does not answer", "keepers": "no worker and no repair process is alive"}
+WHY_OLD = {
+    "temporal": "Temporal does not answer",
+    "slow": "Temporal takes long to answer",
+    "keepers": "no worker and no repair process is alive",
+    "repair": "the repair process has not looked over all for a while",
+}
 
 _SHORT_ID = re.compile(r"/executions/([0-9a-fA-F-]{6,35})(?=/|$)")
 """Path of an execution whose id is not written out; whole ids have 36 characters."""

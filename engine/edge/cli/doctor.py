@@ -122,6 +122,9 @@ def check_store(data_dir: Path) -> list[Finding]:
         folder = folder.parent
     if os.access(folder, os.W_OK | os.X_OK):
         findings = [Finding("data folder", "ok", f"{data_dir} can be written")]
+        if folder == data_dir.absolute() and folder.stat().st_mode & 0o077:
+            text = f"{data_dir} can be read by other users of this machine, and prompts and answers stand in it"
+            findings = [Finding("data folder", "warning", text, f"run `chmod 700 {data_dir}`")]
     else:
         text = f"{folder} cannot be written"
         findings = [Finding("data folder", "error", text, "choose another folder with --data-dir")]
@@ -167,6 +170,8 @@ def check_processes(address: str, api_key: str | None) -> list[Finding]:
         known = Api(address, api_key).get("/overview", limit=0)["processes"]
     except EngineError as error:
         return [Finding("processes", "warning", error.message, error.hint)]
+    if known is None:
+        return []  # a key of another tenant than the operator's: what runs is none of its business
     alive = [process for process in known if process["alive"]]
     names = ", ".join(process["name"] for process in alive) or "none is alive"
     kinds = {process["kind"] for process in alive}

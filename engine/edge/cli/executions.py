@@ -274,11 +274,12 @@ def all_events(api: Any, execution_id: str) -> Iterator[Mapping[str, Any]]:
     after = 0
     execution_id = segment(execution_id)
     while True:
-        page = api.get(f"/executions/{execution_id}/events", after_seq=after, limit=PAGE)["items"]
-        yield from page
-        if len(page) < PAGE:
+        page = api.get(f"/executions/{execution_id}/events", after_seq=after, limit=PAGE)
+        yield from page["items"]
+        # a page of long values has fewer items than it may have, and is not the last one
+        if page["next_cursor"] is None:
             return
-        after = page[-1]["seq"]
+        after = page["items"][-1]["seq"]
 
 
 def await_end(api: Any, execution_id: str, timeout_s: float | None = None) -> dict[str, Any]:

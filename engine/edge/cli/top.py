@@ -90,7 +90,8 @@ def overview_lines(found: Mapping[str, Any], width: int) -> Iterator[str]:
     stuck = f"  stuck {found['stuck']:,}" if found["stuck"] else ""
     yield f"{clock(found['at'])[:8]}  executions {counts['total']:,}{f'  {told}' if told else ''}{stuck}"
     yield from _while_lines(found)
-    yield _processes(found["processes"])
+    if found["processes"] is not None:
+        yield _processes(found["processes"])
     if not found["open"]:
         yield "nothing is open"
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,6 +75,7 @@ def _show(api: Api, execution_id: str, display: Display, deadline: float | None)
     threading.Thread(target=_read_events, args=(api, execution_id, arrived), daemon=True).start()
     if isinstance(display, TreeDisplay):
         threading.Thread(target=_read_tokens, args=(api, execution_id, arrived), daemon=True).start()
+    replied: set[str] = set()
     while True:
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError
@@ -88,10 +88,13 @@ def _show(api: Api, execution_id: str, display: Display, deadline: float | None)
         if isinstance(found, EngineError):
             raise found
         if isinstance(found, _Piece):
-            if isinstance(display, TreeDisplay):
+            # the two streams come by different ways: what a call wrote may come after its end
+            if isinstance(display, TreeDisplay) and found["effect_id"] not in replied:
                 display.write(str(found["path"]), str(found["text"]), anew=found.get("index") == 0)
             continue
         display.show(found)
+        if found["type"] == EventType.EFFECT_FINISHED:
+            replied.add(str(found["body"].get("effect_id")))
         if found["type"] in _ENDS:
             return
 
@@ -122,10 +125,18 @@ def _has_ended(api: Api, execution_id: str) -> bool:
 
 
 def _read_tokens(api: Api, execution_id: str, arrived: queue.Queue[_Arrived]) -> None:
+    last_id = ""
+    stream = f"/executions/{execution_id}/tokens.stream"
     try:
-        for item in api.follow(f"/executions/{execution_id}/tokens.stream", patience_s=PATIENCE_S):
-            if isinstance(item.data, Mapping) and "text" in item.data and "path" in item.data:
-                arrived.put(_Piece(item.data))
+        while True:
+            for item in api.follow(stream, last_id=last_id, patience_s=PATIENCE_S):
+                last_id = item.id or last_id
+                if item.event == "end":
+                    return
+                if item.event == "token":
+                    arrived.put(_Piece(item.data))
+            # a server that stops ends its streams, and this one without its `end`
+            time.sleep(POLL_S)
     except EngineError:
         # what a model writes is told for convenience; its message comes with the events
         return

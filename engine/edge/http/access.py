@@ -1,4 +1,4 @@
-"""Gives every request an id and a span, and logs it at debug level when it is answered."""
+"""Gives every request an id and a span, logs it at debug level once it is answered, and answers 500 if all else fails."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.core.run.tracing import read_traceparent
 from engine.edge.http.guard import OPEN_PATHS
+from engine.edge.http.problems import problem_of_bug
 from engine.obs.metrics import REQUEST_SECONDS, STREAMS
 from engine.obs.telemetry import OFF, Span, Telemetry, inside
 
@@ -81,6 +82,11 @@ class AccessLog:
         with self._span(scope, headers, method, request_id) as span:
             try:
                 await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                # not raised on: the server would log it again and break the connection, and with it the next request
+                log.error("a request failed", path=scope["path"], exc_info=error)
+                if not status:
+                    await problem_of_bug()(scope, receive, send_with_id)
             finally:
                 self._streams -= streams
                 finish()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from engine.core.errors import InvalidInput
 from engine.core.spec.nodes import node_to_json
 from engine.core.values import MAX_VALUE_BYTES, Json
+from engine.edge.http.jsonvalues import flaw_of, load_json
 from engine.source.parse import parse_source
 
 MAX_BODY_BYTES = MAX_VALUE_BYTES + 1024 * 1024
@@ -68,23 +68,22 @@ async def read_json(request: Request) -> Json:
 
     Raises:
         InvalidInput: As `read_text`, and `request.unreadable` for text that is no JSON.
+        RequestValidationError: For a value that nothing can hold: a number out of range, too many levels.
         SourceError: For text that is no YAML, with the place.
     """
     text = await read_text(request)
     if not text.strip():
         return {}
     if _media_type(request) in YAML_TYPES:
-        return node_to_json(parse_source(text, "body"))
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise InvalidInput(f"the body is not JSON: {error}", code="request.unreadable") from error
-    except RecursionError as error:
-        raise InvalidInput("the body is nested too deeply", code="request.unreadable") from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+        body = node_to_json(parse_source(text, "body"))
+    else:
+        try:
+            body = load_json(text)
+        except ValueError as error:
+            raise InvalidInput(f"the body is not JSON: {error}", code="request.unreadable") from error
+    if flaw := flaw_of(body):
+        raise RequestValidationError([{"type": "json_value", "loc": ("body",), "msg": flaw, "input": None}])
+    return body
 
 
 async def read_model(request: Request, model: type[Model]) -> Model:

@@ -127,8 +127,13 @@ def check_scope(caller: Caller, scope: str) -> None:
     )
 
 
+def is_operator(caller: Caller) -> bool:
+    """Whether a caller may know of the installation and not only of a tenant's own."""
+    return caller.tenant == DEFAULT_TENANT
+
+
 async def _operator(request: Request) -> None:
-    if caller_of(request).tenant != DEFAULT_TENANT:
+    if not is_operator(caller_of(request)):
         raise NotAllowed(
             "this tells of the whole installation, not of one tenant",
             code="auth.tenant",

@@ -8,6 +8,7 @@ from typing import Protocol
 from starlette.datastructures import Headers
 
 from engine.control.keys import PREFIX, KeyService, wrong_key
+from engine.core.errors import NotAllowed, Unavailable
 from engine.core.ids import DEFAULT_TENANT
 from engine.edge.http.callers import ALL_SCOPES, ANYBODY, Caller, widened
 from engine.store.keys import KeyFacts
@@ -48,11 +49,11 @@ class Doorman:
         self._open = is_open
 
     async def caller(self, headers: Headers) -> Caller:
-        """Return who sends a request with these headers.
+        """Return who sends a request with these headers: the first credential that opens counts.
 
         Raises:
-            NotAllowed: `auth.required`, or why a key or token does not open.
-            Unavailable: If the keys of the identity provider cannot be fetched.
+            NotAllowed: `auth.required`, or why the first key or token does not open, if none does.
+            Unavailable: If the keys of the identity provider cannot be fetched, and nothing else opens.
         """
         offered = [_bare(headers.get("authorization", "")), headers.get("x-auth-key", "").strip()]
         if self._root_key is not None:
@@ -60,15 +61,36 @@ class Doorman:
             matches = [hmac.compare_digest(text.encode(), self._root_key) for text in offered]
             if any(matches):
                 return ROOT
-        for text in offered:
-            if text.startswith(PREFIX):
-                return caller_of_key(await self._keys.authenticate(text))
-            if self._tokens is not None and text.count(".") == 2:
-                return await self._tokens.caller(text)
+        refusals: list[NotAllowed] = []
+        silent: Unavailable | None = None
+        # clients of other systems send both headers, one of them with a key of their own
+        for text in dict.fromkeys(offered):
+            try:
+                caller = await self._caller_by(text)
+            except NotAllowed as refused:
+                refusals.append(refused)
+            except Unavailable as error:
+                silent = silent or error
+            else:
+                if caller is not None:
+                    return caller
+        if silent is not None:
+            # whoever cannot be asked might have said yes
+            raise silent
+        if refusals:
+            raise refusals[0]
         if self._open:
             # clients of other systems send any text as a key; nobody asked them for one
             return ANYBODY
         raise wrong_key()
+
+    async def _caller_by(self, text: str) -> Caller | None:
+        """Return whose credential a text is; None if it has the form of none."""
+        if text.startswith(PREFIX):
+            return caller_of_key(await self._keys.authenticate(text))
+        if self._tokens is not None and text.count(".") == 2:
+            return await self._tokens.caller(text)
+        return None
 
 
 def caller_of_key(key: KeyFacts) -> Caller:

@@ -17,15 +17,19 @@ from temporalio.service import RPCError
 
 from engine import __version__
 from engine.control.connect import TemporalConnection
+from engine.control.repair import SCAN_S
 from engine.core.errors import EngineError
 from engine.store.database import Database
-from engine.store.pulses import API, REPAIR, WORKER, Heart, Pulse, PulseStore
+from engine.store.pulses import API, BEAT_S, REPAIR, WORKER, Heart, Pulse, PulseStore
 
 LOOK_S = 1.0
 AGE_HEADER = "Everstep-Data-Age"
 """Seconds since the projection was last known to be in line with Temporal; not there while it is."""
 WHY_HEADER = "Everstep-Data-Age-Reason"
-"""Why nobody knows better: `temporal` does not answer, or the `keepers` (worker, repair) are silent."""
+"""Why nobody knows better: `temporal` does not answer (or is `slow`), the `keepers` (worker, repair) are silent, or the
+`repair` has completed no scan for long."""
+MISSED_SCANS = 3
+"""So many scans may be late before the repair is taken for dead, whatever its process says."""
 
 _PROJECTION = re.compile(r"/(executions|transitions|usage|overview)(/|$)")
 
@@ -50,6 +54,9 @@ class Freshness:
         self._watching: asyncio.Task[None] | None = None
         self._is_down = False
         self._silent = False
+        self._unscanned = False
+        self._repair_seen_us = 0
+        self._scanned_us = 0
         self._aligned_us = time.time_ns() // 1_000
 
     def start(self) -> None:
@@ -66,10 +73,12 @@ class Freshness:
 
     @property
     def reason(self) -> str:
-        """Why the projection may be old: `temporal`, `keepers`, or empty if it is in line."""
+        """Why the projection may be old: `temporal`, `keepers`, `repair`, or empty if it is in line."""
         if self._is_down or self._temporal.is_down:
             return "temporal"
-        return "keepers" if self._silent else ""
+        if self._silent:
+            return "keepers"
+        return "repair" if self._unscanned else ""
 
     @property
     def age_s(self) -> float | None:
@@ -83,7 +92,7 @@ class Freshness:
             began_us = time.time_ns() // 1_000
             self._is_down = not await self._temporal_answers()
             try:
-                self._take(await self._pulses.all(), began_us)
+                self.take(await self._pulses.all(), began_us)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("the store does not say who keeps the projection", error=str(error))
             with contextlib.suppress(TimeoutError):
@@ -96,15 +105,30 @@ class Freshness:
             return False
         return True
 
-    def _take(self, pulses: list[Pulse], looked_us: int) -> None:
+    def take(self, pulses: list[Pulse], looked_us: int) -> None:
+        """Take the last words of all processes.
+
+        Args:
+            pulses: What they said.
+            looked_us: When they were asked for, Unix microseconds.
+        """
         keepers = [pulse for pulse in pulses if pulse.kind in (REPAIR, WORKER)]
         # where nobody has ever kept the projection, there is nothing that could have been missed
         self._silent = bool(keepers) and not any(pulse.is_alive for pulse in keepers)
-        scans = [int(pulse.info.get("scanned_us") or 0) for pulse in keepers if pulse.kind == REPAIR]
-        if not self._silent and not self._is_down and not any(scans):
-            # without a repair the workers are all there is to go by
-            scans.append(looked_us)
-        self._aligned_us = max(scans, default=0) or self._aligned_us
+        repairs = [pulse for pulse in keepers if pulse.kind == REPAIR]
+        self._scanned_us = max([self._scanned_us, *(int(pulse.info.get("scanned_us") or 0) for pulse in repairs)])
+        if repairs:
+            self._repair_seen_us = self._repair_seen_us or looked_us
+        every_s = max((float(pulse.info.get("scan_every_s") or 0) for pulse in repairs if pulse.is_alive), default=0.0)
+        patience_us = round((max(every_s, SCAN_S) * MISSED_SCANS + BEAT_S) * 1e6)
+        # a repair that has never completed a scan has had the time for one since it was first seen here; where there
+        # was never a repair, only workers keep the projection, and that is what its operator wants
+        since_us = self._scanned_us or self._repair_seen_us
+        self._unscanned = bool(since_us) and looked_us - since_us > patience_us
+        if self._scanned_us:
+            self._aligned_us = self._scanned_us
+        elif not self.reason and not repairs:
+            self._aligned_us = looked_us
 
 
 class DataAge:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.core.errors import InvalidInput, NotAllowed, RequestError
 from engine.edge.http.addresses import is_loopback
+from engine.edge.http.callers import Caller
 from engine.edge.http.credentials import Doorman
 from engine.edge.http.problems import problem_of
 from engine.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/healthz", "/api/readyz"})
 """Paths that load balancers ask without a key."""
+TELLS_MORE = frozenset({"/readyz", "/api/readyz"})
+"""Those of them that tell callers with a key more."""
 
 
 def asks_nobody(settings: Settings) -> bool:
@@ -64,7 +68,7 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check_origin(headers)
-            caller = None if scope["path"] in OPEN_PATHS else await self._doorman.caller(headers)
+            caller = await self._caller(scope["path"], headers)
         except RequestError as refused:
             await problem_of(refused)(scope, receive, send)
             return
@@ -74,6 +78,17 @@ class Guard:
         scope.setdefault("state", {})["caller"] = caller
         with structlog.contextvars.bound_contextvars(tenant=caller.tenant, actor=caller.actor):
             await self._app(scope, receive, send)
+
+    async def _caller(self, path: str, headers: Headers) -> Caller | None:
+        if path not in OPEN_PATHS:
+            return await self._doorman.caller(headers)
+        if path not in TELLS_MORE:
+            return None
+        try:
+            return await self._doorman.caller(headers)
+        except (RequestError, SQLAlchemyError):
+            # whoever cannot be known is nobody here, and gets an answer while the store is away
+            return None
 
     def _check_origin(self, headers: Headers) -> None:
         host = headers.get("host", "")

@@ -64,6 +64,16 @@ class Problem(BaseModel):
     error: ProblemError
 
 
+_AGE: Final = {
+    "description": "Seconds since what is told was last known to be up to date; missing = it is.",
+    "schema": {"type": "number"},
+}
+_REPLAYED: Final = {
+    "description": "`true` if this is the answer that an earlier request with the same key got.",
+    "schema": {"type": "boolean"},
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doc:
     """What the document says of an operation beyond its path and queries.
@@ -89,28 +99,34 @@ Docs = Mapping[tuple[str, str], Doc]
 """By method and path, such as `("GET", "/api/executions")`."""
 
 
-def install_document(app: FastAPI, docs: Docs) -> None:
+Examples = Mapping[type[BaseModel], Json]
+"""An example of each shape of answers."""
+
+
+def install_document(app: FastAPI, docs: Docs, examples: Examples) -> None:
     """Let an app answer its OpenAPI document, made when it is first asked for.
 
     Args:
         app: The app.
         docs: What is said of each operation.
+        examples: Examples of answers.
     """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = build_document(app, docs)
+            app.openapi_schema = build_document(app, docs, examples)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign] # FastAPI's own way
 
 
-def build_document(app: FastAPI, docs: Docs) -> dict[str, Any]:
+def build_document(app: FastAPI, docs: Docs, examples: Examples) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of an app.
 
     Args:
         app: The app.
         docs: What is said of each operation; those it does not name keep what FastAPI says.
+        examples: Examples of answers.
     """
     found: dict[str, Any] = get_openapi(
         title=app.title,
@@ -138,7 +154,7 @@ def build_document(app: FastAPI, docs: Docs) -> dict[str, Any]:
         for method, operation in operations.items():
             doc = docs.get((method.upper(), path))
             if doc is not None:
-                _describe(method.upper(), operation, doc)
+                _describe(method.upper(), operation, doc, examples)
     return found
 
 
@@ -157,7 +173,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
 
 
-def _describe(method: str, operation: dict[str, Any], doc: Doc) -> None:
+def _describe(method: str, operation: dict[str, Any], doc: Doc, examples: Examples) -> None:
     if doc.body is not None:
         operation["requestBody"] = _body(doc)
     if method == "POST" and not any(item["name"] == "Idempotency-Key" for item in operation.get("parameters", [])):
@@ -174,9 +190,16 @@ def _describe(method: str, operation: dict[str, Any], doc: Doc) -> None:
     for status in doc.ok:
         responses[str(status)] = {"description": HTTPStatus(status).phrase}
         if doc.answer is not None:
-            responses[str(status)]["content"] = {doc.media: {"schema": _reference(doc.answer)}}
+            shown = {"schema": _reference(doc.answer), "example": examples[doc.answer]}
+            responses[str(status)]["content"] = {doc.media: shown}
         elif doc.media != "application/json":
             responses[str(status)]["content"] = {doc.media: {"schema": {"type": "string"}}}
+    if method == "GET":
+        for status in doc.ok:
+            responses[str(status)]["headers"] = {"Everstep-Data-Age": _AGE}
+    if method == "POST":
+        for status in doc.ok:
+            responses[str(status)]["headers"] = {"Idempotency-Replayed": _REPLAYED}
     for status in sorted({*ALWAYS, *doc.errors}):
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,

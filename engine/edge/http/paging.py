@@ -15,6 +15,8 @@ from fastapi.dependencies.models import Dependant
 
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput
+from engine.core.values import MAX_DEPTH
+from engine.edge.http.jsonvalues import flaw_of, load_json
 
 FILTER = "metadata_filter"
 MOST_OFFSET = 2**31
@@ -59,7 +61,11 @@ async def read_page(
 
 
 def metadata_filter(request: Request) -> dict[str, Any] | None:
-    """Read the object that metadata must contain: one JSON object or dotted keys (`metadata_filter.a.b=x`)."""
+    """Read the object that metadata must contain: one JSON object or dotted keys (`metadata_filter.a.b=x`).
+
+    Raises:
+        InvalidInput: `request.invalid` if it is none, or one that no metadata can contain.
+    """
     found: dict[str, Any] = {}
     for key, text in request.query_params.multi_items():
         if key == FILTER and text:
@@ -76,12 +82,14 @@ def metadata_filter(request: Request) -> dict[str, Any] | None:
                     raise InvalidInput(f"{key} names a member of a value that is no object", code="request.invalid")
                 place = inner
             place[last] = _json_or_text(text)
+    if flaw := flaw_of(found, most_depth=MAX_DEPTH):
+        raise InvalidInput(f"no metadata contains the {FILTER}: {flaw}", code="request.invalid")
     return found or None
 
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        return load_json(text)
     except ValueError:
         return text
 

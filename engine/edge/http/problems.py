@@ -73,6 +73,7 @@ STATUS_OF_CODE = {
     "auth.token_expired": 401,
     "auth.token_invalid": 401,
     "answer.pending": 504,
+    "input.not_json": 422,
     "input.requirement": 422,
     "task.not_runnable": 422,
     "request.too_large": 413,
@@ -148,8 +149,13 @@ def problem_of(error: EngineError) -> JSONResponse:
     )
 
 
+def problem_of_bug() -> JSONResponse:
+    """Build the answer for an error that nobody foresaw."""
+    return problem(500, code="bug", message="the engine failed on this request", kind="BugError", hint="see its log")
+
+
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every error leave the app as a problem."""
+    """Let every error that is foreseen leave the app as a problem; the access log answers all others."""
 
     async def on_engine_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, EngineError)
@@ -175,13 +181,6 @@ def add_error_handlers(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path}: {error.detail}"
         return problem(error.status_code, code=f"http.{error.status_code}", message=message, kind="RequestError")
 
-    async def on_any_error(request: Request, error: Exception) -> JSONResponse:
-        log.error("a request failed", path=request.url.path, exc_info=error)
-        return problem(
-            500, code="bug", message="the engine failed on this request", kind="BugError", hint="see its log"
-        )
-
     app.add_exception_handler(EngineError, on_engine_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(Exception, on_any_error)

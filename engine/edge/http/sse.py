@@ -13,13 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.core.values import compact_json
-from engine.edge.http.connections import abort_of
+from engine.edge.http.connections import connection_of
 
 RETRY_MS = 1_000
 """How soon a client comes back after the stream broke."""
-
-STALL_S = 300.0
-"""How long a reader may take nothing at all before its connection is cut; it can come back and go on."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,16 +41,16 @@ class EventStream(Response):
 
     Args:
         texts: Texts of events; an empty one means that nothing happened for a while. The stream ends with them.
-        stall_s: Seconds after which a reader that takes nothing is dropped.
+        stall_s: Seconds after which a reader that takes nothing is cut; it can come back and go on.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, texts: AsyncIterator[bytes] | None = None, *, stall_s: float = STALL_S, status_code: int = 200
+        self, texts: AsyncIterator[bytes] | None = None, *, stall_s: float = 300.0, status_code: int = 200
     ) -> None:
-        # a buffering proxy would hold the events back
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        # a buffering proxy would hold the events back; a connection that is cut must not carry anything else
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", "connection": "close"}
         super().__init__(status_code=status_code, headers=headers)
         del self.headers["content-length"]
         self._texts = texts
@@ -74,6 +71,9 @@ class EventStream(Response):
 
     async def _tell(self, scope: Scope, send: Send) -> None:
         assert self._texts is not None
+        connection = connection_of(scope)
+        if connection is not None:
+            connection.begin_stream()
         async with aclosing(self._texts) as texts:  # type: ignore[type-var]
             try:
                 start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -84,10 +84,12 @@ class EventStream(Response):
                 await self._send(send, _body(b"", more=False))
             except _Stalled:
                 log.info("a reader that takes nothing is dropped", path=scope["path"], after_s=self._stall_s)
-                abort = abort_of(scope)
-                if abort is None:
+                if connection is None:
                     raise
-                abort()
+                connection.cut()
+            else:
+                if connection is not None:
+                    connection.end_stream(self._stall_s)
 
     async def _send(self, send: Send, message: dict[str, Any]) -> None:
         limit = asyncio.timeout(self._stall_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.edge.http.openapi import Doc, Docs
-from engine.edge.native import answers, keys, shapes, versions
+from engine.edge.native import answers, execution_answers, keys, shapes, versions
 
 _TASK: Final = 'name: greet\nmain:\n  - prompt: "Say hello to {{ _.name }}"\n    unwrap: true\n'
 _TEXT_ERRORS: Final = (400, 413, 415, 422)
@@ -60,42 +60,52 @@ DOCS: Final[Docs] = {
     ("DELETE", "/api/tasks/{task_id}/aliases/{alias}"): Doc(ok=(204,), errors=(400, 404, 422)),
     # executions
     ("POST", "/api/tasks/{task_id}/executions"): Doc(
-        answer=answers.ExecutionView,
+        answer=execution_answers.ExecutionView,
         ok=(200, 201),
         errors=(*_BODY_ERRORS, 404, 409, 503),
         body=shapes.StartBody,
         example={"input": {"name": "Ada"}, "labels": ["vip"], "metadata": {"order": 17}},
     ),
-    ("GET", "/api/tasks/{task_id}/executions"): Doc(answer=answers.Executions, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/tasks/{task_id}/executions/counts"): Doc(answer=answers.Counts, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions"): Doc(answer=answers.Executions, errors=_LIST_ERRORS),
-    ("GET", "/api/executions/counts"): Doc(answer=answers.Counts, errors=_LIST_ERRORS),
-    ("GET", "/api/executions/find"): Doc(answer=answers.FoundExecutions, errors=_LIST_ERRORS),
-    ("GET", "/api/executions/{execution_id}"): Doc(answer=answers.ExecutionView, errors=(404, 422)),
+    ("GET", "/api/tasks/{task_id}/executions"): Doc(answer=execution_answers.Executions, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/tasks/{task_id}/executions/counts"): Doc(
+        answer=execution_answers.Counts, errors=(*_LIST_ERRORS, 404)
+    ),
+    ("GET", "/api/executions"): Doc(answer=execution_answers.Executions, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/counts"): Doc(answer=execution_answers.Counts, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/find"): Doc(answer=execution_answers.FoundExecutions, errors=_LIST_ERRORS),
+    ("GET", "/api/executions/{execution_id}"): Doc(answer=execution_answers.ExecutionView, errors=(404, 422)),
     ("PUT", "/api/executions/{execution_id}"): Doc(
-        answer=answers.ExecutionView,
+        answer=execution_answers.ExecutionView,
         errors=(*_BODY_ERRORS, 404, 409, 503, 504),
         body=shapes.ChangeBody,
         example={"status": "running", "input": True, "wait_id": "main.1"},
     ),
     ("POST", "/api/executions/{execution_id}/events"): Doc(
-        answer=answers.EventTaken,
+        answer=execution_answers.EventTaken,
         ok=(202,),
         errors=(*_BODY_ERRORS, 404, 409, 503),
         body=shapes.EventBody,
         example={"name": "payment.settled", "key": "order-17", "value": {"amount": 42}},
     ),
-    ("GET", "/api/executions/{execution_id}/transitions"): Doc(answer=answers.Transitions, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions/{execution_id}/transitions/{transition_id}"): Doc(
-        answer=answers.TransitionView, errors=(404, 422)
+    ("GET", "/api/executions/{execution_id}/transitions"): Doc(
+        answer=execution_answers.Transitions, errors=(*_LIST_ERRORS, 404)
     ),
-    ("GET", "/api/executions/{execution_id}/events"): Doc(answer=answers.Events, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions/{execution_id}/steps"): Doc(answer=answers.Steps, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions/{execution_id}/steps/{path}"): Doc(answer=answers.StepVisits, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions/{execution_id}/attempts"): Doc(answer=answers.Attempts, errors=(*_LIST_ERRORS, 404)),
-    ("GET", "/api/executions/{execution_id}/history"): Doc(answer=answers.History, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/transitions/{transition_id}"): Doc(
+        answer=execution_answers.TransitionView, errors=(404, 422)
+    ),
+    ("GET", "/api/executions/{execution_id}/events"): Doc(answer=execution_answers.Events, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/steps"): Doc(answer=execution_answers.Steps, errors=(*_LIST_ERRORS, 404)),
+    ("GET", "/api/executions/{execution_id}/steps/{path}"): Doc(
+        answer=execution_answers.StepVisits, errors=(*_LIST_ERRORS, 404)
+    ),
+    ("GET", "/api/executions/{execution_id}/attempts"): Doc(
+        answer=execution_answers.Attempts, errors=(*_LIST_ERRORS, 404)
+    ),
+    ("GET", "/api/executions/{execution_id}/history"): Doc(
+        answer=execution_answers.History, errors=(*_LIST_ERRORS, 404)
+    ),
     ("GET", "/api/executions/{execution_id}/temporal"): Doc(
-        answer=answers.RawHistory, errors=(*_LIST_ERRORS, 404, 503)
+        answer=execution_answers.RawHistory, errors=(*_LIST_ERRORS, 404, 503)
     ),
     ("GET", "/api/executions/{execution_id}/tokens.stream"): Doc(errors=(404, 422), media=_STREAM),
     ("GET", "/api/executions/{execution_id}/status.stream"): Doc(errors=(404, 422), media=_STREAM),
@@ -112,8 +122,8 @@ DOCS: Final[Docs] = {
     ("GET", "/api/keys"): Doc(answer=answers.Keys, errors=_LIST_ERRORS),
     ("DELETE", "/api/keys/{key_id}"): Doc(answer=answers.KeyView, errors=(400, 404, 422)),
     # the service
-    ("GET", "/api/usage"): Doc(answer=answers.UsageReport, errors=_LIST_ERRORS),
-    ("GET", "/api/overview"): Doc(answer=answers.Overview, errors=_LIST_ERRORS),
+    ("GET", "/api/usage"): Doc(answer=execution_answers.UsageReport, errors=_LIST_ERRORS),
+    ("GET", "/api/overview"): Doc(answer=execution_answers.Overview, errors=_LIST_ERRORS),
     ("GET", "/api/metrics"): Doc(media="text/plain"),
     ("GET", "/api/healthz"): Doc(answer=answers.Health),
     ("GET", "/api/readyz"): Doc(answer=answers.Readiness, ok=(200, 503)),

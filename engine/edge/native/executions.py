@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
+from engine.control.versions import LATEST
 from engine.core.contracts.execution import EventSignal
 from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
@@ -30,6 +31,7 @@ Tenant = Annotated[str, Depends(tenant_of)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
 AGE_HEADER = "Everstep-Data-Age"
+WHY_HEADER = "Everstep-Data-Age-Reason"
 """Seconds since the store last heard of an execution whose end Temporal could not be asked about."""
 
 
@@ -58,6 +60,7 @@ async def start_execution(
         metadata=body.metadata,
         labels=body.labels,
         actor=actor_of(request, body.actor),
+        pinned=task_id not in (task.id, task.name) and not task_id.endswith(f"@{LATEST}"),
     )
     if not started.created:
         response.status_code, response.headers[REPLAYED] = 200, "true"
@@ -70,6 +73,7 @@ async def get_execution(execution_id: str, response: Response, services: In, ten
     fresh = await services.executions.read(execution_id, tenant=tenant)
     if fresh.stale_s is not None:
         response.headers[AGE_HEADER] = f"{fresh.stale_s:.3f}"
+        response.headers[WHY_HEADER] = fresh.reason
     return await _view(services, fresh.facts)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine import __version__
 from engine.core.errors import Unavailable
+from engine.edge.http.callers import Caller, is_operator
 from engine.edge.http.services import Services, services_of
 
 router = APIRouter(tags=["health"])
@@ -24,14 +25,17 @@ async def healthz() -> dict[str, Any]:
 
 
 @router.get("/readyz")
-async def readyz(services: In, response: Response) -> dict[str, Any]:
-    """Say whether store and Temporal answer: 200 if both do, else 503 with the reasons.
+async def readyz(request: Request, services: In, response: Response) -> dict[str, Any]:
+    """Say whether store and Temporal answer: 200 if both do, else 503; where they are and why only to operators.
 
     With Temporal down the API still answers reads, so this decides about new work only.
     """
     parts = {"store": await _check_store(services), "temporal": await _check_temporal(services)}
     ready = all(part["ok"] for part in parts.values())
     response.status_code = 200 if ready else 503
+    caller = getattr(request.state, "caller", None)
+    if not isinstance(caller, Caller) or not is_operator(caller):
+        parts = {name: {"ok": part["ok"]} for name, part in parts.items()}
     return {"status": "ready" if ready else "not ready", "version": __version__, **parts}
 
 

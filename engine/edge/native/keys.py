@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from engine.control.keys import check_tenant
 from engine.core.errors import NotAllowed
@@ -16,7 +16,8 @@ from engine.edge.http.callers import MAY_ADMIN, CallerScope, actor_of, caller_of
 from engine.edge.http.idempotency import remember_instead
 from engine.edge.http.paging import read_cursor, write_cursor
 from engine.edge.http.services import Services, services_of
-from engine.edge.native.shapes import Body
+from engine.edge.http.times import Moment, to_us
+from engine.edge.native.shapes import Body, Word
 from engine.store.keys import KeyFacts
 
 router = APIRouter(tags=["keys"], dependencies=[MAY_ADMIN])
@@ -33,8 +34,7 @@ def _writable(moment: dt.datetime) -> dt.datetime:
     return moment
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_writable)]
-KeyName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Expiry = Annotated[Moment, AfterValidator(_writable)]
 
 
 class KeyBody(Body):
@@ -47,10 +47,10 @@ class KeyBody(Body):
         expires_at: When it ceases to open; left out = never.
     """
 
-    name: KeyName
+    name: Word
     scopes: list[CallerScope] = Field(default=["read"], min_length=1, max_length=4)
     tenant: str | None = None
-    expires_at: Moment | None = None
+    expires_at: Expiry | None = None
 
 
 def key_view(key: KeyFacts) -> dict[str, Any]:
@@ -77,7 +77,7 @@ async def create_key(
     """Make a key. `key` of the answer is shown this once; a repetition with the same Idempotency-Key has null there."""
     body = await read_model(request, KeyBody)
     tenant = _tenant_for(request, body.tenant)
-    expires_us = None if body.expires_at is None else _microseconds(body.expires_at)
+    expires_us = None if body.expires_at is None else to_us(body.expires_at)
     made = await services.keys.create(
         tenant=tenant,
         name=body.name,
@@ -125,7 +125,3 @@ def _tenant_for(request: Request, named: str | None) -> str:
             hint="only the key of EVERSTEP_API_KEY may name another tenant",
         )
     return named
-
-
-def _microseconds(moment: dt.datetime) -> int:
-    return int((moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))

@@ -8,24 +8,23 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
 from engine.core.kinds import ExecutionStatus
 from engine.edge.http.paging import MOST_OFFSET, metadata_filter, read_cursor
+from engine.edge.http.times import Moment, to_us
 from engine.store.filters import ExecutionFilter, Span
 from engine.store.listing import Key
 
 SortBy = Literal["created_at", "updated_at", "closed_at", "cost", "total_tokens"]
 Direction = Literal["asc", "desc"]
 Text = Annotated[str | None, Query(max_length=255)]
-Time = Annotated[AwareDatetime | None, Query(description="RFC 3339, included in `after`, not in `before`")]
+Time = Annotated[Moment | None, Query(description="RFC 3339, included in `after`, not in `before`")]
 Dollars = Annotated[Decimal | None, Query(ge=0, le=1_000_000_000, description="dollars; leaves unknown costs out")]
 Label = Annotated[str, StringConstraints(max_length=255)]
 
 # the functions below are coroutines because FastAPI sends ordinary ones to a thread, which costs more than they do
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 _NANO = 1_000_000_000
 
 
@@ -65,9 +64,9 @@ async def read_list_page(
     return ListPage(limit, offset, sort_by, direction == "desc", None if place is None else (place[0], place[1]))
 
 
-def to_us(moment: dt.datetime | None) -> int | None:
-    """Return a time in Unix microseconds."""
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+def span_of(since: dt.datetime | None, until: dt.datetime | None) -> Span:
+    """Return the span between two times; None = it has no end there."""
+    return Span(None if since is None else to_us(since), None if until is None else to_us(until))
 
 
 async def _times(
@@ -79,9 +78,9 @@ async def _times(
     closed_before: Time = None,
 ) -> tuple[Span, Span, Span]:
     return (
-        Span(to_us(created_after), to_us(created_before)),
-        Span(to_us(updated_after), to_us(updated_before)),
-        Span(to_us(closed_after), to_us(closed_before)),
+        span_of(created_after, created_before),
+        span_of(updated_after, updated_before),
+        span_of(closed_after, closed_before),
     )
 
 

@@ -21,10 +21,10 @@ from engine.edge.native.listfilters import (
     read_any_filter,
     read_filter,
     read_list_page,
-    to_us,
+    span_of,
 )
 from engine.store.event_pages import EventKey, EventPage, EventPages
-from engine.store.filters import ExecutionFilter, Span
+from engine.store.filters import ExecutionFilter
 from engine.store.listing import ExecutionLists
 from engine.store.usage import UsageBy, UsageReader
 
@@ -134,7 +134,7 @@ async def report_usage(
     limit: Annotated[int, Query(ge=1, le=999)] = 100,
 ) -> dict[str, Any]:
     """Sum up calls, tokens and cost; calls of unknown price are counted, and never cost nothing."""
-    span = Span(to_us(since), to_us(until))
+    span = span_of(since, until)
     if span.since_us is not None and span.until_us is not None and span.until_us <= span.since_us:
         raise InvalidInput("the span ends before it begins", code="request.invalid", hint="`from` is the earlier time")
     report = await UsageReader(services.database).report(by, tenant=tenant, span=span, limit=limit, label=label)

@@ -6,11 +6,12 @@ import json
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from engine.core.run.story_words import entry
 from engine.core.run.times import iso_time
 from engine.core.run.usage import nano_to_cost
+from engine.edge.http.callers import caller_of, is_operator
 from engine.edge.http.paging import refuse_unknown_queries
 from engine.edge.http.services import Services, services_of, tenant_of
 from engine.store.filters import ExecutionFilter
@@ -23,16 +24,23 @@ router = APIRouter(tags=["overview"], dependencies=[Depends(refuse_unknown_queri
 
 @router.get("/overview")
 async def read_overview(
+    request: Request,
     services: Annotated[Services, Depends(services_of)],
     tenant: Annotated[str, Depends(tenant_of)],
     limit: Annotated[int, Query(ge=0, le=200, description="open executions to show")] = 20,
 ) -> dict[str, Any]:
-    """Return what goes on: counts, open executions with the last thing that happened, the last minute and hour."""
+    """Return what goes on: counts, open executions with the last thing that happened, the last minute and hour.
+
+    `processes` are those of the installation; null for callers of other tenants than the operator's.
+    """
     lists = ExecutionLists(services.database)
     counts = await lists.count(ExecutionFilter(), tenant=tenant)
     stuck = await lists.count(ExecutionFilter(stuck=True), tenant=tenant)
     shown = await services.overviews.open_ones(tenant=tenant, limit=limit)
-    pulses = await PulseStore(services.database).all()
+    processes = None
+    if is_operator(caller_of(request)):
+        pulses = await PulseStore(services.database).all()
+        processes = [{**pulse.to_json(), "alive": pulse.is_alive} for pulse in pulses]
     return {
         "at": iso_time(time.time_ns() // 1_000),
         "counts": {"total": counts.total, "by_status": counts.by_status},
@@ -40,7 +48,7 @@ async def read_overview(
         "last_minute": _while_view(await services.overviews.minute(tenant=tenant)),
         "last_hour": _while_view(await services.overviews.hour(tenant=tenant)),
         "open": [_open_view(item) for item in shown],
-        "processes": [{**pulse.to_json(), "alive": pulse.is_alive} for pulse in pulses],
+        "processes": processes,
     }
 
 

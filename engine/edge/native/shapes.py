@@ -11,6 +11,9 @@ from engine.core.diagnostics import did_you_mean
 from engine.core.values import Json
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ActorName = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Names stand in lines of logs and terminals, and in columns that take no NUL."""
 CanonicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=255)]
 
 
@@ -76,10 +79,8 @@ class StartBody(Body):
     input: Json = Field(default_factory=dict)
     metadata: dict[str, Any] | None = None
     id: str | None = None
-    labels: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
-        default_factory=list, max_length=20
-    )
-    actor: str = Field(default="", max_length=255)
+    labels: list[Word] = Field(default_factory=list, max_length=20)
+    actor: ActorName = ""
 
 
 class ChangeBody(Body):
@@ -99,7 +100,7 @@ class ChangeBody(Body):
     wait_id: str = ""
     key: str | None = Field(default=None, max_length=255)
     reason: str = Field(default="", max_length=2_000)
-    actor: str = Field(default="", max_length=255)
+    actor: ActorName = ""
 
 
 class EventBody(Body):
@@ -117,4 +118,4 @@ class EventBody(Body):
     key: Json = None
     value: Json = None
     id: str | None = Field(default=None, min_length=1, max_length=255)
-    actor: str = Field(default="", max_length=255)
+    actor: ActorName = ""

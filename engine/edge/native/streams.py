@@ -23,7 +23,7 @@ Tenant = Annotated[str, Depends(tenant_of)]
 async def stream_status(execution_id: str, services: In, tenant: Tenant) -> EventStream:
     """Send the execution at once and at every change of its status; ends after a terminal one."""
     await services.store.get_execution(execution_id, tenant=tenant)
-    return EventStream(_statuses(services, execution_id, tenant))
+    return _stream(services, _statuses(services, execution_id, tenant))
 
 
 @router.get("/executions/{execution_id}/transitions.stream", response_class=EventStream)
@@ -32,7 +32,7 @@ async def stream_transitions(execution_id: str, request: Request, services: In, 
     await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "next_page_token", "after_seq")
     texts = services.follower.events(execution_id, tenant=tenant, view=_transition_text, after_seq=after)
-    return EventStream(texts)
+    return _stream(services, texts)
 
 
 @router.get("/executions/{execution_id}/events.stream", response_class=EventStream)
@@ -40,7 +40,8 @@ async def stream_events(execution_id: str, request: Request, services: In, tenan
     """Send all events from the first, or after Last-Event-ID; ends when the execution has ended and all are sent."""
     await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "after_seq")
-    return EventStream(services.follower.events(execution_id, tenant=tenant, view=_event_text, after_seq=after))
+    texts = services.follower.events(execution_id, tenant=tenant, view=_event_text, after_seq=after)
+    return _stream(services, texts)
 
 
 @router.get("/executions/{execution_id}/tokens.stream", response_class=EventStream)
@@ -51,7 +52,11 @@ async def stream_tokens(execution_id: str, request: Request, services: In, tenan
     id a reader sends as Last-Event-ID. The last event is `end`.
     """
     await services.store.get_execution(execution_id, tenant=tenant)
-    return EventStream(_tokens(services, execution_id, tenant, last_event_id(request, "after_seq")))
+    return _stream(services, _tokens(services, execution_id, tenant, last_event_id(request, "after_seq")))
+
+
+def _stream(services: Services, texts: AsyncIterator[bytes]) -> EventStream:
+    return EventStream(texts, stall_s=services.settings.stream_stall_s)
 
 
 async def _statuses(services: Services, execution_id: str, tenant: str) -> AsyncIterator[bytes]:

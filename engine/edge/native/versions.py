@@ -14,7 +14,7 @@ from engine.core.run.projection import iso_time
 from engine.edge.http.bodies import read_model, read_text
 from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
-from engine.edge.http.paging import Page, read_page
+from engine.edge.http.paging import MOST_OFFSET, Page, read_page
 from engine.edge.http.services import Services, services_of, tenant_of
 
 router = APIRouter()
@@ -33,7 +33,7 @@ class AliasBody(BaseModel):
     """
 
     version: int | str = "latest"
-    expect: int | None = Field(default=None, ge=0)
+    expect: int | None = Field(default=None, ge=0, lt=2**31)
 
 
 class ApplyFile(BaseModel):
@@ -103,7 +103,7 @@ async def list_versions(
     services: In,
     tenant: Tenant,
     limit: Annotated[int, Query(ge=1, le=999)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
 ) -> dict[str, Any]:
     """List a task's versions, the newest first."""
     versions = services.definitions.versions

@@ -17,9 +17,12 @@ from engine.edge.supervisor import bind, guard
 from engine.edge.supervisor.places import tail
 
 START_TIMEOUT_S = 30.0
-STABLE_AFTER_S = 1.0
-"""A process that was ready and lived so long after it is not in a crash loop: it is started again at once."""
-BACKOFF_S = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+STABLE_AFTER_S = 20.0
+"""A process that was ready and lived so long after it is not in a crash loop: it is started again at once.
+
+Some work for seconds before they come upon what kills them."""
+BACKOFF_S = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses before a start, by how many times in a row the process did not live long."""
 RETRY_START_S = 0.2
 READ_BYTES = 65_536
 

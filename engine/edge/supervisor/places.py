@@ -31,7 +31,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
         Conflict: `dev.running` if another supervisor holds it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # prompts and answers stand in it
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(
             f"the data folder {folder} cannot be made: {error.strerror}",
@@ -152,10 +153,11 @@ def _read_ports(path: Path) -> dict[str, int]:
 def new_log(folder: Path, name: str) -> Path:
     """Return the path of a process's log file for this run; the log of the run before is kept as `NAME.log.1`."""
     logs = folder / LOG_FOLDER
-    logs.mkdir(parents=True, exist_ok=True)
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = logs / f"{name}.log"
     if path.exists():
         path.replace(logs / f"{name}.log.1")
+    path.touch(mode=0o600)
     return path
 
 

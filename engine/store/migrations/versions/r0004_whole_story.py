@@ -59,15 +59,15 @@ def upgrade() -> None:
     op.create_table(
         "execution_tags",
         sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("execution_id", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("value", sa.String(length=200), nullable=False),
-        sa.Column("execution_id", sa.String(length=64), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "kind", "name", "value", "execution_id", name=op.f("pk_execution_tags")),
+        sa.PrimaryKeyConstraint("tenant", "execution_id", "kind", "name", "value", name=op.f("pk_execution_tags")),
+        sqlite_with_rowid=False,
     )
     _index("execution_tags", "tenant", "kind", "name", "value", "created_us", "execution_id")
-    _index("execution_tags", "tenant", "execution_id")
     op.create_table(
         "pulses",
         sa.Column("name", sa.String(length=128), nullable=False),
