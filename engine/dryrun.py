@@ -121,6 +121,7 @@ class MemoryEffects:
         queue: What will happen: (time, order, kind, id, outcome).
         waits: Bodies of the waits that were opened, by wait id.
         asked: Numbers of the waits whose answer was asked for.
+        holds: Says which timers do not pass by themselves; None = all do.
     """
 
     handler: Handler
@@ -132,6 +133,7 @@ class MemoryEffects:
     order: itertools.count[int] = field(default_factory=itertools.count)
     waits: dict[str, dict[str, Json]] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
+    holds: Callable[[str], bool] | None = None
 
     def now_us(self) -> int:
         """See `Effects.now_us`."""
@@ -189,14 +191,32 @@ class MemoryEffects:
 
     def pop(self) -> tuple[str, str, CallOutcome | None] | None:
         """Advance the clock to the next thing that happens and return it; None if nothing ever will."""
-        while self.queue:
-            at_us, order, kind, name, outcome = heapq.heappop(self.queue)
+        held: list[tuple[int, int, str, str, CallOutcome | None]] = []
+        found: tuple[str, str, CallOutcome | None] | None = None
+        while self.queue and found is None:
+            item = heapq.heappop(self.queue)
+            at_us, order, kind, name, outcome = item
             if order in self.dead:
                 self.dead.discard(order)
-                continue
-            self.clock_us = max(self.clock_us, at_us)
-            return kind, name, outcome
-        return None
+            elif kind == "timer" and self.holds is not None and self.holds(name):
+                held.append(item)
+            else:
+                self.clock_us = max(self.clock_us, at_us)
+                found = kind, name, outcome
+        for item in held:
+            heapq.heappush(self.queue, item)
+        return found
+
+    def pass_timer(self, wanted: Callable[[str], bool]) -> str | None:
+        """Advance the clock to the first timer that is wanted, take it out and return its id; None if there is none."""
+        timers = (item for item in self.queue if item[2] == "timer" and item[1] not in self.dead)
+        found = min((item for item in timers if wanted(item[3])), default=None)
+        if found is None:
+            return None
+        self.queue.remove(found)
+        heapq.heapify(self.queue)
+        self.clock_us = max(self.clock_us, found[0])
+        return found[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,18 +297,18 @@ def run_in_memory(
             break
     else:
         raise LimitExceeded(f"the run took more than {MOST_ACTIVATIONS} activations", code="limit.activations")
-    waits = [frame.wait_id for frame in _all_waits(machine)]
+    waits = [frame.wait_id for frame in all_waits(machine)]
     return DryRun(machine.result, effects.events, waits, runs)
 
 
-def _all_waits(machine: Machine) -> list[WaitFrame]:
+def all_waits(machine: Machine) -> list[WaitFrame]:
     """Return the open waits: those for answers, then those for events, the oldest first."""
     walker = machine.walker
     return [frame for _, frame in (*open_waits(walker), *open_waits(walker, events=True))]
 
 
 def _ask_for_answers(machine: Machine, effects: MemoryEffects, answerer: Answerer) -> None:
-    for frame in _all_waits(machine):
+    for frame in all_waits(machine):
         if frame.opened not in effects.asked:
             effects.asked.add(frame.opened)
             answer = answerer(effects.waits.get(frame.wait_id, {"wait_id": frame.wait_id}))
@@ -305,18 +325,22 @@ def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: lis
     happened = effects.pop()
     if happened is None:
         return False
-    kind, name, outcome = happened
+    deliver(machine, effects, *happened)
+    return True
+
+
+def deliver(machine: Machine, effects: MemoryEffects, kind: str, name: str, outcome: CallOutcome | None) -> None:
+    """Tell a machine what has happened, as `MemoryEffects.pop` returned it."""
     if kind == "timer":
         machine.timer_fired(name)
     elif kind == "cancel" and isinstance(outcome, Ok):
         machine.cancel(str(outcome.value), "dry-run")
     elif kind == "answer" and isinstance(outcome, Ok):
-        if any(frame.wait_id == name for frame in _all_waits(machine)):
+        if any(frame.wait_id == name for frame in all_waits(machine)):
             key = f"answer-{next(effects.order)}"
             machine.answer(AnswerSignal(key=key, value=outcome.value, wait_id=name, actor="dry-run"))
     elif outcome is not None:
         machine.call_done(name, outcome)
-    return True
 
 
 # --- made-up replies -----------------------------------------------------------------------------------------------
@@ -436,7 +460,7 @@ def dry_run(
             the task does not hold.
     """
     refuse_planned(plan)
-    problems = value_problems(given, plan.input_schema)
+    problems = value_problems(given, plan.input_schema, whole="input")
     if problems:
         raise InvalidInput(f"the input does not fit the task: {'; '.join(problems)}")
     unmet = unmet_requirements(plan, given, now_us=START_US)

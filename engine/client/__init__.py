@@ -1,4 +1,4 @@
-"""Python client of the Everstep API: `Client`, `AsyncClient`, and what they return and raise.
+"""Python client of the Everstep API: `Client`, `AsyncClient`, their types, and what they return and raise.
 
 The names are loaded when the first of them is used: the command line needs only a part, and starts faster without.
 """
@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "AsyncClient",
+    "AsyncEverstepClient",
     "Client",
+    "Conflict",
+    "DefinitionError",
+    "EngineError",
+    "EverstepClient",
     "Execution",
     "ExecutionFailed",
+    "ExecutionTimeout",
     "Filters",
+    "InvalidInput",
+    "NotAllowed",
+    "NotFound",
     "Page",
     "StreamEvent",
     "TaskVersion",
+    "Unavailable",
     "Usage",
     "Wait",
 ]
@@ -23,13 +33,23 @@ __all__ = [
 if TYPE_CHECKING:
     from engine.client.api import (
         AsyncClient,
+        AsyncEverstepClient,
         Client,
+        Conflict,
+        DefinitionError,
+        EngineError,
+        EverstepClient,
         Execution,
         ExecutionFailed,
+        ExecutionTimeout,
         Filters,
+        InvalidInput,
+        NotAllowed,
+        NotFound,
         Page,
         StreamEvent,
         TaskVersion,
+        Unavailable,
         Usage,
         Wait,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -14,23 +13,29 @@ import httpx
 
 from engine.author.task import Task
 from engine.client import requests
-from engine.client.connection import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    READ_TIMEOUT_S,
-    Connection,
-    is_worth_another,
+from engine.client.asking import Filters, Stream, Time, UsageBy
+from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
+from engine.client.following import Followed, Patience
+from engine.client.requests import Request, TaskSource
+from engine.client.rows import (
+    AttemptRow,
+    Checked,
+    Counts,
+    EventRow,
+    EventTaken,
+    HistoryRow,
+    StepRow,
+    StepVisits,
+    TransitionRow,
+    UsageRow,
 )
-from engine.client.requests import Filters, Request, TaskSource
-from engine.client.views import Execution, Page, TaskVersion
+from engine.client.views import Execution, ExecutionTimeout, Page, TaskVersion
 from engine.client.wire import SseParser, StreamEvent
 from engine.core.errors import Unavailable
 from engine.core.values import Json
 
 T = TypeVar("T")
 PAGE = 200
-GAVE_UP_S = 30.0
-"""How long a stream tries to come back before it raises."""
 
 
 class AsyncClient:
@@ -79,7 +84,7 @@ class AsyncClient:
         made = await asyncio.to_thread(requests.apply_task, source, name=name, key=key)
         return await self._send(made)
 
-    async def validate(self, source: Path | Task, *, name: str = "") -> dict[str, Any]:
+    async def validate(self, source: Path | Task, *, name: str = "") -> Checked:
         """See `Client.validate`."""
         made = await asyncio.to_thread(requests.validate_task, source, name=name)
         return await self._send(made)
@@ -132,20 +137,34 @@ class AsyncClient:
     ) -> Execution:
         """See `Client.wait`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            execution = await self.get(execution_id)
-            if execution.is_closed or (until_waiting and execution.waits):
-                return execution
+        execution = await self.get(execution_id)
+        while not (execution.is_closed or (until_waiting and execution.waits)):
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"execution {execution_id} did not end within {timeout_s:g} s; it goes on")
+                raise ExecutionTimeout(
+                    f"execution {execution_id} did not end within {timeout_s:g} s; it goes on",
+                    hint="wait for it again, or give it more time",
+                )
             await self._until_change(execution, deadline)
+            execution = await self._get_again(execution_id, deadline)
+        return execution
 
     async def _until_change(self, execution: Execution, deadline: float | None) -> None:
         """See `Client._until_change`."""
-        async for event in self._events(requests.stream_path(execution.id, "status"), "", deadline=deadline):
+        async for event in self._follow(execution.id, Followed("status", deadline=deadline)):
             body = event.data
             if body.get("status") != execution.status.value or body.get("waits") != list(execution.raw["waits"]):
                 return
+
+    async def _get_again(self, execution_id: str, deadline: float | None) -> Execution:
+        """See `Client._get_again`."""
+        patience = Patience()
+        while True:
+            try:
+                return await self.get(execution_id)
+            except Unavailable:
+                if patience.is_over() or (deadline is not None and time.monotonic() >= deadline):
+                    raise
+            await asyncio.sleep(patience.pause_s())
 
     async def get(self, execution_id: str) -> Execution:
         """See `Client.get`."""
@@ -168,7 +187,7 @@ class AsyncClient:
         key: Json = None,
         event_id: str | None = None,
         actor: str = "",
-    ) -> dict[str, Any]:
+    ) -> EventTaken:
         """See `Client.send_event`."""
         made = requests.send_event(execution_id, name, value, key=key, event_id=event_id, actor=actor)
         return await self._send(made)
@@ -183,71 +202,72 @@ class AsyncClient:
         """See `Client.executions`."""
         return self._all(lambda cursor: requests.list_executions(filters, cursor))
 
-    async def counts(self, **filters: Unpack[Filters]) -> dict[str, Any]:
+    async def counts(self, **filters: Unpack[Filters]) -> Counts:
         """See `Client.counts`."""
         return await self._send(requests.count_executions(filters))
 
-    def transitions(self, execution_id: str) -> AsyncIterator[dict[str, Any]]:
+    def transitions(self, execution_id: str) -> AsyncIterator[TransitionRow]:
         """See `Client.transitions`."""
         return self._all_of(execution_id, "transitions", direction="asc")
 
-    def events(self, execution_id: str) -> AsyncIterator[dict[str, Any]]:
+    def events(self, execution_id: str) -> AsyncIterator[EventRow]:
         """See `Client.events`."""
         return self._all_of(execution_id, "events")
 
-    def steps(self, execution_id: str, *, full: bool = False) -> AsyncIterator[dict[str, Any]]:
+    def steps(self, execution_id: str, *, full: bool = False) -> AsyncIterator[StepRow]:
         """See `Client.steps`."""
         return self._all_of(execution_id, "steps", full="true" if full else None)
 
-    async def step(self, execution_id: str, path: str) -> dict[str, Any]:
+    async def step(self, execution_id: str, path: str) -> StepVisits:
         """See `Client.step`."""
         return await self._send(requests.get_step(execution_id, path))
 
-    def attempts(self, execution_id: str) -> AsyncIterator[dict[str, Any]]:
+    def attempts(self, execution_id: str) -> AsyncIterator[AttemptRow]:
         """See `Client.attempts`."""
         return self._all_of(execution_id, "attempts")
 
-    def history(self, execution_id: str) -> AsyncIterator[dict[str, Any]]:
+    def history(self, execution_id: str) -> AsyncIterator[HistoryRow]:
         """See `Client.history`."""
         return self._all_of(execution_id, "history")
 
     async def usage(
-        self, by: str = "model", *, since: datetime | str | None = None, until: datetime | str | None = None
-    ) -> list[dict[str, Any]]:
+        self, by: UsageBy = "model", *, since: Time | None = None, until: Time | None = None, label: str | None = None
+    ) -> list[UsageRow]:
         """See `Client.usage`."""
-        return await self._send(requests.usage(by=by, since=since, until=until))
+        return await self._send(requests.usage(by=by, since=since, until=until, label=label))
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
-    def stream(self, execution_id: str, what: str = "transitions", *, last_id: str = "") -> AsyncIterator[StreamEvent]:
+    def stream(
+        self, execution_id: str, what: Stream = "transitions", *, last_id: str = ""
+    ) -> AsyncIterator[StreamEvent]:
         """See `Client.stream`."""
-        return self._events(requests.stream_path(execution_id, what), last_id)
+        return self._follow(execution_id, Followed(what, last_id))
 
-    async def _events(self, path: str, last_id: str, *, deadline: float | None = None) -> AsyncIterator[StreamEvent]:
-        silent_since = time.monotonic()
-        pause_s = FIRST_PAUSE_S
+    async def _follow(self, execution_id: str, followed: Followed) -> AsyncIterator[StreamEvent]:
+        path = requests.stream_path(execution_id, followed.what)
         while True:
             try:
-                options = self._connection.stream_arguments(last_id, deadline)
+                options = self._connection.stream_arguments(followed.last_id, followed.deadline)
                 async with self._http.stream("GET", path, **options) as response:
                     if response.is_error:
                         await response.aread()
                     self._connection.check(response)
-                    parser = SseParser(last_id)
+                    followed.connected()
+                    parser = SseParser(followed.last_id)
                     async for line in response.aiter_lines():
                         event = parser.feed(line)
-                        if event is None:
-                            continue
-                        last_id, silent_since, pause_s = event.id or last_id, time.monotonic(), FIRST_PAUSE_S
-                        yield event
-                return
-            except (httpx.TransportError, Unavailable) as error:
-                if deadline is not None and time.monotonic() >= deadline:
+                        if event is not None and followed.take(event):
+                            yield event
+                # an API that is stopped ends its streams as one does whose execution has ended
+                if followed.has_ended or (followed.gave_nothing and (await self.get(execution_id)).is_closed):
                     return
-                if time.monotonic() - silent_since > GAVE_UP_S:
+            except (httpx.TransportError, Unavailable) as error:
+                if not followed.is_late and followed.patience.is_over():
                     raise self._connection.unreachable(error) from error
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            if followed.is_late:
+                return
+            await asyncio.sleep(followed.pause_s())
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -261,7 +281,7 @@ class AsyncClient:
                 return
             cursor = page.next_cursor
 
-    def _all_of(self, execution_id: str, what: str, **more: Any) -> AsyncIterator[dict[str, Any]]:
+    def _all_of(self, execution_id: str, what: str, **more: Any) -> AsyncIterator[Any]:
         return self._all(lambda cursor: requests.list_of(execution_id, what, limit=PAGE, cursor=cursor, **more))
 
     async def _send(self, request: Request[T]) -> T:

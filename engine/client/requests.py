@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from engine.author.task import Task
+from engine.client.asking import Filters, Stream, Time, UsageBy, check_stream, moment_text, queries
+from engine.client.rows import Checked, Counts, EventTaken, StepVisits, UsageRow
 from engine.client.views import Execution, Page, TaskVersion
 from engine.core.errors import DefinitionError
 from engine.core.kinds import ExecutionStatus
@@ -31,6 +30,8 @@ AGE_HEADER = "everstep-data-age"
 ANSWER_TIMEOUT_S = 30.0
 UPLOAD_TIMEOUT_S = 120.0
 PAGE = 200
+MOST_LINES = 999
+"""Most lines of a report that the API sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _items(response: httpx.Response) -> list[dict[str, Any]]:
     return found
 
 
-def _page(response: httpx.Response) -> Page[dict[str, Any]]:
+def _page(response: httpx.Response) -> Page[Any]:
     body = response.json()
     return Page(body["items"], body.get("next_cursor"))
 
@@ -126,7 +127,7 @@ def apply_task(source: Path | Task, *, name: str = "", key: str | None = None) -
     )
 
 
-def validate_task(source: Path | Task, *, name: str = "") -> Request[dict[str, Any]]:
+def validate_task(source: Path | Task, *, name: str = "") -> Request[Checked]:
     """Check a task and store nothing: {ok, diagnostics, name}."""
     text, kind, file, _ = _definition(source, name)
     return Request("POST", "/tasks/validate", _json, params={"file": file}, text=text, content_type=kind)
@@ -205,60 +206,15 @@ def get_execution(execution_id: str) -> Request[Execution]:
     return Request("GET", f"/executions/{segment(execution_id)}", _execution)
 
 
-class Filters(TypedDict, total=False):
-    """Which executions are meant; what is left out does not matter."""
-
-    task_id: str
-    task_name: str
-    agent_id: str
-    parent_id: str
-    status: str | Sequence[str]
-    label: str | Sequence[str]
-    metadata: Mapping[str, Any]
-    created_after: datetime | str
-    created_before: datetime | str
-    updated_after: datetime | str
-    updated_before: datetime | str
-    closed_after: datetime | str
-    closed_before: datetime | str
-    error_code: str
-    model: str
-    backend: str
-    actor: str
-    cost_min: Decimal | float
-    cost_max: Decimal | float
-    stuck: bool
-    root_only: bool
-    sort_by: Literal["created_at", "updated_at", "closed_at", "cost", "total_tokens"]
-    direction: Literal["asc", "desc"]
-
-
 def list_executions(filters: Filters, cursor: str | None, *, limit: int = PAGE) -> Request[Page[Execution]]:
     """Ask for one page of executions."""
-    params = {**_plain(filters), **given(cursor=cursor, limit=limit)}
+    params = {**queries(filters), **given(cursor=cursor, limit=limit)}
     return Request("GET", "/executions", _executions, params=params)
 
 
-def count_executions(filters: Filters) -> Request[dict[str, Any]]:
+def count_executions(filters: Filters) -> Request[Counts]:
     """Ask how many executions there are in each status."""
-    return Request("GET", "/executions/counts", _json, params=_plain(filters))
-
-
-def _plain(filters: Filters) -> dict[str, Any]:
-    params: dict[str, Any] = {}
-    for name, value in filters.items():
-        if name == "metadata":
-            params["metadata_filter"] = json.dumps(value)
-        elif isinstance(value, str) or not isinstance(value, Sequence):
-            params[name] = moment(value)
-        else:
-            params[name] = [str(item) for item in value]
-    return params
-
-
-def moment(value: Any) -> Any:
-    """Return a time as RFC 3339 text; a time without a zone is one of this machine. Anything else comes back."""
-    return value.astimezone().isoformat() if isinstance(value, datetime) else value
+    return Request("GET", "/executions/counts", _json, params=queries(filters))
 
 
 def answer(execution_id: str, value: Json, *, wait_id: str, key: str | None, actor: str) -> Request[Execution]:
@@ -279,7 +235,7 @@ def cancel(execution_id: str, *, reason: str, actor: str) -> Request[Execution]:
 
 def send_event(
     execution_id: str, name: str, value: Json, *, key: Json, event_id: str | None, actor: str
-) -> Request[dict[str, Any]]:
+) -> Request[EventTaken]:
     """Send an event; one id is taken once."""
     final_id = event_id or new_key()
     body = {"name": name, "id": final_id, **given(value=value, key=key)}
@@ -288,26 +244,31 @@ def send_event(
     return Request("POST", f"/executions/{segment(execution_id)}/events", _json, body=body, key=final_id)
 
 
-def list_of(
-    execution_id: str, what: str, *, limit: int, cursor: str | None, **more: Any
-) -> Request[Page[dict[str, Any]]]:
+def list_of(execution_id: str, what: str, *, limit: int, cursor: str | None, **more: Any) -> Request[Page[Any]]:
     """Ask for one page of what an execution has: transitions, events, steps, attempts, history."""
     params = given(limit=limit, cursor=cursor, **more)
     return Request("GET", f"/executions/{segment(execution_id)}/{what}", _page, params=params)
 
 
-def get_step(execution_id: str, path: str) -> Request[dict[str, Any]]:
+def get_step(execution_id: str, path: str) -> Request[StepVisits]:
     """Ask for the visits of a step, whole."""
     return Request("GET", f"/executions/{segment(execution_id)}/steps/{segment(path)}", _json)
 
 
-def usage(*, by: str, since: datetime | str | None, until: datetime | str | None) -> Request[list[dict[str, Any]]]:
+def usage(*, by: UsageBy, since: Time | None, until: Time | None, label: str | None) -> Request[list[UsageRow]]:
     """Ask for calls, tokens and cost, summed up."""
-    return Request("GET", "/usage", _items, params=given(**{"by": by, "from": moment(since), "to": moment(until)}))
+    span = {"from": moment_text(since, "since"), "to": moment_text(until, "until")}
+    params = given(by=by, label=label, limit=MOST_LINES, **span)
+    return Request("GET", "/usage", lambda response: response.json()["items"], params=params)
 
 
-def stream_path(execution_id: str, what: str) -> str:
-    """Return the path of a stream of an execution: status, transitions, events or tokens."""
+def stream_path(execution_id: str, what: Stream) -> str:
+    """Return the path of a stream of an execution.
+
+    Raises:
+        InvalidInput: `request.invalid` if there is no such stream.
+    """
+    check_stream(what)
     return f"/executions/{segment(execution_id)}/{what}.stream"
 
 

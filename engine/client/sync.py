@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -13,23 +12,29 @@ import httpx
 
 from engine.author.task import Task
 from engine.client import requests
-from engine.client.connection import (
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    READ_TIMEOUT_S,
-    Connection,
-    is_worth_another,
+from engine.client.asking import Filters, Stream, Time, UsageBy
+from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
+from engine.client.following import Followed, Patience
+from engine.client.requests import Request, TaskSource
+from engine.client.rows import (
+    AttemptRow,
+    Checked,
+    Counts,
+    EventRow,
+    EventTaken,
+    HistoryRow,
+    StepRow,
+    StepVisits,
+    TransitionRow,
+    UsageRow,
 )
-from engine.client.requests import Filters, Request, TaskSource
-from engine.client.views import Execution, Page, TaskVersion
+from engine.client.views import Execution, ExecutionTimeout, Page, TaskVersion
 from engine.client.wire import StreamEvent, parse_stream
 from engine.core.errors import Unavailable
 from engine.core.values import Json
 
 T = TypeVar("T")
 PAGE = 200
-GAVE_UP_S = 30.0
-"""How long a stream tries to come back before it raises."""
 
 
 class Client:
@@ -39,7 +44,7 @@ class Client:
             print(client.run(Path("greet.yaml"), {"name": "Ada"}))
 
     Every method raises `EngineError`, with a stable `code`: InvalidInput, NotFound, Conflict, NotAllowed, Unavailable,
-    or DefinitionError with the diagnostics of a task.
+    ExecutionTimeout, or DefinitionError with the diagnostics of a task.
 
     Args:
         address: Address of the API; None = EVERSTEP_ADDRESS, else `http://127.0.0.1:8700`.
@@ -89,7 +94,7 @@ class Client:
         """
         return self._send(requests.apply_task(source, name=name, key=key))
 
-    def validate(self, source: Path | Task, *, name: str = "") -> dict[str, Any]:
+    def validate(self, source: Path | Task, *, name: str = "") -> Checked:
         """Check a task and store nothing: {ok, diagnostics, name}."""
         return self._send(requests.validate_task(source, name=name))
 
@@ -160,7 +165,7 @@ class Client:
 
         Raises:
             ExecutionFailed: It failed or was cancelled.
-            TimeoutError: It did not end in time.
+            ExecutionTimeout: It did not end in time; also a `TimeoutError`.
         """
         started = self.start(task, input, key=key, labels=labels, metadata=metadata)
         return self.wait(started.id, timeout_s=timeout_s).result()
@@ -174,23 +179,37 @@ class Client:
             until_waiting: Return as well as soon as it waits for an answer.
 
         Raises:
-            TimeoutError: It did not end in time; it goes on.
+            ExecutionTimeout: It did not end in time; it goes on. Also a `TimeoutError`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            execution = self.get(execution_id)
-            if execution.is_closed or (until_waiting and execution.waits):
-                return execution
+        execution = self.get(execution_id)
+        while not (execution.is_closed or (until_waiting and execution.waits)):
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"execution {execution_id} did not end within {timeout_s:g} s; it goes on")
+                raise ExecutionTimeout(
+                    f"execution {execution_id} did not end within {timeout_s:g} s; it goes on",
+                    hint="wait for it again, or give it more time",
+                )
             self._until_change(execution, deadline)
+            execution = self._get_again(execution_id, deadline)
+        return execution
 
     def _until_change(self, execution: Execution, deadline: float | None) -> None:
-        """Return when the status is another one, when the stream ends, or at the deadline."""
-        for event in self._events(requests.stream_path(execution.id, "status"), "", deadline=deadline):
+        """Return when the status or the waits are others, when the stream ends, or at the deadline."""
+        for event in self._follow(execution.id, Followed("status", deadline=deadline)):
             body = event.data
             if body.get("status") != execution.status.value or body.get("waits") != list(execution.raw["waits"]):
                 return
+
+    def _get_again(self, execution_id: str, deadline: float | None) -> Execution:
+        """Return an execution that was there before, from an API that may be restarted meanwhile."""
+        patience = Patience()
+        while True:
+            try:
+                return self.get(execution_id)
+            except Unavailable:
+                if patience.is_over() or (deadline is not None and time.monotonic() >= deadline):
+                    raise
+            time.sleep(patience.pause_s())
 
     def get(self, execution_id: str) -> Execution:
         """Return an execution.
@@ -230,7 +249,7 @@ class Client:
         key: Json = None,
         event_id: str | None = None,
         actor: str = "",
-    ) -> dict[str, Any]:
+    ) -> EventTaken:
         """Send an event for a `wait_for_event` step that waits, or will: {id, execution_id}.
 
         Args:
@@ -262,23 +281,23 @@ class Client:
         """
         return self._all(lambda cursor: requests.list_executions(filters, cursor))
 
-    def counts(self, **filters: Unpack[Filters]) -> dict[str, Any]:
+    def counts(self, **filters: Unpack[Filters]) -> Counts:
         """Return how many executions stand where: {total, by_status}; filters as for `executions`."""
         return self._send(requests.count_executions(filters))
 
-    def transitions(self, execution_id: str) -> Iterator[dict[str, Any]]:
+    def transitions(self, execution_id: str) -> Iterator[TransitionRow]:
         """Yield the transitions of an execution, the first one first."""
         return self._all_of(execution_id, "transitions", direction="asc")
 
-    def events(self, execution_id: str) -> Iterator[dict[str, Any]]:
+    def events(self, execution_id: str) -> Iterator[EventRow]:
         """Yield all events of an execution, the first one first."""
         return self._all_of(execution_id, "events")
 
-    def steps(self, execution_id: str, *, full: bool = False) -> Iterator[dict[str, Any]]:
+    def steps(self, execution_id: str, *, full: bool = False) -> Iterator[StepRow]:
         """Yield the steps in order: state, input, output, attempts, waits; long values are cut unless `full`."""
         return self._all_of(execution_id, "steps", full="true" if full else None)
 
-    def step(self, execution_id: str, path: str) -> dict[str, Any]:
+    def step(self, execution_id: str, path: str) -> StepVisits:
         """Return the visits of a step, whole: {path, visits, items: [{input, output, attempts, waits, …}]}.
 
         Args:
@@ -287,24 +306,31 @@ class Client:
         """
         return self._send(requests.get_step(execution_id, path))
 
-    def attempts(self, execution_id: str) -> Iterator[dict[str, Any]]:
+    def attempts(self, execution_id: str) -> Iterator[AttemptRow]:
         """Yield the attempts at calls: model or tool, tokens, cost, errors and pauses."""
         return self._all_of(execution_id, "attempts")
 
-    def history(self, execution_id: str) -> Iterator[dict[str, Any]]:
+    def history(self, execution_id: str) -> Iterator[HistoryRow]:
         """Yield the whole story of an execution in order, in words and data."""
         return self._all_of(execution_id, "history")
 
     def usage(
-        self, by: str = "model", *, since: datetime | str | None = None, until: datetime | str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return calls, tokens and cost summed up by model, backend, task, day, agent or label."""
-        return self._send(requests.usage(by=by, since=since, until=until))
+        self, by: UsageBy = "model", *, since: Time | None = None, until: Time | None = None, label: str | None = None
+    ) -> list[UsageRow]:
+        """Return calls, tokens and cost, summed up.
+
+        Args:
+            by: What makes the lines.
+            since: When the calls began, at the earliest.
+            until: Not included.
+            label: Only executions with this label.
+        """
+        return self._send(requests.usage(by=by, since=since, until=until, label=label))
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
-    def stream(self, execution_id: str, what: str = "transitions", *, last_id: str = "") -> Iterator[StreamEvent]:
-        """Yield what happens in an execution until it has ended; a broken stream is taken up where it broke.
+    def stream(self, execution_id: str, what: Stream = "transitions", *, last_id: str = "") -> Iterator[StreamEvent]:
+        """Yield what happens in an execution until it has ended; a stream that breaks is taken up where it was.
 
         Args:
             execution_id: The execution.
@@ -315,29 +341,30 @@ class Client:
             NotFound: `execution.not_found`.
             Unavailable: The API could not be reached for half a minute.
         """
-        return self._events(requests.stream_path(execution_id, what), last_id)
+        return self._follow(execution_id, Followed(what, last_id))
 
-    def _events(self, path: str, last_id: str, *, deadline: float | None = None) -> Iterator[StreamEvent]:
-        silent_since = time.monotonic()
-        pause_s = FIRST_PAUSE_S
+    def _follow(self, execution_id: str, followed: Followed) -> Iterator[StreamEvent]:
+        path = requests.stream_path(execution_id, followed.what)
         while True:
             try:
-                options = self._connection.stream_arguments(last_id, deadline)
+                options = self._connection.stream_arguments(followed.last_id, followed.deadline)
                 with self._http.stream("GET", path, **options) as response:
                     if response.is_error:
                         response.read()
                     self._connection.check(response)
+                    followed.connected()
                     for event in parse_stream(response.iter_lines()):
-                        last_id, silent_since, pause_s = event.id or last_id, time.monotonic(), FIRST_PAUSE_S
-                        yield event
-                return
-            except (httpx.TransportError, Unavailable) as error:
-                if deadline is not None and time.monotonic() >= deadline:
+                        if followed.take(event):
+                            yield event
+                # an API that is stopped ends its streams as one does whose execution has ended
+                if followed.has_ended or (followed.gave_nothing and (self.get(execution_id)).is_closed):
                     return
-                if time.monotonic() - silent_since > GAVE_UP_S:
+            except (httpx.TransportError, Unavailable) as error:
+                if not followed.is_late and followed.patience.is_over():
                     raise self._connection.unreachable(error) from error
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            if followed.is_late:
+                return
+            time.sleep(followed.pause_s())
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -350,7 +377,7 @@ class Client:
                 return
             cursor = page.next_cursor
 
-    def _all_of(self, execution_id: str, what: str, **more: Any) -> Iterator[dict[str, Any]]:
+    def _all_of(self, execution_id: str, what: str, **more: Any) -> Iterator[Any]:
         return self._all(lambda cursor: requests.list_of(execution_id, what, limit=PAGE, cursor=cursor, **more))
 
     def _send(self, request: Request[T]) -> T:

@@ -189,6 +189,12 @@ class ExecutionFailed(RunError):
         return type(self), (self.execution,)
 
 
+class ExecutionTimeout(EngineError, TimeoutError):
+    """An execution did not end while somebody waited for it; it goes on."""
+
+    default_code = "client.timeout"
+
+
 @dataclass(frozen=True, slots=True)
 class TaskVersion:
     """A stored version of a task.

@@ -20,7 +20,7 @@ from engine.control.foreign import Foreign
 from engine.control.replaying import Replay, ReplayFailed, rebuild_execution
 from engine.control.stuck import utc
 from engine.core.contracts.execution import ATTRIBUTE_TENANT
-from engine.core.errors import EngineError, NotFound
+from engine.core.errors import Conflict, EngineError, NotFound
 from engine.store.projection import ProjectionStore
 from engine.store.pulses import PulseStore
 from engine.store.upkeep import Upkeep
@@ -29,6 +29,9 @@ AT_ONCE = 4
 """A replay waits for Temporal, then for the processor, then for the store: so many fill the gaps of each other."""
 TELL_EVERY_S = 2.0
 MOST_REASONS = 1_000
+LEAST_PREFIX_CHARS = 6
+ID_CHARS = 36
+MOST_CANDIDATES = 10
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,7 @@ class Summary:
         given_up: How many of those had not ended and are called failed now.
         failed: Those that could not be rebuilt and keep their rows, {id, code, message}.
         took_s: Seconds.
+        rebuilt_ids: The first thousand of those that have other rows now.
     """
 
     executions: int = 0
@@ -71,6 +75,7 @@ class Summary:
     given_up: int = 0
     failed: list[dict[str, str]] = field(default_factory=list)
     took_s: float = 0.0
+    rebuilt_ids: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON, with no more than the first thousand failures."""
@@ -82,6 +87,7 @@ class Summary:
             "given_up": self.given_up,
             "failed": len(self.failed),
             "failures": self.failed[:MOST_REASONS],
+            "rebuilt_ids": self.rebuilt_ids,
             "took_s": round(self.took_s, 3),
         }
 
@@ -111,6 +117,7 @@ class Reindex:
         """Rebuild what is wanted.
 
         Raises:
+            Conflict: `execution.ambiguous` for the beginning of several ids; nothing is rebuilt then.
             RPCError: Temporal does not answer; what was rebuilt so far stays.
         """
         began = time.monotonic()
@@ -136,7 +143,7 @@ class Reindex:
 
     async def _ids(self, wanted: Wanted) -> AsyncIterator[str]:
         if wanted.ids:
-            for execution_id in dict.fromkeys(wanted.ids):
+            for execution_id in dict.fromkeys([await self._whole(text) for text in wanted.ids]):
                 yield execution_id
             return
         seen: set[str] = set()
@@ -155,6 +162,24 @@ class Reindex:
                 if execution_id not in seen:
                     yield execution_id
 
+    async def _whole(self, text: str) -> str:
+        """Return the id that begins so; a text of which the store knows none comes back as it is.
+
+        Raises:
+            Conflict: `execution.ambiguous` if several do.
+        """
+        if not LEAST_PREFIX_CHARS <= len(text) < ID_CHARS:
+            return text
+        found = await self._upkeep.ids_like(text, limit=MOST_CANDIDATES)
+        if len(found) > 1:
+            raise Conflict(
+                f"several executions have ids that begin with {text}",
+                code="execution.ambiguous",
+                hint=f"write more of the id: {', '.join(found)}",
+                details={"ids": found},
+            )
+        return found[0] if found else text
+
     async def _one(self, execution_id: str, wanted: Wanted) -> None:
         summary = self._summary
         try:
@@ -171,6 +196,8 @@ class Reindex:
             await self._fail(execution_id, code, str(error))
         else:
             summary.rebuilt += changed
+            if changed and len(summary.rebuilt_ids) < MOST_REASONS:
+                summary.rebuilt_ids.append(execution_id)
             summary.unchanged += not changed
         summary.executions += 1
         if self._tell is not None and time.monotonic() - self._told_at > TELL_EVERY_S:
@@ -214,6 +241,6 @@ def tell_line(name: str, summary: Summary) -> None:
     """Print a summary as one JSON line on standard output: {"event": name, …}."""
     told = {"event": name, **summary.to_json()}
     if name == "progress":
-        del told["failures"]
+        del told["failures"], told["rebuilt_ids"]
     sys.stdout.write(f"{json.dumps(told, ensure_ascii=False)}\n")
     sys.stdout.flush()

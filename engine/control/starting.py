@@ -245,7 +245,7 @@ def check_input(task: TaskFacts, given: Json) -> None:
     Raises:
         InvalidInput: `input.invalid`.
     """
-    problems = fitting_problems(given, task.input_schema)
+    problems = fitting_problems(given, task.input_schema, whole="input")
     if problems:
         raise InvalidInput(
             f"the input does not fit the task {task.name!r}: {'; '.join(problems)}",

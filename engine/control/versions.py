@@ -83,7 +83,9 @@ class VersionService:
             head, mark, which = reference.rpartition("@")
             found = await self._find(head, tenant=tenant, agent_id=agent_id) if mark and head else None
         if found is None:
-            raise NotFound(f"there is no task {reference}", code="task.not_found")
+            known = await self._definitions.task_names(tenant=tenant)
+            near = did_you_mean(reference, known) or did_you_mean(reference.partition("@")[0], known)
+            raise NotFound(f"there is no task {reference}", code="task.not_found", hint=near)
         if which and version is not None:
             raise InputRejected(
                 f"'{reference}' names a version, and version {version} is asked for as well",

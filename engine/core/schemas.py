@@ -158,12 +158,13 @@ def _bad_pattern(pattern: str, place: str) -> Iterator[str]:
         yield f"{place}: not a linear-time regular expression: {_text(error)}"
 
 
-def value_problems(value: Json, schema: Json) -> list[str]:
+def value_problems(value: Json, schema: Json, *, whole: str = "value") -> list[str]:
     """Say where a value does not fit a schema.
 
     Args:
         value: Any JSON value.
         schema: A valid JSON Schema; None, True and {} accept everything.
+        whole: What problems of the whole value call it.
 
     Returns:
         At most ten messages such as `items/0/price: -1 is less than the minimum of 0`, in the order of their places.
@@ -175,13 +176,13 @@ def value_problems(value: Json, schema: Json) -> list[str]:
     try:
         for error in _validator(canonical_json(schema)).evolve(format_checker=_Meter(limit)).iter_errors(value):
             place = "/".join(str(part) for part in error.absolute_path)
-            found.append(f"{place or 'value'}: {_clip(error.message)}")
+            found.append(f"{place or whole}: {_clip(error.message)}")
     except _TooMuchError:
-        return [f"value: checking it takes more than {limit:,} steps; parts of the schema apply over and over"]
+        return [f"{whole}: checking it takes more than {limit:,} steps; parts of the schema apply over and over"]
     except (RecursionError, OverflowError, re2.error) as error:
         # the check of the schema should have refused it; whatever got past must not end in a bug
         reason = "it refers to itself for ever" if isinstance(error, RecursionError) else _text(error)
-        return [f"value: the schema cannot be applied: {reason}"]
+        return [f"{whole}: the schema cannot be applied: {reason}"]
     return sorted(found)[:MAX_PROBLEMS]
 
 

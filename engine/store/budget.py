@@ -13,14 +13,14 @@ SIZED_AT_ONCE = 100
 T = TypeVar("T")
 
 
-def within(items: Sequence[T], lengths: Callable[[Sequence[T]], Sequence[int]], room: int = PAGE_CHARS) -> int:
+def within(items: Sequence[T], lengths: Callable[[Sequence[T]], Sequence[int]]) -> int:
     """Return how many items, from the first on, one page can hold; never 0 unless there are none.
 
     Args:
         items: The items, in order.
         lengths: Tells the lengths of some of them.
-        room: What may still be read, in characters.
     """
+    room = PAGE_CHARS
     for begin in range(0, len(items), SIZED_AT_ONCE):
         for place, length in enumerate(lengths(items[begin : begin + SIZED_AT_ONCE]), begin):
             room -= length

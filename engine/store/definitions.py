@@ -384,6 +384,18 @@ class Definitions:
         async with self.database.read() as connection:
             return [_task_of(row) for row in (await connection.execute(query)).all()]
 
+    async def task_names(self, *, tenant: str, limit: int = 1_000) -> list[str]:
+        """Return the names of tasks, those that changed last first.
+
+        Args:
+            tenant: Tenant id.
+            limit: Most to return.
+        """
+        query = select(tasks.c.name).where(tasks.c.tenant == tenant, tasks.c.latest.is_(True), _LIVE)
+        query = query.order_by(tasks.c.updated_us.desc()).limit(limit)
+        async with self.database.read() as connection:
+            return [str(row.name) for row in (await connection.execute(query)).all()]
+
     async def list_tasks(
         self,
         *,

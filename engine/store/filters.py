@@ -51,7 +51,8 @@ class ExecutionFilter:
         created: Created in this span.
         updated: Last changed in this span.
         closed: Ended in this span.
-        error_code: Those that failed with this code; `x.*` stands for all codes that begin with `x.`.
+        error_code: Those that failed with this code; `x.*` stands for all codes that begin with `x.`, and a word
+            without a dot for itself and all codes that begin with it and a dot.
         model: Those that had a reply of this model.
         backend: Those that had a reply of this backend.
         actor: Those that this one started.
@@ -128,6 +129,10 @@ def column_conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
         start = wanted.error_code[:-1]
         # LIKE is blind to case in SQLite, and the order of texts is not that of bytes in every PostgreSQL
         found.append(func.substr(columns.error_code, 1, len(start)) == start)
+    elif wanted.error_code and "." not in wanted.error_code:
+        start = f"{wanted.error_code}."
+        begins = func.substr(columns.error_code, 1, len(start)) == start
+        found.append(or_(columns.error_code == wanted.error_code, begins))
     for name, text in (("task_name", wanted.task_name), ("actor", wanted.actor)):
         if text is not None:
             found.append(columns[name] == text)
@@ -150,8 +155,10 @@ def equal_columns(wanted: ExecutionFilter) -> Iterator[tuple[str, str]]:
         yield "agent_id", wanted.agent_id
     if wanted.parent_id is not None:
         yield "parent_id", wanted.parent_id
-    if wanted.error_code is not None and not wanted.error_code.endswith(ANY_AFTER):
-        yield "error_code", wanted.error_code
+    code = wanted.error_code
+    # a word without a dot is the beginning of codes
+    if code is not None and not code.endswith(ANY_AFTER) and ("." in code or not code):
+        yield "error_code", code
     if len(set(wanted.statuses)) == 1:
         yield "status", wanted.statuses[0].value
 

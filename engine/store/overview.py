@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, and_, case, func, select, tuple_
+from sqlalchemy import Connection, case, func, select, tuple_
 
-from engine.core.kinds import EventType, ExecutionStatus, StepKind
+from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord
 from engine.core.run.usage import UsageSums
 from engine.store.database import Database
 from engine.store.reading import record_of
 from engine.store.schema import attempts, events, executions
+from engine.store.usage import SUMS, sums_of
 
 MINUTE_S, HOUR_S = 60.0, 3_600.0
 LONGEST_CALL_S = 600.0
@@ -22,6 +24,8 @@ SHORT_CHARS = 20_000
 """Longest event that is read to tell what it says."""
 REMEMBERED_S = 10.0
 """How long the sums of the last hour are good enough."""
+MOST_REMEMBERED = 1_000
+"""Tenants whose sums of the last hour are remembered."""
 OPEN = (
     ExecutionStatus.RUNNING.value,
     ExecutionStatus.STARTING.value,
@@ -79,7 +83,7 @@ class OverviewReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hours: dict[str, tuple[float, While]] = {}
+        self._hours: OrderedDict[str, tuple[float, While]] = OrderedDict()
 
     async def open_ones(self, *, tenant: str, limit: int) -> list[OpenOne]:
         """Return executions that have not ended: the stuck ones first, then those where something happened last."""
@@ -111,6 +115,9 @@ class OverviewReader:
             return known[1]
         found = await self._since(HOUR_S, tenant)
         self._hours[tenant] = time.monotonic(), found
+        self._hours.move_to_end(tenant)
+        while len(self._hours) > MOST_REMEMBERED:
+            self._hours.popitem(last=False)
         return found
 
     async def _since(self, seconds: float, tenant: str) -> While:
@@ -128,36 +135,10 @@ def _while(connection: Connection, tenant: str, since_us: int) -> While:
         .group_by(executions.c.status)
     )
     ended = {row.status: row.n for row in connection.execute(closed)}
-    used = connection.execute(_usage(tenant, since_us)).one()
-    usage = UsageSums(
-        # PostgreSQL gives sums as decimals
-        llm_calls=int(used.llm_calls or 0),
-        tool_calls=int(used.tool_calls or 0),
-        failed_attempts=int(used.failed or 0),
-        prompt_tokens=int(used.prompt_tokens or 0),
-        completion_tokens=int(used.completion_tokens or 0),
-        total_tokens=int(used.total_tokens or 0),
-        cost_nano=None if used.cost_nano is None else int(used.cost_nano),
-        unpriced_calls=int(used.unpriced or 0),
-    )
-    return While(connection.execute(created).scalar_one(), ended, usage)
-
-
-def _usage(tenant: str, since_us: int) -> Select[Any]:
-    is_prompt = attempts.c.kind == StepKind.PROMPT.value
-    # a reply has a model, whether or not it was good enough
-    unpriced = and_(is_prompt, attempts.c.model != "", attempts.c.cost_nano.is_(None))
-    counted = {
-        "llm_calls": is_prompt,
-        "tool_calls": attempts.c.kind == StepKind.TOOL_CALL.value,
-        "failed": attempts.c.outcome == "failed",
-        "unpriced": unpriced,
-    }
-    sums = [func.sum(case((condition, 1), else_=0)).label(name) for name, condition in counted.items()]
-    for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano"):
-        sums.append(func.sum(attempts.c[name]).label(name))
     begun = attempts.c.started_us >= since_us - round(LONGEST_CALL_S * 1e6)
-    return select(*sums).where(attempts.c.tenant == tenant, begun, attempts.c.ended_us >= since_us)
+    used = select(*SUMS).where(attempts.c.tenant == tenant, begun, attempts.c.ended_us >= since_us)
+    usage = sums_of(connection.execute(used).one()).to_usage()
+    return While(connection.execute(created).scalar_one(), ended, usage)
 
 
 def _last_events(connection: Connection, tenant: str, seqs: Mapping[str, int]) -> dict[str, EventRecord]:

@@ -20,6 +20,10 @@ BATCH_CHARS = 4_000_000
 """What the bodies of a batch should hold together at most; batches shrink where bodies are large."""
 
 
+_TIMES = 1 << 31
+"""Sums of whole times do not fit into a column: those of this remainder, half an hour, do."""
+
+
 class FoundId(NamedTuple):
     """An execution whose id begins with some text."""
 
@@ -39,7 +43,7 @@ class EventMark(NamedTuple):
 
     def plus(self, record: EventRecord) -> EventMark:
         """Return the mark with one more event."""
-        return EventMark(self.events + 1, self.seqs + record.seq, self.times + record.now_us, record.seq)
+        return EventMark(self.events + 1, self.seqs + record.seq, self.times + record.now_us % _TIMES, record.seq)
 
 
 class StoryReader:
@@ -77,7 +81,7 @@ class StoryReader:
 
     async def mark(self, execution_id: str, known: EventMark, *, tenant: str) -> EventMark:
         """Return the mark of the events up to the last one of a mark, as they are stored now."""
-        sums = (func.count(), func.sum(events.c.seq), func.sum(events.c.now_us), func.max(events.c.seq))
+        sums = (func.count(), func.sum(events.c.seq), func.sum(events.c.now_us % _TIMES), func.max(events.c.seq))
         query = select(*sums).where(events_of(tenant, execution_id), events.c.seq <= known.last_seq)
         row = await self.database.run(lambda connection: connection.execute(query).one())
         # PostgreSQL gives sums as decimals

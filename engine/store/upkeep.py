@@ -111,6 +111,16 @@ class Upkeep:
         query = query.order_by(executions.c.id).limit(limit)
         return list(await self.database.run(lambda connection: connection.execute(query).scalars().all()))
 
+    async def ids_like(self, prefix: str, *, limit: int) -> list[str]:
+        """Return ids that begin with a text, of all tenants, in order."""
+        start = prefix.lower()
+        # a range and not LIKE, so that both databases answer from the primary key
+        query = select(executions.c.id).where(executions.c.id >= start, executions.c.id < f"{start}g")
+        query = query.order_by(executions.c.id).limit(limit)
+        found = await self.database.run(lambda connection: connection.execute(query).scalars().all())
+        # some collations overlook the hyphens of an id
+        return [item for item in found if item.startswith(start)]
+
     async def rows_of(self, execution_id: str) -> dict[str, list[dict[str, Any]]]:
         """Return all rows of an execution by table, in the order of their primary keys."""
         return await self.database.run(lambda connection: rows_of(connection, execution_id))

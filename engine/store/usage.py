@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 
 from engine.core.kinds import StepKind
 from engine.core.run.tags import LABEL
-from engine.core.run.usage import nano_to_cost
+from engine.core.run.usage import UsageSums, nano_to_cost
 from engine.store.database import Database
 from engine.store.filters import Span
 from engine.store.schema import attempts, execution_tags, executions
@@ -23,13 +23,15 @@ _IS_LLM = attempts.c.kind == StepKind.PROMPT.value
 _IS_TOOL = attempts.c.kind == StepKind.TOOL_CALL.value
 # only a reply names them, so a call without has none
 _IS_REPLY = or_(attempts.c.model != "", attempts.c.backend != "")
+UNPRICED = and_(_IS_LLM, _IS_REPLY, attempts.c.cost_nano.is_(None))
+"""A reply whose price is not known, whether or not it was good enough; as `UsageSums.unpriced_calls` counts them."""
 
 
 def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
-_SUMS = (
+SUMS = (
     _count(_IS_LLM).label("llm_calls"),
     _count(_IS_TOOL).label("tool_calls"),
     _count(attempts.c.outcome == "failed").label("failed_calls"),
@@ -37,8 +39,9 @@ _SUMS = (
     func.coalesce(func.sum(attempts.c.completion_tokens), 0).label("completion_tokens"),
     func.coalesce(func.sum(attempts.c.total_tokens), 0).label("total_tokens"),
     func.sum(attempts.c.cost_nano).label("cost_nano"),
-    _count(and_(_IS_LLM, _IS_REPLY, attempts.c.cost_nano.is_(None))).label("unpriced_calls"),
+    _count(UNPRICED).label("unpriced_calls"),
 )
+"""What `sums_of` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,11 @@ class CallSums:
     total_tokens: int
     cost_nano: int | None
     unpriced_calls: int
+
+    def to_usage(self) -> UsageSums:
+        """Return the same as the events of an execution tell it."""
+        counts = {name: getattr(self, name) for name in UsageSums.__dataclass_fields__ if name != "failed_attempts"}
+        return UsageSums(**counts, failed_attempts=self.failed_calls)
 
     def to_json(self) -> dict[str, Any]:
         """Return {calls, llm_calls, tool_calls, failed_calls, …_tokens, cost, unpriced_calls}."""
@@ -135,17 +143,17 @@ class UsageReader:
         if by in ("model", "backend"):
             conditions.append(_IS_LLM)
         key, name, source = _GROUPS[by]
-        columns = (key.label("key"), name.label("name"), *_SUMS)
+        columns = (key.label("key"), name.label("name"), *SUMS)
         query = select(*columns).select_from(source).where(*conditions).group_by(key).limit(limit + 1)
-        total = select(*_SUMS).where(*conditions)
+        total = select(*SUMS).where(*conditions)
 
         def read(connection: Connection) -> UsageReport:
             rows = connection.execute(_sorted(query, key, by)).all()
-            lines = [_sums_of(row) for row in rows]
+            lines = [sums_of(row) for row in rows]
             items = [UsageItem(_key_of(row.key, by), row.name, sums) for row, sums in zip(rows, lines, strict=True)]
             # where each call is in one line, and all lines are here, nothing needs to be read twice
             once = by in _ONCE and len(rows) <= limit
-            whole = _added(lines) if once else _sums_of(connection.execute(total).one())
+            whole = _added(lines) if once else sums_of(connection.execute(total).one())
             return UsageReport(items[:limit], whole, len(rows) > limit)
 
         return await self.database.run(read)
@@ -217,7 +225,8 @@ def _added(lines: Sequence[CallSums]) -> CallSums:
     return CallSums(**counts, cost_nano=sum(known) if known else None)
 
 
-def _sums_of(row: Row[*tuple[Any, ...]]) -> CallSums:
+def sums_of(row: Row[*tuple[Any, ...]]) -> CallSums:
+    """Read a row of `SUMS`."""
     # sums of whole numbers are decimals in PostgreSQL
     names = (name for name in CallSums.__dataclass_fields__ if name != "cost_nano")
     counts = {name: int(getattr(row, name)) for name in names}

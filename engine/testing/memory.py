@@ -4,59 +4,50 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack, cast
 
 from engine.author.task import Task
-from engine.client.requests import TaskSource
-from engine.client.views import Execution, TaskVersion
+from engine.client.asking import Filters, Stream, Time, UsageBy, check_stream
+from engine.client.requests import TaskSource, with_source
+from engine.client.rows import (
+    AttemptRow,
+    Checked,
+    Counts,
+    EventRow,
+    EventTaken,
+    HistoryRow,
+    StepRow,
+    StepVisits,
+    TransitionRow,
+    UsageRow,
+)
+from engine.client.views import Execution, ExecutionTimeout, TaskVersion
 from engine.client.wire import StreamEvent
-from engine.core.errors import Conflict, InvalidInput, NotFound
-from engine.core.kinds import EventType, ExecutionStatus
+from engine.core.contracts.execution import EventSignal
+from engine.core.diagnostics import did_you_mean
+from engine.core.errors import Conflict, DefinitionError, InvalidInput, NotFound
 from engine.core.plan.ir import Plan
+from engine.core.run.attempts import attempt_view
 from engine.core.run.effects import Call
-from engine.core.run.projection import iso_time
+from engine.core.run.projection import TRANSITION_TYPES, event_view, transition_view
+from engine.core.run.story_views import step_row, step_view
+from engine.core.run.story_words import entries
 from engine.core.values import Json
-from engine.dryrun import START_US, Answered, run_in_memory
+from engine.dryrun import Answered
+from engine.testing import memory_lists
+from engine.testing.memory_run import Asked, MemoryExecution
 from engine.testing.replies import RealTools, Replies, Script, Source
-from engine.testing.running import Answers, TaskRun, catalog_for, check_input, compile_any, tell_run
+from engine.testing.running import catalog_for, check_input, compile_any
 from engine.tooling import Tool, ToolCatalog
 
 Scripted = Mapping[str, Json] | Sequence[Json] | Callable[[Call], Answered | None]
 """Replies by name, for all calls in order, or a function of the call; see `run_task`."""
 
-
-@dataclass(slots=True)
-class _Made:
-    """An execution in memory: what it began with, what it was told since, and how it stands after all of it."""
-
-    id: str
-    task: TaskVersion
-    plan: Plan
-    input: Json
-    labels: Sequence[str]
-    metadata: Mapping[str, Any]
-    script: Source
-    told: list[dict[str, Json]] = field(default_factory=list)
-    answered: dict[str, Answered] = field(default_factory=dict)
-    run: TaskRun = field(default_factory=lambda: TaskRun("waiting"))
-
-    def remembered(self, call: Call) -> Answered | None:
-        """Answer a call that was made before."""
-        return self.answered.get(call.id)
-
-    def keeping(self, source: Source) -> Source:
-        """Return a source whose answers are kept."""
-
-        def ask(call: Call) -> Answered | None:
-            answer = source(call)
-            if answer is not None:
-                self.answered[call.id] = answer
-            return answer
-
-        return ask
+STEP_CHARS = 500
+HISTORY_CHARS = 2_000
+"""What lists keep of long values, as those of the API do."""
 
 
 class MemoryClient:
@@ -66,11 +57,12 @@ class MemoryClient:
             with MemoryClient(replies={"ask": "Hello Ada!"}) as client:
                 assert GreetingService(client).greet("Ada") == "Hello Ada!"
 
-    An execution runs as far as it can when it is started, and on when it is answered; a sleep takes no time. Its calls
-    are made once, however often it is answered.
+    An execution runs as far as it can when it is started, and on when it is answered, told of an event or cancelled.
+    Sleeps and pauses take no time; what waits for an answer stays open until it is answered, or `expire` lets its
+    deadline pass. The times of all executions begin with 2026.
 
     Args:
-        replies: Replies to prompts and tools, as for `run_task`.
+        replies: Replies to prompts and tools, as for `run_task`; each execution begins with them anew.
         tools: Python tools that tasks may name, beside those of the project's everstep.toml.
         run_tools: Tools that really run although they read or write.
         sources: What answers calls that the replies leave open (recordings).
@@ -92,8 +84,8 @@ class MemoryClient:
         self._run_tools = run_tools
         self._sources: list[Source] = list(sources)
         self._plans: dict[str, list[Plan]] = {}
-        self._made: dict[str, _Made] = {}
-        self._keys: dict[str, str] = {}
+        self._made: dict[str, MemoryExecution] = {}
+        self._keys: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -111,21 +103,36 @@ class MemoryClient:
     def apply(self, source: Path | Task, *, name: str = "", key: str | None = None) -> TaskVersion:
         """See `Client.apply`."""
         del key
-        plan = compile_any(source, self._catalog.contracts(), name=name)
+        try:
+            plan = compile_any(source, self._catalog.contracts(), name=name)
+        except DefinitionError as error:
+            raise with_source(error, error.file, error.source) from None
         versions = self._plans.setdefault(plan.task, [])
         if not versions or versions[-1] != plan:
             versions.append(plan)
         return _version(plan.task, len(versions))
+
+    def validate(self, source: Path | Task, *, name: str = "") -> Checked:
+        """See `Client.validate`."""
+        try:
+            plan = compile_any(source, self._catalog.contracts(), name=name)
+        except DefinitionError as error:
+            file = source.name if isinstance(source, Path) else error.file
+            return {"ok": False, "diagnostics": [item.to_json(file) for item in error.diagnostics], "name": ""}
+        return {"ok": True, "diagnostics": [], "name": plan.task}
 
     def task(self, reference: str) -> TaskVersion:
         """See `Client.task`; there are no aliases here."""
         name, _, version = reference.partition("@")
         versions = self._plans.get(name)
         if not versions:
-            raise NotFound(f"there is no task '{name}'", code="task.not_found", hint="apply it first")
-        if version and not (version.isdecimal() and 0 < int(version) <= len(versions)):
+            hint = did_you_mean(name, self._plans) or "apply it first"
+            raise NotFound(f"there is no task '{name}'", code="task.not_found", hint=hint)
+        if version in ("", "latest"):
+            return _version(name, len(versions))
+        if not (version.isdecimal() and 0 < int(version) <= len(versions)):
             raise NotFound(f"the task '{name}' has no version {version}", code="task.version_not_found")
-        return _version(name, int(version) if version else len(versions))
+        return _version(name, int(version))
 
     def tasks(self) -> Iterator[TaskVersion]:
         """See `Client.tasks`."""
@@ -143,21 +150,30 @@ class MemoryClient:
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Execution:
-        """See `Client.start`; a second task of the same key is not compared with the first."""
-        if key is not None and key in self._keys:
-            return self.get(self._keys[key])
+        """See `Client.start`; it runs as far as it can before this returns."""
         version = self.task(task) if isinstance(task, str) else self.apply(task)
         plan = self._plans[version.name][version.version - 1]
-        given = {} if input is None else input
-        script: Source = self.replies if callable(self.replies) else Script(self.replies)
-        made = _Made(execution_id or str(uuid.uuid4()), version, plan, given, labels, dict(metadata or {}), script)
-        if made.id in self._made:
-            raise Conflict(f"there is already an execution {made.id}", code="execution.exists")
-        self._go_on(made)
-        self._made[made.id] = made
+        asked = Asked(
+            execution_id=_checked_id(execution_id),
+            task=version.name,
+            version=version.version,
+            input={} if input is None else input,
+            labels=tuple(dict.fromkeys(labels)),
+            metadata=dict(metadata or {}),
+        )
+        check_input(plan, asked.input)
+        if key is not None and (version.name, key) in self._keys:
+            known = self._find(self._keys[version.name, key])
+            _check_same(known.asked, asked, key, pinned=not isinstance(task, str) or "@" in task)
+            return _shown(known)
+        if asked.execution_id in self._made:
+            raise Conflict(f"there is already an execution {asked.execution_id}", code="execution.exists")
+        made = MemoryExecution(asked, plan, Replies(self._sources_now()))
+        made.start()
+        self._made[asked.execution_id] = made
         if key is not None:
-            self._keys[key] = made.id
-        return _view(made)
+            self._keys[version.name, key] = asked.execution_id
+        return _shown(made)
 
     def run(
         self,
@@ -169,26 +185,24 @@ class MemoryClient:
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Json:
-        """See `Client.run`; one that waits for an answer is a TimeoutError at once."""
+        """See `Client.run`; one that waits for an answer is an ExecutionTimeout at once."""
         started = self.start(task, input, key=key, labels=labels, metadata=metadata)
         return self.wait(started.id, timeout_s=timeout_s).result()
 
     def wait(self, execution_id: str, *, timeout_s: float | None = None, until_waiting: bool = False) -> Execution:
-        """See `Client.wait`."""
+        """See `Client.wait`; one that waits for an answer is an ExecutionTimeout at once."""
         del timeout_s
         execution = self.get(execution_id)
         if not execution.is_closed and not until_waiting:
             places = ", ".join(wait.label or wait.path for wait in execution.waits)
-            raise TimeoutError(f"execution {execution_id} waits for an answer at {places}")
+            raise ExecutionTimeout(
+                f"execution {execution_id} waits at {places}", hint="answer it, or let its deadline pass with `expire`"
+            )
         return execution
 
     def get(self, execution_id: str) -> Execution:
         """See `Client.get`."""
-        return _view(self._find(execution_id))
-
-    def executions(self) -> Iterator[Execution]:
-        """Yield all executions, the newest first."""
-        return iter([_view(made) for made in reversed(self._made.values())])
+        return _shown(self._find(execution_id))
 
     # --- steering --------------------------------------------------------------------------------------------------
 
@@ -196,132 +210,164 @@ class MemoryClient:
         self, execution_id: str, value: Json, *, wait_id: str = "", key: str | None = None, actor: str = ""
     ) -> Execution:
         """See `Client.answer`."""
-        del key, actor
         made = self._find(execution_id)
-        waits = [str(wait["wait_id"]) for wait in made.run.waits]
-        if not waits or (wait_id and wait_id not in waits):
-            raise Conflict(f"execution {execution_id} does not wait for an answer", code="answer.not_waiting")
-        if len(waits) > 1 and not wait_id:
-            raise Conflict(f"execution {execution_id} has {len(waits)} open waits", code="answer.ambiguous")
-        before = list(made.told)
-        made.told.append({"wait_id": wait_id or waits[0], "value": {"$answer": value}})
-        self._go_on(made)
-        if made.run.problems:
-            problem = made.run.problems[0]
-            made.told = before
-            self._go_on(made)
-            raise InvalidInput(problem, code="input.rejected")
-        return _view(made)
+        made.answer(value, wait_id, key, actor)
+        return _shown(made)
+
+    def send_event(
+        self,
+        execution_id: str,
+        name: str,
+        value: Json = None,
+        *,
+        key: Json = None,
+        event_id: str | None = None,
+        actor: str = "",
+    ) -> EventTaken:
+        """See `Client.send_event`."""
+        event = EventSignal(id=event_id or str(uuid.uuid4()), name=name, key=key, value=value, actor=actor)
+        self._find(execution_id).take_event(event)
+        return {"id": event.id, "execution_id": execution_id}
 
     def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
-        """See `Client.cancel`; it stops where it waits."""
-        del actor
+        """See `Client.cancel`."""
         made = self._find(execution_id)
-        if made.run.status != "waiting":
-            raise Conflict(f"execution {execution_id} has ended", code="execution.closed")
-        made.told.append({"wait_id": str(made.run.waits[0]["wait_id"]), "value": {"$cancel": reason}})
-        self._go_on(made)
-        return _view(made)
+        made.cancel(reason, actor)
+        return _shown(made)
+
+    def expire(self, execution_id: str, *, wait_id: str = "") -> Execution:
+        """Let a deadline pass that an open wait has, or the time limit of a step around it; only in memory.
+
+        Args:
+            execution_id: The execution.
+            wait_id: Which wait; empty = the one whose time is up first.
+
+        Raises:
+            Conflict: `answer.not_waiting` if no open wait has a deadline, `execution.closed`.
+        """
+        made = self._find(execution_id)
+        made.expire(wait_id)
+        return _shown(made)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
-    def events(self, execution_id: str) -> Iterator[dict[str, Any]]:
+    def executions(self, **filters: Unpack[Filters]) -> Iterator[Execution]:
+        """See `Client.executions`; filters for agents, parents, actors and stuck ones are refused."""
+        return iter([_shown(made) for made in memory_lists.chosen(self._made.values(), filters)])
+
+    def counts(self, **filters: Unpack[Filters]) -> Counts:
+        """See `Client.counts`."""
+        return memory_lists.counts(memory_lists.chosen(self._made.values(), filters))
+
+    def transitions(self, execution_id: str) -> Iterator[TransitionRow]:
+        """See `Client.transitions`."""
+        records = [record for record in self._find(execution_id).records() if record.type in TRANSITION_TYPES]
+        return iter([cast(TransitionRow, transition_view(record)) for record in records])
+
+    def events(self, execution_id: str) -> Iterator[EventRow]:
         """See `Client.events`."""
-        return iter([_event(event) for event in self._find(execution_id).run.trace])
+        return iter([cast(EventRow, event_view(record)) for record in self._find(execution_id).records()])
 
-    def transitions(self, execution_id: str) -> Iterator[dict[str, Any]]:
-        """See `Client.transitions`; events that are transitions, as `events` shows them."""
-        return iter([event for event in self.events(execution_id) if EventType(event["type"]).is_transition])
+    def steps(self, execution_id: str, *, full: bool = False) -> Iterator[StepRow]:
+        """See `Client.steps`."""
+        story = self._find(execution_id).story(None if full else STEP_CHARS)
+        totals = story.totals()
+        return iter([cast(StepRow, step_row(step, totals[step.path])) for step in story.walk()])
 
-    def stream(self, execution_id: str, what: str = "transitions", *, last_id: str = "") -> Iterator[StreamEvent]:
-        """See `Client.stream`: `transitions` and `events`, and it ends where the execution stands."""
-        told = self.events(execution_id) if what == "events" else self.transitions(execution_id)
-        after = int(last_id or 0)
-        return iter([StreamEvent(str(event["seq"]), event) for event in told if event["seq"] > after])
+    def step(self, execution_id: str, path: str) -> StepVisits:
+        """See `Client.step`."""
+        # they load the store, which few tests need
+        from engine.control.folding import FoldedStory
+        from engine.control.stories import steps_at
+
+        story = self._find(execution_id).story(None)
+        totals = story.totals()
+        visits = steps_at(FoldedStory(story, tuple(story.walk()), totals), path)
+        items: Any = [step_view(step, totals[step.path]) for step in visits]
+        return {"path": path, "visits": len(visits), "items": items, "next_cursor": None}
+
+    def attempts(self, execution_id: str) -> Iterator[AttemptRow]:
+        """See `Client.attempts`."""
+        return iter([cast(AttemptRow, attempt_view(facts)) for facts in self._find(execution_id).attempts()])
+
+    def history(self, execution_id: str) -> Iterator[HistoryRow]:
+        """See `Client.history`."""
+        told = entries(self._find(execution_id).records(), limit_chars=HISTORY_CHARS)
+        return iter([cast(HistoryRow, entry) for entry in told])
+
+    def usage(
+        self, by: UsageBy = "model", *, since: Time | None = None, until: Time | None = None, label: str | None = None
+    ) -> list[UsageRow]:
+        """See `Client.usage`."""
+        return memory_lists.usage_rows(self._made.values(), by, since, until, label)
 
     def calls(self, execution_id: str) -> list[dict[str, Json]]:
         """Return what an execution called: {path, label, kind, name, attempt, request, reply, error}."""
-        return self._find(execution_id).run.calls
+        return [call.to_json() for call in self._find(execution_id).handler.calls]
+
+    # --- streams ---------------------------------------------------------------------------------------------------
+
+    def stream(self, execution_id: str, what: Stream = "transitions", *, last_id: str = "") -> Iterator[StreamEvent]:
+        """See `Client.stream`; it ends where the execution stands, and `tokens` tells whole messages only."""
+        check_stream(what)
+        made = self._find(execution_id)
+        after = int(last_id) if last_id.isdecimal() else 0
+        found: list[StreamEvent] = []
+        if what == "status":
+            view = {**made.view(), "execution_id": execution_id}
+            return iter([StreamEvent(str(view["last_seq"]), view)])
+        if what == "tokens":
+            found = [StreamEvent(str(seq), data, kind) for seq, kind, data in made.messages() if seq > after]
+            if made.finished is not None:
+                end = {"execution_id": execution_id, "status": made.status.value}
+                found.append(StreamEvent(found[-1].id if found else last_id, end, "end"))
+            return iter(found)
+        for record in made.records():
+            if record.seq > after and (what == "events" or record.type in TRANSITION_TYPES):
+                view = event_view(record) if what == "events" else transition_view(record)
+                found.append(StreamEvent(str(record.seq), view))
+        return iter(found)
 
     # --- the engine ------------------------------------------------------------------------------------------------
 
-    def _find(self, execution_id: str) -> _Made:
+    def _find(self, execution_id: str) -> MemoryExecution:
         made = self._made.get(execution_id)
         if made is None:
             raise NotFound(f"there is no execution {execution_id}", code="execution.not_found")
         return made
 
-    def _go_on(self, made: _Made) -> None:
-        """Run an execution from its beginning with all it was told; calls that were made come from memory."""
-        check_input(made.plan, made.input)
-        handler = Replies([made.remembered, *self._sources_of(made)])
-        ran = run_in_memory(made.plan, made.input, handler, answerer=Answers(_by_wait(made.told)))
-        made.run = tell_run(ran)
-        made.run.calls = [call.to_json() for call in handler.calls]
-        made.run.problems += handler.unanswered
-        if handler.unanswered:
-            raise AssertionError(made.run.summary())
-
-    def _sources_of(self, made: _Made) -> list[Source]:
-        sources: list[Source] = [made.script, RealTools(self._catalog, self._run_tools)]
-        sources += self._sources
-        return [made.keeping(source) for source in sources]
-
-
-def _by_wait(told: Sequence[Json]) -> dict[str, Json]:
-    answers: dict[str, list[Json]] = {}
-    for item in told:
-        answers.setdefault(item["wait_id"], []).append(item["value"])
-    return dict(answers)
+    def _sources_now(self) -> list[Source]:
+        script: Source = self.replies if callable(self.replies) else Script(self.replies)
+        return [script, RealTools(self._catalog, self._run_tools), *self._sources]
 
 
 def _version(name: str, version: int) -> TaskVersion:
     return TaskVersion(name, name, version, {"id": name, "name": name, "version": version})
 
 
-def _event(event: Mapping[str, Any]) -> dict[str, Any]:
-    body = {key: value for key, value in event.items() if key not in ("seq", "type", "at")}
-    at = iso_time(START_US + round(event["at"] * 1e6))
-    return {"seq": event["seq"], "type": event["type"], "at": at, "body": body}
+def _shown(made: MemoryExecution) -> Execution:
+    return Execution.of(made.view())
 
 
-def _view(made: _Made) -> Execution:
-    run = made.run
-    closed = run.status in ("succeeded", "failed", "cancelled")
-    waits = [
-        {"id": wait["wait_id"], "path": wait.get("path") or wait["wait_id"], **wait} for wait in run.waits if not closed
-    ]
-    usage = _usage(run)
-    return Execution.of(
-        {
-            "id": made.id,
-            "task_id": made.task.id,
-            "task_name": made.task.name,
-            "task_version": made.task.version,
-            "status": run.status if closed else ExecutionStatus.AWAITING_INPUT.value,
-            "input": made.input,
-            "output": run.output,
-            "error": run.error,
-            "labels": list(made.labels),
-            "metadata": dict(made.metadata),
-            "waits": waits,
-            "usage": usage,
-            "created_at": iso_time(START_US),
-            "closed_at": iso_time(START_US + round(run.seconds * 1e6)) if closed else None,
-        }
-    )
+def _checked_id(execution_id: str | None) -> str:
+    try:
+        return str(uuid.uuid4() if execution_id is None else uuid.UUID(execution_id))
+    except ValueError:
+        raise InvalidInput(f"'{execution_id}' is no UUID", code="execution.bad_id") from None
 
 
-def _usage(run: TaskRun) -> dict[str, Any]:
-    found = {"llm_calls": 0, "tool_calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    for event in run.trace:
-        if event["type"] != EventType.EFFECT_FINISHED.value:
-            continue
-        if event.get("kind") == "tool_call":
-            found["tool_calls"] += 1
-        elif event.get("kind") == "prompt":
-            found["llm_calls"] += 1
-            for name, count in (event.get("usage") or {}).items():
-                if name in found:
-                    found[name] += int(count)
-    return {**found, "cost": None, "unpriced_calls": found["llm_calls"]}
+def _check_same(known: Asked, asked: Asked, key: str, *, pinned: bool) -> None:
+    """Refuse a request whose key has started an execution by another request."""
+    differs = {
+        "another input": known.input != asked.input,
+        "other metadata": known.metadata != asked.metadata,
+        "other labels": set(known.labels) != set(asked.labels),
+        "another version of the task": pinned and known.version != asked.version,
+    }
+    other = [what for what, is_so in differs.items() if is_so]
+    if other:
+        raise Conflict(
+            f"the idempotency key {key!r} was used with {' and '.join(other)} before (execution {known.execution_id})",
+            code="idempotency.key_reused",
+            hint="use a new key for a new execution",
+        )

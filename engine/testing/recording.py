@@ -26,6 +26,8 @@ from engine.testing.replies import chat_request
 
 FORMAT: Final = 1
 END_TIMEOUT_S = 5.0
+STALE: Final = "test.stale"
+"""Code of a call that is not that of the recording."""
 SET_UP: Final = ("backend.none_configured", "tool.unknown")
 """What says something of this machine, not of the task: not kept, or the recording would say it for ever."""
 

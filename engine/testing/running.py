@@ -182,7 +182,7 @@ def check_input(plan: Plan, given: Json, clock_us: int = START_US) -> None:
     Raises:
         InvalidInput: `input.invalid`, `input.requirement`.
     """
-    problems, code = value_problems(given, plan.input_schema), "input.invalid"
+    problems, code = value_problems(given, plan.input_schema, whole="input"), "input.invalid"
     if not problems:
         problems, code = unmet_requirements(plan, given, now_us=clock_us), "input.requirement"
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.edge.cli.doctor import check_backends
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from tests.backends.loopback import serving
@@ -190,8 +192,31 @@ async def test_models_are_listed_and_unknown_places_are_not_found() -> None:
     async with mock() as client:
         models = (await client.get("/v1/models")).json()
         nowhere = await client.get("/v2/else")
+        one, none = await client.get("/v1/models/m2"), await client.get("/v1/models/m3")
     assert [item["id"] for item in models["data"]] == ["m1", "m2"]
     assert nowhere.status_code == 404
+    assert (one.json()["id"], none.status_code) == ("m2", 404)
+
+
+async def test_a_script_without_models_has_every_model_and_lists_those_of_its_rules() -> None:
+    app = create_app(MockScript.model_validate({"rules": [{"model": "a/b"}, {"model": "c-*"}, {"reply": "x"}]}))
+    async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/v1", trust_env=False) as client:
+        listed = (await client.get("/models")).json()["data"]
+        assert [item["id"] for item in listed] == ["a/b"]
+        for name in ("a/b", "a%2Fb", "c-1"):
+            assert (await client.get(f"/models/{name}")).json()["id"] == name.replace("%2F", "/")
+
+
+async def test_doctor_finds_the_models_of_a_backend_that_the_mock_serves_without_listing_them(tmp_path: Path) -> None:
+    file = tmp_path / "everstep.toml"
+    async with serving(create_app()) as url:
+        file.write_text(f'[backends.mock]\nbase_url = "{url}/v1"\nmodels = ["gpt-x", "org/m"]\n')
+        (finding,) = await asyncio.to_thread(check_backends, file, tmp_path)
+    assert (finding.state, finding.message) == ("ok", f"{url}/v1 has gpt-x, org/m, mock")
+    async with serving(create_app(MockScript(models=["gpt-x"]))) as url:
+        file.write_text(f'[backends.mock]\nbase_url = "{url}/v1"\nmodels = ["gpt-x", "org/m"]\n')
+        (finding,) = await asyncio.to_thread(check_backends, file, tmp_path)
+    assert (finding.state, finding.remedy) == ("error", "it has gpt-x")
 
 
 @pytest.mark.parametrize("content", [b"no json", b"[]", b"{}", b'{"messages": 3}'])

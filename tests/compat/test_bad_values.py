@@ -77,11 +77,8 @@ async def test_what_no_history_can_hold_starts_nothing(
 async def test_yaml_bodies_hold_no_infinity_either(http: httpx.AsyncClient) -> None:
     for text in ("metadata: {x: 1e400}", "metadata: {x: .inf}", "input: {x: -.inf}"):
         answer = await http.post("/tasks/kid/executions", content=text, headers=YAML)
-        assert answer.status_code in (201, 400, 422), answer.text
-        if answer.status_code == 201:
-            # a text that looks like a number stays a text
-            body = answer.json()
-            assert isinstance({**body["metadata"], **body["input"]}["x"], str)
+        assert answer.status_code == 400, answer.text
+        assert "is a number that JSON cannot hold" in answer.text
 
 
 @pytest.mark.parametrize("given", [10**4000, -(10**400), 1e308, 2**63])
@@ -144,7 +141,7 @@ async def test_times_just_within_are_taken(down: ApiServer) -> None:
         "metadata_filter." + ".".join(["a"] * 3_000) + "=1",
         "metadata_filter." + ".".join(["a"] * 101) + "=1",
         f"metadata_filter={nested(600)}",
-        f"metadata_filter.a={nested(2_000)}",
+        f"metadata_filter={nested(2_000)}",
         'metadata_filter={"a":1e400}',
         'metadata_filter={"a":"\\ud800"}',
     ],
@@ -152,10 +149,6 @@ async def test_times_just_within_are_taken(down: ApiServer) -> None:
 @pytest.mark.parametrize("path", ["executions", "tasks", "agents", "executions/counts"])
 async def test_a_filter_that_no_metadata_fits_is_refused(down: ApiServer, path: str, query: str) -> None:
     answer = await down.http.get(f"/{path}?{query}")
-    if answer.status_code == 200:
-        # too deep to be JSON at all: then it is a text like any other
-        assert query.startswith("metadata_filter.a={")
-        return
     assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid"), answer.text
 
 
@@ -173,7 +166,6 @@ async def test_an_unforeseen_error_is_logged_once_and_the_connection_goes_on(
     down: ApiServer,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the sky fell")
@@ -189,8 +181,8 @@ async def test_an_unforeseen_error_is_logged_once_and_the_connection_goes_on(
         answers.append((int(head.split()[1]), fields.get("x-everstep"), b'"code":"bug"' in body))
     writer.close()
     assert answers == [(500, "1", True), (200, "1", False), (500, "1", True), (200, "1", False)]
-    told = "".join(capfd.readouterr()) + caplog.text
-    assert told.count("a request failed") == 2
+    told = "".join(capfd.readouterr())
+    assert told.count("[error") == 2
     assert told.count("RuntimeError: the sky fell") == 2
     assert "Exception in ASGI application" not in told
 

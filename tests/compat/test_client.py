@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
+import threading
 import uuid
+from asyncio import Event
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 
 from engine import Task, evaluate, expr
-from engine.client import AsyncClient, Client, ExecutionFailed
-from engine.core.errors import Conflict, DefinitionError, InvalidInput, NotAllowed, NotFound, Unavailable
+from engine.client import (
+    AsyncClient,
+    Client,
+    Conflict,
+    DefinitionError,
+    ExecutionFailed,
+    ExecutionTimeout,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    StreamEvent,
+    Unavailable,
+)
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.lab import Lab
 
@@ -109,8 +124,10 @@ async def test_a_failure_raises_with_the_code_of_the_step(lab: Lab, client: Asyn
 
 async def test_waiting_ends_in_time_and_the_execution_goes_on(lab: Lab, client: AsyncClient, greet: Path) -> None:
     async with lab.worker():
-        with pytest.raises(TimeoutError, match="it goes on"):
+        with pytest.raises(ExecutionTimeout, match="it goes on") as caught:
             await client.run(greet, {"name": "Ada"}, timeout_s=0.5, key="one")
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.code == "client.timeout"
         (waiting,) = [item async for item in client.executions()]
         assert not waiting.is_closed
         again = asyncio.create_task(client.run(greet, {"name": "Ada"}, key="one", timeout_s=20))
@@ -135,6 +152,9 @@ async def test_errors_of_the_caller_have_their_classes_and_codes(client: AsyncCl
     assert missing.value.code == "task.not_found"
     with pytest.raises(InvalidInput) as refused:
         await client.start(greet, {})
+    with pytest.raises(NotFound) as near:
+        await client.start("gret")
+    assert (near.value.code, near.value.hint) == ("task.not_found", "did you mean 'greet'?")
     assert refused.value.code == "input.invalid"
     with pytest.raises(NotFound) as unknown:
         await client.get(str(uuid.uuid4()))
@@ -152,6 +172,115 @@ async def test_cancelling_tells_the_reason(lab: Lab, client: AsyncClient, greet:
         with pytest.raises(Conflict) as again:
             await client.cancel(started.id)
     assert again.value.code == "execution.closed"
+
+
+async def test_executions_are_found_by_dotted_metadata_and_times_of_all_kinds(client: AsyncClient, greet: Path) -> None:
+    before = dt.datetime.now(dt.UTC)
+    first = await client.start(greet, {"name": "Ada"}, metadata={"order": {"id": "A1"}})
+    await client.start(greet, {"name": "Grace"}, metadata={"order": {"id": "A2"}})
+    assert [item.id async for item in client.executions(metadata={"order.id": "A1"})] == [first.id]
+    for time in (before, before.isoformat(), "10m"):
+        assert (await client.counts(created_after=time))["total"] == 2
+        assert (await client.counts(created_before=time, root_only=True))["total"] == 0
+    assert await client.usage("task", since="1h", label="vip") == []
+    with pytest.raises(InvalidInput, match="created_after='yesterday' is no time"):
+        await client.counts(created_after="yesterday")
+    with pytest.raises(InvalidInput, match="no filter 'colour'") as caught:
+        await client.counts(colour="red")  # type: ignore[call-arg]
+    assert "filters are task_id" in caught.value.hint
+    with pytest.raises(InvalidInput, match="no stream 'words'"):
+        await anext(client.stream(first.id, "words"))  # type: ignore[arg-type]
+
+
+# --- an API that is restarted in an orderly way ----------------------------------------------------------------------
+
+
+class Restarts:
+    """An API that can be ended as an operator ends it, and begun again at the same address."""
+
+    def __init__(self, lab: Lab, temporal: str, port: int) -> None:
+        self._settings = settings_for(lab.folder, task_queue=lab.queue, port=port)
+        self._temporal = temporal
+        self._up = contextlib.AsyncExitStack()
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def begin(self) -> None:
+        await self._up.enter_async_context(api_server(self._settings, temporal=self._temporal))
+
+    async def end(self) -> None:
+        await self._up.aclose()
+
+
+@pytest.fixture
+async def restarts(lab: Lab, temporal_address: str, unused_tcp_port: int) -> AsyncIterator[Restarts]:
+    server = Restarts(lab, temporal_address, unused_tcp_port)
+    await server.begin()
+    yield server
+    await server.end()
+
+
+async def read_all(
+    client: AsyncClient, execution_id: str, what: Literal["transitions", "events", "status", "tokens"], first: Event
+) -> list[StreamEvent]:
+    told: list[StreamEvent] = []
+    async for event in client.stream(execution_id, what):
+        told.append(event)
+        first.set()
+    return told
+
+
+async def test_streams_and_waits_outlast_an_orderly_restart_of_the_api(
+    lab: Lab, restarts: Restarts, greet: Path
+) -> None:
+    async with lab.worker(), AsyncClient(restarts.url) as client:
+        started = await client.start(greet, {"name": "Ada"})
+        await client.wait(started.id, until_waiting=True, timeout_s=20)
+        firsts = [Event() for _ in range(3)]
+        readers = [
+            asyncio.create_task(read_all(client, started.id, "transitions", firsts[0])),
+            asyncio.create_task(read_all(client, started.id, "events", firsts[1])),
+            asyncio.create_task(read_all(client, started.id, "status", firsts[2])),
+        ]
+        tokens = asyncio.create_task(read_all(client, started.id, "tokens", Event()))
+        waiting = asyncio.create_task(client.wait(started.id, timeout_s=30))
+        in_thread_told: list[str] = []
+        heard = threading.Event()
+
+        def listen(sync: Client) -> None:
+            for event in sync.stream(started.id):
+                in_thread_told.append(event.data["type"])
+                heard.set()
+
+        thread = asyncio.create_task(in_thread(restarts.url, listen))
+        await asyncio.gather(*(first.wait() for first in firsts), asyncio.to_thread(heard.wait, 20))
+        await restarts.end()
+        assert not any(task.done() for task in (*readers, tokens, waiting, thread))
+        await restarts.begin()
+        await client.answer(started.id, True)
+        transitions, events, statuses = await asyncio.gather(*readers)
+        assert (await waiting).result() == {"said": "hello Ada"}
+        await thread
+        wanted = [row["type"] async for row in client.transitions(started.id)]
+        assert [event.data["type"] for event in transitions] == in_thread_told == wanted
+        assert [event.data["seq"] for event in events] == [row["seq"] async for row in client.events(started.id)]
+        assert (statuses[0].data["status"], statuses[-1].data["status"]) == ("awaiting_input", "succeeded")
+        assert [event.event for event in await tokens] == ["end"]
+
+
+async def test_streams_of_a_terminated_execution_end_without_an_event_that_says_so(
+    lab: Lab, client: AsyncClient, api: ApiServer, greet: Path
+) -> None:
+    async with lab.worker():
+        started = await client.start(greet, {"name": "Ada"})
+        await client.wait(started.id, until_waiting=True, timeout_s=20)
+    await lab.client.get_workflow_handle(started.id).terminate(reason="maintenance")
+    # an operator's question makes the API look
+    assert (await api.http.put(f"/executions/{started.id}", json={"status": "cancelled"})).status_code == 409
+    told = [event.data["type"] async for event in client.stream(started.id)]
+    assert told == await in_thread(api.url, lambda sync: [event.data["type"] for event in sync.stream(started.id)])
+    assert (told[0], told[-1]) == ("init", "wait")
+    assert [event.event async for event in client.stream(started.id, "tokens")] == ["end"]
+    assert [event.data["status"] async for event in client.stream(started.id, "status")] == ["failed"]
 
 
 class Flaky(httpx.AsyncBaseTransport):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -12,7 +13,10 @@ import httpx
 import pytest
 
 from benchmarks.seeding import AGENTS, BATCH, TASKS, Maker, made_executions, seed_store
+from engine.edge.cli.api import Api
+from engine.edge.cli.executions import all_events
 from engine.edge.cli.exits import Exit
+from engine.store import budget
 from engine.store.database import open_database
 from engine.store.projection import ProjectionStore
 from tests.compat.apiserver import ApiServer, api_server, settings_for
@@ -238,6 +242,26 @@ async def test_events_page_through_too_and_after_a_number_as_before(store: Proje
     of_whole = await walk(api.http, f"/executions/{made.id}/transitions", scope_id="nobody's")
     assert of_whole == []
     assert await walk(api.http, f"/executions/{made.id}/transitions", scope_id=made.id, limit=7)
+
+
+async def test_pages_of_long_values_are_short_and_the_client_and_the_command_lose_nothing(
+    store: ProjectionStore, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "PAGE_CHARS", 2_000)
+    made = Maker(8, words=3).execution(0, steps=50)
+    await store.append_events(made.records)
+    path, numbers = f"/executions/{made.id}", [record.seq for record in made.records]
+    first = await get(api.http, f"{path}/events", limit=1_000)
+    assert 1 < len(first["items"]) < len(numbers)
+    assert [item["seq"] for item in await walk(api.http, f"{path}/events", limit=1_000)] == numbers
+    read = await asyncio.to_thread(lambda: list(all_events(Api(api.url, None), made.id)))
+    assert [item["seq"] for item in read] == numbers
+    # as Julep's clients page: on from what came, until nothing comes
+    found: list[Any] = []
+    while page := (await get(api.http, f"{path}/transitions", limit=100, offset=len(found)))["items"]:
+        found += page
+    assert found == await walk(api.http, f"{path}/transitions", limit=100)
+    assert len(found) > len(first["items"])
 
 
 # --- usage ---------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ async def test_an_execution_runs_to_its_result(http: httpx.AsyncClient, lab: Lab
     assert (done["task_id"], done["input"], done["metadata"]) == (task_id, {"name": "Ada"}, {"team": "x"})
     listed = (await http.get("/executions", params={"status": ["succeeded", "failed"]})).json()["items"]
     assert [item["id"] for item in listed] == [begun["id"]]
-    assert (await http.get("/executions", params={"status": "failed"})).json() == {"items": []}
+    assert (await http.get("/executions", params={"status": "failed"})).json() == {"items": [], "next_cursor": None}
     assert len((await http.get(f"/tasks/{task_id}/executions")).json()["items"]) == 1
 
     transitions = (await http.get(f"/executions/{begun['id']}/transitions?direction=asc")).json()["items"]
@@ -194,7 +194,7 @@ async def test_a_wrong_input_starts_nothing(http: httpx.AsyncClient) -> None:
     body = answer.json()
     assert (answer.status_code, body["code"]) == (400, "input.invalid")
     assert "name: 7 is not of type 'string'" in body["detail"]
-    assert (await http.get("/executions")).json() == {"items": []}
+    assert (await http.get("/executions")).json() == {"items": [], "next_cursor": None}
 
 
 async def test_an_id_is_taken_once(http: httpx.AsyncClient) -> None:
@@ -330,7 +330,10 @@ async def test_an_operators_terminate_is_told_apart(http: httpx.AsyncClient, lab
     assert (answer.status_code, answer.json()["code"]) == (409, "execution.closed")
     done = (await http.get(f"/executions/{execution}")).json()
     assert (done["status"], done["verified"]) == ("failed", None)
-    assert done["error"] == {"code": "execution.terminated", "message": "maintenance"}
+    actor = done["error"]["details"]["actor"]
+    assert done["error"] == {"code": "execution.terminated", "message": "maintenance", "details": {"actor": actor}}
+    # Temporal's own word for the client that did it
+    assert actor == lab.client.identity
 
 
 # --- streams -------------------------------------------------------------------------------------------------------

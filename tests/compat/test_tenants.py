@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from engine.control.adopting import adopt_from_temporal
 from engine.edge.http.scopes import route_needs
@@ -270,6 +271,21 @@ async def test_an_id_that_another_tenant_uses_is_taken_and_no_word_more(lab: Lab
             assert [secret for secret in acme.secrets() - {taken} if secret in answer.text] == []
         assert (await http.get(f"/executions/{taken}")).status_code == 404
         assert (await http.get("/executions")).json()["items"] == []
+
+
+async def test_an_id_that_temporal_has_forgotten_is_taken_for_ever(lab: Lab, api: ApiServer) -> None:
+    forgotten, client = str(uuid.uuid4()), lab.client
+    words = {"tenant": "acme", "task_id": "t", "task_name": "secret", "input": "acme-secret"}
+    await lab.store.ensure_execution(forgotten, created_us=1_800_000_000_000_000, **words)
+    for tenant in ("globex", "acme"):
+        headers = await key_for(api, tenant)
+        async with httpx.AsyncClient(base_url=f"{api.url}/api", headers=headers, trust_env=False) as http:
+            task_id = await create(http, CHILD)
+            answer = await http.post(f"/tasks/{task_id}/executions", json={"id": forgotten, "input": {"n": 1}})
+            assert (answer.status_code, answer.json()["code"]) == (409, "execution.exists")
+            assert "acme-secret" not in answer.text
+        with pytest.raises(RPCError, match="not found"):
+            await client.get_workflow_handle(forgotten).describe()
 
 
 async def test_the_same_key_starts_one_execution_in_each_tenant(lab: Lab, api: ApiServer) -> None:

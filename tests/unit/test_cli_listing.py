@@ -8,8 +8,9 @@ import pytest
 
 from engine.core.errors import InvalidInput
 from engine.edge.cli.exits import Exit
-from engine.edge.cli.listing import point_in_time, took
+from engine.edge.cli.listing import took
 from engine.edge.cli.main import run_command
+from engine.edge.cli.values import metadata_of, point_in_time
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,18 @@ def test_what_has_not_ended_took_nothing_yet() -> None:
     view = {"created_at": "2026-11-22T08:00:00Z", "closed_at": None}
     assert took(view) == "-"
     assert took({**view, "closed_at": "2026-11-22T08:01:05Z"}) == "1 min 05 s"
+
+
+def test_metadata_is_an_object_and_what_pairs_add_to_it() -> None:
+    assert metadata_of((), None) == {}
+    assert metadata_of(("a=1", "b=x=y", "c.d=true", "c.e="), '{"c": {"f": null}}') == {
+        "a": 1,
+        "b": "x=y",
+        "c": {"d": True, "e": "", "f": None},
+    }
+
+
+@pytest.mark.parametrize(("pairs", "text"), [((), "[1]"), ((), "{"), (("x",), None), (("a=1", "a.b=2"), None)])
+def test_what_is_no_metadata_is_refused(pairs: tuple[str, ...], text: str | None) -> None:
+    with pytest.raises(InvalidInput, match="--meta"):
+        metadata_of(pairs, text)

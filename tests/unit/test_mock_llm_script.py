@@ -79,7 +79,14 @@ def test_a_script_may_be_the_bare_list_of_rules_or_empty(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("rules:\n  - repply: x\n", ["rules.0.repply", "did you mean 'reply'?"]),
+        (
+            "rules:\n  - repply: x\n",
+            ["rules.0.repply", "did you mean 'reply'?", "there are model, match, turn,", "json"],
+        ),
+        ("rulez: []\n", ["rulez: there is no such member; did you mean 'rules'? there are rules, models"]),
+        ("- stream: {chars: 3}\n", ["rules.0.stream.chars", "there are chunk_chars, delay_s"]),
+        ("- tool_calls: [{args: 1}]\n", ["rules.0.tool_calls.0.args", "there are name, id, arguments"]),
+        ("- {reply: a, json: 1}\n", ["rules.0: reply and json exclude each other"]),
         ("rules: [", ["s.yaml"]),
         ("rules:\n  - status: 99\n", ["rules.0.status"]),
         ("just text", ["s.yaml"]),

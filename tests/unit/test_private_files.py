@@ -63,7 +63,7 @@ def test_doctor_says_how_to_close_an_open_data_folder(tmp_path: Path, mode: int,
 async def test_large_values_are_kept_for_their_owner_alone(tmp_path: Path) -> None:
     driver = FileDriver(tmp_path / "data" / "blobs")
     await driver.store(StorageDriverStoreContext(), [Payload(data=b"x")])
-    made = [path for path in (tmp_path / "data", *(tmp_path / "data").rglob("*"))]
+    made = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
     assert len(made) == 4
     assert [mode_of(path) for path in sorted(made)] == [0o700, 0o700, 0o700, 0o600]
 

@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from engine.control import repair as repair_module
 from engine.control import settler as settler_module
 from engine.control.repair import Repair
+from engine.control.scan import each
 from engine.control.settler import Settler
+from engine.core.errors import Unavailable
 from engine.core.kinds import ExecutionStatus
 from engine.store.reading import OpenExecution
 
@@ -108,3 +111,40 @@ async def test_repair_goes_on_after_ends_that_cannot_be_read_however_many(monkey
     await repair.settle_ended()
     await repair.settle_ended()
     assert ends.settled == ["good"]
+
+
+async def test_the_repair_outlives_whatever_a_turn_of_it_raises(monkeypatch: pytest.MonkeyPatch):
+    stopping = asyncio.Event()
+    errors: list[Exception] = [
+        ValueError("Out of range float values are not JSON compliant"),
+        ExceptionGroup("several", [KeyError("a"), RPCError("away", RPCStatusCode.UNAVAILABLE, b"")]),
+        Unavailable("the store does not answer", code="store.unreachable"),
+    ]
+
+    class Failing:
+        async def unsettled(self, limit: int) -> list[OpenExecution]:
+            if len(errors) == 1:
+                stopping.set()
+            raise errors.pop(0)
+
+    monkeypatch.setattr(repair_module, "POLL_S", 0.01)
+    async with asyncio.timeout(20):
+        await Repair(None, Failing(), None).run(stopping)  # type: ignore[arg-type]
+    assert errors == []
+
+
+async def test_work_on_one_execution_that_fails_stops_no_other_and_a_dead_server_stops_all():
+    done: list[str] = []
+
+    async def work(name: str) -> None:
+        if name == "bad":
+            raise ValueError("1e400")
+        if name == "away":
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+        done.append(name)
+
+    await each(["bad", "good", "bad", "better"], work)
+    assert sorted(done) == ["better", "good"]
+    with pytest.raises(ExceptionGroup) as caught:
+        await each(["away"], work)
+    assert isinstance(caught.value.exceptions[0], RPCError)

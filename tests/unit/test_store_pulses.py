@@ -84,7 +84,7 @@ async def look(freshness: Freshness, store: PulseStore) -> tuple[str, float | No
     """Let the watch look once; return reason and age."""
     watched: Any = freshness
     watched._is_down = not await watched._temporal_answers()
-    watched._take(await store.all(), time.time_ns() // 1_000)
+    watched.take(await store.all(), time.time_ns() // 1_000)
     return freshness.reason, freshness.age_s
 
 
@@ -93,8 +93,8 @@ async def test_the_age_is_that_of_the_last_scan_when_temporal_or_the_keepers_are
     freshness = Freshness(database, temporal)
     assert await look(freshness, store) == ("", None), "nobody has ever kept it, so nothing can have been missed"
     scanned_us = time.time_ns() // 1_000 - 42_000_000
-    await store.write(REPAIR, "repair:a:1", {"scanned_us": scanned_us})
-    assert await look(freshness, store) == ("", None)
+    await store.write(REPAIR, "repair:a:1", {"scanned_us": scanned_us, "scan_every_s": 40})
+    assert await look(freshness, store) == ("", None), "it has much to look at, and is not late"
     temporal.answers = False
     reason, age_s = await look(freshness, store)
     assert reason == "temporal"
@@ -107,4 +107,32 @@ async def test_the_age_is_that_of_the_last_scan_when_temporal_or_the_keepers_are
     assert age_s is not None
     assert age_s >= 42
     await store.write(WORKER, "worker:a:2", {})
+    reason, age_s = await look(freshness, store)
+    assert reason == "repair", "a worker sees its own events, and nothing of what other hands do"
+    assert age_s is not None
+    assert age_s >= 42
+    await store.write(REPAIR, "repair:a:3", {"scanned_us": time.time_ns() // 1_000})
     assert await look(freshness, store) == ("", None)
+
+
+async def test_a_repair_that_never_completes_a_scan_is_told_although_its_processes_live(database: Database):
+    store, freshness = PulseStore(database), Freshness(database, Connection())
+    await store.write(WORKER, "worker:a:1", {})
+    assert await look(freshness, store) == ("", None), "an installation without a repair has chosen so"
+    await store.write(REPAIR, "repair:a:1", {"scanned_us": 0})
+    assert await look(freshness, store) == ("", None), "its first scan takes a moment"
+    later_us = time.time_ns() // 1_000 + 60_000_000
+    await store.write(REPAIR, "repair:a:2", {"scanned_us": 0})
+    freshness.take(await store.all(), later_us)
+    assert freshness.reason == "repair"
+    assert freshness.age_s is not None
+
+
+async def test_the_last_word_of_a_repair_stays_until_another_repair_speaks(database: Database):
+    store = PulseStore(database)
+    await store.write(REPAIR, "repair:a:1", {"scanned_us": 1})
+    await age(database, 200_000)
+    await store.write(WORKER, "worker:a:2", {})
+    assert {pulse.name for pulse in await store.all()} == {"repair:a:1", "worker:a:2"}
+    await store.write(REPAIR, "repair:a:3", {"scanned_us": 2})
+    assert {pulse.name for pulse in await store.all()} == {"repair:a:3", "worker:a:2"}

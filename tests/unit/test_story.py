@@ -412,11 +412,11 @@ class Counting:
     """Counts how often steps are looked at while events are folded, whatever the clock says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from engine.core.run import story
+        from engine.core.run import story, story_tree
 
         self.count = 0
-        for name in ("_open", "_shut"):
-            monkeypatch.setattr(story, name, self.counted(getattr(story, name)))
+        for home, name in ((story, "open_step"), (story_tree, "open_step"), (story_tree, "_shut")):
+            monkeypatch.setattr(home, name, self.counted(getattr(home, name)))
 
     def counted(self, function: Any) -> Any:
         def call(step: Any) -> Any:
@@ -440,3 +440,20 @@ def test_the_work_grows_with_the_number_of_events_and_not_faster(monkeypatch: py
         Story().extend(found)
         done.append(counting.count / len(found))
     assert done[1] == pytest.approx(done[0], rel=0.05)
+
+
+def test_what_is_open_was_stopped_when_the_execution_ended_without_a_word() -> None:
+    task = "name: t\nmain: [{foreach: {in: '$ [1, 2]', do: {wait_for_input: {info: go}}}}]"
+    story = story_of(run(task))
+    assert story.state is StepState.RUNNING
+    error = {"code": "execution.terminated", "message": "too old"}
+    closed_us = story.last_us + 7_000_000
+    story.stop(StepState.FAILED, closed_us, error)
+    assert (story.state, story.ended_us, story.error) == (StepState.FAILED, closed_us, error)
+    assert {step.state for step in story.walk()} == {StepState.CANCELLED}
+    assert {step.ended_us for step in story.walk()} == {closed_us}
+    (wait,) = [wait for step in story.walk() for wait in step.waits]
+    assert (wait.outcome, wait.closed_us) == ("stopped", closed_us)
+    told = views_of(story)
+    story.stop(StepState.CANCELLED, closed_us + 1)
+    assert views_of(story) == told, "an end is told once"

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from engine.control import executions as executions_module
+from engine.control.connect import TemporalConnection
+from engine.control.executions import ExecutionService
+from engine.core.errors import Conflict
+from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import EventRecord, roll_digest
 from engine.edge.mockllm.script import MockRule, MockScript
+from engine.settings import Settings
+from engine.store.changes import Changes
 from engine.tooling import tool
-from tests.support.lab import Lab
+from tests.support.lab import TENANT, Lab
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app
 
@@ -243,3 +252,57 @@ async def test_a_broken_plan_fails_the_execution_instead_of_hanging_it(lab: Lab)
     assert ended.cancelled is False or ended.error is None
     with pytest.raises(Exception, match="Workflow execution failed"):
         await handle.result()
+
+
+@pytest.fixture
+async def service(lab: Lab) -> AsyncIterator[ExecutionService]:
+    """Use cases for which every open execution has been silent for long."""
+    changes = Changes(lab.store.database)
+    temporal = TemporalConnection(Settings(data_dir=lab.folder), client=lab.client)
+    yield ExecutionService(lab.store, temporal, changes, silent_s=0)
+    await changes.close()
+
+
+async def test_a_read_of_one_that_waits_for_long_is_fresh_and_never_waits_for_its_end(
+    lab: Lab, service: ExecutionService, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    histories = lab.client.workflow_service.get_workflow_execution_history
+
+    async def ask(request: Any, **more: Any) -> Any:
+        asked.append(request.execution.workflow_id)
+        return await histories(request, **more)
+
+    monkeypatch.setattr(lab.client.workflow_service, "get_workflow_execution_history", ask)
+    async with lab.worker():
+        handle = await lab.start("name: t\nmain: [{wait_for_input: {info: go}}]")
+        await lab.until(handle, "wait")
+    fresh = await service.read(handle.id, tenant=TENANT)
+    assert (fresh.facts.status, fresh.stale_s, fresh.reason) == (ExecutionStatus.AWAITING_INPUT, None, "")
+    assert asked == [], "the end of an open run is a question that waits until it is over"
+    await handle.terminate("enough")
+    ended = await service.read(handle.id, tenant=TENANT)
+    assert (ended.facts.settled, ended.facts.status, ended.stale_s) == (True, ExecutionStatus.FAILED, None)
+    assert asked == [handle.id]
+
+
+async def test_a_server_that_is_slower_than_a_read_waits_is_not_called_dead(
+    lab: Lab, service: ExecutionService, monkeypatch: pytest.MonkeyPatch
+):
+    async with lab.worker():
+        handle = await lab.start("name: t\nmain: [{wait_for_input: {info: go}}]")
+        await lab.until(handle, "wait")
+
+    async def never(*given: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(executions_module, "READ_PATIENCE_S", 0.01)
+    monkeypatch.setattr(executions_module, "read_end", never)
+    fresh = await service.read(handle.id, tenant=TENANT)
+    assert fresh.stale_s is not None
+    assert fresh.reason == "slow"
+    monkeypatch.undo()
+    await handle.terminate("enough")
+    # whoever steers it is not told that Temporal is away
+    with pytest.raises(Conflict, match="has ended"):
+        await service.cancel(handle.id, tenant=TENANT)

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowHandle
+from temporalio.common import RawValue, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
 from engine.control import scan as scan_module
 from engine.control.connect import ensure_search_attributes
 from engine.control.describing import list_executions
 from engine.control.repair import Repair
-from engine.core.contracts.execution import ATTRIBUTE_TENANT
+from engine.control.replaying import rebuild_execution, repair_execution
+from engine.control.settling import settle_from_temporal
+from engine.control.stories import StoryService
+from engine.core.contracts.execution import ATTRIBUTE_TENANT, ExecutionParams
+from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
+from engine.core.plan.codec import plan_to_json
 from engine.core.run.projection import ExecutionFacts
+from engine.core.run.story_parts import StepState
+from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore
 from engine.store.pulses import PulseStore
+from engine.store.rows import Named
 from engine.store.upkeep import Upkeep
-from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.lab import TENANT, Lab, open_lab, plan_of
 from tests.support.rows import assert_rows_are_those_of_the_histories, dump, empty
 from tests.support.servers import TemporalProcess, temporal_process
 from tests.support.temporal_cli import QUICK_DELETES, temporal_cli
@@ -32,6 +44,7 @@ from tests.workflow.test_reindex import delete_workflow, start_as_api
 from worker import replay_run
 
 WAITING = "name: waiting\nmain: [{evaluate: $ 1}, {wait_for_input: {info: go}}, {evaluate: '$ [_, 2]'}]"
+OTHER = "name: other\nmain: [{sleep: 1.2}, {sleep: 0.2}, {evaluate: $ _}, {sleep: 1.5}]"
 PLAIN = "name: plain\nmain: [{evaluate: $ 1}, {sleep: 0.1}, {evaluate: $ _ + 1}]"
 
 
@@ -107,6 +120,11 @@ async def test_a_native_terminate_says_who_did_it_and_why(scene: Scene):
     assert "temporal-cli" in facts.error["details"]["actor"]
     assert (await scene.lab.store.open_waits([handle.id], tenant=TENANT)) == {}
     await assert_rows_are_those_of_the_histories(scene.lab, [handle.id], scene.lab.folder)
+    database = scene.lab.store.database
+    folded = await StoryService(scene.lab.store, Definitions(database)).fold(facts)
+    story, step = folded.story, folded.story.steps["main.1"]
+    assert (story.state, story.error) == (StepState.FAILED, facts.error)
+    assert (step.state, step.ended_us, step.waits[0].outcome) == (StepState.CANCELLED, facts.closed_us, "stopped")
 
 
 async def last_result(scene: Scene, handle: WorkflowHandle[Any, Any]) -> None:
@@ -336,3 +354,92 @@ async def _until_known(scene: Scene, ids: list[str]) -> None:
         assert time.monotonic() < deadline
         await scene.repair.scan()
         await asyncio.sleep(0.1)
+
+
+async def start_as_other_tenant(scene: Scene, execution_id: str, task: str, given: Any) -> WorkflowHandle[Any, Any]:
+    """Start an execution of another tenant under an id, which continues as new after a few events."""
+    plan = plan_of(task)
+    params = ExecutionParams(
+        execution_id=execution_id, tenant="zeta", plan=plan_to_json(plan), input=given, continue_after_events=3
+    )
+    tenant = SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), "zeta")
+    attributes = TypedSearchAttributes([tenant])
+    queue = scene.lab.queue
+    client = scene.lab.client
+    return await client.start_workflow(
+        plan.task, params, id=execution_id, task_queue=queue, search_attributes=attributes
+    )
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["scanned", "unnoticed"])
+async def test_an_execution_with_the_id_of_one_that_was_deleted_tells_the_other_tenant_nothing(
+    scene: Scene, seen: bool
+):
+    async with scene.lab.worker():
+        handle = await waiting(scene)
+    before = await scene.lab.events(handle)
+    await delete_workflow(scene.lab, handle.id)
+    if seen:
+        await scene.scan_until(handle, lambda facts: facts.settled)
+    async with scene.lab.worker() as live:
+        other = await start_as_other_tenant(scene, handle.id, OTHER, "zeta-secret")
+        latest = scene.lab.client.get_workflow_handle(handle.id)
+        async with asyncio.timeout(30):
+            while (await latest.describe()).run_id == other.first_execution_run_id:  # noqa: ASYNC110 a server sets no event
+                await asyncio.sleep(0.05)
+        await live.flush()
+        await scene.repair.settle_ended()
+        await scene.repair.scan()
+        assert (await latest.result())["output"] == "zeta-secret"
+        await live.flush()
+    await settle_from_temporal(scene.lab.client, scene.lab.store, handle.id)
+    facts = await scene.scan_until(handle, lambda facts: facts.gone_us is not None)
+    await scene.scan_until(handle, lambda facts: facts.gone_us is not None)
+    with pytest.raises(NotFound):
+        await rebuild_execution(scene.lab.client, scene.lab.store, handle.id, replay_run)
+    with pytest.raises(NotFound):
+        await repair_execution(scene.lab.client, scene.lab.store, handle.id, replay_run)
+    assert facts.status is ExecutionStatus.FAILED
+    assert facts.error is not None
+    assert (facts.error["code"], facts.output, facts.input) == ("execution.gone", None, None)
+    assert await scene.lab.events(handle) == before
+    assert "zeta" not in json.dumps(await dump(scene.lab.store.database, [handle.id]), default=str)
+
+
+async def test_one_that_cannot_be_adopted_is_left_alone_and_holds_up_no_other(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    tried: list[str] = []
+    ensure = scene.lab.store.ensure_executions
+
+    async def counting(named: Sequence[tuple[str, str, Named]]) -> None:
+        tried.extend(execution_id for execution_id, _, _ in named)
+        await ensure(named)
+
+    monkeypatch.setattr(scene.lab.store, "ensure_executions", counting)
+    good = [await start_as_api(scene.lab, WAITING), await start_as_api(scene.lab, WAITING)]
+    # a number that JSON knows and no float holds
+    params = ExecutionParams(
+        execution_id=str(uuid.uuid4()), tenant=TENANT, plan={}, input=None, metadata={"size": "SIZE"}
+    )
+    data = json.dumps(asdict(params)).replace('"SIZE"', "1e400").encode()
+    tenant = SearchAttributePair(SearchAttributeKey.for_keyword(ATTRIBUTE_TENANT), TENANT)
+    bad = await scene.lab.client.start_workflow(
+        "waiting",
+        RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data)),
+        id=params.execution_id,
+        task_queue=scene.lab.queue,
+        search_attributes=TypedSearchAttributes([tenant]),
+    )
+    try:
+        await _until_all_are_listed(scene, {*(handle.id for handle in good), bad.id})
+        for _ in range(3):
+            await scene.repair.scan()
+        assert [await scene.status(handle) for handle in good] == [ExecutionStatus.QUEUED] * 2
+        assert await scene.status(bad) is None
+        assert tried.count(bad.id) == 2, "with the others, then alone, and not again at the next scans"
+        report = scene.repair.report
+        assert report is not None
+        assert (report.adopted, report.waiting) == (0, 0)
+    finally:
+        await bad.terminate()

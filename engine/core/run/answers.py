@@ -59,13 +59,19 @@ def _wait_for(walker: Walker, signal: AnswerSignal) -> tuple[Branch, WaitFrame] 
     return next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
 
 
-def fitting_problems(value: Json, schema: Json) -> list[str]:
-    """Say why a value cannot come in as an input or an answer: no JSON of ours, or not what the schema asks for."""
+def fitting_problems(value: Json, schema: Json, *, whole: str = "value") -> list[str]:
+    """Say why a value cannot come in as an input or an answer: no JSON of ours, or not what the schema asks for.
+
+    Args:
+        value: The value.
+        schema: The schema.
+        whole: What problems of the whole value call it.
+    """
     try:
         to_json_value(value)
     except ExpressionError as error:
         return [error.message]
-    return value_problems(value, schema)
+    return value_problems(value, schema, whole=whole)
 
 
 def _accept(walker: Walker, branch: Branch, frame: WaitFrame, signal: AnswerSignal) -> None:

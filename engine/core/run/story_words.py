@@ -76,6 +76,24 @@ def entry(record: EventRecord, *, limit_chars: int | None = None) -> dict[str, A
     return told
 
 
+def closing_entry(error: dict[str, Any], at_us: int) -> dict[str, Any]:
+    """Tell of an end that no event tells, since it came from outside; see `entries`.
+
+    Args:
+        error: {code, message, details?} of the execution.
+        at_us: When it ended, Unix microseconds.
+    """
+    told = {"seq": None, "type": str(error.get("code") or "execution.failed"), "what": closing_words(error)}
+    return {"at": iso_time(at_us), **told, "path": None, "data": {"error": error}}
+
+
+def closing_words(error: dict[str, Any]) -> str:
+    """Say how an execution was ended from outside: code, reason, and who did it."""
+    actor = (error.get("details") or {}).get("actor")
+    ended = f"was ended by {actor}" if actor else "has ended"
+    return f"the execution {ended}: {_error({'error': error})}"
+
+
 # --- words ---------------------------------------------------------------------------------------------------------
 
 

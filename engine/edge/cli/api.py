@@ -72,9 +72,10 @@ class Api:
         """Return the JSON body of a GET; parameters that are None or empty are left out."""
         return self._call("GET", path, params={key: value for key, value in params.items() if value not in (None, "")})
 
-    def post(self, path: str, body: Any, *, timeout_s: float = READ_TIMEOUT_S) -> Any:
-        """Return the JSON body of a POST."""
-        return self._call("POST", path, json=body, timeout_s=timeout_s)
+    def post(self, path: str, body: Any, *, timeout_s: float = READ_TIMEOUT_S, key: str = "") -> Any:
+        """Return the JSON body of a POST; with an idempotency key it happens once, however often it is sent."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._call("POST", path, json=body, timeout_s=timeout_s, headers=headers)
 
     def post_text(self, path: str, text: str, *, content_type: str, params: dict[str, str] | None = None) -> Any:
         """Return the JSON body of a POST whose body is a text."""

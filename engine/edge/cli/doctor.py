@@ -17,6 +17,7 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, DataDir, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, write, write_rows
 from engine.edge.cli.services import DEFAULT_DATA_DIR
+from engine.edge.cli.values import segment
 
 LOWEST_PYTHON = (3, 11)
 HTTP_TIMEOUT_S = 3.0
@@ -282,9 +283,22 @@ def _check_backend(name: str, backend: Any) -> Finding:
         return Finding(check, "error", f"{backend.base_url} does not answer ({error})", "start it, or correct base_url")
     except (ValueError, KeyError, TypeError):
         return Finding(check, "warning", f"{backend.base_url} lists no models", "prompts must name a model it knows")
-    missing = [model for model in backend.models if model not in models]
+    missing = [model for model in backend.models if model not in models and not _has_model(backend, model, headers)]
     if missing:
         return Finding(
             check, "error", f"{backend.base_url} does not have {', '.join(missing)}", f"it has {', '.join(models[:20])}"
         )
-    return Finding(check, "ok", f"{backend.base_url} has {', '.join(models[:10])}")
+    there = dict.fromkeys([*backend.models, *models])
+    return Finding(check, "ok", f"{backend.base_url} has {', '.join([*there][:10])}")
+
+
+def _has_model(backend: Any, model: str, headers: dict[str, str]) -> bool:
+    """Ask for one model: some servers have more than they list."""
+    import httpx
+
+    place = f"{backend.base_url.rstrip('/')}/models/{segment(model)}"
+    try:
+        answer = httpx.get(place, headers=headers, timeout=HTTP_TIMEOUT_S)
+        return answer.is_success and answer.json().get("id") == model
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.core.errors import EngineError, RunError, run_error_from_json
-from engine.core.kinds import ExecutionStatus
+from engine.core.kinds import EventType, ExecutionStatus
 from engine.edge.cli.exits import TimedOut, exit_of_status
 from engine.edge.cli.listing import took
-from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
+from engine.edge.cli.options import DEFAULT_ADDRESS, Actor, Address, ApiKey, ExecutionId, InputFile, InputJson, Output
 from engine.edge.cli.output import Mode, as_json, note, report_error, write, write_rows, write_value
-from engine.edge.cli.values import clip, clock, moment, read_input, segment
+from engine.edge.cli.values import clip, clock, json_or_text, moment, read_input, segment
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
     from engine.edge.cli.tree import Line, RunTree
 
 POLL_S = 0.2
+TERMINAL_TYPES = (EventType.FINISH, EventType.ERROR, EventType.CANCELLED)
 PAGE = 500
 
 
@@ -34,6 +34,7 @@ def describe(
     Long values are cut; `everstep logs ID -o jsonl` has them whole.
     """
     from engine.edge.cli.api import Api
+    from engine.edge.cli.children import children_of
     from engine.edge.cli.tasks import task_of_execution
     from engine.edge.cli.titles import WORDS, titles_of
     from engine.edge.cli.tree import RunTree
@@ -43,8 +44,10 @@ def describe(
     task = task_of_execution(api, view)
     # programs get the kinds of the plan, people the words of the language
     tree = RunTree(task.get("main") or (), titles_of(task, WORDS if output is Mode.TEXT else {}))
+    parent = False
     for event in all_events(api, execution_id):
         tree.apply(event)
+        parent = parent or bool(event["body"].get("child_id"))
     lines = tree.lines(time.time())
     if output is not Mode.TEXT:
         steps = [
@@ -53,14 +56,16 @@ def describe(
         ]
         write(as_json({**view, "steps": steps}, pretty=output is Mode.JSON))
         return
-    _show(view, tree, lines)
+    _show(view, tree, lines, children_of(api, view["id"]) if parent else [])
 
 
-def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None:
+def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line], children: Sequence[Mapping[str, Any]]) -> None:
     """Print an execution for a person: its facts, its steps, and how to answer what it waits for."""
     from engine.edge.cli.answering import answer_hint
+    from engine.edge.cli.children import child_lines, with_children
     from engine.edge.cli.treesteps import UNKNOWN
 
+    used = with_children(view.get("usage"), children)
     facts = [
         ("id", view["id"]),
         ("status", view["status"]),
@@ -70,6 +75,7 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None
         ("created", moment(view["created_at"])),
         ("ended", moment(view.get("closed_at"))),
         ("took", took(view)),
+        *([("used", used)] if used else ()),
         ("input", clip(view.get("input"), 300)),
     ]
     if view.get("error"):
@@ -82,6 +88,8 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line]) -> None
         handed_on = "" if line.output is UNKNOWN else f"-> {clip(line.output, 100)}"
         parts = [f"{'  ' * line.depth}{line.text}", line.state.value, line.time, line.note, handed_on]
         shown.append("  " + "  ".join(part for part in parts if part))
+    shown += ["children"] if children else []
+    shown += [f"  {line}" for line in child_lines(children, view["id"])]
     write("\n".join(shown))
     if any(line.endswith("…") for line in shown):
         note(f"long values were cut; everstep logs {view['id']} -o jsonl prints them whole")
@@ -140,7 +148,8 @@ def logs(
         return
     events = _followed(api, execution_id) if follow else all_events(api, execution_id)
     if output is Mode.TEXT:
-        _print_lines(api, view, events)
+        if not _print_lines(api, view, events):
+            _print_end(api.get(f"/executions/{segment(execution_id)}") if follow else view)
         return
     for event in events:
         write(as_json(event, pretty=False))
@@ -152,18 +161,30 @@ def _followed(api: Api, execution_id: str) -> Iterator[Mapping[str, Any]]:
             yield item.data
 
 
-def _print_lines(api: Api, view: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
+def _print_lines(api: Api, view: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> bool:
+    """Print events; returns whether the last one is an end."""
     from engine.edge.cli.eventtext import TYPE_WIDTH, EventLines
     from engine.edge.cli.tasks import task_of_execution
     from engine.edge.cli.titles import titles_of
 
     lines = EventLines(titles_of(task_of_execution(api, view)), 200)
+    last = ""
     for event in events:
+        last = event["type"]
         kind, *parts = lines.line(event)
         told = (clock(event["at"]), f"{event['seq']:>5}", f"{kind:<{TYPE_WIDTH}}", *parts)
         write("  ".join(part for part in told if part))
     if lines.cut:
         note(f"long values were cut; everstep logs {view['id']} -o jsonl prints them whole")
+    return last in TERMINAL_TYPES
+
+
+def _print_end(view: Mapping[str, Any]) -> None:
+    """Print an end that no event tells: it came from outside."""
+    from engine.core.run.story_words import closing_words
+
+    if view.get("closed_at") and view.get("error"):
+        write(f"{clock(view['closed_at'])}  {closing_words(view['error'])}")
 
 
 def result(
@@ -193,6 +214,10 @@ def answer(
     wait_id: Annotated[
         str, typer.Option("--wait-id", help="Which wait, by its id or label; needed if several are open.")
     ] = "",
+    key: Annotated[
+        str, typer.Option("--key", help="Key of the answer: with the same key it may be given again and counts once.")
+    ] = "",
+    actor: Actor = "",
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -208,8 +233,9 @@ def answer(
     body: dict[str, Any] = {
         "status": "running",
         "input": read_input(input_json, input_file),
-        # a lost reply may make somebody run the command again, but never this request twice
-        "key": str(uuid.uuid4()),
+        # this request never counts twice; nor does the command, with the key that a late answer names
+        "key": key or str(uuid.uuid4()),
+        "actor": actor,
     }
     if wait_id:
         body["wait_id"] = wait_called(api, execution_id, wait_id)
@@ -224,6 +250,7 @@ def send_event(
     input_json: InputJson = None,
     input_file: InputFile = None,
     event_id: Annotated[str, typer.Option("--id", help="Its id; an event is taken once.")] = "",
+    actor: Actor = "",
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -231,25 +258,19 @@ def send_event(
     """Send an event to an execution, for a step that waits for it now or later."""
     from engine.edge.cli.api import Api
 
-    body: dict[str, Any] = {"name": name, "id": event_id or str(uuid.uuid4())}
+    body: dict[str, Any] = {"name": name, "id": event_id or str(uuid.uuid4()), "actor": actor}
     if key:
-        body["key"] = _json_or_text(key)
+        body["key"] = json_or_text(key)
     if input_json is not None or input_file is not None:
         body["value"] = read_input(input_json, input_file)
     view = Api(address, api_key).post(f"/executions/{segment(execution_id)}/events", body)
     _confirm(view, f"execution {execution_id} was sent the event {name}", output)
 
 
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def cancel(
     execution_id: ExecutionId,
     reason: Annotated[str, typer.Option("--reason", help="Why; is kept with the execution.")] = "",
+    actor: Actor = "",
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -257,7 +278,8 @@ def cancel(
     """Cancel an execution."""
     from engine.edge.cli.api import Api
 
-    view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", {"status": "cancelled", "reason": reason})
+    body = {"status": "cancelled", "reason": reason, "actor": actor}
+    view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", body)
     _confirm(view, f"execution {execution_id} is being cancelled", output)
 
 
@@ -271,15 +293,9 @@ def all_events(api: Any, execution_id: str) -> Iterator[Mapping[str, Any]]:
         api: The connection (engine.edge.cli.api.Api).
         execution_id: The execution.
     """
-    after = 0
-    execution_id = segment(execution_id)
-    while True:
-        page = api.get(f"/executions/{execution_id}/events", after_seq=after, limit=PAGE)
-        yield from page["items"]
-        # a page of long values has fewer items than it may have, and is not the last one
-        if page["next_cursor"] is None:
-            return
-        after = page["items"][-1]["seq"]
+    from engine.edge.cli.storytext import pages
+
+    yield from pages(api, f"/executions/{segment(execution_id)}/events", page=PAGE)
 
 
 def await_end(api: Any, execution_id: str, timeout_s: float | None = None) -> dict[str, Any]:

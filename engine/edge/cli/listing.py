@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.core.errors import InvalidInput
 from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, Output
 from engine.edge.cli.output import Mode, as_json, note, table, write, write_rows
-from engine.edge.cli.values import duration, moment, parse_moment
+from engine.edge.cli.values import duration, key_and_value, moment, parse_moment, point_in_time, segment
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
 
 PAGE = 500
 DEFAULT_LIMIT = 20
-_SPAN = re.compile(r"(\d+)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class SortBy(StrEnum):
@@ -74,7 +69,7 @@ def list_executions(
     ] = None,
     since: Annotated[str, typer.Option("--since", help="Created since then: 2h, 7d, or a time (RFC 3339).")] = "",
     until: Annotated[str, typer.Option("--until", help="Created before then.")] = "",
-    error: Annotated[str, typer.Option("--error", help="Failed with this code; tool.* = all that begin so.")] = "",
+    error: Annotated[str, typer.Option("--error", help="Failed with this code; backend = all backend.… codes.")] = "",
     model: Annotated[str, typer.Option("--model", help="Had a reply of this model.")] = "",
     min_cost: Annotated[float | None, typer.Option("--min-cost", min=0, help="Cost at least so many dollars.")] = None,
     stuck: Annotated[bool, typer.Option("--stuck", help="Only those that do not go on although they should.")] = False,
@@ -95,7 +90,8 @@ def list_executions(
         "status": [item.value for item in status or ()],
         "task_id": task_id_of(api, task) if task else "",
         "agent_id": agent,
-        "parent_id": parent,
+        # a list knows whole ids only, the path of an execution also how they begin
+        "parent_id": api.get(f"/executions/{segment(parent)}")["id"] if 6 <= len(parent) < 36 else parent,
         "label": label or [],
         "created_after": point_in_time(since, option="--since"),
         "created_before": point_in_time(until, option="--until"),
@@ -126,7 +122,11 @@ def usage(
     label: Annotated[str, typer.Option("--label", help="Only executions with this label.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=999, help="At most so many lines.")] = 100,
 ) -> None:
-    """Sum up calls, tokens and cost of all executions."""
+    """Sum up calls, tokens and cost of all executions.
+
+    An execution that a step started does not take over the labels of its parent, only those that its own task gives in
+    `dispatch`: --label and --by label leave its calls out of what the parent's labels used.
+    """
     from engine.edge.cli.api import Api
 
     span = {"from": point_in_time(since, option="--since"), "to": point_in_time(until, option="--until")}
@@ -147,40 +147,8 @@ def usage(
         note(f"the price of {report['total']['unpriced_calls']} replies is not known: the cost leaves them out")
 
 
-def point_in_time(text: str, *, option: str) -> str:
-    """Return a point in time as RFC 3339 text in UTC; empty text stays empty.
-
-    Args:
-        text: `2h`, `1d 12h` (so long ago), or a time; one without an offset is local.
-        option: The option it came from, for the message.
-
-    Raises:
-        InvalidInput: `usage` if it is neither.
-    """
-    if not text:
-        return ""
-    spans = _SPAN.findall(text)
-    try:
-        if spans and not _SPAN.sub("", text).strip():
-            parts = (dt.timedelta(**{_UNITS[unit]: int(number)}) for number, unit in spans)
-            moment_ = dt.datetime.now(dt.UTC) - sum(parts, dt.timedelta())
-        else:
-            moment_ = parse_moment(text).astimezone(dt.UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidInput(
-            f"{option} {text!r} is no time", code="usage", hint="such as 30m, 2h, 7d or 2026-11-22T08:00:00Z"
-        ) from error
-    return moment_.isoformat().replace("+00:00", "Z")
-
-
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InvalidInput(f"--meta {pair!r} is no KEY=VALUE", code="usage", hint="such as --meta customer=42")
-        found[f"metadata_filter.{key}"] = value
-    return found
+    return {f"metadata_filter.{key}": value for key, value in map(key_and_value, pairs)}
 
 
 def _pages(api: Api, wanted: Mapping[str, Any], most: int | None) -> Iterator[dict[str, Any]]:
@@ -213,11 +181,12 @@ def _show_table(items: Sequence[Mapping[str, Any]]) -> None:
             moment(item["created_at"]),
             took(item),
             _cost(item.get("usage") or {}),
+            str((item.get("error") or {}).get("code") or "") if item["status"] == ExecutionStatus.FAILED else "",
             str(item.get("parent_id") or ""),
         )
         for item in items
     ]
-    titles = ("ID", "STATUS", "TASK", "CREATED", "TOOK", "COST", "PARENT")
+    titles = ("ID", "STATUS", "TASK", "CREATED", "TOOK", "COST", "ERROR", "PARENT")
     # a column without a word in it would only take room: most executions are nobody's children
     shown = [number for number in range(len(titles)) if number < 5 or any(row[number] for row in rows)]
     write(table([titles[number] for number in shown], [[row[number] for number in shown] for row in rows]))

@@ -21,6 +21,9 @@ InputFile = Annotated[
     Path | None, typer.Option("--input-file", help="File with the value as JSON; - = standard input.")
 ]
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the execution.")]
+Actor = Annotated[
+    str, typer.Option("--actor", help="Who does it, as the records shall say it; the name of the API key is added.")
+]
 ProjectFile = Annotated[
     Path | None,
     typer.Option("--project", envvar="EVERSTEP_PROJECT_FILE", help="The operator's everstep.toml."),

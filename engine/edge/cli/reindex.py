@@ -16,14 +16,20 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DataDir, Output
 from engine.edge.cli.output import Mode, as_json, note, write
 from engine.edge.cli.services import DEFAULT_DATA_DIR
-from engine.edge.cli.values import parse_moment
+from engine.edge.cli.values import parse_moment, point_in_time
+
+MOST_TOLD = 20
+"""So many of those that were rebuilt are named."""
 
 
 def reindex(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Executions to rebuild.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Executions to rebuild; the first six characters of an id do."),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All executions that Temporal or the store knows.")] = False,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="All that began at or after this time (RFC 3339).")
+        str, typer.Option("--since", metavar="TIME", help="All that began since then: 2h, 7d, or a time (RFC 3339).")
     ] = "",
     drop: Annotated[
         bool, typer.Option("--drop", help="Forget the rows of each execution before they are made anew.")
@@ -58,12 +64,7 @@ def reindex(
 
 
 def _since_us(text: str) -> int:
-    try:
-        moment = parse_moment(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is no time", code="usage", hint="such as 2026-01-31T12:00:00Z") from error
-    # a time without a zone is one of this machine's clock
-    return round(moment.timestamp() * 1e6)
+    return round(parse_moment(point_in_time(text, option="--since")).timestamp() * 1e6)
 
 
 def _environment(data_dir: Path, temporal: str) -> dict[str, str]:
@@ -102,5 +103,9 @@ def _show(summary: dict[str, Any]) -> None:
     )
     if summary["given_up"]:
         write(f"{summary['given_up']} of those that Temporal no longer has had not ended: they are failed now")
+    for execution_id in summary["rebuilt_ids"][:MOST_TOLD]:
+        write(f"  rebuilt {execution_id}")
+    if summary["rebuilt"] > MOST_TOLD:
+        write(f"  and {summary['rebuilt'] - MOST_TOLD} more")
     for failure in summary["failures"]:
         write(f"  {failure['id']}: {failure['code']}: {failure['message']}")

@@ -46,7 +46,9 @@ async def watch_tasks(
         if not path.exists():
             notes.note("task.missing", f"{path} does not exist; it is loaded as soon as it does", file=str(path))
     stamps: dict[Path, Stamp] = {}
-    await asyncio.to_thread(_load_changed, api, paths, stamps, notes)
+    # of what an earlier `dev` loaded from a file nothing is known here
+    loaded: set[Path] = set()
+    await asyncio.to_thread(_load_changed, api, paths, stamps, notes, loaded)
     # The watch only says when to look, and it wakes every second all the same: what was saved before it stood, and
     # folders that were made later, are found too.
     async for _ in awatch(
@@ -58,7 +60,7 @@ async def watch_tasks(
         yield_on_timeout=True,
         recursive=False,
     ):
-        await asyncio.to_thread(_load_changed, api, paths, stamps, notes)
+        await asyncio.to_thread(_load_changed, api, paths, stamps, notes, loaded)
 
 
 def existing_folders(paths: Sequence[Path]) -> list[Path]:
@@ -97,19 +99,20 @@ def changed_files(paths: Sequence[Path], stamps: dict[Path, Stamp]) -> list[Path
     return changed
 
 
-def _load_changed(api: Api, paths: Sequence[Path], stamps: dict[Path, Stamp], notes: Notes) -> None:
+def _load_changed(api: Api, paths: Sequence[Path], stamps: dict[Path, Stamp], notes: Notes, loaded: set[Path]) -> None:
     for file in changed_files(paths, stamps):
         for task in each_task(file):
-            _load(api, task, notes)
+            _load(api, task, notes, loaded)
 
 
-def _load(api: Api, file: Path, notes: Notes) -> None:
+def _load(api: Api, file: Path, notes: Notes, loaded: set[Path]) -> None:
     try:
         task = upload_task(api, file)
     except DefinitionError as error:
+        stays = ", the last good version stays" if file in loaded else ""
         notes.note(
             "task.invalid",
-            f"{file} is not loaded, the last good version stays:\n{error_text(error)}",
+            f"{file} is not loaded{stays}:\n{error_text(error)}",
             file=str(file),
             diagnostics=[item.to_json(str(file)) for item in error.diagnostics],
         )
@@ -118,6 +121,7 @@ def _load(api: Api, file: Path, notes: Notes) -> None:
     else:
         name, version = task["name"], task.get("version", 1)
         text = f"task '{name}' version {version} is loaded from {file}"
+        loaded.add(file)
         notes.note("task.loaded", text, file=str(file), name=name, id=task["id"], version=version)
 
 

@@ -15,9 +15,9 @@ from engine.core.errors import EngineError
 from engine.core.kinds import EventType
 from engine.edge.cli.executions import await_end, finish, timed_out
 from engine.edge.cli.exits import Exit
-from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, InputFile, InputJson, Output
+from engine.edge.cli.options import DEFAULT_ADDRESS, Actor, Address, ApiKey, InputFile, InputJson, Output
 from engine.edge.cli.output import Mode, as_json, note, write
-from engine.edge.cli.values import read_input
+from engine.edge.cli.values import metadata_of, read_input
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
@@ -35,6 +35,20 @@ def run(
     input_file: InputFile = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id and leave.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Wait at most so many seconds.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="A word by which to find it (`ls --label`); repeatable.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=VALUE", help="Metadata (`ls --meta`); repeatable; KEY a.b = b inside a."),
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option("--metadata", metavar="JSON", help="Metadata as a JSON object; --meta adds to it.")
+    ] = None,
+    actor: Actor = "",
+    key: Annotated[
+        str, typer.Option("--key", help="Idempotency key: the same command with it again is the same execution.")
+    ] = "",
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -44,10 +58,11 @@ def run(
     from engine.edge.cli.tasks import find_task, looks_like_file, upload_task
 
     given = read_input(input_json, input_file)
+    body = {"input": given, "labels": label or [], "metadata": metadata_of(meta or (), metadata), "actor": actor}
     api = Api(address, api_key)
     definition = upload_task(api, Path(task), given) if looks_like_file(task) else find_task(api, task)
     # the version that was found or uploaded, whoever makes another one meanwhile
-    started = api.post(f"/tasks/{definition['id']}@{definition['version']}/executions", {"input": given})
+    started = api.post(f"/tasks/{definition['id']}@{definition['version']}/executions", body, key=key)
     execution_id = str(started["id"])
     if detach:
         write(execution_id if output is Mode.TEXT else as_json(started, pretty=output is Mode.JSON))

@@ -154,7 +154,11 @@ def mock_llm(
     host: Annotated[str, typer.Option("--host", help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 = any free one.")] = 0,
 ) -> None:
-    """Serve a scripted OpenAI-compatible model for tests; prints {"url": …} when ready."""
+    """Serve a scripted OpenAI-compatible model for tests; prints {"url": …} when ready.
+
+    A script is a YAML or JSON file such as {rules: [{match: hello, reply: "Hello!"}, {status: 429, times: 1}]};
+    docs/mock-llm.md has every member.
+    """
     from engine.edge.mockllm.server import serve as serve_mock
 
     serve_mock(host, port, script)

@@ -49,6 +49,7 @@ def steps(
 def _list_steps(
     api: Api, execution_id: str, states: Sequence[StepState], within: str, limit: int, *, full: bool, output: Mode
 ) -> None:
+    from engine.edge.cli.children import child_lines, children_of
     from engine.edge.cli.storytext import pages
     from engine.edge.cli.tasks import task_of_execution
     from engine.edge.cli.titles import titles_of
@@ -66,6 +67,9 @@ def _list_steps(
     titles = titles_of(task_of_execution(api, api.get(f"/executions/{segment(execution_id)}")))
     rows = [_row(item, titles) for item in found[:limit]]
     write(table(("PATH", "STEP", "STATE", "TOOK", "TRIES", "TOKENS", "COST"), rows))
+    if any(item["child_ids"] for item in found[:limit]):
+        for line in child_lines(children_of(api, execution_id), execution_id):
+            write(line)
     if len(found) > limit:
         note(f"there are more; --limit shows more than {limit}, --in PATH those inside a step")
 
@@ -101,6 +105,7 @@ def _title(item: Mapping[str, Any], titles: Titles) -> str:
 
 
 def _show_step(api: Api, execution_id: str, path: str, limit: int, *, full: bool, output: Mode) -> None:
+    from engine.edge.cli.children import children_of
     from engine.edge.cli.storytext import StoryText
     from engine.edge.cli.tasks import task_of_execution
     from engine.edge.cli.titles import titles_of
@@ -116,10 +121,12 @@ def _show_step(api: Api, execution_id: str, path: str, limit: int, *, full: bool
         return
     titles = titles_of(task_of_execution(api, api.get(f"/executions/{segment(execution_id)}")))
     text = StoryText(full=full)
+    started = any(item["child_ids"] for item in answer["items"])
+    children = {child["id"]: child for child in children_of(api, execution_id)} if started else {}
     for number, item in enumerate(answer["items"]):
         if number:
             write("")
-        for line in _step_lines(item, titles, text):
+        for line in _step_lines(item, titles, text, children):
             write(line)
     if answer["visits"] > len(answer["items"]):
         note(f"{len(answer['items'])} of {answer['visits']} visits are shown; --limit shows more")
@@ -127,7 +134,10 @@ def _show_step(api: Api, execution_id: str, path: str, limit: int, *, full: bool
         note("long values were cut; --full prints them whole")
 
 
-def _step_lines(item: Mapping[str, Any], titles: Titles, text: StoryText) -> Iterator[str]:
+def _step_lines(
+    item: Mapping[str, Any], titles: Titles, text: StoryText, children: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    from engine.edge.cli.children import child_words
     from engine.edge.cli.storytext import usage_line
 
     took = "" if item["took_s"] is None else f"  {duration(item['took_s'])}"
@@ -143,7 +153,8 @@ def _step_lines(item: Mapping[str, Any], titles: Titles, text: StoryText) -> Ite
         yield from _wait_lines(wait, text)
     yield from _block_lines(item)
     for child in item["child_ids"]:
-        yield f"    ran as execution {child}; see: everstep history {child}"
+        told = f" ({child_words(children[child])})" if child in children else ""
+        yield f"    ran as execution {child}{told}; see: everstep history {child}"
     if item["log"] is not None:
         yield from text.value("log", item["log"])
     if item["error"]:

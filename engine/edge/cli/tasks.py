@@ -103,7 +103,7 @@ def _check_input(text: str, file: str, given: Any) -> None:
     if not isinstance(task, dict):
         return
     schema = task.get("input_schema")
-    problems = [] if schema is None or schema_problems(schema) else value_problems(given, schema)
+    problems = [] if schema is None or schema_problems(schema) else value_problems(given, schema, whole="input")
     if problems:
         raise InvalidInput(
             f"the input does not fit the task in {file}: {'; '.join(problems)}",

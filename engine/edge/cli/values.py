@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from engine.core.errors import InvalidInput
 from engine.source.python_paths import split_name
+
+_SPAN = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_json(text: str, *, option: str) -> Any:
@@ -53,6 +58,51 @@ def read_input(text: str | None, file: Path | None) -> Any:
     return {} if text is None else parse_json(text, option="--input")
 
 
+def metadata_of(pairs: Sequence[str], text: str | None) -> dict[str, Any]:
+    """Return the metadata that `--metadata` and `--meta` give.
+
+    Args:
+        pairs: KEY=VALUE; a dot in the key goes into an object, and a value is JSON if it can be, else text.
+        text: A JSON object; None = none.
+
+    Raises:
+        InvalidInput: `usage` for a pair that is none, `input.not_json` for a text that is no JSON object.
+    """
+    found = {} if text is None else parse_json(text, option="--metadata")
+    if not isinstance(found, dict):
+        raise InvalidInput("--metadata is no JSON object", code="input.not_json", hint="""such as '{"customer": 42}'""")
+    for pair in pairs:
+        key, value = key_and_value(pair)
+        *path, last = key.split(".")
+        place = found
+        for name in path:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InvalidInput(f"--meta {pair!r} goes into a value that is no object", code="usage")
+        place[last] = json_or_text(value)
+    return found
+
+
+def key_and_value(pair: str) -> tuple[str, str]:
+    """Return both sides of KEY=VALUE.
+
+    Raises:
+        InvalidInput: `usage` if it is none.
+    """
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"--meta {pair!r} is no KEY=VALUE", code="usage", hint="such as --meta customer=42")
+    return key, value
+
+
+def json_or_text(text: str) -> Any:
+    """Return a JSON value, or the text itself if it is none."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
 def read_file(path: Path) -> str:
     """Read a text file; `-` is standard input, and of `task.py:name` the file counts.
 
@@ -89,6 +139,32 @@ def clock(text: str) -> str:
 def parse_moment(text: str) -> dt.datetime:
     """Read an RFC 3339 time."""
     return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def point_in_time(text: str, *, option: str) -> str:
+    """Return a point in time as RFC 3339 text in UTC; empty text stays empty.
+
+    Args:
+        text: `2h`, `1d 12h` (so long ago), or a time; one without an offset is local.
+        option: The option it came from, for the message.
+
+    Raises:
+        InvalidInput: `usage` if it is neither.
+    """
+    if not text:
+        return ""
+    spans = _SPAN.findall(text)
+    try:
+        if spans and not _SPAN.sub("", text).strip():
+            parts = (dt.timedelta(**{_UNITS[unit]: int(number)}) for number, unit in spans)
+            moment_ = dt.datetime.now(dt.UTC) - sum(parts, dt.timedelta())
+        else:
+            moment_ = parse_moment(text).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{option} {text!r} is no time", code="usage", hint="such as 30m, 2h, 7d or 2026-11-22T08:00:00Z"
+        ) from error
+    return moment_.isoformat().replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Gives every request an id and a span, logs it at debug level once it is answered, and answers 500 if all else fails."""
+"""Gives every request an id, a span and a line in the log at debug level, and answers 500 if all else fails."""
 
 from __future__ import annotations
 

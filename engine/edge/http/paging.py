@@ -22,6 +22,9 @@ FILTER = "metadata_filter"
 MOST_OFFSET = 2**31
 """Databases count rows in numbers that end somewhere."""
 
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
+"""Where a list goes on, as a parameter of its route."""
+
 PLACELESS = frozenset({"cursor", "limit", "offset"})
 """Queries that do not make another list of it."""
 

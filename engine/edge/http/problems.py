@@ -179,7 +179,11 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return problem(error.status_code, code=f"http.{error.status_code}", message=message, kind="RequestError")
+        # somebody looks around, or has typed the path wrong: what exists is all in one place
+        hint = "all routes stand in /api/openapi.json" if error.status_code in (404, 405) else ""
+        return problem(
+            error.status_code, code=f"http.{error.status_code}", message=message, kind="RequestError", hint=hint
+        )
 
     app.add_exception_handler(EngineError, on_engine_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)

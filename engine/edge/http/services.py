@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 from temporalio.client import Client
 
 from engine.broker.choosing import choose_transport
@@ -31,7 +32,7 @@ from engine.store.keys import KeyStore
 from engine.store.overview import OverviewReader
 from engine.store.projection import ProjectionStore
 
-__all__ = ["Services", "open_services", "services_of", "tenant_of"]
+__all__ = ["In", "Services", "Tenant", "open_services", "services_of", "tenant_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +132,9 @@ async def services_of(request: Request) -> Services:
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
+
+
+In = Annotated[Services, Depends(services_of)]
+"""What a route works with, as a parameter of it."""
+Tenant = Annotated[str, Depends(tenant_of)]
+"""Whose things a route reads or changes."""

@@ -23,7 +23,8 @@ _BROKEN = b'{"choices": [{"index": 0, "delta": {"content": "bro'
 class MockLlm:
     """An OpenAI-compatible server that follows a script.
 
-    Serves POST /v1/chat/completions, GET /v1/models, GET and DELETE /mock/calls.
+    Serves POST /v1/chat/completions, GET /v1/models and /v1/models/{id}, GET and DELETE
+    /mock/calls.
 
     Attributes:
         calls: What was asked so far: {n, time, model, messages, stream, rule, status, idempotency_key, body}.
@@ -53,8 +54,15 @@ class MockLlm:
         if route == ("POST", "/v1/chat/completions"):
             await self._chat(scope, await _read(receive), send)
         elif route == ("GET", "/v1/models"):
-            listed = [{"id": name, "object": "model", "owned_by": "mock"} for name in self._script.models]
+            listed = [_model(name) for name in self._script.listed()]
             await _send_json(send, {"object": "list", "data": listed})
+        elif scope["method"] == "GET" and scope["path"].startswith("/v1/models/"):
+            name = scope["path"].removeprefix("/v1/models/")
+            if self._script.models and name not in self._script.models:
+                problem = {"message": f"the script has no model {name!r}", "type": "invalid_request_error"}
+                await _send_json(send, {"error": problem}, status=404)
+            else:
+                await _send_json(send, _model(name))
         elif route == ("GET", "/mock/calls"):
             await _send_json(send, {"count": len(self.calls), "calls": self.calls})
         elif route == ("DELETE", "/mock/calls"):
@@ -82,7 +90,7 @@ class MockLlm:
             return
         self._count += 1
         n = self._count
-        model = str(body.get("model") or self._script.models[0])
+        model = str(body.get("model") or self._script.listed()[0])
         last = next((text_of(item) for item in reversed(messages) if _role(item) == "user"), "")
         index, rule = self._choose(model, last, sum(_role(item) == "assistant" for item in messages))
         self._record(scope, body, n=n, model=model, rule=rule, index=index)
@@ -171,6 +179,10 @@ async def _stream(send: Send, rule: MockRule, reply: Reply, *, with_usage: bool)
 def _cut(reply: Reply, after_chars: int) -> Reply:
     text = (reply.text or "")[:after_chars]
     return Reply(reply.id, reply.model, text, [], "", reply.usage, reply.chunk_chars, reply.created)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "mock"}
 
 
 def _role(message: Any) -> Any:

@@ -113,11 +113,16 @@ class MockScript(_Part):
 
     Attributes:
         rules: In order.
-        models: What `GET /v1/models` lists.
+        models: The models that there are; left out = any, and `GET /v1/models` lists those that rules name.
     """
 
     rules: list[MockRule] = Field(default_factory=list)
-    models: list[str] = Field(default_factory=lambda: ["mock"])
+    models: list[str] = Field(default_factory=list)
+
+    def listed(self) -> list[str]:
+        """Return the models to list: at least one, which answers calls that name none."""
+        named = [rule.model for rule in self.rules if not any(mark in rule.model for mark in "*?[")]
+        return self.models or list(dict.fromkeys(named)) or ["mock"]
 
 
 ECHO = MockRule(reply="{last}")
@@ -142,7 +147,9 @@ def load_script(path: Path) -> MockScript:
     try:
         return MockScript.model_validate({"rules": body} if isinstance(body, list) else body or {})
     except ValidationError as error:
-        raise InvalidInput(_explain(path, error), code="config.invalid") from error
+        raise InvalidInput(
+            _explain(path, error), code="config.invalid", hint="docs/mock-llm.md has every member of a script"
+        ) from error
 
 
 def fill(value: Json, *, last: str, n: int) -> Json:
@@ -157,12 +164,21 @@ def fill(value: Json, *, last: str, n: int) -> Json:
 
 
 def _explain(path: Path, error: ValidationError) -> str:
-    names = {field.alias or name for name, field in MockRule.model_fields.items()}
-    parts = (MockScript, MockStream, MockUsage, MockToolCall)
-    known = {*names, *(name for part in parts for name in part.model_fields)}
     lines: list[str] = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"])
-        hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
-        lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
+        told = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            known = _members_at(item["loc"])
+            meant = did_you_mean(str(item["loc"][-1]), known)
+            told = f"there is no such member; {f'{meant} ' if meant else ''}there are {', '.join(known)}"
+        lines.append(f"{path}: {f'{place}: ' if place else ''}{told}")
     return "\n".join(lines)
+
+
+def _members_at(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the members that the object around a place may have, as the file calls them."""
+    parts: dict[str, type[_Part]] = {"tool_calls": MockToolCall, "stream": MockStream, "usage": MockUsage}
+    around = [parts[name] for name in loc[:-1] if isinstance(name, str) and name in parts]
+    part = around[-1] if around else MockRule if len(loc) > 1 else MockScript
+    return [field.alias or name for name, field in part.model_fields.items()]

@@ -11,15 +11,13 @@ from engine.edge.http.bodies import read_model, read_text, source_name
 from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import Page, read_page
-from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.http.services import In, Services, Tenant
 from engine.edge.native import versions
 from engine.edge.native.shapes import AgentBody
 
 router = APIRouter(tags=["definitions"])
 router.include_router(versions.router)
 
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
 Paged = Annotated[Page, Depends(read_page)]
 Key = Annotated[str, Header(alias="Idempotency-Key", max_length=255)]
 File = Annotated[str, Query(max_length=500, description="name of the source in diagnostics")]

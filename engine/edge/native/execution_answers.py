@@ -261,7 +261,7 @@ class Happening(Answer):
     """Something that happened in an execution, in words and data."""
 
     at: str
-    seq: int
+    seq: int | None = Field(description="Number of its event; null = no event tells it, the end came from outside.")
     type: str
     what: str
     path: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from engine.control.versions import LATEST
 from engine.core.contracts.execution import EventSignal
@@ -21,13 +21,11 @@ from engine.core.run.projection import (
 from engine.edge.http.bodies import read_model
 from engine.edge.http.callers import MAY_RUN, actor_of
 from engine.edge.http.idempotency import REPLAYED
-from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.http.services import In, Services, Tenant
 from engine.edge.native.shapes import ChangeBody, EventBody, StartBody
 
 router = APIRouter(tags=["executions"])
 
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
 AGE_HEADER = "Everstep-Data-Age"

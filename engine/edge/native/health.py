@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine import __version__
 from engine.core.errors import Unavailable
 from engine.edge.http.callers import Caller, is_operator
-from engine.edge.http.services import Services, services_of
+from engine.edge.http.services import In, Services
 
 router = APIRouter(tags=["health"])
-
-In = Annotated[Services, Depends(services_of)]
 
 
 @router.get("/healthz")

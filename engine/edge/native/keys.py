@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import AfterValidator, Field
 
 from engine.control.keys import check_tenant
@@ -15,14 +15,13 @@ from engine.edge.http.bodies import read_model
 from engine.edge.http.callers import MAY_ADMIN, CallerScope, actor_of, caller_of
 from engine.edge.http.idempotency import remember_instead
 from engine.edge.http.paging import read_cursor, write_cursor
-from engine.edge.http.services import Services, services_of
+from engine.edge.http.services import In
 from engine.edge.http.times import Moment, to_us
 from engine.edge.native.shapes import Body, Word
 from engine.store.keys import KeyFacts
 
 router = APIRouter(tags=["keys"], dependencies=[MAY_ADMIN])
 
-In = Annotated[Services, Depends(services_of)]
 OfTenant = Annotated[str | None, Query(alias="tenant", max_length=64, description="for the root key: another tenant")]
 _LAST_YEAR = 9000
 """Times beyond it cannot be written everywhere."""

@@ -93,7 +93,9 @@ async def read_filter(
     root_only: Annotated[bool, Query(description="only those that no execution started")] = False,
     status: Annotated[list[ExecutionStatus], Query(description="any of them")] = [],  # noqa: B006 FastAPI copies it
     label: Annotated[list[Label], Query(max_length=20, description="all of them")] = [],  # noqa: B006 FastAPI copies it
-    error_code: Annotated[str | None, Query(max_length=255, description="`x.*` = all that begin with `x.`")] = None,
+    error_code: Annotated[
+        str | None, Query(max_length=255, description="`x` = the code x and all that begin with `x.`; `x.y` = this one")
+    ] = None,
     model: Annotated[str | None, Query(max_length=255, description="one that replied")] = None,
     backend: Annotated[str | None, Query(max_length=255, description="one that replied")] = None,
     actor: Annotated[str | None, Query(max_length=255, description="who started them")] = None,

@@ -11,9 +11,8 @@ from engine.core.errors import InvalidInput
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import event_view, execution_view, transition_view
 from engine.core.run.times import iso_time
-from engine.edge.http.callers import tenant_of
-from engine.edge.http.paging import MOST_OFFSET, read_cursor, refuse_unknown_queries, write_cursor
-from engine.edge.http.services import Services, services_of
+from engine.edge.http.paging import MOST_OFFSET, Cursor, read_cursor, refuse_unknown_queries, write_cursor
+from engine.edge.http.services import In, Services, Tenant
 from engine.edge.native.listfilters import (
     Direction,
     ListPage,
@@ -30,12 +29,9 @@ from engine.store.usage import UsageBy, UsageReader
 
 router = APIRouter(tags=["lists"], dependencies=[Depends(refuse_unknown_queries)])
 
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
 Wanted = Annotated[ExecutionFilter, Depends(read_filter)]
 AnyWanted = Annotated[ExecutionFilter, Depends(read_any_filter)]
 Paged = Annotated[ListPage, Depends(read_list_page)]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET)]
 
 

@@ -6,23 +6,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from engine.control.folding import FoldedStory
 from engine.control.rawhistory import MOST_ITEMS, raw_history
-from engine.control.stories import FoldedStory, steps_at
+from engine.control.stories import steps_at
 from engine.core.errors import InvalidInput
 from engine.core.run.attempts import attempt_view
 from engine.core.run.events import EventRecord
 from engine.core.run.story_parts import StepState, StepStory, Told
 from engine.core.run.story_views import Show, seqs_of, show_clipped, step_row, step_view, story_view
-from engine.core.run.story_words import entries
+from engine.core.run.story_words import closing_entry, entries
 from engine.core.run.times import iso_time
-from engine.edge.http.paging import read_cursor, refuse_unknown_queries, write_cursor
-from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.http.paging import Cursor, read_cursor, refuse_unknown_queries, write_cursor
+from engine.edge.http.services import In, Tenant
 
 router = APIRouter(tags=["story"], dependencies=[Depends(refuse_unknown_queries)])
 
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Full = Annotated[bool, Query(description="whole values instead of their beginnings")]
 States = Annotated[list[StepState], Query(description="only steps that stand like this; any of them")]
 
@@ -182,7 +180,10 @@ async def list_history(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     full: Full = False,
 ) -> dict[str, Any]:
-    """Tell what happened, in order: of each event when, where and in a sentence what, and its data."""
+    """Tell what happened, in order: of each event when, where and in a sentence what, and its data.
+
+    An end that came from outside (terminated, deleted, timed out) has no event: it is told last, with `seq` null.
+    """
     place = read_cursor(request, cursor, kinds=(int,))
     facts = (await services.executions.read(execution_id, tenant=tenant)).facts
     after = after_seq if place is None else place[0]
@@ -198,6 +199,11 @@ async def list_history(
         if more:
             break
     told = list(entries(found, after_seq=after, limit_chars=None if full else SHOWN_CHARS))
+    if not more and facts.settled and not facts.terminal_seen and facts.error:
+        # a full page leaves it to the next one
+        more = len(found) == limit
+        if not more:
+            told.append(closing_entry(facts.error, facts.closed_us or facts.updated_us))
     return {"items": told, "next_cursor": write_cursor(request, [found[-1].seq] if more else None)}
 
 

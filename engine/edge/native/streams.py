@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from engine.core.kinds import EventType, StepKind
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import TRANSITION_TYPES, event_view, execution_view, transition_view
-from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.http.services import In, Services, Tenant
 from engine.edge.http.sse import EventStream, last_event_id, sse_text
 
 router = APIRouter(tags=["streams"])
-
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
 
 
 @router.get("/executions/{execution_id}/status.stream", response_class=EventStream)

@@ -15,12 +15,10 @@ from engine.edge.http.bodies import read_model, read_text
 from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
 from engine.edge.http.paging import MOST_OFFSET, Page, read_page
-from engine.edge.http.services import Services, services_of, tenant_of
+from engine.edge.http.services import In, Tenant
 
 router = APIRouter()
 
-In = Annotated[Services, Depends(services_of)]
-Tenant = Annotated[str, Depends(tenant_of)]
 Paged = Annotated[Page, Depends(read_page)]
 
 
