@@ -21,7 +21,7 @@ demo: $(STAMP)  ## run the example task on the embedded server and the bundled m
 	@$(BIN)/python -m examples.demo $(if $(KILL),--kill-worker)
 
 test: $(STAMP)  ## run every test
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -n logical --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## types, lint, format and import contracts
 	@$(BIN)/mypy

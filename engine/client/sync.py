@@ -187,6 +187,7 @@ class Client:
             if deadline is not None and time.monotonic() >= deadline:
                 raise ExecutionTimeout(
                     f"execution {execution_id} did not end within {timeout_s:g} s; it goes on",
+                    code="client.timeout",
                     hint="wait for it again, or give it more time",
                 )
             self._until_change(execution, deadline)

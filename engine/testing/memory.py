@@ -196,7 +196,9 @@ class MemoryClient:
         if not execution.is_closed and not until_waiting:
             places = ", ".join(wait.label or wait.path for wait in execution.waits)
             raise ExecutionTimeout(
-                f"execution {execution_id} waits at {places}", hint="answer it, or let its deadline pass with `expire`"
+                f"execution {execution_id} waits at {places}",
+                code="client.timeout",
+                hint="answer it, or let its deadline pass with `expire`",
             )
         return execution
 

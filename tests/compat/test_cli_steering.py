@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.edge.cli.api import Api
 from engine.edge.cli.exits import Exit
+from engine.edge.cli.reload import Stamp, _load_changed
 from engine.edge.mockllm.script import MockScript
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_cli_catalog import Cli
@@ -18,6 +23,18 @@ ASKS = "name: asks\nmain: [{wait_for_input: {info: {q: well}}}, {if: $ _, then: 
 KID = "name: kid\nmain: [{prompt: 'say {{ _ }}', unwrap: true}]"
 PARENT = "name: parent\nmain: [{label: all, over: '$ range(2)', map: {task: kid, arguments: $ _}}, {prompt: hello}]"
 USED = {"rules": [{"reply": "ok", "usage": {"prompt_tokens": 4, "completion_tokens": 1}}]}
+
+
+@dataclass
+class Told:
+    """Keeps what `dev` is told."""
+
+    texts: list[str]
+
+    def note(self, event: str, text: str, **facts: Any) -> None:
+        """Keep a text."""
+        del event, facts
+        self.texts.append(text)
 
 
 @pytest.fixture
@@ -58,6 +75,26 @@ async def test_a_run_has_its_labels_metadata_and_actor_and_happens_once_with_its
     assert (rows[0][-1], rows[1][0], rows[1][-1]) == ("ERROR", item["id"], "task.error")
     assert await cli.json("ls", "--error", "tas") == []
     assert len(await cli.json("ls", "--error", "task.error")) == 1
+
+
+async def test_what_is_wrong_with_an_input_is_said_of_the_input(api: ApiServer, cli: Cli) -> None:
+    schema = "input_schema: {type: object, required: [customer]}\n"
+    await create(api.http, f"name: strict\n{schema}main: [{{evaluate: 1}}]")
+    code, _, err = await cli("run", "strict")
+    assert (code, "strict': input: 'customer' is a required property" in err) == (Exit.USAGE, True)
+
+
+async def test_a_good_version_stays_only_if_there_was_one(api: ApiServer, tmp_path: Path) -> None:
+    file, told = tmp_path / "saved.yaml", Told([])
+    stamps: dict[Path, Stamp] = {}
+    loaded: set[Path] = set()
+    for text in ("main: [{evaluat: 1}]", "main: [{evaluate: 1}]", "main: [{evaluat: 12}]"):
+        file.write_text(f"name: saved\n{text}")
+        await asyncio.to_thread(_load_changed, Api(api.url), [file], stamps, told, loaded)
+    first, second, third = told.texts
+    assert first.startswith(f"{file} is not loaded:\n")
+    assert second == f"task 'saved' version 1 is loaded from {file}"
+    assert third.startswith(f"{file} is not loaded, the last good version stays:\n")
 
 
 async def test_who_cancelled_is_known(lab: Lab, api: ApiServer, cli: Cli) -> None:
@@ -112,6 +149,8 @@ async def test_what_children_used_stands_beside_them_and_in_the_sum(lab: Lab, ap
         await until(api.http, execution_id, "succeeded")
     children = [item["id"] for item in await cli.json("ls", "--parent", execution_id[:8])]
     assert len(children) == 2
+    for child in children:
+        await until(api.http, child, "succeeded")
     used = "1 model call, 5 tokens, price of 1 call unknown"
     _, out, _ = await cli("describe", execution_id)
     facts = dict(line.split(maxsplit=1) for line in out.splitlines() if " " in line.strip())

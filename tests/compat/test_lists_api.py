@@ -94,6 +94,7 @@ ASKED: list[tuple[dict[str, Any], Callable[[View], bool]]] = [
     ({"metadata_filter.order.region": "eu"}, lambda view: view["metadata"]["order"]["region"] == "eu"),
     ({"metadata_filter": '{"order": {"express": true}}'}, lambda view: view["metadata"]["order"]["express"]),
     ({"error_code": "tool.failed"}, lambda view: (view["error"] or {}).get("code") == "tool.failed"),
+    ({"error_code": "backend"}, lambda view: (view["error"] or {}).get("code", "").startswith("backend.")),
     ({"error_code": "backend.*"}, lambda view: (view["error"] or {}).get("code", "").startswith("backend.")),
     ({"model": "large-2"}, lambda view: "large-2" in MODELS[view["id"]]),
     ({"actor": "alice"}, lambda view: view["actor"] == "alice"),

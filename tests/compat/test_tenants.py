@@ -275,8 +275,14 @@ async def test_an_id_that_another_tenant_uses_is_taken_and_no_word_more(lab: Lab
 
 async def test_an_id_that_temporal_has_forgotten_is_taken_for_ever(lab: Lab, api: ApiServer) -> None:
     forgotten, client = str(uuid.uuid4()), lab.client
-    words = {"tenant": "acme", "task_id": "t", "task_name": "secret", "input": "acme-secret"}
-    await lab.store.ensure_execution(forgotten, created_us=1_800_000_000_000_000, **words)
+    await lab.store.ensure_execution(
+        forgotten,
+        tenant="acme",
+        task_id="t",
+        task_name="secret",
+        input="acme-secret",
+        created_us=1_800_000_000_000_000,
+    )
     for tenant in ("globex", "acme"):
         headers = await key_for(api, tenant)
         async with httpx.AsyncClient(base_url=f"{api.url}/api", headers=headers, trust_env=False) as http:

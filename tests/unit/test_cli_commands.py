@@ -132,7 +132,7 @@ def test_a_dry_run_that_waits_takes_answers(capsys: pytest.CaptureFixture[str]) 
         (["run", "good.yaml", "-i", "1", "--input-file", "x"], "usage", "exclude each other"),
         (["run", "missing.yaml"], "file.unreadable", "missing.yaml cannot be read"),
         (["validate", "missing.yaml"], "file.unreadable", "missing.yaml cannot be read"),
-        (["dry-run", "good.yaml", "-i", "{}"], "input.invalid", "'name' is a required property"),
+        (["dry-run", "good.yaml", "-i", "{}"], "input.invalid", "input: 'name' is a required property"),
         (["answer", "some-id"], "usage", "an answer needs --input"),
         (["validate", "good.yaml", "--project", "no.toml"], "config.missing", "no.toml does not exist"),
     ],

@@ -238,11 +238,25 @@ def test_a_deadline_passes_when_the_test_says_so(patient: Path) -> None:
         assert [answer and answer["value"] for answer in answers] == ["late"]
         execution = client.expire(execution.id, wait_id=execution.waits[0].id)
         assert execution.error is not None
-        assert (execution.status, execution.error["code"]) == ("failed", "step.timeout")
+        assert (execution.status, execution.error["code"]) == ("failed", "wait.expired")
         assert execution.closed_at == "2026-01-02T02:00:00Z"
         with pytest.raises(Conflict) as caught:
             client.expire(execution.id)
         assert caught.value.code == "execution.closed"
+
+
+def test_the_time_limit_of_a_step_around_a_wait_passes_only_when_the_test_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "around.yaml"
+    file.write_text(
+        "name: around\nmain:\n  - foreach:\n      in: $ [1]\n      do: {wait_for_input: {info: x}}\n    timeout: 1h\n"
+        "limits: {time: 2h}\n",
+        encoding="utf-8",
+    )
+    with MemoryClient() as client:
+        assert client.answer(client.start(file).id, "yes").result() == ["yes"]
+        ended = client.expire(client.start(file).id)
+        assert ended.error is not None
+        assert ended.error["code"] == "step.timeout"
 
 
 def test_a_wait_without_a_deadline_cannot_expire(greet: Path) -> None:
@@ -298,7 +312,7 @@ def test_executions_are_found_counted_and_summed_up(greet: Path) -> None:
         assert [row["key"] for row in client.usage("day", label="vip")] == ["2026-01-01"]
         for wrong in ({"agent_id": "x"}, {"stuck": True}, {"colour": "red"}):
             with pytest.raises(InvalidInput, match=next(iter(wrong))):
-                client.executions(**wrong)  # type: ignore[arg-type]
+                client.executions(**wrong)
 
 
 def test_the_whole_story_is_told_as_the_api_tells_it(greet: Path) -> None:

@@ -111,6 +111,8 @@ FILTERS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({"error_code": "tool.failed"}, {"error_code": "tool.failed"}, {"error_code": "tool.failed.more"}),
     ({"error_code": "tool.*"}, {"error_code": "tool.failed"}, {"error_code": "tools.failed"}),
     ({"error_code": "a_b.*"}, {"error_code": "a_b.c"}, {"error_code": "axb.c"}),
+    ({"error_code": "tool"}, {"error_code": "tool.failed"}, {"error_code": "tools.failed"}),
+    ({"error_code": "bug"}, {"error_code": "bug"}, {"error_code": "bugs"}),
     ({"error_code": "tool.*"}, {"error_code": "tool.x"}, {"error_code": "TOOL.x"}),
     ({"min_cost_nano": 5}, {"cost_nano": 5}, {"cost_nano": 4}),
     ({"min_cost_nano": 0}, {"cost_nano": 0}, {"cost_nano": None}),
@@ -312,7 +314,7 @@ WANTED = st.builds(
     created=st.just(Span()) | SPANS,
     updated=st.just(Span()) | SPANS,
     closed=st.just(Span()) | SPANS,
-    error_code=st.sampled_from([None, None, "x.y", "x.*"]),
+    error_code=st.sampled_from([None, None, "x.y", "x.*", "x", "w"]),
     model=st.sampled_from([None, None, "m1"]),
     min_cost_nano=st.none() | SMALL,
     max_cost_nano=st.none() | SMALL,
@@ -329,6 +331,12 @@ def within(value: int | None, span: Span) -> bool:
     return value is not None and after and (span.until_us is None or value < span.until_us)
 
 
+def has_code(code: str, wanted: str) -> bool:
+    if wanted.endswith("*"):
+        return code.startswith(wanted[:-1])
+    return code == wanted or ("." not in wanted and code.startswith(f"{wanted}."))
+
+
 def passes_naively(row: Row, wanted: ExecutionFilter) -> bool:
     code = wanted.error_code
     return all(
@@ -341,7 +349,7 @@ def passes_naively(row: Row, wanted: ExecutionFilter) -> bool:
             within(row.created_us, wanted.created),
             within(row.updated_us, wanted.updated),
             within(row.closed_us, wanted.closed),
-            code is None or (row.error_code.startswith(code[:-1]) if code.endswith("*") else row.error_code == code),
+            code is None or has_code(row.error_code, code),
             wanted.model is None or wanted.model in row.models,
             wanted.min_cost_nano is None or (row.cost_nano is not None and row.cost_nano >= wanted.min_cost_nano),
             wanted.max_cost_nano is None or (row.cost_nano is not None and row.cost_nano <= wanted.max_cost_nano),

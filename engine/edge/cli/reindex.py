@@ -56,7 +56,7 @@ def reindex(
     arguments += ["--accept-gone"] if accept_gone else []
     summary = _run(arguments, _environment(data_dir, temporal), output)
     if output is Mode.TEXT:
-        _show(summary)
+        tell_summary(summary)
     else:
         write(as_json(summary, pretty=output is Mode.JSON))
     if summary["failed"]:
@@ -95,7 +95,8 @@ def _run(arguments: list[str], environment: dict[str, str], output: Mode) -> dic
     return summary
 
 
-def _show(summary: dict[str, Any]) -> None:
+def tell_summary(summary: dict[str, Any]) -> None:
+    """Print what was done, for a person."""
     write(
         f"{summary['executions']} executions in {summary['took_s']:.1f} s: {summary['rebuilt']} rebuilt, "
         f"{summary['unchanged']} unchanged, {summary['gone']} kept because Temporal no longer has them, "
