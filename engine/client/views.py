@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from engine.core.errors import EngineError, RunError, run_error_from_json
 from engine.core.kinds import ExecutionStatus
@@ -162,7 +162,7 @@ class Execution:
                 f"execution {self.id} is {self.status.value}", code="result.not_ready", hint="wait for its end"
             )
         if self.status is not ExecutionStatus.SUCCEEDED:
-            raise ExecutionFailed(self)
+            raise ExecutionFailed.of(self)
         return self.output
 
 
@@ -174,19 +174,23 @@ class ExecutionFailed(RunError):
     """
 
     default_code = "execution.failed"
+    execution: Execution
 
-    def __init__(self, execution: Execution) -> None:
+    @classmethod
+    def of(cls, execution: Execution) -> Self:
+        """Return the error for an execution that failed or was cancelled."""
         cause = run_error_from_json(execution.error or {"message": "no error is known"})
-        super().__init__(
+        error = cls(
             f"execution {execution.id} {execution.status.value}: {cause.message}",
             code=cause.code,
             hint=cause.hint,
             details=cause.details,
         )
-        self.execution = execution
+        error.execution = execution
+        return error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.execution,)
+        return (ExecutionFailed.of, (self.execution,)) if hasattr(self, "execution") else super().__reduce__()
 
 
 class ExecutionTimeout(EngineError, TimeoutError):

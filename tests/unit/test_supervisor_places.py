@@ -88,7 +88,7 @@ def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
     log = new_log(tmp_path, "worker")
     log.write_text("first run\n")
     assert new_log(tmp_path, "worker") == log
-    assert not log.exists()
+    assert log.read_text() == ""
     assert (tmp_path / "logs" / "worker.log.1").read_text() == "first run\n"
 
 

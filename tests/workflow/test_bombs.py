@@ -185,7 +185,7 @@ main: [{evaluate: $ len(_)}]
         ended = await lab.end_of(lab.client.get_workflow_handle(taken.json()["id"]))
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
         (400, "input.invalid"),
-        (400, "input.invalid"),
+        (422, "request.invalid"),
         (400, "request.unreadable"),
     ]
     assert all(len(answer.content) < MAX_HISTORY_BYTES for answer in answers)

@@ -319,7 +319,7 @@ async def test_an_input_that_is_not_taken_is_refused_by_api_and_command_before_a
         assert "n is 2, not above 3" in told.err
         assert told.out == ""
 
-        assert (await api.http.get("/executions")).json() == {"items": []}
+        assert (await api.http.get("/executions")).json()["items"] == []
         taken = await api.http.post(path, json={"input": {"n": 4, "word": "x"}}, headers=keyed)
         assert taken.status_code == 201, taken.text
         ended = await lab.end_of(lab.client.get_workflow_handle(taken.json()["id"]))

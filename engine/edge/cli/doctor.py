@@ -168,7 +168,7 @@ def check_processes(address: str, api_key: str | None) -> list[Finding]:
     from engine.edge.cli.api import Api
 
     try:
-        known = Api(address, api_key).get("/overview", limit=0)["processes"]
+        known = Api(address, api_key).get("/overview", limit=0).get("processes")
     except EngineError as error:
         return [Finding("processes", "warning", error.message, error.hint)]
     if known is None:
