@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.core.lang.context import EvalContext
@@ -81,8 +81,15 @@ def test_a_text_full_of_unclosed_fields_is_given_up_after_some() -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("{}_.ab'\"\\ \n[]:!#$é"), max_size=40))
+@example("{_#}")
+@example("{_['#']}")
 def test_any_text_gives_an_expression_that_parses(text: str) -> None:
     body = split_body(text, NAMES)
     compile_expression(body.to_expression())
     if not body.fields and "{{" not in text and "}}" not in text:
         assert body.text == text
+
+
+def test_a_mark_of_a_comment_makes_no_field_but_one_inside_a_text_does() -> None:
+    assert split_body("see {_#}", NAMES).fields == []
+    assert [field.source for field in split_body("see {_['#']}", NAMES).fields] == ["_['#']"]

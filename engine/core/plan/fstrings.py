@@ -154,6 +154,8 @@ def _field_ends(text: str, start: int) -> tuple[int, int] | None:
             return (at if cut < 0 else cut), at
         elif cut < 0 and char in "'\"":
             quote = char
+        elif cut < 0 and char == "#":
+            return None  # a comment would swallow what is put behind the field
         elif char in "([{":
             depth += 1
         elif char in ")]}":
