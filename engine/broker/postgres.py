@@ -92,7 +92,8 @@ class PostgresTransport:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("PostgreSQL is away: the texts of model calls are not streamed", error=str(error))
             finally:
-                with contextlib.suppress(Exception):
+                # it may be gone already, which is what this is about
+                with contextlib.suppress(asyncpg.InterfaceError, OSError):
                     connection.terminate()
             connection = await self._connect_again()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,6 @@ from urllib.parse import quote
 
 from engine.core.errors import InvalidInput
 from engine.source.python_paths import split_name
-
-_SPAN = re.compile(r"(\d+)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_json(text: str, *, option: str) -> Any:
@@ -151,20 +147,17 @@ def point_in_time(text: str, *, option: str) -> str:
     Raises:
         InvalidInput: `usage` if it is neither.
     """
+    # imported late: most commands name no time
+    from engine.client.asking import moment_text
+
     if not text:
         return ""
-    spans = _SPAN.findall(text)
     try:
-        if spans and not _SPAN.sub("", text).strip():
-            parts = (dt.timedelta(**{_UNITS[unit]: int(number)}) for number, unit in spans)
-            moment_ = dt.datetime.now(dt.UTC) - sum(parts, dt.timedelta())
-        else:
-            moment_ = parse_moment(text).astimezone(dt.UTC)
-    except (ValueError, OverflowError) as error:
+        return moment_text(text, option) or ""
+    except InvalidInput as error:
         raise InvalidInput(
             f"{option} {text!r} is no time", code="usage", hint="such as 30m, 2h, 7d or 2026-11-22T08:00:00Z"
         ) from error
-    return moment_.isoformat().replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:
