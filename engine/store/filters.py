@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, union_all
 
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.tags import ARRAY, BACKEND, LABEL, META, MODEL, clip_tag, equal_tags, members_of
@@ -42,6 +42,7 @@ class ExecutionFilter:
     """Which executions; everything that is given must hold.
 
     Attributes:
+        ids: These alone; empty = all.
         task_id: Those of this task.
         task_name: Those of tasks that had this name when they were started.
         agent_id: Those of this agent.
@@ -63,6 +64,7 @@ class ExecutionFilter:
         root_only: Only those that no execution started.
     """
 
+    ids: Sequence[str] = ()
     task_id: str | None = None
     task_name: str | None = None
     agent_id: str | None = None
@@ -107,6 +109,23 @@ def tag_condition(tags: Any, tenant: str, term: TagTerm) -> ColumnElement[bool]:
     return and_(tags.c.tenant == tenant, tags.c.kind == term.kind, tags.c.name == term.name, value)
 
 
+def narrowed(connection: Connection, tenant: str, term: TagTerm) -> TagTerm:
+    """Return a term with those of its values alone that any execution has, or the first if none has any.
+
+    `1`, `1.0` and `true` equal each other, but hardly ever stand under one name; and of one value the index has the
+    executions in order.
+    """
+    if len(term.values) == 1:
+        return term
+    looks = []
+    for value in term.values:
+        tags = execution_tags.alias("known")
+        look = select(tags.c.value).where(tag_condition(tags, tenant, term._replace(values=(value,)))).limit(1)
+        looks.append(select(look.with_hint(tags, f"INDEXED BY {TAG_INDEX}", "sqlite").subquery().c.value))
+    known = set(connection.execute(union_all(*looks)).scalars())
+    return term._replace(values=tuple(value for value in term.values if value in known) or term.values[:1])
+
+
 def has_tag(tenant: str, term: TagTerm, created: Any = executions.c.created_us, identity: Any = executions.c.id) -> Any:
     """Return the condition that an execution, which columns tell by time of creation and id, has a tag."""
     tags = execution_tags.alias()
@@ -122,6 +141,8 @@ def column_conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [
         columns[name] == value for name, value in equal_columns(wanted) if name != "status"
     ]
+    if wanted.ids:
+        found.append(columns.id.in_(list(dict.fromkeys(wanted.ids))))
     statuses = list(dict.fromkeys(status.value for status in wanted.statuses))
     if statuses:
         found.append(columns.status == statuses[0] if len(statuses) == 1 else columns.status.in_(statuses))
@@ -139,7 +160,7 @@ def column_conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
     if wanted.root_only:
         found.append(columns.parent_id == "")
     for name, span in (("created_us", wanted.created), ("updated_us", wanted.updated), ("closed_us", wanted.closed)):
-        found += _in_span(columns[name], span)
+        found += in_span(columns[name], span)
     if wanted.min_cost_nano is not None:
         found.append(columns.cost_nano >= wanted.min_cost_nano)
     if wanted.max_cost_nano is not None:
@@ -163,7 +184,8 @@ def equal_columns(wanted: ExecutionFilter) -> Iterator[tuple[str, str]]:
         yield "status", wanted.statuses[0].value
 
 
-def _in_span(column: Any, span: Span) -> Iterator[ColumnElement[bool]]:
+def in_span(column: Any, span: Span) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions that a column's value lies in a span."""
     if span.since_us is not None:
         yield column >= span.since_us
     if span.until_us is not None:

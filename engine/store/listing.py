@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Label, Row, Select, func, select
+from sqlalchemy import Connection, Label, Row, Select, and_, func, literal, select
 
 from engine.core.run.projection import ExecutionFacts
 from engine.store import budget
 from engine.store.database import Database
 from engine.store.filters import (
+    ALWAYS,
     TAG_INDEX,
     ExecutionFilter,
     TagTerm,
-    beyond,
     column_conditions,
     equal_columns,
     has_tag,
+    in_span,
+    narrowed,
     tag_condition,
     tag_terms,
     tags_are_enough,
@@ -29,6 +31,7 @@ from engine.store.filters import (
 from engine.store.metadata import contains
 from engine.store.reading import facts_of
 from engine.store.schema import execution_tags, executions
+from engine.store.walking import Order, Ordered, walk
 
 Key = tuple[int | None, str]
 """Where a row stands in a list: what is sorted by, and the id."""
@@ -55,10 +58,10 @@ MANY = 200_000
 """Up to here sets are counted to find the smallest of several large ones."""
 
 _OWN_INDEX = {
-    "updated_at": "ix_executions_tenant_updated_us_id",
-    "closed_at": "ix_executions_tenant_closed_us_id",
-    "cost": "ix_executions_tenant_cost_nano_id",
-    "total_tokens": "ix_executions_tenant_total_tokens_id",
+    "updated_at": "ix_executions_tenant_updated_us_id_created_us",
+    "closed_at": "ix_executions_tenant_closed_us_id_created_us",
+    "cost": "ix_executions_tenant_cost_nano_id_created_us",
+    "total_tokens": "ix_executions_tenant_total_tokens_id_created_us",
 }
 _EQUAL_INDEX = {
     "task_id": "ix_executions_tenant_task_id_created_us",
@@ -120,7 +123,8 @@ class ExecutionLists:
 
     PostgreSQL plans the queries by what it knows of the data. SQLite knows nothing of it unless ANALYZE ran, and then
     only averages; so it is told which index to use: the smallest set that one of the filter's indexes gives, or the
-    index that holds everything lists ask for.
+    index that holds everything lists ask for. Where both would have to be sorted, an index that is in order is walked
+    through first: of a common filter a page is full soon, and if it is not, that is seen soon.
 
     Args:
         database: The open store.
@@ -158,8 +162,7 @@ class ExecutionLists:
 
         def read(connection: Connection) -> ExecutionPage:
             search = _Search(connection, wanted, tenant, sqlite=self.database.is_sqlite)
-            query = search.ordered(sort_by, descending=descending)
-            return _fill(connection, search, query, limit=limit, offset=offset, after=after)
+            return _fill(connection, search, Order(sort_by, descending), limit=limit, offset=offset, after=after)
 
         return await self.database.run(read)
 
@@ -174,22 +177,6 @@ class ExecutionLists:
         return await self.database.run(read)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ordered:
-    """A search in an order: keys and ids, and the conditions that make it go on behind a row."""
-
-    query: Select[Any]
-    key: Any
-    identity: Any
-    descending: bool
-
-    def behind(self, after: Key | None) -> Select[Any]:
-        """Return the query from behind a row on."""
-        if after is None:
-            return self.query
-        return self.query.where(beyond(self.key, self.identity, after, descending=self.descending))
-
-
 class _Search:
     """One filter on its way to SQL."""
 
@@ -198,21 +185,38 @@ class _Search:
         self.wanted = wanted
         self.tenant = tenant
         self.sqlite = sqlite
-        self.terms = tag_terms(wanted)
+        self.terms = [narrowed(connection, tenant, term) if sqlite else term for term in tag_terms(wanted)]
         self.conditions = column_conditions(wanted)
 
-    def ordered(self, sort_by: str, *, descending: bool) -> _Ordered:
+    def ordered(self, order: Order) -> Ordered:
         """Return the search for keys and ids in an order."""
-        column = executions.c[SORTS[sort_by]]
-        start = self._start(in_order=sort_by == "created_at")
-        key, identity = column, executions.c.id
-        if start is not None and sort_by == "created_at":
+        in_order = order.sort_by == "created_at"
+        start = self._start(in_order=in_order)
+        key, identity = executions.c[SORTS[order.sort_by]], executions.c.id
+        if start is not None and in_order:
             key, identity = start.source.c.created_us, start.identity
-        query = self._from(start, select(key.label("key"), executions.c.id), sort_by)
-        order = (key.desc(), identity.desc()) if descending else (key.asc(), identity.asc())
-        if column.nullable:
-            order = (order[0].nulls_last() if descending else order[0].nulls_first(), order[1])
-        return _Ordered(query.order_by(*order), key, identity, descending)
+        query = self._from(start, select(key.label("key"), executions.c.id), order.sort_by)
+        return Ordered(query, key, identity, order.descending)
+
+    def walked(self, order: Order) -> Ordered | None:
+        """Return all that an index in the list's order has, each with whether it passes; None = nothing to gain."""
+        start = self._in_order(order.sort_by)
+        if start is None:
+            return None
+        key, created = start.source.c[SORTS[order.sort_by]], start.source.c.created_us
+        passing = select(literal(1)).select_from(executions).where(
+            executions.c.tenant == self.tenant,
+            executions.c.created_us == created,
+            executions.c.id == start.identity,
+            *column_conditions(replace(self.wanted, created=ALWAYS)),
+            *(has_tag(self.tenant, term) for term in self.terms if term != start.term),
+        )  # fmt: skip
+        found = passing.with_hint(executions, f"INDEXED BY {_LISTING}", "sqlite").exists()
+        # not asked inside: SQLite would search for the span instead of the row
+        passes = and_(found, *in_span(created, self.wanted.created))
+        query = select(key.label("key"), start.identity.label("id"), passes.label("passes")).where(start.condition)
+        query = query.with_hint(start.source, f"INDEXED BY {start.index}", "sqlite")
+        return Ordered(query, key, start.identity, order.descending)
 
     def counts(self) -> dict[str, int]:
         """Return how many there are of each status."""
@@ -226,8 +230,8 @@ class _Search:
         ids = [row.id for row in self.connection.execute(self._from(start, select(executions.c.id), "")).all()]
         found: dict[str, int] = {}
         columns = (executions.c.id, executions.c.status, executions.c.metadata)
-        for begin in range(0, len(ids), IN_CHUNK):
-            for row in _rows_of(self.connection, columns, self.tenant, ids[begin : begin + IN_CHUNK]):
+        for part in _chunks(ids):
+            for row in _rows_of(self.connection, columns, self.tenant, part):
                 if self.passes(row):
                     found[row.status] = found.get(row.status, 0) + 1
         return found
@@ -275,6 +279,19 @@ class _Search:
         alone = len(equal) == len(self.conditions) == 1 and not self.terms and equal != ["parent_id"]
         return equal[0] if alone else None
 
+    def _in_order(self, sort_by: str) -> _Start | None:
+        """Return what to walk through; None = the filter's own index is in order, or there is none to walk through."""
+        if not self.sqlite or self.wanted.stuck or not (self.conditions or self.terms):
+            return None
+        rows = executions.alias("start")
+        own = rows.c.tenant == self.tenant
+        if sort_by != "created_at":
+            return _Start(rows, own, rows.c.id, _OWN_INDEX[sort_by], None)
+        single = [term for term in self.terms if len(term.values) == 1]
+        if self.conditions or len(single) == len(self.terms) == 1:
+            return None
+        return self._tagged(single[0]) if single else _Start(rows, own, rows.c.id, _LISTING, None)
+
     def _start(self, *, in_order: bool) -> _Start | None:
         """Return the smallest set to begin from; None = the index of all, or PostgreSQL's own choice."""
         if not self.sqlite or (in_order and self._one_equal() is not None):
@@ -302,11 +319,7 @@ class _Search:
         return smallest
 
     def _starts(self) -> list[_Start]:
-        starts: list[_Start] = []
-        for term in self.terms:
-            tags = execution_tags.alias("start")
-            condition = tag_condition(tags, self.tenant, term)
-            starts.append(_Start(tags, condition, tags.c.execution_id, TAG_INDEX, term))
+        starts = [self._tagged(term) for term in self.terms]
         rows = executions.alias("start")
         own = rows.c.tenant == self.tenant
         for name, value in equal_columns(self.wanted):
@@ -315,6 +328,10 @@ class _Search:
             # the index of all does not tell it, so no other set is begun from
             starts = [_Start(rows, own & rows.c.stuck.is_not(None), rows.c.id, _STUCK, None)]
         return starts
+
+    def _tagged(self, term: TagTerm) -> _Start:
+        tags = execution_tags.alias("start")
+        return _Start(tags, tag_condition(tags, self.tenant, term), tags.c.execution_id, TAG_INDEX, term)
 
     def _size(self, start: _Start, most: int) -> int:
         rows = select(start.source.c.created_us).where(start.condition).limit(most)
@@ -335,14 +352,13 @@ def _rows_of(
 
 
 def _fill(
-    connection: Connection, search: _Search, ordered: _Ordered, *, limit: int, offset: int, after: Key | None
+    connection: Connection, search: _Search, order: Order, *, limit: int, offset: int, after: Key | None
 ) -> ExecutionPage:
     """Read keys until a page is full, and the rows of as many of those as a page can hold."""
     if tags_are_enough(search.wanted):
-        rows = connection.execute(ordered.behind(after).limit(limit + 1).offset(offset)).all()
-        keys: list[Key] = [(row.key, row.id) for row in rows]
+        keys = _keys(connection, search, order, limit=limit, offset=offset, after=after)
     else:
-        keys = _passing(connection, search, ordered, after, offset + limit + 1)[offset:]
+        keys = _passing(connection, search, search.ordered(order), after, offset + limit + 1)[offset:]
 
     def lengths(some: Sequence[Key]) -> list[int]:
         rows = _rows_of(connection, (executions.c.id, _LENGTH), search.tenant, [key[1] for key in some])
@@ -350,11 +366,24 @@ def _fill(
         return [known.get(key[1], 0) for key in some]
 
     shown = keys[: budget.within(keys[:limit], lengths)]
-    found = [facts_of(row) for part in _chunks(shown) for row in _full_rows(connection, search, part)]
+    columns, parts = list(executions.c), _chunks([key[1] for key in shown])
+    found = [facts_of(row) for part in parts for row in _rows_of(connection, columns, search.tenant, part)]
     return ExecutionPage(found, shown[-1] if len(keys) > len(shown) else None)
 
 
-def _passing(connection: Connection, search: _Search, ordered: _Ordered, after: Key | None, most: int) -> list[Key]:
+def _keys(
+    connection: Connection, search: _Search, order: Order, *, limit: int, offset: int, after: Key | None
+) -> list[Key]:
+    """Return the keys of one row more than a page has."""
+    walked = search.walked(order)
+    found = walk(connection, walked.behind(after), offset + limit + 1) if walked is not None else None
+    if found is not None:
+        return found[offset:]
+    rows = connection.execute(search.ordered(order).behind(after).limit(limit + 1).offset(offset)).all()
+    return [(row.key, row.id) for row in rows]
+
+
+def _passing(connection: Connection, search: _Search, ordered: Ordered, after: Key | None, most: int) -> list[Key]:
     """Return the first keys of rows whose metadata, which must be looked at itself, contains what it must."""
     found: list[Key] = []
     while len(found) < most:
@@ -368,9 +397,5 @@ def _passing(connection: Connection, search: _Search, ordered: _Ordered, after: 
     return found[:most]
 
 
-def _chunks(keys: Sequence[Key]) -> list[Sequence[Key]]:
-    return [keys[begin : begin + IN_CHUNK] for begin in range(0, len(keys), IN_CHUNK)]
-
-
-def _full_rows(connection: Connection, search: _Search, keys: Sequence[Key]) -> Sequence[Row[*tuple[Any, ...]]]:
-    return _rows_of(connection, list(executions.c), search.tenant, [key[1] for key in keys])
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[begin : begin + IN_CHUNK] for begin in range(0, len(ids), IN_CHUNK)]

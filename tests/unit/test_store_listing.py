@@ -430,7 +430,7 @@ async def test_no_list_reads_the_table_itself_to_find_its_page(
 
 BY_ID = [[f"SEARCH executions USING INDEX sqlite_autoindex_executions_{key}"] for key in (1, 2)]
 """The keys of the table: tenant and id, and the id alone."""
-TABLES = ("executions", "start", "execution_tags_1", "execution_tags_2")
+TABLES = ("executions", "start", "known", "execution_tags_1", "execution_tags_2")
 
 
 def _answers_alone(step: str, wanted: dict[str, Any], steps: list[str]) -> bool:
