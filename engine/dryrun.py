@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage, check_arguments
 from engine.core.contracts.children import ChildParams, ResolvedTask, ResolveParams
-from engine.core.contracts.execution import AnswerSignal, EventSignal
+from engine.core.contracts.execution import AnswerSignal, EventSignal, MessageSignal
+from engine.core.contracts.patches import Patch
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput, LimitExceeded, ToolError, run_error_from_json
 from engine.core.kinds import EventType
@@ -60,11 +61,17 @@ class Answer:
         value: The answer; the reason if it is a cancel.
         after_s: How long after the wait has opened it comes, by the virtual clock.
         is_cancel: Whether the execution is cancelled instead.
+        busy: What becomes of a message if a turn runs then; empty = as the step says.
+        then: Messages that come after it, each so long after the one before.
+        inbox: It is a message to this inbox, whatever the wait is for; empty = by the wait.
     """
 
     value: Json
     after_s: float = 0.0
     is_cancel: bool = False
+    busy: str = ""
+    then: tuple[Answer, ...] = ()
+    inbox: str = ""
 
 
 Answerer = Callable[[Mapping[str, Json]], Answer | None]
@@ -171,6 +178,14 @@ class MemoryEffects:
         """See `Effects.cancel_timer`."""
         self._kill("timer", timer_id)
 
+    def patched(self, patch: Patch) -> bool:
+        """See `Effects.patched`; nothing in memory is older than this code."""
+        del patch
+        return True
+
+    def set_paused(self, *, paused: bool) -> None:
+        """See `Effects.set_paused`; nobody lists executions in memory."""
+
     def set_waiting(self, wait_ids: tuple[str, ...]) -> None:
         """See `Effects.set_waiting`; nobody lists executions in memory."""
 
@@ -180,10 +195,15 @@ class MemoryEffects:
     def _kill(self, kind: str, name: str) -> None:
         self.dead.update(order for _, order, a_kind, a_name, _ in self.queue if (a_kind, a_name) == (kind, name))
 
-    def answer_later(self, wait_id: str, answer: Answer) -> None:
-        """Let an answer come in its time."""
-        kind = "cancel" if answer.is_cancel else "answer"
-        self._push(self.clock_us + round(answer.after_s * 1e6), kind, wait_id, Ok(answer.value))
+    def answer_later(self, wait_id: str, answer: Answer, inbox: str | None = None) -> None:
+        """Let an answer come in its time, or messages to an inbox."""
+        inbox = answer.inbox or inbox
+        kind = "cancel" if answer.is_cancel else "answer" if inbox is None else "message"
+        at_us = self.clock_us + round(answer.after_s * 1e6)
+        self._push(at_us, kind, wait_id if inbox is None else f"{answer.busy}:{inbox}", Ok(answer.value))
+        for message in answer.then:
+            at_us += round(message.after_s * 1e6)
+            self._push(at_us, "message", f"{message.busy}:{inbox}", Ok(message.value))
 
     def forget_timers(self) -> None:
         """Drop all timers, as a continue-as-new does."""
@@ -245,11 +265,13 @@ def run_in_memory(
     *,
     answers: Sequence[Json] = (),
     answerer: Answerer | None = None,
-    outside: Sequence[EventSignal] = (),
+    outside: Sequence[EventSignal | MessageSignal] = (),
     identity: Identity | None = None,
     carry_every: int | None = None,
     clock_us: int = START_US,
     on_refused: Callable[[Call, Answered], None] | None = None,
+    breaks: Sequence[str] = (),
+    steer: Callable[[Machine], None] | None = None,
 ) -> DryRun:
     """Run a plan to its end on a virtual clock.
 
@@ -259,11 +281,14 @@ def run_in_memory(
         handler: Answers calls.
         answers: Answers to waits, in the order in which the waits open.
         answerer: Answers each wait by what it asks; used where `answers` say nothing.
-        outside: Events from outside; each comes before time goes on, once all wait.
+        outside: Events and messages from outside; each comes before time goes on, once all wait.
         identity: Who runs; a fixed one by default.
         carry_every: Carry the state over as continue-as-new does, through JSON, after so many activations.
         clock_us: Time at which it starts, Unix microseconds.
         on_refused: See `MemoryEffects`.
+        breaks: Steps before which it pauses.
+        steer: Does what an operator would, whenever all branches wait; one that is paused stays so until this continues
+            it.
 
     Returns:
         Outcome and events.
@@ -271,13 +296,15 @@ def run_in_memory(
     effects = MemoryEffects(handler, clock_us, on_refused)
     who = identity or Identity(execution_id="00000000-0000-4000-8000-000000000000")
     machine = Machine(plan, effects, who)
-    machine.start(given)
+    machine.start(given, breaks)
     pending, arriving = list(answers), list(outside)
     runs = 1
     happened = 0
     for _ in range(MOST_ACTIVATIONS):
         if machine.run() is Pace.DONE:
             break
+        if steer is not None and not machine.has_work:
+            steer(machine)
         if carry_every and happened >= carry_every:
             machine.begin_drain()
         if machine.walker.draining and machine.calls_under_way == 0 and not machine.has_work:
@@ -292,8 +319,12 @@ def run_in_memory(
         if answerer is not None and effects.waits and not pending:
             _ask_for_answers(machine, effects, answerer)
         if arriving and not machine.has_work:
-            machine.take_event(arriving.pop(0))
-        elif not _let_something_happen(machine, effects, pending):
+            arrived = arriving.pop(0)
+            if isinstance(arrived, MessageSignal):
+                machine.take_message(arrived)
+            else:
+                machine.take_event(arrived)
+        elif not _let_something_happen(machine, effects, pending) and (steer is None or not machine.paused):
             break
     else:
         raise LimitExceeded(f"the run took more than {MOST_ACTIVATIONS} activations", code="limit.activations")
@@ -302,9 +333,10 @@ def run_in_memory(
 
 
 def all_waits(machine: Machine) -> list[WaitFrame]:
-    """Return the open waits: those for answers, then those for events, the oldest first."""
+    """Return the open waits: those for answers, then those for events and for messages, the oldest first."""
     walker = machine.walker
-    return [frame for _, frame in (*open_waits(walker), *open_waits(walker, events=True))]
+    listening = open_waits(walker, messages=True)
+    return [frame for _, frame in (*open_waits(walker), *open_waits(walker, events=True), *listening)]
 
 
 def _ask_for_answers(machine: Machine, effects: MemoryEffects, answerer: Answerer) -> None:
@@ -313,7 +345,7 @@ def _ask_for_answers(machine: Machine, effects: MemoryEffects, answerer: Answere
             effects.asked.add(frame.opened)
             answer = answerer(effects.waits.get(frame.wait_id, {"wait_id": frame.wait_id}))
             if answer is not None:
-                effects.answer_later(frame.wait_id, answer)
+                effects.answer_later(frame.wait_id, answer, frame.inbox)
 
 
 def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: list[Json]) -> bool:
@@ -321,6 +353,12 @@ def _let_something_happen(machine: Machine, effects: MemoryEffects, pending: lis
         return True
     if pending and open_waits(machine.walker):
         machine.answer(AnswerSignal(key=f"answer-{len(pending)}", value=pending.pop(0), actor="dry-run"))
+        return True
+    if pending and (listening := open_waits(machine.walker, messages=True)):
+        name = listening[0][1].inbox or ""
+        machine.take_message(
+            MessageSignal(id=f"message-{len(pending)}", name=name, value=pending.pop(0), actor="dry-run")
+        )
         return True
     happened = effects.pop()
     if happened is None:
@@ -339,6 +377,10 @@ def deliver(machine: Machine, effects: MemoryEffects, kind: str, name: str, outc
         if any(frame.wait_id == name for frame in all_waits(machine)):
             key = f"answer-{next(effects.order)}"
             machine.answer(AnswerSignal(key=key, value=outcome.value, wait_id=name, actor="dry-run"))
+    elif kind == "message" and isinstance(outcome, Ok):
+        busy, _, inbox = name.partition(":")
+        message_id = f"message-{next(effects.order)}"
+        machine.take_message(MessageSignal(id=message_id, name=inbox, value=outcome.value, busy=busy, actor="dry-run"))
     elif outcome is not None:
         machine.call_done(name, outcome)
 

@@ -13,6 +13,7 @@ from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S,
 from engine.core.contracts.children import RESOLVE_ACTIVITY, ChildParams, ResolveParams
 from engine.core.contracts.execution import ATTRIBUTE_STATUS, SINK_EXTERN
 from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
+from engine.core.contracts.patches import Patch
 from engine.core.errors import BackendError, RunError, ToolError
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -22,6 +23,7 @@ from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutError, is_cancelled_exception
 
 from workflows.children import ChildRun, read_child
+from workflows.patches import is_patched
 
 REPEAT = RetryPolicy(
     initial_interval=timedelta(milliseconds=100), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
@@ -32,6 +34,10 @@ ONCE = RetryPolicy(maximum_attempts=1)
 
 NOT_REGISTERED = "NotFoundError"
 """What a worker says to an activity that it does not have; the call was not made then."""
+
+UNREAD = ("PayloadUnreadable", "Unavailable")
+"""What a worker says whose key ring or place of large payloads does not give it the arguments of a call."""
+UNREAD_PAUSE_S = 5.0
 
 TIMEOUT_MARGIN_S = 10.0
 """The activity ends itself at its time limit; Temporal's own limit stands behind it for a worker that hangs."""
@@ -69,12 +75,14 @@ class TemporalEffects:
         self._execution_id = execution_id
         self._run_id = info.run_id
         self._sink: Callable[[tuple[Any, ...], bool], None] | None = workflow.extern_functions().get(SINK_EXTERN)
-        self._calls: dict[str, workflow.ActivityHandle[Any] | ChildRun] = {}
+        self._calls: dict[str, workflow.ActivityHandle[Any] | ChildRun | asyncio.Task[None]] = {}
         self._call_started_us: dict[str, int] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self.news: deque[CallNews | TimerNews] = deque()
         self._wake: asyncio.Future[None] | None = None
-        self._waiting = False
+        self._waiting: tuple[str, ...] = ()
+        self._paused = False
+        self._status = ExecutionStatus.RUNNING
         self._now_us = 0
         self._replaying = False
         self.look()
@@ -148,10 +156,21 @@ class TemporalEffects:
         handle.add_done_callback(lambda done: self._call_ended(call, done))
 
     def _call_ended(self, call: Call, done: asyncio.Task[Any]) -> None:
+        if not call.repeatable and was_unread(done):
+            # it was never made: it waits until its arguments can be read, as Temporal lets those that it may repeat
+            pause = self._calls[call.id] = asyncio.create_task(workflow.sleep(UNREAD_PAUSE_S))
+            pause.add_done_callback(lambda over: self._call_again(call, over))
+            return
         del self._calls[call.id]
         del self._call_started_us[call.id]
         self.news.append(CallNews(call.id, read_outcome(call, done)))
         self.wake()
+
+    def _call_again(self, call: Call, pause: asyncio.Task[None]) -> None:
+        if pause.cancelled():
+            self._call_ended(call, pause)
+        else:
+            self.start_call(call)
 
     def cancel_call(self, call_id: str) -> None:
         """See `Effects.cancel_call`."""
@@ -180,14 +199,30 @@ class TemporalEffects:
             task.cancel()
         self.news = deque(item for item in self.news if not (isinstance(item, TimerNews) and item.timer_id == timer_id))
 
+    def patched(self, patch: Patch) -> bool:
+        """See `Effects.patched`."""
+        return is_patched(patch)
+
     def set_waiting(self, wait_ids: tuple[str, ...]) -> None:
         """See `Effects.set_waiting`."""
-        workflow.set_current_details("\n".join(f"- waits for input at `{wait_id}`" for wait_id in wait_ids[:20]))
-        if bool(wait_ids) == self._waiting:
-            return
-        self._waiting = bool(wait_ids)
-        status = ExecutionStatus.AWAITING_INPUT if wait_ids else ExecutionStatus.RUNNING
-        workflow.upsert_search_attributes([_STATUS.value_set(status.value)])
+        self._waiting = wait_ids
+        self._show()
+
+    def set_paused(self, *, paused: bool) -> None:
+        """See `Effects.set_paused`."""
+        self._paused = paused
+        self._show()
+
+    def _show(self) -> None:
+        """Tell Temporal how the execution stands, for its own UI and for lists by status."""
+        lines = ["- is paused"] if self._paused else []
+        lines += [f"- waits for input at `{wait_id}`" for wait_id in self._waiting[:20]]
+        workflow.set_current_details("\n".join(lines))
+        status = ExecutionStatus.AWAITING_INPUT if self._waiting else ExecutionStatus.RUNNING
+        status = ExecutionStatus.PAUSED if self._paused else status
+        if status is not self._status:
+            self._status = status
+            workflow.upsert_search_attributes([_STATUS.value_set(status.value)])
 
     # --- for continue-as-new -----------------------------------------------------------------------------------
 
@@ -195,6 +230,16 @@ class TemporalEffects:
         """Return for how many seconds the oldest running call has been under way; 0 if none is."""
         started = min(self._call_started_us.values(), default=None)
         return 0.0 if started is None else (self.now_us() - started) / 1e6
+
+
+def was_unread(done: asyncio.Task[Any]) -> bool:
+    """Whether a worker could not read the arguments of a call, and so did not make it."""
+    error = None if done.cancelled() else done.exception()
+    told = error.cause if isinstance(error, ActivityError) else None
+    # an error of the call itself has a type; that of reading the arguments has what went wrong as its cause
+    if not isinstance(told, ApplicationError) or told.type or told.details:
+        return False
+    return isinstance(told.cause, ApplicationError) and told.cause.type in UNREAD
 
 
 def read_outcome(call: Call, done: asyncio.Task[Any]) -> CallOutcome:

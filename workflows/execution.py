@@ -13,14 +13,19 @@ from engine.core.contracts.children import LOOK_UP_TIMEOUT_S, PLAN_ACTIVITY, Pla
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
+    SIGNAL_CONTROL,
     SIGNAL_EVENT,
+    SIGNAL_MESSAGE,
     AnswerSignal,
     CancelReasonSignal,
+    ControlSignal,
     EventSignal,
     ExecutionParams,
     ExecutionResult,
+    MessageSignal,
     Origin,
 )
+from engine.core.contracts.patches import INTERPRETER
 from engine.core.errors import BugError, EngineError
 from engine.core.plan.codec import plan_from_json
 from engine.core.run.effects import Failed, Ok
@@ -32,6 +37,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from workflows.driver import REPEAT, CallNews, TemporalEffects
+from workflows.patches import check_versions
 from workflows.renewal import Renewal
 
 BREATHER_S = 0.001
@@ -45,7 +51,7 @@ class ExecutionWorkflow:
     """One run of an execution."""
 
     def __init__(self) -> None:
-        self._answers: list[AnswerSignal | EventSignal] = []
+        self._answers: list[AnswerSignal | EventSignal | ControlSignal | MessageSignal] = []
         self._early: list[tuple[AnswerSignal, int]] = []
         self._cancel_reason = CancelReasonSignal()
         self._effects: TemporalEffects | None = None
@@ -61,6 +67,18 @@ class ExecutionWorkflow:
     @workflow.signal(name=SIGNAL_EVENT)
     def take_event(self, signal: EventSignal) -> None:
         """Take an event from outside."""
+        self._answers.append(signal)
+        self._wake()
+
+    @workflow.signal(name=SIGNAL_MESSAGE)
+    def take_message(self, signal: MessageSignal) -> None:
+        """Take a message to a step that listens."""
+        self._answers.append(signal)
+        self._wake()
+
+    @workflow.signal(name=SIGNAL_CONTROL)
+    def take_control(self, signal: ControlSignal) -> None:
+        """Take what an operator wants."""
         self._answers.append(signal)
         self._wake()
 
@@ -87,8 +105,10 @@ class ExecutionWorkflow:
             raise _failure_of(error) from error
 
     async def _interpret(self, params: ExecutionParams, renewal: Renewal) -> ExecutionResult:
+        check_versions(params)
         if params.origin is not None and not params.plan:
             params = replace(params, plan=await self._own_plan(params, params.origin))
+            check_versions(params)
         effects = self._effects = TemporalEffects(params.execution_id, params.tenant)
         machine = self._build(params, effects)
         if self._cancelled_early:
@@ -174,11 +194,13 @@ class ExecutionWorkflow:
             actor=params.actor,
             created_us=params.created_us,
             trace=params.trace,
+            fork=params.fork,
+            deadline_us=params.deadline_us,
         )
         state = state_from_json(params.carried) if params.carried is not None else None
         machine = Machine(plan_from_json(params.plan), effects, identity, state)
         if state is None:
-            machine.start(params.input)
+            machine.start(params.input, params.breaks)
         else:
             if state.cancel is not None and self._cancel_reason == CancelReasonSignal():
                 self._cancel_reason = CancelReasonSignal(
@@ -194,6 +216,10 @@ class ExecutionWorkflow:
         for signal in answers:
             if isinstance(signal, EventSignal):
                 machine.take_event(signal)
+            elif isinstance(signal, ControlSignal):
+                machine.control(signal)
+            elif isinstance(signal, MessageSignal):
+                machine.take_message(signal)
             elif machine.expects(signal):
                 machine.answer(signal)
             else:
@@ -211,8 +237,10 @@ class ExecutionWorkflow:
         if self._cancel_reason != CancelReasonSignal():
             machine.walker.state.cancel = {"reason": self._cancel_reason.reason, "actor": self._cancel_reason.actor}
         carried = state_to_json(machine.carry())
-        # the input lives on in the scopes; a copy in every run would only be paid for
-        workflow.continue_as_new(args=[replace(params, carried=carried, input=None)])
+        # the input lives on in the scopes, and what was recorded in the state; copies would only be paid for
+        fork = params.fork and replace(params.fork, recorded={}, state={}, turns={})
+        left = replace(params, carried=carried, input=None, fork=fork, breaks=[], interpreter=INTERPRETER)
+        workflow.continue_as_new(args=[left])
 
     # --- the end -----------------------------------------------------------------------------------------------
 

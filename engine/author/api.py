@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from engine.author.agents import Approval, Next, SearchOptions, ToolRule, agent, embed, search
-from engine.author.blocks import Case, case, foreach, if_, map_, otherwise, parallel, race, switch, until, while_
+from engine.author.blocks import (
+    Case,
+    case,
+    foreach,
+    if_,
+    listen,
+    map_,
+    otherwise,
+    parallel,
+    race,
+    switch,
+    until,
+    while_,
+)
 from engine.author.calls import (
     Message,
     Settings,
@@ -15,7 +28,7 @@ from engine.author.calls import (
     system,
     user,
 )
-from engine.author.dispatch import Collect, Cron, Debounce, Dispatch, Singleton, Trigger
+from engine.author.dispatch import Collect, Concurrency, Cron, Debounce, Dispatch, Singleton, Trigger
 from engine.author.plain_steps import error, evaluate, get, log, return_, set_, sleep
 from engine.author.step import Cache, Check, Modifiers, Retry, Step, Steps
 from engine.author.task import Allow, Limits, Require, Task
@@ -31,6 +44,7 @@ __all__ = [
     "Case",
     "Check",
     "Collect",
+    "Concurrency",
     "Cron",
     "Debounce",
     "Dispatch",
@@ -66,6 +80,7 @@ __all__ = [
     "foreach",
     "get",
     "if_",
+    "listen",
     "log",
     "map_",
     "otherwise",

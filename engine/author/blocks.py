@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, Unpack
 
 from engine.author.places import author_error
+from engine.author.schemas import Schema, schema_of
 from engine.author.step import Modifiers, Step, Steps, make_step, steps_of
-from engine.author.values import Condition, Duration, Expr, Value, given, plain, seconds
+from engine.author.values import UNSET, Condition, Duration, Expr, Unset, Value, given, plain, seconds
 from engine.core.spec import codes
 
 OnItemError: TypeAlias = Literal["fail", "collect", "skip"]
@@ -189,6 +190,50 @@ def until(condition: Condition, /, *, do: Steps, max_rounds: int | None = None, 
     """
     body = {"until": plain(condition, "until"), "do": steps_of(do, "do"), **given(max_rounds=_rounds(max_rounds))}
     return make_step(body, modifiers, ("do", "max_rounds"))
+
+
+Busy: TypeAlias = Literal["reject", "enqueue", "join", "interrupt", "rollback"]
+"""What becomes of a message that comes while a turn runs."""
+
+
+def listen(
+    *,
+    do: Steps,
+    messages: str | None = None,
+    busy: Busy | None = None,
+    allow_busy: Busy | Sequence[Busy] | None = None,
+    schema: Schema | None = None,
+    until: Condition | None = None,
+    idle: Duration | Expr | None = None,
+    default: Value | Unset = UNSET,
+    **modifiers: Unpack[Modifiers],
+) -> Step:
+    """Take messages and run steps for each of them, one turn after another; the output is that of the last turn.
+
+    Args:
+        do: The steps of a turn; `_` is the message, or the list of messages if several may be joined.
+        messages: Name of the inbox; `message` if not given.
+        busy: What becomes of a message that comes while a turn runs: it is refused (`reject`), waits for its own turn
+            (`enqueue`, the default) or for one turn with all others (`join`), or stops the turn, which stays as far as
+            it came (`interrupt`) or is undone (`rollback`).
+        allow_busy: What a message may ask for in place of that.
+        schema: What a message must be: a pydantic model, another type, or a JSON Schema.
+        until: The step ends when this is true of a turn's output, which it sees as `_`.
+        idle: How long it waits for the next message before it ends.
+        default: The output when no message came for that long; without it that of the last turn.
+        **modifiers: See `Modifiers`.
+    """
+    listening: dict[str, Any] = given(messages=plain(messages, "messages"), busy=plain(busy, "busy"))
+    if allow_busy is not None:
+        listening["allow_busy"] = plain([allow_busy] if isinstance(allow_busy, str) else list(allow_busy), "allow_busy")
+    if schema is not None:
+        listening["schema"] = schema_of(schema, "schema")
+    listening["do"] = steps_of(do, "do")
+    listening |= given(until=plain(until, "until"), idle=None if idle is None else seconds(idle, "idle"))
+    if not isinstance(default, Unset):
+        listening["default"] = plain(default, "default")
+    names = ("do", "messages", "busy", "allow_busy", "schema", "until", "idle", "default")
+    return make_step({"listen": listening}, modifiers, names)
 
 
 def _rounds(number: int | None) -> Any:

@@ -121,6 +121,27 @@ class Singleton:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """So many executions run at a time; others wait for their turn.
+
+    Attributes:
+        limit: Of the task; None = any number.
+        per_key: Of those with the same key.
+        key: What `per_key` counts by; `_` is the input.
+    """
+
+    limit: int | None = None
+    per_key: int | None = None
+    key: Condition | None = None
+
+    def plain(self) -> dict[str, Json]:
+        """Return the rule as a task file has it."""
+        return given(
+            limit=plain(self.limit, "limit"), per_key=plain(self.per_key, "per_key"), key=plain(self.key, "key")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     """How executions are started. It stands beside the plan: changing it makes no new plan.
 
@@ -130,6 +151,7 @@ class Dispatch:
         debounce: See `Debounce`.
         collect: See `Collect`.
         singleton: See `Singleton`.
+        concurrency: See `Concurrency`; a number alone is its `limit`.
         priority: 1 comes first, 5 last.
         labels: Words by which all executions of the task are found.
     """
@@ -139,6 +161,7 @@ class Dispatch:
     debounce: Debounce | None = None
     collect: Collect | None = None
     singleton: Singleton | None = None
+    concurrency: Concurrency | int | None = None
     priority: int | None = None
     labels: Sequence[str] = ()
 
@@ -148,6 +171,7 @@ class Dispatch:
             debounce=None if self.debounce is None else part(self.debounce, Debounce, "debounce"),
             collect=None if self.collect is None else part(self.collect, Collect, "collect"),
             singleton=None if self.singleton is None else part(self.singleton, Singleton, "singleton"),
+            concurrency=_concurrency(self.concurrency),
         )
         members: dict[str, Any] = given(
             triggers=[part(item, Trigger, "triggers") for item in self.triggers] or None,
@@ -157,6 +181,12 @@ class Dispatch:
             labels=plain(self.labels, "labels") or None,
         )
         return members
+
+
+def _concurrency(rule: Concurrency | int | None) -> Json:
+    if rule is None or isinstance(rule, int):
+        return rule
+    return part(rule, Concurrency, "concurrency")
 
 
 def _cron(item: Cron | str) -> Json:

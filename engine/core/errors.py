@@ -13,6 +13,7 @@
     │  ├─ ToolError               refused, failed, timed out, outcome unknown
     │  ├─ ChildError              an execution that a step started did not succeed; has the code of its own error
     │  └─ BackendError            unreachable, rate limited, overloaded, refused, bad reply, context too long
+    ├─ PayloadUnreadable      the operator must act: a stored payload is gone, damaged, or its key is not known here
     └─ BugError               our invariant broke; never caught, never shown as the author's fault
 
 Codes are stable, lower-case and dotted. They cross Temporal as the type of an ApplicationError, never inside a text.
@@ -189,6 +190,13 @@ class LimitExceeded(RunError):
     catchable = False
 
 
+class ForkDiverged(RunError):
+    """A forked execution came to something before its first step that is not recorded; a task cannot catch it."""
+
+    default_code = "fork.diverged"
+    catchable = False
+
+
 class WaitExpired(RunError):
     """A wait passed its deadline without an answer."""
 
@@ -235,6 +243,17 @@ class BackendError(RunError):
     default_code = "backend.failed"
 
 
+class PayloadUnreadable(EngineError):
+    """A stored payload cannot be read.
+
+    It is neither a missing execution nor a service that is away: others are not affected, and what needs it waits
+    until it can be read again. Codes: `blob.not_found`, `blob.damaged`, `payload.unknown_key`, `payload.damaged`,
+    `payload.foreign`.
+    """
+
+    default_code = "payload.damaged"
+
+
 class BugError(EngineError):
     """An invariant of the engine broke."""
 
@@ -245,6 +264,7 @@ _BY_PREFIX: dict[str, type[RunError]] = {
     "expression": ExpressionError,
     "input": InputRejected,
     "limit": LimitExceeded,
+    "fork": ForkDiverged,
     "wait": WaitExpired,
     "step": StepTimeout,
     "task": TaskError,

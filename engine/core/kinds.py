@@ -26,6 +26,7 @@ class StepKind(StrEnum):
     RACE = "race"
     WHILE = "while"
     UNTIL = "until"
+    LISTEN = "listen"
     YIELD = "yield"
     TASK = "task"
     RETURN = "return"
@@ -40,12 +41,13 @@ class StepKind(StrEnum):
 
 
 class ExecutionStatus(StrEnum):
-    """Where an execution stands (contracts/julep.md §4.1)."""
+    """Where an execution stands (contracts/julep.md §4.1, and `paused`, which is ours)."""
 
     QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
     AWAITING_INPUT = "awaiting_input"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -76,6 +78,12 @@ class EventType(StrEnum):
     ANSWER_ACCEPTED = "answer.accepted"
     ANSWER_REFUSED = "answer.refused"
     EVENT_RECEIVED = "event.received"
+    MESSAGE_TAKEN = "message.taken"
+    EXECUTION_PAUSED = "execution.paused"
+    EXECUTION_CONTINUED = "execution.continued"
+    BREAKS_CHANGED = "breaks.changed"
+    DEADLINE_CHANGED = "deadline.changed"
+    CONTROL_REFUSED = "control.refused"
 
     @property
     def is_transition(self) -> bool:

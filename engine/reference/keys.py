@@ -260,8 +260,10 @@ KEYS: Final = (
             ),
         ),
         notes=(
-            "`triggers`, `cron`, `admission` and `priority` are checked and kept, but do nothing in this version;"
-            " `validate` says so.",
+            "`cron` and `triggers` of the newest version act: see [schedules](../schedules.md) and"
+            " [events](../events.md).",
+            "`admission` and `priority` hold for starts by request; what a step starts (`task:`) runs at once."
+            " See [how starts are let in](../admission.md).",
         ),
     ),
     Entry(

@@ -104,6 +104,8 @@ _DEFAULTS: Final = MappingProxyType(
         "api_call.follow_redirects": False,
         "api_call.include_response_content": True,
         "tools[].timeout": f"{ToolContract('', 'python').timeout_s:g}s",
+        "listen.messages": vocabulary.DEFAULT_INBOX,
+        "listen.busy": "enqueue",
         "dialect": "everstep",
         **{f"retry.{key}": f"{getattr(RetrySpec(), f'{key}_s'):g}s" for key in ("initial", "max")},
         "retry.factor": int(RetrySpec().factor),

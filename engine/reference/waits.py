@@ -154,6 +154,85 @@ WAITS: Final = (
         see=("wait_for_input",),
     ),
     Entry(
+        "listen",
+        Group.KIND,
+        "Takes messages and runs steps for each of them, turn after turn: a conversation.",
+        (
+            example(
+                """
+                main:
+                  - set: {said: []}
+                  - listen:
+                      messages: chat
+                      schema: {type: string}
+                      do:
+                        - set: {said: "$ [*state.said, _]"}
+                        - prompt: "Answer the last of these: {{ state.said }}"
+                          label: reply
+                          unwrap: true
+                      until: state.said[-1] == 'bye'
+                      idle: 7d
+                """,
+                answers={"chat": ["hello", {"$answer": "bye", "$after": 60}]},
+                replies={"reply": ["Hello! How are you?", "Bye!"]},
+                output="Bye!",
+            ),
+            example(
+                """
+                main:
+                  - listen:
+                      busy: interrupt
+                      do:
+                        - log: "looks for {{ _ }}"
+                        - sleep: 10m
+                        - evaluate: "found {{ _ }}"
+                      idle: 1h
+                """,
+                answers={"message": ["tea", {"$message": "coffee", "$after": 60}]},
+                output="found coffee",
+                seen=(("seconds", 4260.0),),
+                text="The second message comes after a minute and interrupts the turn of the first.",
+            ),
+            example(
+                """
+                main:
+                  - listen:
+                      busy: join
+                      do: [{sleep: 10}, {evaluate: $ _}]
+                      until: len(_) > 1
+                """,
+                answers={"message": ["a", {"$message": "b", "$after": 1}, {"$message": "c", "$after": 1}]},
+                output=["b", "c"],
+                text="What comes during a turn is taken together by the next one. Where messages may join, `_` is a"
+                " list in every turn.",
+            ),
+        ),
+        output="The output of the last turn that ended. If no message came for as long as `idle` says, `default`;"
+        " without it that of the last turn too, or the step's input if there was none.",
+        notes=(
+            "`everstep message ID 'Hello!' --name chat` sends one; the API, the client and the command tell what"
+            " becomes of it. A message with a known id is taken once.",
+            "Between turns every message begins one. While a turn runs, `busy` decides: `reject` refuses it;"
+            " `enqueue` gives it a turn of its own, in order; `join` gives one turn to all that came; `interrupt` stops"
+            " the turn, of which what it did so far stays; `rollback` stops it, runs the `undo` of its steps, and takes"
+            " state and labels back to what they were before it. A message may ask for a policy in `allow_busy`.",
+            "Turns see the same state and labels, as rounds of a loop do. They count as rounds for `limits`.",
+            "Messages that come before the step, or that it did not come to, are kept for the next step of the same"
+            " inbox: at most 1,000, then `inbox.full`. One that does not fit `schema` is refused.",
+            "Without `until` and `idle` it listens until a `return` in a turn, an error, or a cancel.",
+        ),
+        failures=(
+            failure(
+                "input.rejected",
+                "`idle` is computed, and gives no number of seconds above 0",
+                "give it seconds, at most ten years",
+                "main: [{listen: {do: {evaluate: $ _}, idle: $ _.seconds}}]",
+                {"seconds": "soon"},
+            ),
+        ),
+        see=("wait_for_event", "until"),
+    ),
+    Entry(
         "sleep",
         Group.KIND,
         "Waits for a time; restarts of workers and servers do not shorten or lengthen it.",

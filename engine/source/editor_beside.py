@@ -11,6 +11,7 @@ from engine.core.spec.read_dispatch import (
     MAX_COLLECTED,
     MAX_LABEL_CHARS,
     MAX_LABELS,
+    MAX_RUNNING,
     MAX_STARTS,
 )
 from engine.source.editor_shapes import ANY, TEXT, Shape, closed, one_of, ref, whole
@@ -75,6 +76,21 @@ _ADMISSION: Final[dict[str, tuple[Shape, str]]] = {
     "singleton": (
         {"anyOf": [one_of(*BUSY), closed({"busy": (one_of(*BUSY), "queue if left out."), "key": _KEY})]},
         "At most one execution runs at a time; another start waits, is dropped, or takes its place.",
+    ),
+    "concurrency": (
+        {
+            "anyOf": [
+                whole(1, MAX_RUNNING),
+                closed(
+                    {
+                        "limit": (whole(1, MAX_RUNNING), "How many executions of the task run at a time."),
+                        "per_key": (whole(1, MAX_RUNNING), "How many of those with the same key."),
+                        "key": (ref("expression"), "What `per_key` counts by, made of the input `_`."),
+                    }
+                ),
+            ]
+        },
+        "So many executions run at a time; others wait, and keys take turns.",
     ),
 }
 _DISPATCH: Final[dict[str, tuple[Shape, str]]] = {

@@ -294,6 +294,31 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         "stagger": (ref("duration"), "Pause between the starts of two branches."),
         "while": (ref("expression"), "Runs `do` as long as the condition holds; `_` = output of the round before."),
         "until": (ref("expression"), "Runs `do`, and again until the condition holds for its output `_`."),
+        "listen": (
+            closed(
+                {
+                    "messages": (TEXT, "Name of the inbox; message if left out."),
+                    "busy": (
+                        one_of(*vocabulary.BUSY),
+                        "What becomes of a message that comes while a turn runs; enqueue if left out.",
+                    ),
+                    "allow_busy": (
+                        {"anyOf": [one_of(*vocabulary.BUSY), {"type": "array", "items": one_of(*vocabulary.BUSY)}]},
+                        "What a message may ask for in place of `busy`; left out = nothing else.",
+                    ),
+                    "schema": (ref("json_schema"), "JSON Schema of a message; left out = anything."),
+                    "do": (ref("steps"), "Steps of a turn; `_` is the message, or the list of messages if they join."),
+                    "until": (ref("expression"), "The step ends when it holds for the output `_` of a turn."),
+                    "idle": (ref("amount"), "How long it waits for the next message before it ends, such as 7d."),
+                    "default": (
+                        ANY,
+                        "The output when no message came for that long; left out = that of the last turn.",
+                    ),
+                },
+                "do",
+            ),
+            "Takes messages, and runs steps for each of them; output: that of the last turn.",
+        ),
         "do": (ref("steps"), "Steps of a round."),
         "max_rounds": (
             whole(1, vocabulary.MAX_ROUNDS),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.core.contracts.children import ChildParams
-from engine.core.contracts.execution import EventSignal
+from engine.core.contracts.execution import EventSignal, MessageSignal
 from engine.core.errors import CompileError
 from engine.core.kinds import StepKind
 from engine.core.plan.ops import AgentOp, Op
@@ -267,6 +269,44 @@ def test_wait_for_event_takes_the_event_of_its_own_key():
     ]
     assert output_of(task, {"order": "A7"}, outside=events) == "mine"
     assert run(task, {"order": "A7"}, outside=events[:2]).waits == ["main.0"]
+
+
+def test_listen_runs_its_steps_for_each_message():
+    """A step `listen` runs its steps for each message, until its condition holds or no message comes for long."""
+    task = "name: t\nmain: [{listen: {do: {evaluate: $ _ + _}, until: len(_) > 2, idle: 1h}}]"
+    words = [MessageSignal(id=str(number), value=word) for number, word in enumerate(("a", "b", "cd"))]
+    assert output_of(task, outside=words) == "cdcd"
+    result = run(task, outside=words[:2])
+    assert (output_of(task, outside=words[:2]), seconds(result)) == ("bb", 3600)
+
+
+@pytest.mark.parametrize(
+    ("busy", "expected", "turns"),
+    [
+        ("reject", ["a"], ["a"]),
+        ("enqueue", ["a", "b"], ["a", "b"]),
+        ("join", [["a"], ["b"]], [["a"], ["b"]]),
+        ("interrupt", ["a", "b"], ["b"]),
+        ("rollback", ["b"], ["b"]),
+    ],
+)
+def test_a_message_that_comes_while_a_turn_runs_goes_by_policy(busy: str, expected: list[Any], turns: list[Any]):
+    """A message that comes while a turn runs is refused, queued, joined, or stops or takes back the turn."""
+    task = f"""
+    name: t
+    main:
+      - set: {{begun: [], ended: []}}
+      - listen:
+          busy: {busy}
+          idle: 1h
+          do:
+            - set: {{begun: "$ [*state.begun, _]"}}
+            - sleep: 1m
+            - set: {{ended: "$ [*state.ended, state.begun[-1]]"}}
+      - evaluate: $ [state.begun, state.ended]
+    """
+    words = [MessageSignal(id=word, value=word) for word in "ab"]
+    assert output_of(task, outside=words) == [expected, turns]
 
 
 @pytest.mark.parametrize("main", ["{evaluate: fine}", "{error: broken}"])

@@ -21,6 +21,7 @@ from engine.core.lang.reference.entries import entries
 from engine.core.lang.stdlib import FUNCTIONS, all_modules
 from engine.core.lang.template import compile_template
 from engine.core.values import canonical_json
+from tests.support.patience import START_S
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 FUEL = 20_000
@@ -201,7 +202,7 @@ def test_no_function_depends_on_the_hash_seed():
     for seed in ("1", "4242"):
         env = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=50, check=False
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=START_S, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
         printed.append(done.stdout)

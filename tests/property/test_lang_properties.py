@@ -18,6 +18,7 @@ from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template
 from engine.core.values import canonical_json, to_json_value
 from tests.support.bombs import calls_of
+from tests.support.patience import START_S
 
 CALLS_OF_ANY = 5_000
 """Calls of Python's functions that an evaluation may make for nothing: its frame, its names, its error."""
@@ -197,7 +198,7 @@ def test_results_and_messages_do_not_depend_on_the_hash_seed():
     for seed in ("1", "4242"):
         env = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=50, check=False
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=START_S, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
         printed.append(done.stdout)

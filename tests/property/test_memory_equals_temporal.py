@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
+from engine.core.contracts.execution import SIGNAL_MESSAGE, MessageSignal
 from engine.core.run.events import body_of
 from engine.core.spec.vocabulary import MARKERS, MODIFIERS
 from tests.support.lab import Ended, Lab, plan_of
 from tests.support.program_leaves import KEY, PING
 from tests.support.program_runs import by_branch, in_memory, keys_of, outcome_of, told_by
-from tests.support.programs import ANSWER, TOOLS, Program, make_program, reply_to
+from tests.support.programs import ANSWER, TOOLS, Program, make_program, message_for, reply_to
 
 AT_ONCE = 10
 ELSEWHERE = {"task", "agent", "embed", "search", "cache"}
@@ -32,12 +34,16 @@ async def answer_waits(lab: Lab, handle: WorkflowHandle[Any, Any]) -> None:
     A workflow task that is done again tells of a wait before it counts: an answer to that is refused and sent again.
     """
     answered: set[tuple[str, int, int]] = set()
+    rejected: set[int] = set()
     while True:
         refused: Counter[str] = Counter()
         for event in await lab.events(handle):
             body = body_of(event)
             if event.type == "answer.refused":
                 refused[body["wait_id"]] += 1
+            if event.type == "message.taken" and body["disposition"] == "rejected" and event.seq not in rejected:
+                rejected.add(event.seq)
+                await send_message(handle, body["name"], body["value"])
             if event.type == "wait" and (body["wait_id"], body["opened"], refused[body["wait_id"]]) not in answered:
                 answered.add((body["wait_id"], body["opened"], refused[body["wait_id"]]))
                 asked = reply_to(body)
@@ -45,6 +51,8 @@ async def answer_waits(lab: Lab, handle: WorkflowHandle[Any, Any]) -> None:
                     await lab.answer(handle, ANSWER, wait_id=body["wait_id"])
                 elif asked == "event":
                     await send_event(lab, handle, body["info"]["key"])
+                elif asked == "message":
+                    await send_message(handle, *message_for(body))
         await asyncio.sleep(0.1)
 
 
@@ -52,6 +60,13 @@ async def send_event(lab: Lab, handle: WorkflowHandle[Any, Any], key: str | None
     """Send an event; an execution that had one left may have ended already."""
     with contextlib.suppress(RPCError):
         await lab.send(handle, PING, ANSWER, key=key)
+
+
+async def send_message(handle: WorkflowHandle[Any, Any], inbox: str, value: Any) -> None:
+    """Send a message; an execution that had one left may have ended already."""
+    message = MessageSignal(id=uuid.uuid4().hex, name=inbox, value=value)
+    with contextlib.suppress(RPCError):
+        await handle.signal(SIGNAL_MESSAGE, message)
 
 
 async def on_temporal(lab: Lab, program: Program, **options: Any) -> tuple[WorkflowHandle[Any, Any], Ended]:

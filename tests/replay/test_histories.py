@@ -1,9 +1,10 @@
 """Recorded histories replay with today's interpreter and give the events that stand beside them.
 
-A change of the interpreter that does not replay breaks running executions. `EVERSTEP_RECORD=1` records the corpus
-anew; do that only together with a `patched` gate or a new plan format. A change that only tells more, or tells it in
-other words, leaves the histories as they are: `EVERSTEP_RETELL=1` writes the events of today beside them, and the diff
-must be what was meant.
+A change of the interpreter that does not replay breaks running executions: it needs a patch (docs/upgrades.md).
+Histories of interpreters that were released stay for good. `EVERSTEP_RECORD=1` records those of the present one anew,
+`EVERSTEP_RECORD=race,loops` only these; do that only while it is not released. A change that only tells more, or tells
+it in other words, leaves the histories as they are: `EVERSTEP_RETELL=1` writes the events of today beside them, and
+the diff must be what was meant.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +24,73 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from engine.control.payloads import data_converter
+from engine.core.contracts.patches import INTERPRETER
 from engine.core.errors import EngineError
 from engine.core.run.effects import Call
 from engine.core.run.events import EventRecord, roll_digest
 from engine.core.run.walker import Walker
-from tests.replay.recording import CORPUS, HISTORIES, TOOLS, record, scrub
+from tests.replay.examples import PREFIX, names_of_examples, record_examples
+from tests.replay.recording import CORPUS, FOLDER, HISTORIES, MORE, TOOLS, record, scrub
 from tests.support.lab import open_lab
 from workflows.driver import TemporalEffects
 from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import SinkInterceptor
 
-RECORD = bool(os.environ.get("EVERSTEP_RECORD"))
-"""Read when the module is imported: a fixture takes our variables out of the environment."""
+RECORD = os.environ.get("EVERSTEP_RECORD", "")
+"""`1` = all, else the names of those that are recorded anew.
+
+Read when the module is imported: a fixture takes our variables out of the environment."""
 
 RETELL = bool(os.environ.get("EVERSTEP_RETELL"))
 
-NAMES = [item.name for item in CORPUS]
+NAMES = [item.name for item in (*CORPUS, *MORE)]
+
+KEPT = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.json"))
+"""All recordings: `INTERPRETER/NAME`."""
+if RECORD:
+    KEPT = [name for name in KEPT if not name.startswith(f"{INTERPRETER}/")]
+    KEPT += [f"{INTERPRETER}/{name}" for name in NAMES if RECORD == "1" or name in RECORD.split(",")]
 
 
 @pytest.fixture(scope="session")
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the histories; recorded anew first if that is asked for."""
+    """The folder of the histories; those of the present interpreter are recorded anew first if that is asked for."""
     if RECORD:
         address = request.getfixturevalue("temporal_address")
-        asyncio.run(_record_all(address, tmp_path_factory.mktemp("recording")))
-    return HISTORIES
+        HISTORIES.mkdir(exist_ok=True)
+        wanted = NAMES if RECORD == "1" else RECORD.split(",")
+        assert set(wanted) <= set(NAMES)
+        asyncio.run(_record(wanted, address, tmp_path_factory.mktemp("recording")))
+        if RECORD != "1":
+            return FOLDER
+        for old in HISTORIES.glob(f"{PREFIX}*.json"):
+            old.unlink()
+        blobs = tmp_path_factory.mktemp("blobs")
+        record_examples(tmp_path_factory.mktemp("examples"), lambda body: _write(asyncio.run(_told(body, blobs))))
+    return FOLDER
 
 
-async def _record_all(address: str, folder: Path) -> None:
-    for old in HISTORIES.glob("*.json"):
-        old.unlink()
+async def _record(wanted: Sequence[str], address: str, folder: Path) -> None:
     async with open_lab(address, folder, tools=TOOLS) as lab:
-        for item in CORPUS:
+        for item in (item for item in (*CORPUS, *MORE) if item.name in wanted):
             async with lab.worker():
                 body = await record(lab, item)
             _write(body)
 
 
-def _write(body: dict[str, Any]) -> None:
+async def _told(body: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Complete a recording of an example by what its replay tells, which must be as much as was told live."""
+    told = body.pop("told")
+    records = await replay(body, folder)
+    assert [event.type for event in records] == told, body["name"]
+    return {**body, "spans": spans_of(records), "digest": digest_of(records)}
+
+
+def _write(body: dict[str, Any], path: Path | None = None) -> None:
     # one line an event, so that a new recording gives a readable diff
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False).replace('{"eventId"', '\n{"eventId"')
-    (HISTORIES / f"{body['name']}.json").write_text(text + "\n", encoding="utf-8")
+    file = (path or HISTORIES / body["name"]).with_suffix(".json")
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
@@ -107,13 +135,13 @@ def spans_of(records: list[EventRecord]) -> list[list[int]]:
     return [[numbers[0], numbers[-1]] for numbers in runs.values()]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KEPT)
 async def test_a_recorded_history_replays_to_the_events_it_was_recorded_with(name: str, recorded: Path, tmp_path: Path):
     body = load(recorded, name)
     records = await replay(body, tmp_path)
     if RETELL:
-        _write({**body, "spans": spans_of(records), "digest": digest_of(records)})
-        body = load(recorded, name)
+        body = {**body, "spans": spans_of(records), "digest": digest_of(records)}
+        _write(body, recorded / name)
     numbers = [number for first, last in body["spans"] for number in range(first, last + 1)]
     assert [event.seq for event in records] == numbers
     assert spans_of(records) == body["spans"]
@@ -122,8 +150,9 @@ async def test_a_recorded_history_replays_to_the_events_it_was_recorded_with(nam
     assert records[-1].type in last
 
 
-def test_the_corpus_holds_the_outcomes_it_is_meant_to_hold(recorded: Path):
-    bodies = {name: load(recorded, name) for name in NAMES}
+@pytest.mark.parametrize("version", range(1, INTERPRETER + 1))
+def test_the_corpus_holds_the_outcomes_it_is_meant_to_hold(version: int, recorded: Path):
+    bodies = {item.name: load(recorded, f"{version}/{item.name}") for item in CORPUS}
     assert bodies["cancel"]["cancelled"]
     assert bodies["error_with_on_error"]["error"] == "task.error"
     assert bodies["map_with_retry"]["output"] == 10
@@ -132,7 +161,44 @@ def test_the_corpus_holds_the_outcomes_it_is_meant_to_hold(recorded: Path):
     assert bodies["of_a_child"]["output"] == 9
     assert len(bodies["continue_as_new"]["runs"]) >= 2
     assert all(len(body["runs"]) == 1 for name, body in bodies.items() if name != "continue_as_new")
-    assert sorted(path.stem for path in recorded.glob("*.json")) == sorted(NAMES)
+
+
+def test_the_corpus_of_the_present_interpreter_has_races_undoing_events_pauses_and_waits_over_runs(recorded: Path):
+    bodies = {item.name: load(recorded, f"{INTERPRETER}/{item.name}") for item in MORE}
+    assert bodies["race"]["output"] == "step.timeout"
+    assert bodies["undo_and_finally"]["error"] == "task.error"
+    assert bodies["cancel_with_undo"]["cancelled"]
+    assert bodies["loops"]["error"] is None
+    assert bodies["events_and_deadlines"]["output"] == [7, 2, {"approved": False}]
+    assert bodies["waits_over_runs"]["output"][3] == [3, 6]
+    assert len(bodies["waits_over_runs"]["runs"]) >= 2
+    assert bodies["paused_and_steered"]["output"] == 10
+    assert bodies["listening"]["output"] == 6
+    assert (bodies["paused"]["output"], len(bodies["paused"]["runs"])) == (8, 2)
+    assert bodies["forked"]["output"] == 57
+    assert {path.stem for path in (recorded / str(INTERPRETER)).glob("*.json") if PREFIX not in path.stem} == set(NAMES)
+
+
+def test_the_corpus_has_a_history_of_every_example(recorded: Path):
+    kept = [path.stem for path in (recorded / str(INTERPRETER)).glob(f"{PREFIX}*.json")]
+    without = {name for name in names_of_examples() if not any(stem.startswith(name) for stem in kept)}
+    assert without == set()
+    named = {name for name in names_of_examples() if any(stem.startswith(name) for stem in kept)}
+    assert all(any(stem.startswith(name) for name in named) for stem in kept), "and of none that is gone"
+
+
+def test_older_histories_stay_as_they_were_recorded(recorded: Path):
+    """The plans and inputs in them are those of their time."""
+    plans = [_input_of(recorded, name)["plan"] for name in KEPT if name.startswith("1/")]
+    assert len(plans) == len(CORPUS)
+    # that of a child is empty: it asks for its plan
+    assert {plan["format"] for plan in plans if plan} == {1}
+
+
+def _input_of(folder: Path, name: str) -> dict[str, Any]:
+    started = load(folder, name)["runs"][0]["events"][0]["workflowExecutionStartedEventAttributes"]
+    found: dict[str, Any] = json.loads(base64.b64decode(started["input"]["payloads"][0]["data"]))
+    return found
 
 
 async def test_an_interpreter_that_swaps_two_effects_does_not_replay(
@@ -147,14 +213,16 @@ async def test_an_interpreter_that_swaps_two_effects_does_not_replay(
         original(effects, call)
         original(effects, held.pop())
 
-    body = load(recorded, "map_with_retry")
+    body = load(recorded, f"{INTERPRETER}/map_with_retry")
     await replay(body, tmp_path)
     monkeypatch.setattr(TemporalEffects, "start_call", start_second_first)
     with pytest.raises(workflow.NondeterminismError, match="TMPRL1100"):
         await replay(body, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["map_with_retry", "continue_as_new"])
+@pytest.mark.parametrize(
+    "name", ["1/map_with_retry", "1/continue_as_new", f"{INTERPRETER}/race", f"{INTERPRETER}/undo_and_finally"]
+)
 async def test_an_interpreter_that_starts_a_timer_too_many_does_not_replay(
     name: str, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -169,10 +237,32 @@ async def test_an_interpreter_that_starts_a_timer_too_many_does_not_replay(
         await replay(load(recorded, name), tmp_path)
 
 
+async def test_a_change_without_a_patch_is_caught_in_every_history_that_makes_a_call(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = TemporalEffects.start_call
+
+    def start_with_timer(effects: TemporalEffects, call: Call) -> None:
+        effects.start_timer(f"extra:{call.id}", effects.now_us() + 60_000_000, "")
+        original(effects, call)
+
+    monkeypatch.setattr(TemporalEffects, "start_call", start_with_timer)
+    caught = 0
+    for name in KEPT:
+        body = load(recorded, name)
+        if not re.search(r'"name":"(llm.chat|tool.call|task.resolve)"', json.dumps(body, separators=(",", ":"))):
+            continue
+        # some of them do not even get to the comparison
+        with pytest.raises((workflow.NondeterminismError, RuntimeError), match=r"TMPRL1100|workflow machines"):
+            await replay(body, tmp_path)
+        caught += 1
+    assert caught > len(KEPT) / 2
+
+
 async def test_an_interpreter_that_tells_another_story_gives_another_hash(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    body = load(recorded, "foreach")
+    body = load(recorded, f"{INTERPRETER}/foreach")
     original = Walker.emit
 
     def emit(walker: Walker, event_type: Any, told: dict[str, Any]) -> None:
@@ -183,7 +273,7 @@ async def test_an_interpreter_that_tells_another_story_gives_another_hash(
 
 
 def test_recordings_name_no_process_host_or_folder(recorded: Path):
-    for path in recorded.glob("*.json"):
+    for path in recorded.glob("*/*.json"):
         text = path.read_text(encoding="utf-8")
         payloads = [base64.b64decode(data).decode() for data in re.findall(r'"data":"([^"]*)"', text)]
         assert payloads

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from engine.core.contracts.patches import INTERPRETER
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.grant import OPEN, Grant
 from engine.core.values import Json
@@ -14,6 +15,8 @@ TASK_QUEUE = "everstep"
 SIGNAL_ANSWER = "everstep.answer"
 SIGNAL_EVENT = "everstep.event"
 SIGNAL_CANCEL_REASON = "everstep.cancel_reason"
+SIGNAL_CONTROL = "everstep.control"
+SIGNAL_MESSAGE = "everstep.message"
 
 ATTRIBUTE_TENANT = "EverstepTenant"
 ATTRIBUTE_TASK = "EverstepTask"
@@ -45,6 +48,7 @@ class Origin:
             the same calls again.
         agent_id: Its agent, may be empty.
         grant: What those above it permit it to touch at most.
+        tells_keys: Whether its first event tells `keys`, for a retry of it; those of older executions do not.
     """
 
     execution_id: str
@@ -53,6 +57,74 @@ class Origin:
     keys: str
     agent_id: str = ""
     grant: Grant = OPEN
+    tells_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a step of another execution gave, taken over as it is.
+
+    Attributes:
+        output: Its output.
+        at_us: Time of the activation in which it ended; `now()` goes on from there.
+        input: Its input, for what later steps ask of it; None = that which the step has here.
+        state: What it wrote into the state of its list, the steps inside it included.
+        labels: {input, output} of labelled steps inside it that are visible behind it.
+    """
+
+    output: Json
+    at_us: int
+    input: Json = None
+    state: dict[str, Json] = field(default_factory=dict)
+    labels: dict[str, dict[str, Json]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTurn:
+    """A turn of a step that listens, as it began in another execution.
+
+    Attributes:
+        input: What it began with.
+        messages: Ids of the messages that began it.
+        stopped: `interrupt` or `rollback` if another message ended it; then nothing of it is run.
+        at_us: Time of the activation in which it was stopped.
+        state: What it wrote into the state of its list before it was interrupted.
+        labels: {input, output} of labelled steps that had ended inside it by then.
+    """
+
+    input: Json
+    messages: list[str] = field(default_factory=list)
+    stopped: str = ""
+    at_us: int = 0
+    state: dict[str, Json] = field(default_factory=dict)
+    labels: dict[str, dict[str, Json]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Whose recorded steps an execution begins with.
+
+    Attributes:
+        kind: `retry` goes on where another one failed, with the same keys of calls; `fork` is another way.
+        execution_id: The other execution.
+        path: Path of the step that is the first to run.
+        seed: Id of the execution whose `random` and `uuid` it goes on with.
+        keys: What idempotency keys of its calls are made of in place of its own id; empty = its own id.
+        began_us: When the other execution began: `now()` before the first recorded step.
+        recorded: What steps gave, by path (without marks of repeated blocks).
+        state: Written into the state of the first step's list just before it runs.
+        turns: Turns of steps that listen, by path; one that was not stopped ends by what was recorded inside it.
+    """
+
+    kind: Literal["retry", "fork"]
+    execution_id: str
+    path: str
+    seed: str
+    keys: str = ""
+    began_us: int = 0
+    recorded: dict[str, Recorded] = field(default_factory=dict)
+    state: dict[str, Json] = field(default_factory=dict)
+    turns: dict[str, RecordedTurn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +146,10 @@ class ExecutionParams:
         actor: Who started it; empty = nobody was asked for a name.
         created_us: When it was asked for, Unix microseconds; 0 = when it began.
         trace: W3C traceparent of what started it; all its spans belong to that trace. Empty = no trace.
+        fork: Whose recorded steps it begins with; None = it begins at its beginning.
+        breaks: Paths of steps before which it pauses.
+        deadline_us: When it is out of time, Unix microseconds, beside the limit of its plan; None = never.
+        interpreter: Version of the interpreter that wrote this; an older one does not know all of it.
     """
 
     execution_id: str
@@ -90,6 +166,10 @@ class ExecutionParams:
     actor: str = ""
     created_us: int = 0
     trace: str = ""
+    fork: Fork | None = None
+    breaks: list[str] = field(default_factory=list)
+    deadline_us: int | None = None
+    interpreter: int = INTERPRETER
 
 
 def attributes_of(*, tenant: str, task: str, agent_id: str) -> dict[str, str]:
@@ -145,6 +225,48 @@ class EventSignal:
     name: str
     key: Json = None
     value: Json = None
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSignal:
+    """What an operator wants of a running execution; the outcome comes back as an event with the same key.
+
+    Attributes:
+        kind: `pause`, `continue`, `breaks` (set the steps before which it pauses) or `deadline` (of a wait or sleep).
+        key: The caller's key; a repeated one gets the first outcome again.
+        actor: Who wants it.
+        reason: Why.
+        breaks: For `breaks`, and `continue`: paths; None = they stay as they are.
+        wait_id: For `deadline`: id of the wait, or path of the sleep.
+        deadline_us: For `deadline`: Unix microseconds; None = none (a sleep needs one).
+    """
+
+    kind: Literal["pause", "continue", "breaks", "deadline"]
+    key: str
+    actor: str = ""
+    reason: str = ""
+    breaks: list[str] | None = None
+    wait_id: str = ""
+    deadline_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSignal:
+    """A message to a step that listens; its disposition comes back as `message.taken`.
+
+    Attributes:
+        id: Id of the message; one that came before gets the first disposition again.
+        name: Name of the inbox.
+        value: The message.
+        busy: One of `vocabulary.BUSY` in place of what the step says, where that permits it; empty = as the step says.
+        actor: Who sent it.
+    """
+
+    id: str
+    name: str = "message"
+    value: Json = None
+    busy: str = ""
     actor: str = ""
 
 

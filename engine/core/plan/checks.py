@@ -21,6 +21,7 @@ from engine.core.spec.steps import (
     EventStep,
     ForeachStep,
     IfElseStep,
+    ListenStep,
     MapReduceStep,
     ParallelStep,
     RaceStep,
@@ -140,7 +141,7 @@ def _check_endless(workflows: Mapping[str, StepList], findings: Findings) -> Non
 def _report_cycle(workflows: Mapping[str, StepList], cycle: list[str], call: YieldStep, findings: Findings) -> None:
     chain = " → ".join([*cycle, cycle[0]])
     waits = any(
-        isinstance(step, (WaitStep, ApproveStep, EventStep, SleepStep))
+        isinstance(step, (WaitStep, ApproveStep, EventStep, ListenStep, SleepStep))
         for name in cycle
         for step in all_steps(workflows[name])
     )
@@ -206,7 +207,7 @@ def _step_ways(step: StepSpec, known: _Known) -> tuple[bool, bool]:
             if all(case.condition is not None for case in step.cases):
                 ways.append((True, False))
             through, out = any(way[0] for way in ways), any(way[1] for way in ways)
-        case ForeachStep() | WhileStep():
+        case ForeachStep() | WhileStep() | ListenStep():
             out = _ways(step.do, known)[1]
         case UntilStep():
             through, out = _ways(step.do, known)

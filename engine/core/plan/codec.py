@@ -8,17 +8,22 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from engine.core.errors import BugError
-from engine.core.plan.ir import PLAN_FORMAT, STDLIB_KNOWN, STDLIB_VERSION, Plan
+from engine.core.plan.ir import STDLIB_KNOWN, STDLIB_VERSION, Plan
+from engine.core.plan.policies import Defaults
+from engine.core.plan.upgrade import upgrade_plan
 from engine.core.values import canonical_json
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+_DEFAULTS: TypeAdapter[Defaults] = TypeAdapter(Defaults)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as a JSON object; members that have their default are left out."""
     body: dict[str, Any] = _ADAPTER.dump_python(plan, mode="json", exclude_defaults=True)
-    # the discriminators and the format must be there although they are defaults
-    return {"format": plan.format, "stdlib": plan.stdlib, **_with_marks(plan, body)}
+    # the discriminators and the format must be there although they are defaults; and so must what the plan says of
+    # defaults, since those of a later engine may be others
+    defaults = _DEFAULTS.dump_python(plan.defaults, mode="json")
+    return {"format": plan.format, "stdlib": plan.stdlib, **_with_marks(plan, body), "defaults": defaults}
 
 
 def _with_marks(plan: Plan, body: dict[str, Any]) -> dict[str, Any]:
@@ -41,18 +46,12 @@ def _restore_marks(full: Any, sparse: Any) -> None:
 
 
 def plan_from_json(body: dict[str, Any]) -> Plan:
-    """Read a plan back.
+    """Read a plan back, of this format or an older one.
 
     Raises:
         BugError: `plan.format` if the plan was made by a newer engine, `plan.unreadable` if it is not a plan.
     """
-    version = body.get("format")
-    if version != PLAN_FORMAT:
-        raise BugError(
-            f"the plan has format {version}, this engine reads format {PLAN_FORMAT}",
-            code="plan.format",
-            hint="run a worker of the version that made the plan",
-        )
+    body = upgrade_plan(body)
     try:
         return _ADAPTER.validate_python(body)
     except ValidationError as error:
@@ -75,4 +74,9 @@ def check_library(plan: Plan) -> None:
 
 def plan_hash(plan: Plan) -> str:
     """Return the content hash of a plan: 32 hexadecimal digits, equal for equal plans on every machine."""
-    return hashlib.blake2b(canonical_json(plan_to_json(plan)).encode(), digest_size=16).hexdigest()
+    return hash_of_json(plan_to_json(plan))
+
+
+def hash_of_json(body: dict[str, Any]) -> str:
+    """Return the content hash of a plan that is at hand as JSON of the present format."""
+    return hashlib.blake2b(canonical_json(body).encode(), digest_size=16).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -16,6 +16,7 @@ from engine.core.plan.dialects import make_resolver
 from engine.core.plan.exits import check_reachable
 from engine.core.plan.ir import AgentSnapshot, Block, Limits, Plan, Requirement, ToolContract
 from engine.core.plan.label_places import LabelPlaces
+from engine.core.plan.listens import compile_listen
 from engine.core.plan.ops import (
     ApproveOp,
     ErrorOp,
@@ -53,6 +54,7 @@ from engine.core.spec.steps import (
     EvaluateStep,
     EventStep,
     GetStep,
+    ListenStep,
     LogStep,
     ModifiersSpec,
     PromptStep,
@@ -74,6 +76,7 @@ OnFail = Literal["repair", "error", "ask"]
 _TIMES = {
     "sleep": "write a duration such as `sleep: 30s`, or `sleep: {seconds: 30}`, or `sleep: $ _.pause`",
     "deadline": "write a duration such as `24h`, or an expression that gives seconds or a duration",
+    "idle": "write a duration such as `7d`, or an expression that gives seconds or a duration",
 }
 APPROVAL: Json = {
     "type": "object",
@@ -268,6 +271,8 @@ class _Compiler:
                 return self._task(step, place)
             case WaitStep() | ApproveStep() | EventStep():
                 return self._wait(step, place)
+            case ListenStep():
+                return self._listen(step, place)
             case LogStep():
                 return LogOp(message=self.resolver.value(step.message, f"{step.path}.log", place.scope, Role.PROSE))
             case SleepStep():
@@ -279,10 +284,16 @@ class _Compiler:
                 return compiler.compile(step)
 
     def _tool_steps(self, place: _Place) -> ToolStepCompiler:
-        def seconds(node: Node, path: str) -> Value:
-            return self._seconds(((node, 1.0),), path, place)
+        return ToolStepCompiler(self.resolver, self.toolbox, place.scope, self.tools, self._times(place))
 
-        return ToolStepCompiler(self.resolver, self.toolbox, place.scope, self.tools, seconds)
+    def _times(self, place: _Place) -> Callable[[Node, str], Value]:
+        return lambda node, path: self._seconds(((node, 1.0),), path, place)
+
+    def _listen(self, step: ListenStep, place: _Place) -> Op:
+        def block(name: str, steps: StepList) -> int:
+            return self._block(name, steps, place)
+
+        return compile_listen(step, self.resolver, place.scope, self.findings, block=block, seconds=self._times(place))
 
     def _tool_call(self, step: ToolCallStep, place: _Place) -> Op:
         path = f"{step.path}.arguments"

@@ -20,7 +20,7 @@ from engine.core.values import Json, canonical_json
 
 NUMBERS: Final = frozenset({"parallelism", "repair", "take", "max_rounds", "attempts", "at_most"})
 """Members of ops that are whole numbers and no numbers of blocks."""
-WALKED: Final = frozenset({"format", "stdlib", "blocks", "workflows", "tools", "agent", "ending"})
+WALKED: Final = frozenset({"format", "stdlib", "defaults", "blocks", "workflows", "tools", "agent", "ending"})
 """Members of a plan that are compared by their own rules, or are not the author's."""
 VALUE: Final = "the value"
 WORDS: Final = {

@@ -60,6 +60,7 @@ class _Checker:
             ("debounce", dispatch.debounce),
             ("collect", dispatch.collect),
             ("singleton", dispatch.singleton),
+            ("concurrency", dispatch.concurrency),
         ):
             if part is not None and part.key is not None:
                 self.resolver.expression(part.key, f"dispatch.admission.{name}.key", self._scope(INPUT_NAMES))

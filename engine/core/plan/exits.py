@@ -14,6 +14,7 @@ from engine.core.spec.steps import (
     EvaluateStep,
     ForeachStep,
     IfElseStep,
+    ListenStep,
     LogStep,
     MapReduceStep,
     ParallelStep,
@@ -218,6 +219,8 @@ class Exits:
                 return self._of_loop(step)
             case ForeachStep():
                 return self._of_rounds(step.do, step.items)
+            case ListenStep():
+                return self.of_list(step.do) | Exit.THROUGH
             case MapReduceStep():
                 exits = self._of_rounds(step.map, step.over)
                 return exits if step.on_item_error == "fail" else _taken(exits)

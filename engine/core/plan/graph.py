@@ -12,6 +12,7 @@ from engine.core.plan.ops import (
     ErrorOp,
     ForeachOp,
     IfElseOp,
+    ListenOp,
     MapReduceOp,
     Op,
     ParallelOp,
@@ -200,6 +201,8 @@ class _Drawing:
                 return self.loop(op.do, path, group, "each round", ("yes", "no"))
             case UntilOp():
                 return self.loop(op.do, path, group, "each round", ("next", "yes"))
+            case ListenOp():
+                return self.loop(op.do, path, group, "each message", ("message", "done"))
             case MapReduceOp():
                 body = self.grouped(op.map, path, group, f"for each item, {op.parallelism} at a time")
                 return self.inner(op.map, path, body, [_Way(path)])

@@ -13,9 +13,11 @@ from engine.core.kinds import Dialect, ToolEffect
 from engine.core.plan.computed import Expr, Value
 from engine.core.plan.grant import OPEN, Grant
 from engine.core.plan.ops import Op
+from engine.core.plan.policies import USUAL, Defaults
 from engine.core.values import Json
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
+"""Version of what stands below; `engine.core.plan.upgrade` says what each one changed and reads the older ones."""
 STDLIB_VERSION = 2
 STDLIB_KNOWN = frozenset({1, 2})
 """The library versions whose results this one still gives, so that what began under them goes on here. Who raises
@@ -145,6 +147,7 @@ class Plan:
         ending: Block of the `finally` steps; None = there are none.
         allow: What the steps may touch at most.
         dialect: The dialect the task was written in.
+        defaults: What holds where the author said nothing.
         format: Version of this structure.
         stdlib: Version of the expression library that the plan was made for.
     """
@@ -160,5 +163,6 @@ class Plan:
     ending: int | None = None
     allow: Grant = OPEN
     dialect: Dialect = "everstep"
+    defaults: Defaults = USUAL
     format: int = PLAN_FORMAT
     stdlib: int = STDLIB_VERSION

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.core.spec.steps import (
     ForeachStep,
+    ListenStep,
     MapReduceStep,
     ParallelStep,
     RaceStep,
@@ -38,7 +39,8 @@ class _Hop:
         """Whether what stands inside may run again after it has run: then it sees also what comes after it."""
         if self.into in _BESIDE:
             return False
-        return isinstance(self.step, (ForeachStep, WhileStep, UntilStep)) or self.step.mods.retry is not None
+        loops = isinstance(self.step, (ForeachStep, WhileStep, UntilStep, ListenStep))
+        return loops or self.step.mods.retry is not None
 
     @property
     def concurrent(self) -> bool:
@@ -108,7 +110,7 @@ def _order(there: _Way, here: _Way) -> str:
     step = here[0].step
     if len(there) == 1:
         return OPEN
-    if isinstance(step, (WhileStep, UntilStep)) or step.mods.retry is not None:
+    if isinstance(step, (WhileStep, UntilStep, ListenStep)) or step.mods.retry is not None:
         # the condition of a loop sees the round before, and a repeated step what its last attempt left
         return ""
     if here[0].into == "on_error":

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.core.plan.ir import Plan
-from engine.core.plan.ops import ForeachOp, IfElseOp, MapReduceOp, Op, ParallelOp, RaceOp, SwitchOp, UntilOp, WhileOp
+from engine.core.plan.ops import (
+    ForeachOp,
+    IfElseOp,
+    ListenOp,
+    MapReduceOp,
+    Op,
+    ParallelOp,
+    RaceOp,
+    SwitchOp,
+    UntilOp,
+    WhileOp,
+)
 
 
 def inner_blocks(op: Op) -> list[int]:
@@ -16,7 +27,7 @@ def inner_blocks(op: Op) -> list[int]:
             blocks = [op.then] if op.otherwise is None else [op.then, op.otherwise]
         case SwitchOp():
             blocks = [case.then for case in op.cases]
-        case ForeachOp() | WhileOp() | UntilOp():
+        case ForeachOp() | WhileOp() | UntilOp() | ListenOp():
             blocks = [op.do]
         case MapReduceOp():
             blocks = [op.map]

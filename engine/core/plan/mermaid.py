@@ -40,6 +40,7 @@ SHAPES: Final = MappingProxyType(
         StepKind.WAIT_FOR_INPUT: _SLANTED,
         StepKind.APPROVE: _SLANTED,
         StepKind.WAIT_FOR_EVENT: _SLANTED,
+        StepKind.LISTEN: _SLANTED,
         StepKind.RETURN: _PILL,
         StepKind.ERROR: _FLAG,
     }

@@ -249,6 +249,42 @@ class UntilOp(OpBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenOp(OpBase):
+    """Runs a block for each message that comes, one after another; output: that of the last turn.
+
+    Attributes:
+        do: The block of a turn; its input is the message, or the list of messages where several may be joined.
+        messages: Name of the inbox.
+        busy: What becomes of a message that comes while a turn runs, a word of `vocabulary.BUSY`.
+        allow_busy: What a message may ask for in place of that.
+        schema: JSON Schema of a message; None = anything.
+        until: Looked at after each turn; the step ends when it holds. None = never.
+        idle: Evaluates to the seconds without a message after which the step ends; None = never.
+        default: Evaluates to the output in that case; None = the output of the last turn, or the input.
+    """
+
+    do: int
+    messages: str = "message"
+    busy: str = "enqueue"
+    allow_busy: tuple[str, ...] = ()
+    schema: Json = None
+    until: Expr | None = None
+    idle: Value | None = None
+    default: Value | None = None
+    op: Literal[StepKind.LISTEN] = StepKind.LISTEN
+
+    @property
+    def joins(self) -> bool:
+        """Whether several messages may have a turn together, so that a turn gets a list."""
+        return "join" in (self.busy, *self.allow_busy)
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a message may roll a turn back."""
+        return "rollback" in (self.busy, *self.allow_busy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YieldOp(OpBase):
     """Runs a named list of the task with its own scope and fresh state; output: its result."""
 
@@ -391,6 +427,7 @@ Op = Annotated[
     | RaceOp
     | WhileOp
     | UntilOp
+    | ListenOp
     | YieldOp
     | TaskOp
     | ReturnOp

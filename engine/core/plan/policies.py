@@ -1,4 +1,4 @@
-"""The policies that any op of a plan may carry: attempts, time limits, checks, cache, undoing. Workflow-safe."""
+"""The policies of a plan: attempts, time limits, checks, cache, undoing, and what holds unsaid. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -82,3 +82,25 @@ class Modifiers:
 
 
 NO_MODIFIERS = Modifiers()
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where the author says nothing.
+
+    It stands in each plan and not in the interpreter alone: these are timers of running executions, so a later engine
+    may choose otherwise for the plans that it makes, and runs this one as it began.
+
+    Attributes:
+        retry: Policy of model calls, of reads and of idempotent tools: attempts on transient errors.
+        chat_timeout_s: Longest time of one model call in seconds.
+        clean_up_s: Longest time, in seconds, of the `finally` steps, and of the undoing of one block: a cancel must
+            come to an end.
+    """
+
+    retry: RetryPolicy = RetryPolicy(attempts=4, initial_s=1.0, factor=2.0, max_s=30.0)
+    chat_timeout_s: float = 600.0
+    clean_up_s: float = 600.0
+
+
+USUAL = Defaults()

@@ -18,6 +18,7 @@ from engine.core.plan.ops import (
     ForeachOp,
     GetOp,
     IfElseOp,
+    ListenOp,
     LogOp,
     MapReduceOp,
     Op,
@@ -167,6 +168,8 @@ def _words(op: Op) -> str:
             return _value_words(op.message)
         case EventOp():
             return op.event
+        case ListenOp():
+            return op.messages
         case WaitOp() | ApproveOp():
             return "" if op.info == Lit(None) else _value_words(op.info)
 

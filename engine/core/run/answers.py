@@ -14,12 +14,14 @@ from engine.core.values import Json, to_json_value
 MAX_REMEMBERED_KEYS = 1_000
 
 
-def open_waits(walker: Walker, *, events: bool = False) -> list[tuple[Branch, WaitFrame]]:
-    """Return the open waits for answers, or those for events, the oldest first."""
+def open_waits(walker: Walker, *, events: bool = False, messages: bool = False) -> list[tuple[Branch, WaitFrame]]:
+    """Return the open waits for answers, or those for events or for messages, the oldest first."""
     waits: list[tuple[Branch, WaitFrame]] = []
     for branch in walker.branches.values():
         top = branch.stack[-1] if branch.stack else None
-        if isinstance(top, WaitFrame) and branch.unwind is None and (top.event is not None) is events:
+        if not isinstance(top, WaitFrame) or branch.unwind is not None:
+            continue
+        if (top.event is not None) is events and (top.inbox is not None) is messages:
             waits.append((branch, top))
     return sorted(waits, key=lambda pair: pair[1].opened)
 
@@ -33,6 +35,10 @@ def take_answer(walker: Walker, signal: AnswerSignal) -> None:
         walker.emit(EventType.ANSWER_ACCEPTED if accepted else EventType.ANSWER_REFUSED, body)
         return
     chosen = _wait_for(walker, signal)
+    if chosen is None and _wants_message(walker, signal.wait_id):
+        message = f"'{signal.wait_id}' is a step that listens: it takes messages, not answers"
+        _refuse(walker, signal, signal.wait_id, "answer.wants_message", message)
+        return
     if chosen is None:
         code = "answer.closed" if signal.wait_id else "answer.not_waiting"
         message = f"no wait '{signal.wait_id}' is open" if signal.wait_id else "the execution does not wait for input"
@@ -57,6 +63,10 @@ def _wait_for(walker: Walker, signal: AnswerSignal) -> tuple[Branch, WaitFrame] 
         # somebody may stand in for an event that does not come
         waits += open_waits(walker, events=True)
     return next((pair for pair in waits if not signal.wait_id or pair[1].wait_id == signal.wait_id), None)
+
+
+def _wants_message(walker: Walker, wait_id: str) -> bool:
+    return any(frame.wait_id == wait_id for _, frame in open_waits(walker, messages=True))
 
 
 def fitting_problems(value: Json, schema: Json, *, whole: str = "value") -> list[str]:

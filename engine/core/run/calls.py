@@ -32,7 +32,6 @@ from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
 from engine.core.values import Json, to_json_value
 
-DEFAULT_CHAT_TIMEOUT_S = 600.0
 LEAST_ROUND_S = 1.0
 """A repair round is sent even if the rounds before it used up the attempt's time; it fails by its own timeout."""
 MAX_SUMMARY_CHARS = 120
@@ -128,7 +127,7 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     settings.pop("model", None)
     check_model(walker.plan, model)
     messages = frame.messages or []
-    timeout_s = _time_of_round(frame, op)
+    timeout_s = _time_of_round(walker, frame, op)
     suffix = f"/repair{frame.round}" if frame.round else ""
     params = ChatParams(
         context=_context(walker, guard, model_bound(walker.plan, model), suffix),
@@ -146,11 +145,11 @@ def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardF
     walker.start_call(branch, frame, call, _started(frame, guard, op, model, request))
 
 
-def _time_of_round(frame: CallFrame, op: PromptOp) -> float:
+def _time_of_round(walker: Walker, frame: CallFrame, op: PromptOp) -> float:
     """Return what is left of the attempt's time; without a `timeout` each round has the longest time of a call."""
     limit_s = op.mods.timeout_s
     if limit_s is None:
-        return DEFAULT_CHAT_TIMEOUT_S
+        return walker.plan.defaults.chat_timeout_s
     return max(round(limit_s - frame.spent_s, 3), min(LEAST_ROUND_S, limit_s))
 
 

@@ -144,6 +144,7 @@ def _start(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, 
         keys=derive_uuid(context.key, "keys"),
         agent_id=task.agent_id,
         grant=walker.plan.allow,
+        tells_keys=True,
     )
     # each attempt is an execution of its own, and the same one however often the start itself is repeated
     frame.child_id = derive_uuid(identity.execution_id, "child", frame.call_id)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.contracts.children import ChildParams, ResolveParams
+from engine.core.contracts.patches import Patch
 from engine.core.errors import RunError
 from engine.core.values import Json
 
@@ -89,6 +90,14 @@ class Effects(Protocol):
 
     def cancel_timer(self, timer_id: str) -> None:
         """Forget a timer; it must not fire afterwards."""
+        ...
+
+    def patched(self, patch: Patch) -> bool:
+        """Whether this run takes the new way of a patch, and not the one that its history began with."""
+        ...
+
+    def set_paused(self, *, paused: bool) -> None:
+        """Learn whether the execution stands still now, whatever it waits for (for lists by status)."""
         ...
 
     def set_waiting(self, wait_ids: tuple[str, ...]) -> None:

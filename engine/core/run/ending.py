@@ -10,8 +10,6 @@ from engine.core.run.state import BlockFrame, Branch, Ending, Scope, Unwind
 from engine.core.run.walker import Walker, error_json, error_of
 from engine.core.values import Json
 
-FINALLY_S = 600
-"""Longest time of the `finally` steps: a cancel must come to an end."""
 CLEAN_UP_STEPS = 10_000
 """Most steps of `finally` and `undo` beyond the limit of the task, which may be what ended it."""
 
@@ -30,7 +28,7 @@ def begin_finally(walker: Walker, outcome: BranchOutcome, root: Branch) -> bool:
     block = walker.plan.ending
     if block is None or walker.state.ending is not None:
         return False
-    deadline_us = walker.effects.now_us() + FINALLY_S * 1_000_000
+    deadline_us = walker.effects.now_us() + round(walker.plan.defaults.clean_up_s * 1e6)
     if isinstance(outcome, Failed):
         ending = Ending("failed", None, error_json(outcome.error, ""), deadline_us)
     elif isinstance(outcome, Stopped):
@@ -71,7 +69,8 @@ def look_at_ending(walker: Walker) -> None:
 
 def finally_timed_out(walker: Walker, root: Branch) -> None:
     """Stop the `finally` steps, which took too long."""
-    error = LimitExceeded(f"the finally steps took longer than {FINALLY_S} s", code="limit.finally")
+    limit_s = walker.plan.defaults.clean_up_s
+    error = LimitExceeded(f"the finally steps took longer than {limit_s:g} s", code="limit.finally")
     walker.unwind(root, Unwind(0, "raise", error_json(error, "finally")))
 
 

@@ -32,10 +32,11 @@ class Evaluator:
         plan: The plan.
         execution_id: Root execution; seeds `random` and `uuid`.
         task_id: Id of the task, shown as `task.id`.
+        seed: What seeds them in its place, of one that goes on with those of another.
     """
 
-    def __init__(self, plan: Plan, execution_id: str, task_id: str) -> None:
-        self._execution_id = execution_id
+    def __init__(self, plan: Plan, execution_id: str, task_id: str, *, seed: str = "") -> None:
+        self._seed = seed or execution_id
         self._julep = plan.dialect in ("julep-2024", "julep-2025")
         self._plain_names = plan.dialect == "julep-2024"
         self._constants: dict[str, Json] = {
@@ -44,6 +45,8 @@ class Evaluator:
             "execution": {"id": execution_id},
         }
         self.now_us = 0
+        self.times: dict[int, int] | None = None
+        """Recorded time of branches that have one, by their numbers; it is not that of the present activation."""
         self._now = (0, _EPOCH)
         self.fuel_used = 0
 
@@ -70,13 +73,13 @@ class Evaluator:
             return value.value
         if isinstance(value, Expr):
             compiled = compile_expression(value.source)
-            context = self._context(path)
+            context = self._context(path, branch)
             result = compiled.evaluate(self._env(compiled.names, branch, given, extra), context)
             self._account(context)
             return result
         if isinstance(value, Tmpl):
             template = compile_template(value.source)
-            context = self._context(path)
+            context = self._context(path, branch)
             text = template.render(self._env(template.names, branch, given, extra), context)
             self._account(context)
             return text
@@ -97,15 +100,16 @@ class Evaluator:
             ExpressionError: If the expression fails.
         """
         compiled = compile_expression(condition.source)
-        context = self._context(path)
+        context = self._context(path, branch)
         result: bool = compiled.truthy(self._env(compiled.names, branch, given, None), context)
         self._account(context)
         return result
 
-    def _context(self, path: str) -> EvalContext:
-        if self._now[0] != self.now_us:
-            self._now = (self.now_us, _EPOCH + dt.timedelta(microseconds=self.now_us))
-        return EvalContext(now=self._now[1], seed=f"{self._execution_id}/{path}", fuel=Fuel())
+    def _context(self, path: str, branch: Branch) -> EvalContext:
+        now_us = self.now_us if self.times is None else self.times.get(branch.id, self.now_us)
+        if self._now[0] != now_us:
+            self._now = (now_us, _EPOCH + dt.timedelta(microseconds=now_us))
+        return EvalContext(now=self._now[1], seed=f"{self._seed}/{path}", fuel=Fuel())
 
     def _account(self, context: EvalContext) -> None:
         if context.fuel is not None:

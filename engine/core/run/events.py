@@ -39,11 +39,16 @@ class Event:
 
     Body members by type (all JSON):
         every type: `branch` (scope path of the branch, `` for the root)
-        init: workflow, scope, input, task, task_id, version, metadata, parent? {execution_id, path}, labels?, actor?,
-            created_us? (when it was asked for), trace? (traceparent of what started it)
-        init_branch: path, workflow, scope, construct, parent, input, of? (bodies that a loop or fan will run)
+        init: workflow, scope, input, task, task_id, version, metadata, parent? {execution_id, path, keys?}, labels?,
+            actor?, created_us? (when it was asked for), trace? (traceparent of what started it), forked? {kind,
+            execution_id, path, seed, keys} (the execution whose recorded steps it takes; `keys` = what the idempotency
+            keys of calls are made of in place of its own id)
+        init_branch: path, workflow, scope, construct, parent, input, of? (bodies that a loop or fan will run),
+            messages? (ids of those that began the turn)
         step: path, workflow, index, scope, kind, label, output, next (index or null), attempts?, state?, log?,
-            child_id? (the execution that it started), started_us? (if it did not begin in this very activation)
+            child_id? (the execution that it started), started_us? (if it did not begin in this very activation),
+            recorded? (true: the output is that of the execution it was forked from; nothing was run; then also at_us,
+            input?, state?, labels? as `Recorded` has them)
         wait: path, workflow, index, scope, label, wait_id, info, schema, deadline_us?
         resume: path, workflow, index, scope, wait_id, output, key, actor, opened_us, expired?
         finish_branch: path, workflow, scope, output
@@ -55,8 +60,19 @@ class Event:
             in the event of its step
         attempt.failed: path, effect_id (of its last call; PATH#ATTEMPT if it made none), kind, attempt, error,
             retry_in_s (null = no more)
-        branch.failed: path, error
+        branch.failed: path, error, taken? (collect, skip, race, undo; interrupt and rollback: the path is that of a
+            turn which a message stopped; of one that was recorded also recorded: true, at_us, state, labels)
         answer.accepted / answer.refused: key, wait_id, actor, value / code, message
+        execution.paused: key, actor, reason, at? (path of the step before which it stopped; with an empty key it did so
+            by itself), already? (true: it was paused before)
+        execution.continued: key, actor, reason?, breaks?, why? (cancel, limit.time: it was not told to)
+        breaks.changed: key, actor, breaks (paths, in order)
+        deadline.changed: key, actor, wait_id (of a wait; path of a sleep), deadline_us (null = none)
+            all of these have repeated: true when a key came again and nothing was done
+        control.refused: key, actor, kind, code, message
+        message.taken: message_id, name, disposition (started, queued, joined, interrupting, rolling_back, kept,
+            rejected), actor, value, path? (of the step that took it), turn? (that it begins), code? and message? (why
+            it was rejected), repeated? (the id came before; then without value)
     """
 
     type: EventType

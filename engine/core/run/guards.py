@@ -12,8 +12,6 @@ from engine.core.run.state import Branch, GuardFrame, Unwind
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 
-DEFAULT_RETRY = RetryPolicy(attempts=4, initial_s=1.0, factor=2.0, max_s=30.0)
-"""For model calls, reads and idempotent tools: four attempts on transient errors."""
 ONE_ATTEMPT = RetryPolicy(attempts=1)
 
 LONGEST_ASKED_PAUSE_S = 86_400.0
@@ -26,6 +24,7 @@ _BLOCKS = (
     StepKind.FOREACH,
     StepKind.WHILE,
     StepKind.UNTIL,
+    StepKind.LISTEN,
     StepKind.MAP_REDUCE,
     StepKind.PARALLEL,
     StepKind.RACE,
@@ -51,9 +50,9 @@ def policy_of(walker: Walker, op: Op) -> RetryPolicy:
     if op.mods.retry is not None:
         return op.mods.retry
     if op.op is StepKind.PROMPT:
-        return DEFAULT_RETRY
+        return walker.plan.defaults.retry
     if isinstance(op, ToolCallOp) and walker.plan.tools[op.tool].repeatable:
-        return DEFAULT_RETRY
+        return walker.plan.defaults.retry
     return ONE_ATTEMPT
 
 

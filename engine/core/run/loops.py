@@ -31,7 +31,7 @@ def next_item(walker: Walker, branch: Branch, frame: ForeachFrame) -> None:
     block = walker.step_frame(branch)
     op = walker.op_at(block)
     assert isinstance(op, ForeachOp)
-    _count_round(walker)
+    count_round(walker)
     construct = f"foreach[{number}]"
     workflow = f"{block.workflow}[{block.pc}].{construct}"
     path = f"{frame.path}.do[{number}]"
@@ -83,13 +83,18 @@ def next_round(walker: Walker, branch: Branch, frame: LoopFrame) -> None:
             code="loop.too_many_rounds",
             hint="look at its condition, or raise max_rounds",
         )
-    _count_round(walker)
+    count_round(walker)
     construct = f"{op.op.value}[{frame.rounds}]"
     workflow = f"{block.workflow}[{block.pc}].{construct}"
     walker.push_block(branch, op.do, frame.value, f"{frame.path}.do[{frame.rounds}]", workflow, construct=construct)
 
 
-def _count_round(walker: Walker) -> None:
+def count_round(walker: Walker) -> None:
+    """Count a round of a loop.
+
+    Raises:
+        LimitExceeded: `limit.rounds`.
+    """
     walker.state.rounds_run += 1
     limit = walker.plan.limits.rounds
     if limit is not None and walker.state.rounds_run > limit:

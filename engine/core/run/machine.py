@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from engine.core.contracts.execution import AnswerSignal, EventSignal
-from engine.core.errors import BugError, LimitExceeded, RunError
-from engine.core.kinds import EventType
+from engine.core.contracts.execution import AnswerSignal, ControlSignal, EventSignal, MessageSignal
+from engine.core.errors import BugError
 from engine.core.plan.codec import check_library
 from engine.core.plan.ir import Plan
 from engine.core.plan.planned import check_runnable
-from engine.core.run import answers, guards, inbox
+from engine.core.run import answers, breaks, control, guards, inbox, recorded
+from engine.core.run.beginning import begin, go_on
 from engine.core.run.calls import send_call, take_outcome
 from engine.core.run.children import is_child, send_child, take_child
+from engine.core.run.clocks import end_by_force, strike, strike_late
 from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
-from engine.core.run.ending import begin_finally, final_outcome, finally_timed_out, look_at_ending
-from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one, resume_race, stagger_passed
-from engine.core.run.loops import next_item, round_ended
+from engine.core.run.ending import begin_finally, final_outcome
+from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one
+from engine.core.run.listening import listen_on, take_message, turn_stopped
 from engine.core.run.release import let_go
 from engine.core.run.state import (
     BlockFrame,
@@ -26,21 +27,19 @@ from engine.core.run.state import (
     CallFrame,
     FanFrame,
     FoldFrame,
-    ForeachFrame,
     GuardFrame,
-    LoopFrame,
+    ListenFrame,
     MachineState,
-    Scope,
-    SleepFrame,
     UndoFrame,
     Unwind,
-    WaitFrame,
     YieldFrame,
 )
-from engine.core.run.steps import begin_body, end_step, leave_block, start_step
+from engine.core.run.steps import leave_block, start_step
+from engine.core.run.taking import take_value
 from engine.core.run.telling import tell_end
-from engine.core.run.undoing import arm_undo, begin_undo, hand_down, undo_failed, undo_next, undo_timed_out
-from engine.core.run.waits import arm_deadline, expire
+from engine.core.run.trying import OUR_MISTAKES as OUR_MISTAKES
+from engine.core.run.trying import attempt
+from engine.core.run.undoing import begin_undo, hand_down, undo_failed, undo_next
 from engine.core.run.walker import Identity, Walker, error_json, error_of
 from engine.core.values import Json
 
@@ -55,13 +54,6 @@ message of at most 4 MB, and its SDK needs some tenths of a millisecond for each
 MOST_CALLS = 1_000
 """Calls under way at one time; at 2,000 pending activities Temporal refuses every further step of a run, and each
 of them makes the others slower long before."""
-
-
-Action = Callable[[Walker, Branch], None]
-
-OUR_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What a mistake in the interpreter raises. Left as they are, these would fail the workflow task and be tried again for
-ever without anybody being told; as BugError they end the execution."""
 
 
 class Pace(Enum):
@@ -103,63 +95,15 @@ class Machine:
 
     # --- beginning and continuing ------------------------------------------------------------------------------
 
-    def start(self, given: Json) -> None:
-        """Begin an execution with its input."""
-        walker = self.walker
-        identity, plan = walker.identity, walker.plan
-        scope = Scope(walker.scope_id("main"), "main", given)
-        origin = identity.origin
-        parent = {} if origin is None else {"parent": {"execution_id": origin.execution_id, "path": origin.path}}
-        root = Branch(0, None, [BlockFrame(plan.workflows["main"], 0, given, "main", "main", "list")], [scope])
-        walker.branches[0] = root
-        walker.emit(
-            EventType.INIT,
-            {
-                "workflow": "main",
-                "scope": scope.id,
-                "input": given,
-                "task": plan.task,
-                "task_id": identity.task_id,
-                "version": identity.task_version,
-                "tenant": identity.tenant,
-                "agent_id": plan.agent.id,
-                "metadata": identity.metadata or {},
-                **_told_of(identity),
-                **parent,
-            },
-        )
-        if plan.limits.seconds is not None:
-            walker.state.deadline_us = walker.effects.now_us() + round(plan.limits.seconds * 1e6)
-            self._arm_limit()
-        walker.enqueue(root)
+    def start(self, given: Json, breaks: Sequence[str] = ()) -> None:
+        """Begin an execution with its input; `breaks` = steps before which it pauses."""
+        begin(self.walker, given, breaks)
 
     def resume(self) -> None:
         """Go on from carried state: start clocks and held-back calls again."""
-        walker = self.walker
         self._look_at_clock()
-        self._arm_limit()
-        look_at_ending(walker)
-        for branch in list(walker.branches.values()):
-            guards.restore_timers(walker, branch)
-            top = branch.stack[-1] if branch.stack else None
-            if isinstance(top, SleepFrame):
-                walker.arm(branch, "sleep", top.timer_id, top.deadline_us, f"sleep of {top.timer_id}")
-            elif isinstance(top, WaitFrame):
-                walker.open_waits[top.wait_id] = None
-                arm_deadline(walker, branch, top)
-            elif isinstance(top, FanFrame):
-                resume_race(walker, branch, top)
-            for frame in branch.stack:
-                if isinstance(frame, UndoFrame):
-                    arm_undo(walker, branch, frame)
-        if walker.open_waits:
-            walker.effects.set_waiting(tuple(walker.open_waits))
+        go_on(self.walker)
         self.end_drain()
-
-    def _arm_limit(self) -> None:
-        deadline = self.walker.state.deadline_us
-        if deadline is not None and self.walker.state.ending is None:
-            self.walker.arm(self.walker.branches[0], "limit", "", deadline, "time limit of the execution")
 
     def begin_drain(self) -> None:
         """Hold new calls back, so that the running ones end and the state can be carried to a new run."""
@@ -189,7 +133,12 @@ class Machine:
     @property
     def has_work(self) -> bool:
         """Whether a branch can run on at once."""
-        return bool(self.walker.runnable) and self.result is None
+        return bool(self.walker.runnable) and self.result is None and not self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still because an operator wants it to, or before a break."""
+        return self.walker.state.paused is not None
 
     @property
     def calls_under_way(self) -> int:
@@ -202,7 +151,7 @@ class Machine:
         Raises:
             BugError: If a call is under way.
         """
-        if self.walker.calls or self.walker.runnable:
+        if self.walker.calls or self.has_work:
             raise BugError("an execution cannot be carried over while calls or branches are running")
         self.walker.state.branches = list(self.walker.branches.values())
         return self.walker.state
@@ -215,7 +164,7 @@ class Machine:
         self._look_at_clock()
         last_step = walker.state.steps_run + STEPS_PER_ACTIVATION
         walker.evaluator.fuel_used = walker.told = walker.asked = 0
-        while (walker.runnable or self._let_held_go()) and self.result is None:
+        while self.result is None and walker.state.paused is None and (walker.runnable or self._let_held_go()):
             if (
                 walker.state.steps_run >= last_step
                 or walker.evaluator.fuel_used >= FUEL_PER_ACTIVATION
@@ -226,6 +175,8 @@ class Machine:
             branch = walker.branches.get(walker.runnable[0])
             if branch is None or not self._move(branch):
                 walker.runnable.popleft()
+                if walker.state.forked is not None and not walker.runnable and self.result is None:
+                    attempt(walker, walker.branches[0], lambda moved, _: recorded.check_progress(moved))
         return Pace.WAITING if self.result is None else Pace.DONE
 
     def _move(self, branch: Branch) -> bool:
@@ -239,17 +190,42 @@ class Machine:
             return False
         top = branch.stack[-1]
         if branch.returned:
-            return self._attempt(branch, _take_value)
+            return attempt(self.walker, branch, take_value)
         if isinstance(top, BlockFrame):
-            return self._attempt(branch, lambda walker, moved: start_step(walker, moved, top))
+            if self.walker.state.breaks or self.walker.state.forked is not None:
+                return self._look_and_start(branch, top)
+            return attempt(self.walker, branch, lambda walker, moved: start_step(walker, moved, top))
         if isinstance(top, UndoFrame):
             undo_next(self.walker, branch, top)
             return True
         if isinstance(top, FoldFrame):
-            return self._attempt(branch, lambda walker, moved: fold_one(walker, moved, top))
+            return attempt(self.walker, branch, lambda walker, moved: fold_one(walker, moved, top))
+        if isinstance(top, ListenFrame):
+            return attempt(self.walker, branch, lambda walker, moved: listen_on(walker, moved, top))
         if isinstance(top, CallFrame) and top.parked and not self.walker.draining:
             return self._send_parked(branch)
         return False
+
+    def _look_and_start(self, branch: Branch, frame: BlockFrame) -> bool:
+        """Start a step, unless its output is recorded, a break stands before it or a fork has to come first."""
+        walker = self.walker
+        if recorded.take_recorded(walker, branch, frame):
+            return True
+        if recorded.hold_back(walker, branch, frame):
+            return False
+        path = f"{frame.path}.{frame.pc}"
+        op = walker.op_at(frame)
+        if path == walker.state.passed:
+            walker.state.passed = ""
+        elif walker.state.breaks and breaks.stops_before(walker, branch, frame, op):
+            control.stop_before(walker, path)
+            return True
+
+        def begin_here(walker: Walker, branch: Branch) -> None:
+            recorded.begin_own_step(walker, branch, frame)
+            start_step(walker, branch, frame)
+
+        return attempt(walker, branch, begin_here)
 
     def _let_held_go(self) -> bool:
         walker = self.walker
@@ -263,17 +239,7 @@ class Machine:
             self.walker.held.append(branch.id)
             return False
         send = send_child if is_child(self.walker, branch) else send_call
-        return self._attempt(branch, lambda walker, held: send(walker, held, _call_frame(held)))
-
-    def _attempt(self, branch: Branch, action: Action) -> bool:
-        try:
-            action(self.walker, branch)
-        except RunError as error:
-            frame = self.walker.step_frame(branch)
-            self.walker.fail(branch, error, f"{frame.path}.{frame.pc}")
-        except OUR_MISTAKES as error:
-            raise BugError(f"the interpreter broke: {type(error).__name__}: {error}", code="bug.interpreter") from error
-        return True
+        return attempt(self.walker, branch, lambda walker, held: send(walker, held, _call_frame(held)))
 
     # --- unwinding ---------------------------------------------------------------------------------------------
 
@@ -286,16 +252,17 @@ class Machine:
             if isinstance(top, UndoFrame):
                 undo_failed(self.walker, branch, top)
                 return True
-            if unwind.then != "return" and isinstance(top, (BlockFrame, GuardFrame)) and top.undos:
+            undoes = unwind.then not in ("return", "interrupt")
+            if undoes and isinstance(top, (BlockFrame, GuardFrame)) and top.undos:
                 begin_undo(self.walker, branch, top, unwind)
                 return True
             if depth <= unwind.depth:
-                if unwind.then == "return":
+                if unwind.then in ("return", "interrupt", "rollback"):
                     break
                 if unwind.then == "raise" and isinstance(top, GuardFrame) and self._guard_takes(branch, top, unwind):
                     branch.unwind = None
                     return True
-            if not let_go(self.walker, top):
+            if not let_go(self.walker, top, gently=unwind.then == "interrupt"):
                 return False
             branch.stack.pop()
             if isinstance(top, BlockFrame) and unwind.then == "return":
@@ -310,6 +277,9 @@ class Machine:
         return self._unwound(branch, unwind)
 
     def _unwound(self, branch: Branch, unwind: Unwind) -> bool:
+        if branch.stack and unwind.then in ("interrupt", "rollback"):
+            turn_stopped(self.walker, branch, unwind.then)
+            return True
         if branch.stack:
             self.walker.give(branch, unwind.value)
             return True
@@ -333,6 +303,7 @@ class Machine:
     def _end_branch(self, branch: Branch, outcome: BranchOutcome) -> None:
         walker = self.walker
         del walker.branches[branch.id]
+        recorded.branch_ended(walker, branch)
         if branch.parent is None:
             if not begin_finally(walker, outcome, branch):
                 self.result = Finished(final_outcome(walker, outcome))
@@ -341,7 +312,7 @@ class Machine:
         fan = parent.stack[-1]
         assert isinstance(fan, FanFrame)
         hand_down(parent, branch.undos)
-        self._attempt(parent, lambda _walker, _parent: child_ended(walker, parent, fan, branch.id, outcome))
+        attempt(self.walker, parent, lambda _walker, _parent: child_ended(walker, parent, fan, branch.id, outcome))
         walker.enqueue(parent)
 
     # --- what the outside reports ------------------------------------------------------------------------------
@@ -359,68 +330,13 @@ class Machine:
         tell_end(self.walker, branch, top, outcome)
         if branch.unwind is None:
             take = take_child if is_child(self.walker, branch) else take_outcome
-            self._attempt(branch, lambda walker, moved: take(walker, moved, _call_frame(moved), outcome))
+            attempt(self.walker, branch, lambda walker, moved: take(walker, moved, _call_frame(moved), outcome))
         self.walker.enqueue(branch)
 
     def timer_fired(self, timer_id: str) -> None:
         """Take the news that a timer reached its deadline."""
-        walker = self.walker
         self._look_at_clock()
-        timer = walker.timers.pop(timer_id, None)
-        branch = walker.branches.get(timer.branch) if timer is not None else None
-        if timer is None or branch is None:
-            return
-        if timer.purpose == "limit":
-            self._out_of_time(branch)
-        elif timer.purpose == "finally":
-            finally_timed_out(walker, branch)
-        elif timer.purpose == "sleep":
-            top = branch.stack[-1]
-            if isinstance(top, SleepFrame) and branch.unwind is None:
-                branch.stack.pop()
-                walker.give(branch, top.value)
-        elif timer.purpose == "undo":
-            undo_timed_out(walker, branch, timer.path)
-        elif timer.purpose in ("wait", "stagger"):
-            self._frame_timer(branch, timer.purpose)
-        else:
-            self._guard_timer(branch, timer.purpose, timer.path)
-        walker.enqueue(branch)
-
-    def _frame_timer(self, branch: Branch, purpose: str) -> None:
-        top = branch.stack[-1] if branch.stack else None
-        if branch.unwind is not None:
-            return
-        if purpose == "wait" and isinstance(top, WaitFrame):
-            self._attempt(branch, lambda walker, moved: expire(walker, moved, top))
-        elif purpose == "stagger" and isinstance(top, FanFrame):
-            self._attempt(branch, lambda walker, moved: stagger_passed(walker, moved, top))
-
-    def _out_of_time(self, root: Branch) -> None:
-        limit = self.walker.plan.limits.seconds
-        error = LimitExceeded(f"the execution took longer than its limit of {limit} s", code="limit.time")
-        self.walker.unwind(root, Unwind(0, "raise", error_json(error, "main")))
-
-    def _guard_timer(self, branch: Branch, purpose: str, path: str) -> None:
-        guard = guards.find_guard(branch, path)
-        if guard is None or (branch.returned and branch.stack[-1] is guard):
-            return  # the step has its value already: what is done before the clock strikes counts
-        if purpose == "attempt":
-            guards.attempt_timed_out(self.walker, branch, guard)
-        elif purpose == "total":
-            guards.total_timed_out(self.walker, branch, guard)
-        elif branch.unwind is None and guard.phase == "pause":
-            self._next_attempt(branch, guard)
-
-    def _next_attempt(self, branch: Branch, guard: GuardFrame) -> None:
-        walker = self.walker
-        op = walker.op_at(walker.step_frame_below(branch, guard))
-        guard.attempt += 1
-        guard.phase, guard.deadline_us, guard.call_id = "body", None, ""
-        if guard.state is not None:
-            branch.scope.state = dict(guard.state)
-        guards.arm_attempt(walker, branch, guard, op)
-        self._attempt(branch, lambda _walker, moved: begin_body(_walker, moved, op, guard.path, guard.input))
+        strike(self.walker, timer_id)
 
     def answer(self, signal: AnswerSignal) -> None:
         """Take an answer from outside."""
@@ -436,24 +352,29 @@ class Machine:
         if self.result is None:
             inbox.take_event(self.walker, signal)
 
+    def take_message(self, signal: MessageSignal) -> None:
+        """Take a message; what becomes of it is told in an event with its id."""
+        self._look_at_clock()
+        if self.result is None:
+            take_message(self.walker, signal)
+
+    def control(self, signal: ControlSignal) -> None:
+        """Take what an operator wants; the outcome is told in an event with its key."""
+        self._look_at_clock()
+        if self.result is None and control.take_control(self.walker, signal):
+            strike_late(self.walker)
+
     def cancel(self, reason: str, actor: str) -> None:
         """Stop everything and end the execution as cancelled."""
+        self._look_at_clock()
+        if self.result is None:
+            end_by_force(self.walker, "cancel", actor)
         root = self.walker.branches.get(0)
-        if root is None or self.walker.state.ending is not None:
-            return  # the finally steps are shielded: the end is decided already
-        self.walker.state.cancel = {"reason": reason, "actor": actor}
-        self.walker.unwind(root, Unwind(0, "stop"))
-
-
-def _told_of(identity: Identity) -> dict[str, Json]:
-    """Return what an execution's first event tells beside its task, as far as there is something to tell."""
-    told: dict[str, Json] = {
-        "labels": list(identity.labels),
-        "actor": identity.actor,
-        "created_us": identity.created_us,
-        "trace": identity.trace,
-    }
-    return {name: value for name, value in told.items() if value}
+        if root is not None and self.walker.state.ending is None:
+            self.walker.state.cancel = {"reason": reason, "actor": actor}
+            self.walker.unwind(root, Unwind(0, "stop"))
+        # the finally steps are shielded: the end is decided already
+        strike_late(self.walker)
 
 
 def _has_parked_call(branch: Branch) -> bool:
@@ -466,31 +387,3 @@ def _call_frame(branch: Branch) -> CallFrame:
     if not isinstance(top, CallFrame):
         raise BugError(f"branch {branch.id} does not wait for a call")
     return top
-
-
-def _take_value(walker: Walker, branch: Branch) -> None:
-    """Let the topmost frame take the value that was handed to it."""
-    top = branch.stack[-1]
-    value = branch.value
-    branch.returned, branch.value = False, None
-    if isinstance(top, BlockFrame):
-        end_step(walker, branch, top, value)
-    elif isinstance(top, GuardFrame):
-        guards.release_guard(walker, top)
-        branch.stack.pop()
-        hand_down(branch, top.undos)
-        walker.step_frame(branch).unmade = top.phase == "handler"
-        walker.give(branch, value)
-    elif isinstance(top, ForeachFrame):
-        top.outputs.append(value)
-        next_item(walker, branch, top)
-    elif isinstance(top, LoopFrame):
-        round_ended(walker, branch, top, value)
-    elif isinstance(top, YieldFrame):
-        branch.stack.pop()
-        branch.scopes.pop()
-        walker.give(branch, value)
-    elif isinstance(top, UndoFrame):
-        pass  # what an undoing gives is nobody's input; the next one follows
-    else:
-        raise BugError(f"a {top.t} frame was handed a value")

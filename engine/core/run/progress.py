@@ -26,8 +26,10 @@ _ALWAYS_READ = ATTEMPT_EVENTS | {
     EventType.WAIT.value,
     EventType.RESUME.value,
     EventType.CANCELLED.value,
+    EventType.EXECUTION_PAUSED.value,
+    EventType.EXECUTION_CONTINUED.value,
 }
-_READ_WHEN_WAITING = _ENDS_A_PLACE | TERMINAL_EVENTS
+_READ_WHEN_WAITING = _ENDS_A_PLACE | TERMINAL_EVENTS | {EventType.DEADLINE_CHANGED.value}
 """Bodies of other events are not parsed at all: most are steps, and only the end of a wait could stand in them."""
 
 _EXPIRED_CODE = "wait.expired"
@@ -43,7 +45,7 @@ class Progress:
         last_run_id: Run of the last event.
         transitions: Number of transitions.
         waits: Waits by id: all that were opened during the fold, and those it began with.
-        changed: Ids of waits that were opened or closed during the fold.
+        changed: Ids of waits that were opened or closed, or got another deadline, during the fold.
         attempts: Attempts by id, all that events of the fold are about; of one that began before it, only what
             those events tell.
         begun: Ids of those whose `effect.started` was seen during the fold.
@@ -54,6 +56,7 @@ class Progress:
         first_us: Time of that event, or of the first event of all.
         cancelled: Body of the `cancelled` event, if it was seen during the fold.
         ended: Whether a terminal event was seen.
+        paused: Whether it stands still.
     """
 
     last_seq: int = 0
@@ -71,6 +74,7 @@ class Progress:
     first_us: int = 0
     cancelled: dict[str, Any] | None = None
     ended: bool = False
+    paused: bool = False
 
     def apply(self, record: EventRecord, body: dict[str, Any] | None = None) -> None:
         """Take one more event.
@@ -102,6 +106,11 @@ class Progress:
             self._open(record, body)
         elif kind == EventType.RESUME:
             self._resume(record, body)
+        elif kind in (EventType.EXECUTION_PAUSED, EventType.EXECUTION_CONTINUED):
+            if not body.get("repeated"):
+                self.paused = kind == EventType.EXECUTION_PAUSED
+        elif kind == EventType.DEADLINE_CHANGED:
+            self._move_deadline(body)
         elif kind in TERMINAL_EVENTS:
             if kind == EventType.CANCELLED:
                 self.cancelled = body
@@ -131,6 +140,12 @@ class Progress:
         if wait is not None and wait.closed_seq is None:
             self._close(wait, record, EXPIRED if body.get("expired") else ANSWERED)
             wait.actor, wait.answer = str(body.get("actor") or ""), body.get("output")
+
+    def _move_deadline(self, body: Mapping[str, Any]) -> None:
+        wait = self.waits.get(str(body.get("wait_id", "")))
+        if wait is not None and wait.closed_seq is None and not body.get("repeated"):
+            wait.deadline_us = body.get("deadline_us")
+            self.changed.add(wait.wait_id)
 
     def _leave(self, record: EventRecord, body: Mapping[str, Any]) -> None:
         path = str(body.get("path", ""))
@@ -174,6 +189,8 @@ class Progress:
     @property
     def status(self) -> ExecutionStatus:
         """The status that the events suggest; never a terminal one, which only Temporal may tell."""
+        if self.paused and not self.ended:
+            return ExecutionStatus.PAUSED
         if self.open_waits:
             return ExecutionStatus.AWAITING_INPUT
         if self.last_seq == 0:

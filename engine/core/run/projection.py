@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from engine.core.kinds import EventType, ExecutionStatus, StepKind
 from engine.core.run.events import EventRecord, body_of
@@ -148,6 +148,15 @@ class Wait:
         return view
 
 
+LISTENING = frozenset({"messages", "busy"})
+"""Members of what a wait for a message tells, by which it is known."""
+
+
+def is_listening(info: Json) -> TypeGuard[dict[str, Json]]:
+    """Return whether a wait is one of a step that listens: it takes messages, not answers."""
+    return isinstance(info, dict) and info.keys() == LISTENING
+
+
 # --- views ---------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +186,9 @@ class ExecutionFacts:
         verified: Whether the stored events equal those of the workflow; None = not compared.
         parent_id: The execution that started it; empty if no execution did.
         parent_path: Path of the step that did.
+        forked_from: The execution whose recorded steps it began with; empty = it began at its beginning.
+        fork_kind: `retry` or `fork`, if it did.
+        fork_path: Path of its first step, if it did.
         labels: Words by which to find it.
         actor: Who started it; empty = nobody was asked for a name.
         trace_id: The trace that it belongs to; empty = none.
@@ -206,6 +218,9 @@ class ExecutionFacts:
     verified: bool | None
     parent_id: str = ""
     parent_path: str = ""
+    forked_from: str = ""
+    fork_kind: str = ""
+    fork_path: str = ""
     labels: list[str] = field(default_factory=list)
     actor: str = ""
     trace_id: str = ""
@@ -224,6 +239,7 @@ def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[st
         "agent_id": facts.agent_id or None,
         "parent_id": facts.parent_id or None,
         "parent_path": facts.parent_path or None,
+        "forked": _forked_view(facts),
         "status": facts.status.value,
         "input": facts.input,
         "output": facts.output,
@@ -243,6 +259,37 @@ def execution_view(facts: ExecutionFacts, waits: Iterable[Wait] = ()) -> dict[st
         "gone_at": None if facts.gone_us is None else iso_time(facts.gone_us),
         "waits": [wait.to_json() for wait in waits],
     }
+
+
+def pause_view(records: Iterable[EventRecord]) -> dict[str, Any] | None:
+    """Return since when and why an execution stands still, as JSON.
+
+    Args:
+        records: What became of the wishes of operators, in order.
+
+    Returns:
+        {since, at, reason, actor, breaks}; None if it does not stand still.
+    """
+    pause: dict[str, Any] | None = None
+    breaks: list[str] = []
+    for record in records:
+        body = body_of(record)
+        if body.get("repeated"):
+            continue
+        if isinstance(body.get("breaks"), list):
+            breaks = [str(name) for name in body["breaks"]]
+        if record.type == EventType.EXECUTION_CONTINUED:
+            pause = None
+        elif record.type == EventType.EXECUTION_PAUSED and not body.get("already"):
+            told = {"at": body.get("at"), "reason": str(body.get("reason") or ""), "actor": body.get("actor") or None}
+            pause = {"since": iso_time(record.now_us), **told}
+    return None if pause is None else {**pause, "breaks": breaks}
+
+
+def _forked_view(facts: ExecutionFacts) -> dict[str, str] | None:
+    if not facts.forked_from:
+        return None
+    return {"kind": facts.fork_kind, "execution_id": facts.forked_from, "path": facts.fork_path}
 
 
 def _stuck_view(stuck: Mapping[str, Any] | None) -> dict[str, Any] | None:

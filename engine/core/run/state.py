@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from engine.core.contracts.execution import Recorded, RecordedTurn
 from engine.core.values import Json
 
 StepRecord = dict[str, Json]
@@ -183,6 +184,7 @@ class WaitFrame:
         subject: That result.
         problem: What is wrong with it.
         opened_us: When it was opened.
+        inbox: Name of the inbox whose next message is waited for; None = an answer or an event is.
     """
 
     wait_id: str
@@ -197,6 +199,7 @@ class WaitFrame:
     subject: Json = None
     problem: str = ""
     opened_us: int = 0
+    inbox: str | None = None
     t: Literal["wait"] = "wait"
 
 
@@ -224,6 +227,47 @@ class LoopFrame:
     value: Json
     rounds: int = 0
     t: Literal["loop"] = "loop"
+
+
+@dataclass(slots=True, eq=False)
+class KeptMessage:
+    """A message that no turn has taken yet; `busy` is the policy by which it waits, or that it wishes for itself."""
+
+    id: str
+    name: str
+    value: Json
+    actor: str
+    busy: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Before:
+    """What a turn may be rolled back to."""
+
+    state: dict[str, Json]
+    labels: dict[str, StepRecord]
+
+
+@dataclass(slots=True, eq=False)
+class ListenFrame:
+    """Takes messages, and runs a block for each turn.
+
+    Attributes:
+        path: Step path.
+        opened: Number of the step among all that wait; of two with the same inbox the older one takes a message.
+        value: Output of the last turn that ended; before, the step's input.
+        turns: Turns that have begun.
+        queue: Messages for later turns, in order.
+        before: What the present turn may be rolled back to; None = no message can ask for that.
+    """
+
+    path: str
+    opened: int
+    value: Json
+    turns: int = 0
+    queue: list[KeptMessage] = field(default_factory=list)
+    before: Before | None = None
+    t: Literal["listen"] = "listen"
 
 
 @dataclass(slots=True, eq=False)
@@ -289,13 +333,13 @@ class Unwind:
     Attributes:
         depth: Frames at or above this depth go whatever they are.
         then: What happens at that depth: `raise` the error to the guards below, `return` the value to the frame below,
-            or `stop` the branch.
+            or `stop` the branch; `interrupt` and `rollback` end the turn of a step that listens, which stands there.
         error: JSON of the error for `raise`.
         value: Value for `return`.
     """
 
     depth: int
-    then: Literal["raise", "return", "stop"]
+    then: Literal["raise", "return", "stop", "interrupt", "rollback"]
     error: dict[str, Json] | None = None
     value: Json = None
 
@@ -326,6 +370,7 @@ Frame = Annotated[
     | WaitFrame
     | ForeachFrame
     | LoopFrame
+    | ListenFrame
     | FanFrame
     | FoldFrame
     | YieldFrame
@@ -384,6 +429,42 @@ class Ending:
 
 
 @dataclass(slots=True, eq=False)
+class Paused:
+    """An execution stands still because somebody wants it to.
+
+    Attributes:
+        since_us: Since when.
+        at: Path of the step before which it stopped by itself; empty = it was told to.
+    """
+
+    since_us: int
+    at: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Forked:
+    """What an execution still takes from the one that it was forked from.
+
+    Attributes:
+        path: Path of the first step to run.
+        recorded: What steps gave that have not been come to yet, by path.
+        state: Written into the state of the first step's list just before it runs.
+        reached: Whether that step has begun.
+        times: Recorded time of each branch that has not come to a step of its own yet, by its number.
+        held: Branches beside that of the first step which wait for it.
+        turns: Turns of steps that listen that have not been come to yet, by path.
+    """
+
+    path: str
+    recorded: dict[str, Recorded]
+    state: dict[str, Json]
+    reached: bool = False
+    times: dict[int, int] = field(default_factory=dict)
+    held: list[int] = field(default_factory=list)
+    turns: dict[str, RecordedTurn] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
 class KeptEvent:
     """An event that nothing has waited for yet."""
 
@@ -415,6 +496,13 @@ class MachineState:
         started: Whether the first event was emitted.
         ending: How the steps ended, once the `finally` steps run.
         undone: Whether anything was undone.
+        paused: That it stands still; None = it does not.
+        breaks: Paths and labels of steps before which it stops.
+        passed: Path of the step before which it stopped last, until that step begins.
+        controls: Outcome of every key of an operator: {type, body} of the event.
+        forked: What it still takes from the execution that it was forked from; None = nothing.
+        messages: Messages that no step has listened for yet, in the order of their arrival.
+        messages_taken: What became of the latest messages, by id: the event without the value.
     """
 
     branches: list[Branch] = field(default_factory=list)
@@ -433,3 +521,10 @@ class MachineState:
     started: bool = False
     ending: Ending | None = None
     undone: bool = False
+    paused: Paused | None = None
+    breaks: list[str] = field(default_factory=list)
+    passed: str = ""
+    controls: dict[str, dict[str, Json]] = field(default_factory=dict)
+    forked: Forked | None = None
+    messages: list[KeptMessage] = field(default_factory=list)
+    messages_taken: dict[str, dict[str, Json]] = field(default_factory=dict)

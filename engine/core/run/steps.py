@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from engine.core.contracts.execution import Recorded
 from engine.core.errors import BugError, ExpressionError, LimitExceeded, TaskError
 from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
@@ -17,6 +18,7 @@ from engine.core.plan.ops import (
     ForeachOp,
     GetOp,
     IfElseOp,
+    ListenOp,
     LogOp,
     MapReduceOp,
     Op,
@@ -41,6 +43,7 @@ from engine.core.run.ending import CLEAN_UP_STEPS
 from engine.core.run.fans import begin_map, begin_parallel, return_from
 from engine.core.run.guards import needs_guard, push_guard
 from engine.core.run.inbox import look_into_inbox
+from engine.core.run.listening import begin_listen
 from engine.core.run.loops import begin_foreach, begin_loop
 from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, YieldFrame
 from engine.core.run.undoing import hand_down, note_undo
@@ -104,6 +107,8 @@ def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -
         begin_wait(walker, branch, op, path, _attempt_path(branch, path), given)
     elif isinstance(op, EventOp):
         look_into_inbox(walker, branch, begin_wait(walker, branch, op, path, _attempt_path(branch, path), given))
+    elif isinstance(op, ListenOp):
+        begin_listen(walker, branch, op, _attempt_path(branch, path), given)
     elif isinstance(op, (AgentOp, EmbedOp, SearchOp)):
         raise BugError(f"a step of kind '{op.op.value}' is planned only", code="plan.not_runnable")
     else:
@@ -215,12 +220,23 @@ def _begin_yield(walker: Walker, branch: Branch, op: YieldOp, path: str, given: 
     walker.push_list(branch, op.workflow, arguments, shorten_path(f"{path}.{op.workflow}", MAX_LIST_PATH_CHARS))
 
 
-def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) -> None:
-    """Record the output of the step that a block frame stands at, and move on or leave the block."""
+def end_step(
+    walker: Walker, branch: Branch, frame: BlockFrame, output: Json, *, recorded: Recorded | None = None
+) -> None:
+    """Record the output of the step that a block frame stands at, and move on or leave the block.
+
+    Args:
+        walker: The execution.
+        branch: The branch.
+        frame: The frame.
+        output: The output.
+        recorded: What was recorded of it in another execution, if nothing was run here.
+    """
     op = walker.op_at(frame)
     note_undo(frame, op, output)
     if frame.role == "list" or op.label:
-        record = {"input": frame.value, "output": output}
+        given = frame.value if recorded is None or recorded.input is None else recorded.input
+        record = {"input": given, "output": output}
         if frame.role == "list":
             branch.scope.steps.append(record)
         if op.label:
@@ -231,6 +247,8 @@ def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) ->
         body["log"], frame.log = frame.log, None
     if frame.child_id:
         body["child_id"], frame.child_id = frame.child_id, ""
+    if recorded is not None:
+        body |= _told_recorded(recorded)
     if not last:
         walker.emit(EventType.STEP, body)
         frame.pc += 1
@@ -240,6 +258,14 @@ def end_step(walker: Walker, branch: Branch, frame: BlockFrame, output: Json) ->
     leave_block(walker, branch, body, below=len(branch.stack))
     hand_down(branch, frame.undos)
     walker.give(branch, output)
+
+
+def _told_recorded(recorded: Recorded) -> dict[str, Json]:
+    # whoever forks this execution in turn finds what it needs in its own events
+    told: dict[str, Json] = {"recorded": True, "at_us": recorded.at_us}
+    if recorded.input is not None:
+        told["input"] = recorded.input
+    return told | {name: value for name in ("state", "labels") if (value := getattr(recorded, name))}
 
 
 def leave_block(walker: Walker, branch: Branch, body: dict[str, Json], *, below: int) -> None:

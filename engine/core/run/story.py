@@ -33,6 +33,9 @@ _SEEN_AT_WORK: Final = frozenset(
 )
 """Kinds that always have a call, a wait or a body; of others no event tells whether they were skipped."""
 
+_STOPS: Final = ("interrupt", "rollback")
+"""What ends a turn that has not failed: another message."""
+
 
 class Story(StepTree):
     """What events tell of an execution; takes them one after another.
@@ -52,6 +55,7 @@ class Story(StepTree):
         ended_us: When it ended; 0 = not yet.
         output: The output, once it succeeded.
         error: {code, message, …} with which it failed, or {reason, actor} of its cancel.
+        paused: {since_us, actor, reason, at?} while it stands still; at = the step before which it stopped by itself.
         last_seq: Highest number seen.
         last_us: Time of that event.
         gaps: Ranges of numbers that are missing.
@@ -68,6 +72,7 @@ class Story(StepTree):
         self.ended_us = 0
         self.output: Told | None = None
         self.error: Body | None = None
+        self.paused: Body | None = None
         self.last_seq = 0
         self.last_us = 0
         self.gaps: list[tuple[int, int]] = []
@@ -207,6 +212,25 @@ class Story(StepTree):
         wait.answer = self._told(seq, body, "output")
         self._go_on(step, at_us)
 
+    # --- operators ---------------------------------------------------------------------------------------------
+
+    def _on_paused(self, seq: int, at_us: int, body: Body) -> None:
+        del seq
+        if not body.get("repeated") and self.paused is None:
+            told = {name: body[name] for name in ("actor", "reason", "at") if body.get(name)}
+            self.paused = {"since_us": at_us, **told}
+
+    def _on_continued(self, seq: int, at_us: int, body: Body) -> None:
+        del seq, at_us
+        if not body.get("repeated"):
+            self.paused = None
+
+    def _on_deadline_changed(self, seq: int, at_us: int, body: Body) -> None:
+        del seq, at_us
+        _, wait = self._waits.get(str(body.get("wait_id") or ""), (None, None))
+        if wait is not None and not body.get("repeated"):
+            wait.deadline_us = body.get("deadline_us")
+
     # --- ends of calls and attempts ----------------------------------------------------------------------------
 
     def _on_effect_finished(self, seq: int, at_us: int, body: Body) -> None:
@@ -281,11 +305,12 @@ class Story(StepTree):
         step.began_us = int(began) if began is not None else at_us
         step.output = self._told(seq, body, "output")
         step.log = body.get("log")
+        step.recorded = bool(body.get("recorded"))
         if not step.caught:
             step.error = None  # that of an attempt which was followed by a better one stands there
         if body.get("child_id") and body["child_id"] not in step.child_ids:
             step.child_ids.append(str(body["child_id"]))
-        skipped = body.get("skipped") or (not self.gaps and _left_no_trace(step, at_us))
+        skipped = body.get("skipped") or (not self.gaps and not step.recorded and _left_no_trace(step, at_us))
         self._end(step, StepState.SKIPPED if skipped else StepState.DONE, at_us)
         return step
 
@@ -304,7 +329,7 @@ class Story(StepTree):
             return
         self._fail_chain(error, block.owner, at_us)
         block.error, block.taken = error, taken
-        self._close_block(block, StepState.FAILED, at_us)
+        self._close_block(block, StepState.CANCELLED if taken in _STOPS else StepState.FAILED, at_us)
 
     def _on_error(self, seq: int, at_us: int, body: Body) -> None:
         del seq
@@ -318,7 +343,7 @@ class Story(StepTree):
         self._end_all(StepState.CANCELLED, at_us)
 
     def _end_all(self, state: StepState, at_us: int) -> None:
-        self.state, self.ended_us = state, at_us
+        self.state, self.ended_us, self.paused = state, at_us, None
         for block in self.top:
             self._close_block(block, state if block.state is StepState.RUNNING else StepState.CANCELLED, at_us)
 
@@ -336,6 +361,9 @@ _HANDLERS: Final[dict[str, Callable[[Story, int, int, Body], None]]] = {
     EventType.STEP.value: Story._on_step,
     EventType.WAIT.value: Story._on_wait,
     EventType.RESUME.value: Story._on_resume,
+    EventType.EXECUTION_PAUSED.value: Story._on_paused,
+    EventType.EXECUTION_CONTINUED.value: Story._on_continued,
+    EventType.DEADLINE_CHANGED.value: Story._on_deadline_changed,
     EventType.FINISH_BRANCH.value: Story._on_finish_branch,
     EventType.FINISH.value: Story._on_finish,
     EventType.ERROR.value: Story._on_error,

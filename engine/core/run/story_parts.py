@@ -264,6 +264,7 @@ class StepStory:
         error: {code, message, step, …} with which it failed, or that `on_error` took.
         caught: Whether `on_error` took its error.
         log: What it wrote into the log.
+        recorded: Whether its output is that of the execution which this one was forked from: nothing was run.
         attempts: Its calls and failed attempts in order.
         retry_at_us: When the next attempt begins, while it is `retrying`.
         waits: Its waits in order.
@@ -288,6 +289,7 @@ class StepStory:
     error: dict[str, Json] | None = None
     caught: bool = False
     log: str | None = None
+    recorded: bool = False
     attempts: list[AttemptStory] = field(default_factory=list)
     retry_at_us: int = 0
     waits: list[WaitStory] = field(default_factory=list)

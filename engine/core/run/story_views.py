@@ -86,7 +86,7 @@ def step_row(
 
     Returns:
         {path, depth, kind, label, name, state, began_at, ended_at, took_s, tries, rounds?, input, output, error, log,
-        caught, waits_for?, retry_at?, child_ids, usage}.
+        caught, recorded, waits_for?, retry_at?, child_ids, usage}.
     """
     kind, label = titles(step.path) if not (step.kind and step.label) else ("", "")
     row: dict[str, Any] = {
@@ -105,6 +105,7 @@ def step_row(
         "output": _shown(step.output, show),
         "error": step.error,
         "caught": step.caught,
+        "recorded": step.recorded,
         "log": step.log,
         "waits_for": [wait.wait_id for wait in step.waits if not wait.outcome],
         "retry_at": _time(step.retry_at_us),
@@ -229,6 +230,10 @@ def block_view(block: BlockStory, show: Show = show_clipped) -> dict[str, Any]:
     }
 
 
+def _paused(paused: Mapping[str, Any]) -> dict[str, Json]:
+    return {"since": _time(paused["since_us"]), **{name: paused.get(name) for name in ("actor", "reason", "at")}}
+
+
 def story_view(story: Story, total: UsageSums, *, show: Show = show_clipped) -> dict[str, Any]:
     """Return what a story tells of the execution as a whole, without its steps.
 
@@ -247,6 +252,8 @@ def story_view(story: Story, total: UsageSums, *, show: Show = show_clipped) -> 
         "ended_at": _time(story.ended_us),
         "took_s": _took(story.began_us, story.ended_us),
         "state": story.state.value,
+        "paused": None if story.paused is None else _paused(story.paused),
+        "forked": init.get("forked"),
         "input": _shown(story.input, show),
         "output": _shown(story.output, show),
         "error": story.error,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from engine.core.kinds import EventType, StepKind
 from engine.core.run.events import EventRecord, body_of
+from engine.core.run.projection import is_listening
 from engine.core.run.story_parts import clipped
 from engine.core.run.times import iso_time
 from engine.core.run.usage import cost_to_nano, nano_to_cost
@@ -16,7 +17,7 @@ Body = dict[str, Any]
 
 _PLACE: Final = frozenset({"path", "branch", "workflow", "index", "scope", "next"})
 _SOMEBODY: Final = "somebody"
-_COUNTED: Final = {"mapreduce": "item", "foreach": "item", "parallel": "branch", "race": "branch"}
+_COUNTED: Final = {"mapreduce": "item", "foreach": "item", "parallel": "branch", "race": "branch", "listen": "turn"}
 
 
 def entries(
@@ -136,8 +137,11 @@ def _took(body: Body, now_us: int, since: str) -> str:
 
 def _said_init(body: Body, _now_us: int) -> str:
     by = f" by {body['actor']}" if body.get("actor") else ""
-    parent = body.get("parent") or {}
+    parent, forked = body.get("parent") or {}, body.get("forked") or {}
     of = f", for step {parent.get('path')} of execution {parent.get('execution_id')}" if parent else ""
+    if forked:
+        word = "as a retry" if forked.get("kind") == "retry" else "as a fork"
+        of = f" {word} of execution {forked.get('execution_id')} from step {forked.get('path')}"
     return f"the execution of task '{body.get('task')}' version {body.get('version')} was started{by}{of}"
 
 
@@ -203,6 +207,8 @@ def _said_attempt_failed(body: Body, _now_us: int) -> str:
 def _said_step(body: Body, now_us: int) -> str:
     if body.get("skipped"):
         return f"{_step(body)} was skipped"
+    if body.get("recorded"):
+        return f"{_step(body)} is taken over as it was recorded"
     if body.get("log") is not None:
         return f"{_step(body)} says: {body['log']}"
     return f"{_step(body)} is done{_took(body, now_us, 'started_us')}"
@@ -220,6 +226,8 @@ def _said_wait(body: Body, _now_us: int) -> str:
     if isinstance(info, dict) and set(info) == {"event", "key"}:
         key = "" if info["key"] is None else f" with the key {info['key']}"
         return f"{label}waits for the event '{info['event']}'{key}{until}"
+    if is_listening(info):
+        return f"{label}listens for messages to '{info['messages']}'{until}"
     return f"{label}waits for an answer{until}"
 
 
@@ -230,6 +238,8 @@ def _said_resume(body: Body, now_us: int) -> str:
     who = body.get("actor") or _SOMEBODY
     if body.get("event"):
         return f"the event '{body['event']}' came from {who}{took}; it goes on"
+    if body.get("message"):
+        return f"a message to '{body['message']}' came from {who}{took}; a turn begins"
     return f"it goes on with the answer of {who}{took}"
 
 
@@ -252,7 +262,30 @@ def _said_event(body: Body, _now_us: int) -> str:
     return f"{who} sent the event '{body.get('name')}'{why}; it is kept until a step waits for it"
 
 
+_DISPOSITIONS: Final = {
+    "started": "begins a turn",
+    "queued": "waits for its turn",
+    "joined": "waits for the next turn, with others",
+    "interrupting": "interrupts the turn that runs",
+    "rolling_back": "rolls the turn back that runs",
+    "kept": "is kept until a step listens for it",
+}
+
+
+def _said_message(body: Body, _now_us: int) -> str:
+    who = body.get("actor") or _SOMEBODY
+    what = f"{who} sent a message to '{body.get('name')}'"
+    if body.get("disposition") == "rejected":
+        what = f"{what}, which was refused: {body.get('code')}: {body.get('message')}"
+    else:
+        disposition = str(body.get("disposition"))
+        what = f"{what}, which {_DISPOSITIONS.get(disposition, disposition)}"
+    return f"{what} (it came once more, nothing was done)" if body.get("repeated") else what
+
+
 _TAKEN: Final = {
+    "interrupt": "a message interrupted the turn",
+    "rollback": "a message rolled the turn back",
     "collect": "the branch failed and its error is collected",
     "skip": "the branch failed and is left out",
     "race": "the branch failed and is out of the race",
@@ -275,6 +308,52 @@ def _said_cancelled(body: Body, _now_us: int) -> str:
     return f"the execution was cancelled{by}{why}"
 
 
+_WHY: Final = {"cancel": "since it is cancelled", "limit.time": "since it is out of time"}
+
+
+def _once_more(body: Body) -> str:
+    return " (the same key came once more, nothing was done)" if body.get("repeated") else ""
+
+
+def _said_paused(body: Body, _now_us: int) -> str:
+    if not body.get("key"):
+        return f"the execution pauses before step {body.get('at')}"
+    who, why = body.get("actor") or _SOMEBODY, f": {body['reason']}" if body.get("reason") else ""
+    if body.get("already"):
+        return f"{who} paused the execution, which was paused already{why}{_once_more(body)}"
+    return f"{who} paused the execution{why}{_once_more(body)}"
+
+
+def _said_continued(body: Body, _now_us: int) -> str:
+    if body.get("why"):
+        return f"the pause of the execution ends, {_WHY.get(str(body['why']), str(body['why']))}"
+    breaks = body.get("breaks")
+    until = "" if breaks is None else f", {_said_breaks(breaks)}"
+    return f"{body.get('actor') or _SOMEBODY} let the execution go on{until}{_once_more(body)}"
+
+
+def _said_breaks(breaks: Any) -> str:
+    named = [str(item) for item in breaks or []]
+    return f"it will pause before {', '.join(named)}" if named else "it will pause before no step"
+
+
+def _said_breaks_changed(body: Body, _now_us: int) -> str:
+    who = body.get("actor") or _SOMEBODY
+    return f"{who} changed where the execution pauses: {_said_breaks(body.get('breaks'))}{_once_more(body)}"
+
+
+def _said_deadline(body: Body, _now_us: int) -> str:
+    until = body.get("deadline_us")
+    how = "took the deadline of" if until is None else "moved the deadline of"
+    to = " away" if until is None else f" to {iso_time(until)}"
+    return f"{body.get('actor') or _SOMEBODY} {how} {body.get('wait_id')}{to}{_once_more(body)}"
+
+
+def _said_control_refused(body: Body, _now_us: int) -> str:
+    who = body.get("actor") or _SOMEBODY
+    return f"what {who} wanted ({body.get('kind')}) was refused: {body.get('code')}: {body.get('message')}"
+
+
 _SENTENCES: Final[dict[str, Callable[[Body, int], str]]] = {
     EventType.INIT.value: _said_init,
     EventType.INIT_BRANCH.value: _said_branch,
@@ -292,4 +371,10 @@ _SENTENCES: Final[dict[str, Callable[[Body, int], str]]] = {
     EventType.ANSWER_ACCEPTED.value: _said_accepted,
     EventType.ANSWER_REFUSED.value: _said_refused,
     EventType.EVENT_RECEIVED.value: _said_event,
+    EventType.MESSAGE_TAKEN.value: _said_message,
+    EventType.EXECUTION_PAUSED.value: _said_paused,
+    EventType.EXECUTION_CONTINUED.value: _said_continued,
+    EventType.BREAKS_CHANGED.value: _said_breaks_changed,
+    EventType.DEADLINE_CHANGED.value: _said_deadline,
+    EventType.CONTROL_REFUSED.value: _said_control_refused,
 }

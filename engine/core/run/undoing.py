@@ -9,9 +9,6 @@ from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, Und
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 
-UNDO_S = 600
-"""Longest time for the undoing of one block: a cancel must come to an end."""
-
 
 def note_undo(frame: BlockFrame, op: Op, output: Json) -> None:
     """Remember how to undo the step that a block frame stands at, if it did anything."""
@@ -37,7 +34,7 @@ def hand_down(branch: Branch, undos: list[UndoRecord]) -> None:
 
 def begin_undo(walker: Walker, branch: Branch, frame: BlockFrame | GuardFrame, unwind: Unwind) -> None:
     """Undo what happened inside a frame that is being taken down, before anything else is done about it."""
-    deadline_us = walker.effects.now_us() + UNDO_S * 1_000_000
+    deadline_us = walker.effects.now_us() + round(walker.plan.defaults.clean_up_s * 1e6)
     undo = UndoFrame(frame.path, frame.undos, unwind, deadline_us)
     frame.undos = []
     walker.state.undone = True
@@ -89,6 +86,7 @@ def undo_timed_out(walker: Walker, branch: Branch, path: str) -> None:
     for index, frame in enumerate(branch.stack):
         if isinstance(frame, UndoFrame) and frame.path == path:
             frame.records.clear()
-            error = LimitExceeded(f"undoing took longer than {UNDO_S} s", code="limit.undo")
+            limit_s = walker.plan.defaults.clean_up_s
+            error = LimitExceeded(f"undoing took longer than {limit_s:g} s", code="limit.undo")
             walker.unwind(branch, Unwind(index + 1, "raise", error_json(error, path)))
             return

@@ -23,13 +23,23 @@ def begin_sleep(walker: Walker, branch: Branch, op: SleepOp, path: str, given: J
     Raises:
         RunError: If its time cannot be computed or is no time.
     """
-    seconds = _seconds(walker, branch, op.seconds, path, given, "sleep for")
+    seconds = seconds_of(walker, branch, op.seconds, path, given, "sleep for")
     deadline = walker.effects.now_us() + round(seconds * 1e6)
     branch.stack.append(SleepFrame(path, deadline, given))
     walker.arm(branch, "sleep", path, deadline, op.label or f"sleep {seconds:g} s")
 
 
-def _seconds(walker: Walker, branch: Branch, value: Value, path: str, given: Json, verb: str) -> float:
+def arm_sleep(walker: Walker, branch: Branch, frame: SleepFrame) -> None:
+    """Start the timer of a sleep that goes on, or ends at another time."""
+    walker.arm(branch, "sleep", frame.timer_id, frame.deadline_us, f"sleep of {frame.timer_id}")
+
+
+def seconds_of(walker: Walker, branch: Branch, value: Value, path: str, given: Json, verb: str) -> float:
+    """Compute a time in seconds.
+
+    Raises:
+        RunError: If it cannot be computed or is no time.
+    """
     amount = walker.evaluator.evaluate(value, branch, path, given)
     seconds = duration_seconds(amount) if isinstance(amount, str) else amount
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= MAX_WAIT_S:
@@ -75,7 +85,7 @@ def begin_wait(
         frame.has_default = True
         frame.default = walker.evaluator.evaluate(op.default, branch, f"{path}/default", given)
     if op.deadline is not None:
-        seconds = _seconds(walker, branch, op.deadline, f"{path}/deadline", given, "wait for")
+        seconds = seconds_of(walker, branch, op.deadline, f"{path}/deadline", given, "wait for")
         frame.deadline_us = walker.effects.now_us() + round(seconds * 1e6)
     branch.stack.append(frame)
     arm_deadline(walker, branch, frame)
@@ -123,10 +133,23 @@ def expire(walker: Walker, branch: Branch, frame: WaitFrame) -> None:
 
 
 def resume(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: dict[str, Json]) -> None:
-    """End a wait with a value; `how` says who gave it."""
+    """End a wait with a value, and go on with it; `how` says who gave it."""
+    place = close(walker, branch, frame, value, how)
+    if not frame.asks:
+        walker.give(branch, value)
+    elif isinstance(value, dict) and value.get("accept"):
+        walker.give(branch, value.get("output", frame.subject))
+    else:
+        error = RunError(f"the result was not accepted: {frame.problem}", code="check.failed")
+        walker.fail(branch, error, place)
+
+
+def close(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: dict[str, Json]) -> str:
+    """Say that a wait has ended with a value, take its frame off, and return the path of its step."""
     block = walker.step_frame(branch)
+    path = f"{block.path}.{block.pc}"
     place: dict[str, Json] = {
-        "path": f"{block.path}.{block.pc}",
+        "path": path,
         "workflow": block.workflow,
         "index": block.pc,
         "scope": branch.scope.id,
@@ -138,10 +161,4 @@ def resume(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: d
     walker.disarm("wait", frame.wait_id)
     walker.close_wait(frame.wait_id)
     walker.enqueue(branch)
-    if not frame.asks:
-        walker.give(branch, value)
-    elif isinstance(value, dict) and value.get("accept"):
-        walker.give(branch, value.get("output", frame.subject))
-    else:
-        error = RunError(f"the result was not accepted: {frame.problem}", code="check.failed")
-        walker.fail(branch, error, str(place["path"]))
+    return path

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from engine.core.contracts.execution import Origin
+from engine.core.contracts.execution import Fork, Origin
 from engine.core.errors import BugError, RunError, run_error_from_json
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
@@ -48,6 +48,8 @@ class Identity:
         actor: Who started it.
         created_us: When it was asked for, Unix microseconds; 0 = when it began.
         trace: W3C traceparent of what started it; empty = no trace.
+        fork: Whose recorded steps it begins with; None = it begins at its beginning.
+        deadline_us: When it is out of time, beside the limit of its plan; None = never.
     """
 
     execution_id: str
@@ -60,10 +62,14 @@ class Identity:
     actor: str = ""
     created_us: int = 0
     trace: str = ""
+    fork: Fork | None = None
+    deadline_us: int | None = None
 
     @property
     def keys(self) -> str:
         """What the idempotency keys of its calls are made of."""
+        if self.fork is not None and self.fork.keys:
+            return self.fork.keys
         return self.execution_id if self.origin is None else self.origin.keys
 
 
@@ -120,13 +126,16 @@ class Walker:
         self.identity = identity
         self.state = state or MachineState()
         self.branches: dict[int, Branch] = {branch.id: branch for branch in self.state.branches}
-        self.evaluator = Evaluator(plan, identity.execution_id, identity.task_id)
+        seed = "" if identity.fork is None else identity.fork.seed
+        self.evaluator = Evaluator(plan, identity.execution_id, identity.task_id, seed=seed)
         # in the present activation: characters of events, and the weight of what the outside was asked for
         self.told = self.asked = 0
         self.held: deque[int] = deque()
         self.runnable: deque[int] = deque()
         self.calls: dict[str, int] = {}
         self.timers: dict[str, Timer] = {}
+        # those that struck while the execution stood still
+        self.late: dict[str, None] = {}
         self.open_waits: dict[str, None] = {}
         self.draining = False
 
@@ -211,8 +220,9 @@ class Walker:
         *,
         construct: str,
         of: int | None = None,
+        more: dict[str, Json] | None = None,
     ) -> None:
-        """Enter a branch body; `of` says how many bodies the loop or fan will run."""
+        """Enter a branch body; `of` says how many bodies the loop or fan will run, `more` is told beside that."""
         body: dict[str, Json] = {
             "path": path,
             "workflow": workflow,
@@ -222,7 +232,7 @@ class Walker:
         }
         if of is not None:
             body["of"] = of
-        self.emit(EventType.INIT_BRANCH, body)
+        self.emit(EventType.INIT_BRANCH, body | (more or {}))
         branch.stack.append(BlockFrame(block, 0, value, path, workflow, "body"))
 
     def push_list(self, branch: Branch, name: str, value: Json, path: str) -> None:
@@ -251,6 +261,9 @@ class Walker:
         )
         branch = Branch(number, parent.id, [], [parent.scope.fork()], inherited)
         self.branches[number] = branch
+        forked = self.state.forked
+        if forked is not None and parent.id in forked.times:
+            forked.times[number] = forked.times[parent.id]
         self.push_block(branch, block, value, path, workflow, construct=construct, of=of)
         self.enqueue(branch)
         return number
@@ -274,13 +287,18 @@ class Walker:
             branch.returned = False
         self.enqueue(branch)
 
-    def stop_children(self, fan: FanFrame) -> None:
-        """Stop every running branch of a fan; asked again whenever one of thousands has ended, it does nothing."""
+    def stop_children(self, fan: FanFrame, *, gently: bool = False) -> None:
+        """Stop every running branch of a fan; asked again whenever one of thousands has ended, it does nothing.
+
+        Args:
+            fan: The fan.
+            gently: Nothing is undone in them: what has to be stays with the branch around.
+        """
         if fan.stopping:
             return
         fan.stopping = True
         for number in fan.running:
-            self.unwind(self.branches[int(number)], Unwind(0, "stop"))
+            self.unwind(self.branches[int(number)], Unwind(0, "interrupt" if gently else "stop"))
 
     # --- timers and calls --------------------------------------------------------------------------------------
 
@@ -288,6 +306,7 @@ class Walker:
         """Start a timer; its id is made of purpose and path."""
         timer_id = f"{purpose}:{path}"
         self.timers[timer_id] = Timer(branch.id, purpose, path)
+        self.late.pop(timer_id, None)
         self.asked += COMMAND_WEIGHT
         self.effects.start_timer(timer_id, deadline_us, summary)
 

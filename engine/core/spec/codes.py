@@ -64,7 +64,6 @@ UNREACHABLE: Final = "W602"
 SINGLE_BRACES: Final = "W603"
 WAITING_CYCLE: Final = "W604"
 UNUSED_WORKFLOW: Final = "W605"
-NOT_YET: Final = "W606"
 BOTH_DAYS: Final = "W607"
 DIALECT_READING: Final = "W611"
 NO_EFFECT: Final = "W612"
@@ -130,7 +129,6 @@ CODES: Final = MappingProxyType(
         SINGLE_BRACES: "Literal text with single braces around a known name; templates have two.",
         WAITING_CYCLE: "Sub-workflows call each other for ever, with a wait or sleep in between; the state grows.",
         UNUSED_WORKFLOW: "A sub-workflow that no step runs.",
-        NOT_YET: "Checked and kept with the task, but without effect in this version.",
         BOTH_DAYS: "A cron limits the day of the month and the day of the week; it comes on days that fit both.",
         DIALECT_READING: "A text that reads otherwise in another dialect; the message says how it was read.",
         NO_EFFECT: "A key or value of another system that changes nothing here, or less than it did there.",

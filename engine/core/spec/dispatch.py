@@ -91,6 +91,21 @@ class SingletonSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencySpec:
+    """So many executions run at a time, others wait for their turn.
+
+    Attributes:
+        limit: Of the task; None = any number.
+        per_key: Of those with the same key; None = any number.
+        key: What those have in common that `per_key` counts, made of the input `_`.
+    """
+
+    limit: int | None = None
+    per_key: int | None = None
+    key: Node | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchSpec:
     """`dispatch`.
 
@@ -100,6 +115,7 @@ class DispatchSpec:
         debounce: See `DebounceSpec`.
         collect: See `CollectSpec`.
         singleton: See `SingletonSpec`.
+        concurrency: See `ConcurrencySpec`.
         priority: 1 (first) to 5 (last); None = 3.
         labels: Words by which all executions of the task are found.
     """
@@ -109,5 +125,6 @@ class DispatchSpec:
     debounce: DebounceSpec | None = None
     collect: CollectSpec | None = None
     singleton: SingletonSpec | None = None
+    concurrency: ConcurrencySpec | None = None
     priority: int | None = None
     labels: tuple[str, ...] = ()

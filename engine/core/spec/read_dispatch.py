@@ -10,6 +10,7 @@ from engine.core.spec.cron import cron_problems, names_both_days
 from engine.core.spec.dispatch import (
     Busy,
     CollectSpec,
+    ConcurrencySpec,
     CronSpec,
     DebounceSpec,
     DispatchSpec,
@@ -20,7 +21,7 @@ from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, position_at
 
 PARTS: Final = ("triggers", "cron", "admission", "priority", "labels")
-ADMISSION: Final = ("debounce", "collect", "singleton")
+ADMISSION: Final = ("debounce", "collect", "singleton", "concurrency")
 BUSY: Final = ("queue", "skip", "replace")
 LEAST_PRIORITY: Final = 5
 MAX_LABELS: Final = 20
@@ -28,13 +29,7 @@ MAX_LABEL_CHARS: Final = 100
 MAX_STARTS: Final = 100
 """Triggers, and crons, of one task."""
 MAX_COLLECTED: Final = 10_000
-
-_NOT_YET = {
-    "triggers": "events start no executions",
-    "cron": "no time starts an execution",
-    "admission": "every start is let in at once",
-    "priority": "all executions have the same",
-}
+MAX_RUNNING: Final = 1_000_000
 
 
 def read_dispatch(fields: Fields) -> DispatchSpec | None:
@@ -50,14 +45,14 @@ def read_dispatch(fields: Fields) -> DispatchSpec | None:
     if node is None:
         return None
     inner = Fields(node, fields.findings, "dispatch", "dispatch")
-    _warn_not_yet(node, inner)
     triggers = tuple(_trigger(item) for item in _objects(inner, "triggers", "the trigger"))
     crons = tuple(_crons(inner))
     admission = inner.mapping("admission")
-    debounce = collect = singleton = None
+    debounce = collect = singleton = concurrency = None
     if admission is not None:
         let_in = Fields(admission, fields.findings, "dispatch.admission", "admission")
         debounce, collect, singleton = _debounce(let_in), _collect(let_in), _singleton(let_in)
+        concurrency = _concurrency(let_in)
         if debounce is not None and collect is not None:
             message = "'debounce' drops what 'collect' would gather"
             at = admission.position
@@ -69,19 +64,12 @@ def read_dispatch(fields: Fields) -> DispatchSpec | None:
         debounce=debounce,
         collect=collect,
         singleton=singleton,
+        concurrency=concurrency,
         priority=inner.whole("priority", 1, LEAST_PRIORITY),
         labels=_labels(inner),
     )
     inner.refuse_left(PARTS)
     return dispatch
-
-
-def _warn_not_yet(node: MapNode, fields: Fields) -> None:
-    for part, effect in _NOT_YET.items():
-        entry = node.entry(part)
-        if entry is not None:
-            message = f"'{part}' of `dispatch` is checked and kept, but does nothing in this version: {effect}"
-            fields.findings.warn(codes.NOT_YET, message, entry.key_position, path=f"dispatch.{part}")
 
 
 def _objects(fields: Fields, key: str, what: str) -> Iterator[Fields]:
@@ -217,6 +205,27 @@ def _singleton(fields: Fields) -> SingletonSpec | None:
     singleton = SingletonSpec(busy=cast("Busy", inner.choice("busy", BUSY) or "queue"), key=inner.take("key"))
     inner.refuse_left(("busy", "key"))
     return singleton
+
+
+def _concurrency(fields: Fields) -> ConcurrencySpec | None:
+    inner = _long_form(fields, "concurrency", "limit")
+    if inner is None:
+        return None
+    at = inner.node.position
+    concurrency = ConcurrencySpec(
+        limit=inner.whole("limit", 1, MAX_RUNNING),
+        per_key=inner.whole("per_key", 1, MAX_RUNNING),
+        key=inner.take("key"),
+    )
+    inner.refuse_left(("limit", "per_key", "key"))
+    if inner.node.get("limit") is None and inner.node.get("per_key") is None:
+        inner.error(codes.MISSING_KEY, "concurrency has no 'limit'", at, hint="say how many may run at a time")
+    elif concurrency.per_key is not None and concurrency.key is None:
+        hint = "write `key:` with an expression on the input `_`"
+        inner.error(codes.MISSING_KEY, "'per_key' counts by a key, and there is none", at, hint=hint)
+    elif concurrency.key is not None and inner.node.get("per_key") is None:
+        inner.error(codes.CONFLICT, "'key' says what `per_key` counts by, and there is none", at, key="key")
+    return concurrency
 
 
 def _long_form(fields: Fields, key: str, short: str) -> Fields | None:

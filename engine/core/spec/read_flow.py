@@ -8,13 +8,15 @@ from typing import Any, cast
 from engine.core.diagnostics import Findings
 from engine.core.kinds import StepKind
 from engine.core.spec import codes, vocabulary
-from engine.core.spec.fields import Fields
-from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from engine.core.spec.fields import Fields, suggest
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe
 from engine.core.spec.parts import OnItemError
+from engine.core.spec.read_waits import default_of
 from engine.core.spec.steps import (
     CaseSpec,
     ForeachStep,
     IfElseStep,
+    ListenStep,
     MapReduceStep,
     ParallelStep,
     RaceStep,
@@ -30,6 +32,7 @@ ReadSteps = Callable[[Node, Findings, str], StepList]
 
 _ITEM_ERRORS = ("fail", "collect", "skip")
 _FOREACH = "write `foreach: {in: EXPRESSION, do: STEPS}`"
+_LISTEN = "write `listen: {do: STEPS}`, with `messages: NAME`, `until: EXPRESSION` or `idle: 7d` beside `do`"
 _SWITCH = "write `switch: [{case: EXPRESSION, then: STEPS}, {case: _, then: STEPS}]`"
 
 
@@ -77,6 +80,8 @@ def read_flow(kind: StepKind, fields: Fields, common: dict[str, Any], read_steps
             return WhileStep(condition=needed(fields, "while"), **reader.loop(), **common)
         case StepKind.UNTIL:
             return UntilStep(condition=needed(fields, "until"), **reader.loop(), **common)
+        case StepKind.LISTEN:
+            return reader.listen()
         case StepKind.MAP_REDUCE:
             return reader.map_reduce()
         case StepKind.PARALLEL:
@@ -85,6 +90,26 @@ def read_flow(kind: StepKind, fields: Fields, common: dict[str, Any], read_steps
             return reader.race()
         case _:
             raise AssertionError(f"a {kind} step holds no steps")
+
+
+def _words(fields: Fields, key: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Take a word of some, or a list of them."""
+    node = fields.take(key)
+    found: list[str] = []
+    for item in node.items if isinstance(node, ListNode) else [] if node is None else [node]:
+        word = item.value if isinstance(item, ScalarNode) else None
+        if isinstance(word, str) and word in allowed:
+            found.append(word)
+            continue
+        shown = f"'{word[:60]}'" if isinstance(word, str) else describe(item)
+        fields.error(
+            codes.NOT_ONE_OF,
+            f"'{key}' has {shown}, but each must be one of {', '.join(allowed)}",
+            item.position,
+            key=key,
+            hint=suggest(fields.findings, word, allowed) if isinstance(word, str) else "",
+        )
+    return tuple(dict.fromkeys(found))
 
 
 class _Reader:
@@ -167,6 +192,31 @@ class _Reader:
         assert entry is not None
         message = f"foreach has no key '{other}'"
         fields.error(codes.UNKNOWN_KEY, message, entry.key_position, key=other, hint=f"did you mean '{ours}'?")
+
+    def listen(self) -> StepSpec:
+        fields = self.fields
+        node = fields.need("listen", hint=_LISTEN)
+        if not isinstance(node, MapNode):
+            if node is not None:
+                fields.wrong_type("listen", node, "an object", _LISTEN)
+            return ListenStep(do=StepList(()), **self.common)
+        inner = Fields(node, fields.findings, fields.at("listen"), "listen")
+        name = inner.text("messages")
+        if name is not None and not name.text.strip():
+            inner.error(codes.MISSING_KEY, "the inbox has no name", name.position, key="messages", hint=_LISTEN)
+        step = ListenStep(
+            do=self.steps("do", inner),
+            messages=name,
+            busy=inner.choice("busy", vocabulary.BUSY) or "enqueue",
+            allow_busy=_words(inner, "allow_busy", vocabulary.BUSY),
+            schema=inner.schema("schema"),
+            until=inner.take("until"),
+            idle=inner.take("idle"),
+            default=default_of(inner, "idle", "7d"),
+            **self.common,
+        )
+        inner.refuse_left(vocabulary.INSIDE[StepKind.LISTEN])
+        return step
 
     def loop(self) -> dict[str, Any]:
         do = self.steps("do")

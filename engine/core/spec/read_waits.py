@@ -61,22 +61,33 @@ def _members(node: MapNode, fields: Fields, key: str) -> dict[str, Any]:
 
 def _ends(inner: Fields) -> dict[str, Any]:
     """Take what a wait accepts and how it ends without an answer."""
+    schema = inner.schema("schema")
+    default = default_of(inner, "deadline", "24h")
+    return {"schema": schema, "deadline": inner.take("deadline"), "default": default}
+
+
+def default_of(inner: Fields, end: str, example: str) -> Node | None:
+    """Take the output of a step whose time is over; None = there is none, since null is a default like any other.
+
+    Args:
+        inner: Members of the step.
+        end: The key that says how long it waits, without which there is no need of a default.
+        example: A value of that key.
+    """
     default = inner.entry("default")
-    members = {
-        "schema": inner.schema("schema"),
-        "deadline": inner.take("deadline"),
-        # null is a default like any other
-        "default": None if default is None else default.value,
-    }
-    if default is not None and members["deadline"] is None:
+    if default is None:
+        return None
+    time = inner.node.get(end)
+    if time is None or (isinstance(time, ScalarNode) and time.value is None):
+        what = "the answer at the deadline" if end == "deadline" else "the output when no message comes"
         inner.error(
             codes.CONFLICT,
-            "'default' is the answer at the deadline, but there is no 'deadline'",
+            f"'default' is {what}, but there is no '{end}'",
             default.key_position,
             key="default",
-            hint="add `deadline: 24h`, or leave the default out",
+            hint=f"add `{end}: {example}`, or leave the default out",
         )
-    return members
+    return default.value
 
 
 def read_sleep_parts(fields: Fields) -> tuple[tuple[Node, float], ...]:

@@ -263,6 +263,21 @@ class UntilStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenStep(StepBase):
+    """`listen: {messages, busy, allow_busy, schema, do, until, idle, default}`."""
+
+    do: StepList
+    messages: NameSpec | None = None
+    busy: str = "enqueue"
+    allow_busy: tuple[str, ...] = ()
+    schema: SchemaSpec | None = None
+    until: Node | None = None
+    idle: Node | None = None
+    default: Node | None = None
+    kind: Literal[StepKind.LISTEN] = StepKind.LISTEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YieldStep(StepBase):
     """`workflow: NAME` with `arguments`."""
 
@@ -382,6 +397,7 @@ StepSpec = (
     | RaceStep
     | WhileStep
     | UntilStep
+    | ListenStep
     | YieldStep
     | TaskStep
     | ReturnStep

@@ -23,6 +23,7 @@ MARKERS: Final = MappingProxyType(
         "race": StepKind.RACE,
         "while": StepKind.WHILE,
         "until": StepKind.UNTIL,
+        "listen": StepKind.LISTEN,
         "workflow": StepKind.YIELD,
         "task": StepKind.TASK,
         "return": StepKind.RETURN,
@@ -80,6 +81,7 @@ KEYS: Final = MappingProxyType(
         StepKind.RACE: ("race", "take", "stagger"),
         StepKind.WHILE: ("while", "do", "max_rounds"),
         StepKind.UNTIL: ("until", "do", "max_rounds"),
+        StepKind.LISTEN: ("listen",),
         StepKind.YIELD: ("workflow", "arguments"),
         StepKind.TASK: ("task", "version", "arguments"),
         StepKind.RETURN: ("return",),
@@ -103,7 +105,7 @@ PARTNERS: Final = MappingProxyType(
         "map": "a map needs `over:` beside it, on the same level",
         "then": "`then` needs `if:` beside it",
         "else": "`else` needs `if:` beside it",
-        "do": "`do` stands inside `foreach: {in: …, do: …}`, or beside `while:` or `until:`",
+        "do": "`do` stands inside `foreach: {in: …, do: …}` or `listen: {do: …}`, or beside `while:` or `until:`",
         "case": "`case` stands inside `switch: [{case: …, then: …}]`",
         "take": "`take` needs `race:` beside it",
         "in": "`in` stands inside `foreach: {in: …, do: …}`",
@@ -123,6 +125,7 @@ INSIDE: Final = MappingProxyType(
         StepKind.FOREACH: ("in", "do"),
         StepKind.SLEEP: ("seconds", "minutes", "hours", "days"),
         StepKind.APPROVE: ("info", "schema", "deadline", "default"),
+        StepKind.LISTEN: ("messages", "busy", "allow_busy", "schema", "do", "until", "idle", "default"),
     }
 )
 """Keys that stand inside of a step's marker, and that authors indent too little."""
@@ -174,6 +177,9 @@ CHECKED_KINDS: Final = (StepKind.PROMPT, StepKind.TOOL_CALL, StepKind.AGENT, Ste
 REPAIRING_KINDS: Final = (StepKind.PROMPT, StepKind.AGENT)
 """Those of them that can be told what is wrong and answer again."""
 ON_FAIL: Final = ("repair", "error", "ask")
+BUSY: Final = ("reject", "enqueue", "join", "interrupt", "rollback")
+"""What becomes of a message that comes while a turn of the step that listens runs."""
+DEFAULT_INBOX: Final = "message"
 
 MAX_LABEL_CHARS: Final = 120
 MAX_NAME_CHARS: Final = 40

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from engine.core.spec.steps import (
     ForeachStep,
     IfElseStep,
+    ListenStep,
     MapReduceStep,
     ParallelStep,
     RaceStep,
@@ -28,7 +29,7 @@ def inner_lists(step: StepSpec) -> list[tuple[str, StepList]]:
                 lists.append(("else", step.otherwise))
         case SwitchStep():
             lists.extend((f"case[{index}]", case.then) for index, case in enumerate(step.cases))
-        case ForeachStep() | WhileStep() | UntilStep():
+        case ForeachStep() | WhileStep() | UntilStep() | ListenStep():
             lists.append(("do", step.do))
         case MapReduceStep():
             lists.append(("map", step.map))

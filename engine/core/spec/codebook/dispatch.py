@@ -26,23 +26,6 @@ ENTRIES: Final[MappingProxyType[str, Entry]] = MappingProxyType(
               - evaluate: {done: true}
             """,
         ),
-        codes.NOT_YET: entry(
-            """The part is checked and kept with every version of the task, so that it can be written now. Nothing acts
-            on it yet: who relies on it would wait in vain.""",
-            """
-            dispatch:
-              priority: 1
-              labels: [billing]
-            main:
-              - evaluate: {done: true}
-            """,
-            """
-            dispatch:
-              labels: [billing]
-            main:
-              - evaluate: {done: true}
-            """,
-        ),
         codes.BOTH_DAYS: entry(
             """Old cron programs start on a day that fits either field. Here it has to fit both, as in "the first Monday
             of a month": the cron of the bad example comes on Fridays the 13th only.""",
