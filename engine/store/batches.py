@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from engine.core.contracts.patches import INTERPRETER
 from engine.core.kinds import EventType, ExecutionStatus
-from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.progress import Progress
 from engine.core.run.projection import Stamp, merge_run
@@ -20,6 +20,7 @@ from engine.store.attempts import AttemptsOf, write_attempts
 from engine.store.bulk import Bulk, ById, replacing
 from engine.store.ends import cancel_error
 from engine.store.locks import lock_executions
+from engine.store.outbox import note_events
 from engine.store.reading import ROW_ORDER, events_of, record_of, wait_of
 from engine.store.rows import ENDED_OVER, NAMED_COLUMNS, Named, event_row, named_of, wait_row
 from engine.store.schema import attempts, events, executions, waits
@@ -31,7 +32,8 @@ IN_CHUNK = 500
 log = structlog.get_logger(__name__)
 
 _TURN = ("status", "open_waits", "terminal_seen")
-_MOVING = ("updated_us", "transition_count", "last_seq", "last_run_id", "last_us")
+_MOVED = ("updated_us", "transition_count", "last_seq", "last_run_id", "last_us")
+_MOVING = (*_MOVED, "interpreter")
 _USED = tuple(item.name for item in fields(UsageSums))
 
 
@@ -48,7 +50,7 @@ _STATES = ById(
     select(
         *(
             executions.c[name]
-            for name in ("id", "tenant", "task_name", "settled", "created_us", "closed_us", *_TURN, *_MOVING, *_USED)
+            for name in ("id", "tenant", "task_name", "settled", "created_us", "closed_us", *_TURN, *_MOVED, *_USED)
         ),
     ),
     executions.c.id,
@@ -284,6 +286,7 @@ def _extend(state: State) -> None:
     progress = state.progress
     progress.last_seq, progress.last_us, progress.transitions = state.last_seq, state.last_us, state.transitions
     progress.last_run_id, progress.ended = state.last_run_id, state.terminal_seen
+    progress.paused = state.status == ExecutionStatus.PAUSED.value
     init, body = state.init or (None, None)
     for record in state.kept:
         progress.apply(record, body if record is init else None)
@@ -349,6 +352,8 @@ def write_batch(connection: Connection, batch: Batch) -> None:
             if state.progress.attempts
         ),
     )
+    # last, since what webhooks are told of depends on the rows
+    note_events(connection, batch.inserts)
 
 
 def _write_executions(connection: Connection, moved: Sequence[State], rebuilt: Collection[str]) -> None:
@@ -400,6 +405,8 @@ def _moving_row(state: State) -> dict[str, Any]:
         "last_seq": state.last_seq,
         "last_run_id": state.last_run_id,
         "last_us": state.last_us,
+        # whoever writes events has made them: a worker, or a replay of this version
+        "interpreter": INTERPRETER,
         "status": state.status,
         "open_waits": state.open_waits,
         "terminal_seen": state.terminal_seen,
@@ -412,5 +419,5 @@ def _sum_row(state: State) -> dict[str, Any]:
 
 def _first_row(state: State) -> dict[str, Any]:
     name = state.name or Named(task_id="", task_name="", created_us=state.created_us)
-    first = {"tenant": state.tenant, "id": state.id, "interpreter": PLAN_FORMAT}
+    first = {"tenant": state.tenant, "id": state.id}
     return _FRESH | name.row() | _moving_row(state) | _sum_row(state) | first

@@ -58,6 +58,7 @@ class Changes:
         self._poll_s = poll_s
         self._readers: set[Subscription] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._closed = False
 
@@ -76,8 +77,7 @@ class Changes:
             self._readers.discard(reader)
             if not self._readers:
                 # told, not cancelled: a cancel in the middle of a look would leave the connection in the air
-                self._stop.set()
-                self._watch = None
+                self._let_end()
 
     @property
     def closed(self) -> bool:
@@ -85,15 +85,22 @@ class Changes:
         return self._closed
 
     async def close(self) -> None:
-        """Wake all readers for the last time and stop looking."""
+        """Wake all readers for the last time and stop looking; afterwards no connection is held."""
         self._closed = True
         for reader in self._readers:
             reader.closed = True
             reader.wake()
+        self._let_end()
+        # those of readers that have left may still look, and hold the connection
+        for watch in list(self._ending):
+            await watch
+
+    def _let_end(self) -> None:
         watch, self._watch = self._watch, None
         self._stop.set()
         if watch is not None:
-            await watch
+            self._ending.add(watch)
+            watch.add_done_callback(self._ending.discard)
 
     async def _look(self, stop: asyncio.Event) -> None:
         if not self._database.is_sqlite:

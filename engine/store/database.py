@@ -18,6 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from engine.core.errors import EngineError, InvalidInput, Unavailable
 from engine.store import postgres
+from engine.store import schema_blobs as schema_blobs  # its tables belong to the store too
+from engine.store import schema_doors as schema_doors  # its tables belong to the store too
+from engine.store.full import explain_sqlite
 from engine.store.hints import HintingCompiler
 from engine.store.migrating import bring_to_head, current_revision
 
@@ -49,6 +52,8 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        # what a row held before it was changed or purged is overwritten, not only forgotten
+        cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -85,6 +90,7 @@ class Database:
 
     Attributes:
         engine: The SQLAlchemy engine; for everything but tests `read`, `write` and `run` are enough.
+        trouble: Why the last write of this process found no space or a failing disk; None = it did not.
     """
 
     def __init__(self, engine: AsyncEngine, direct: Engine | None = None) -> None:
@@ -95,6 +101,7 @@ class Database:
             direct: One without the async driver for the same SQLite file, for `run`; None = there is none.
         """
         self.engine = engine
+        self.trouble: Unavailable | None = None
         self._writers = engine.execution_options(**{_WRITE: True})
         # each statement of a read stands for itself on SQLite, so here too: that saves two messages
         self._readers = engine if self.is_sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -115,24 +122,32 @@ class Database:
         return f"SQLite {url.database}" if self.is_sqlite else f"PostgreSQL {postgres.place_of(url)}"
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of driver and server into ours; for SQLite they stay what they are."""
+    def _explained(self, *, write: bool = False) -> Iterator[None]:
+        """Turn errors of driver and server into ours; for SQLite most stay what they are."""
         try:
             yield
         except Exception as error:
-            meaning = None
-            if not self.is_sqlite and not isinstance(error, EngineError):
+            if isinstance(error, EngineError):
+                raise
+            if self.is_sqlite:
+                meaning: EngineError | None = explain_sqlite(error, self.place)
+            else:
                 meaning = postgres.explain(error, self.engine.url)
+            if isinstance(meaning, Unavailable) and meaning.code in ("store.full", "store.disk"):
+                self.trouble = meaning
             if meaning is None:
                 raise
             raise meaning from error
+        if write:
+            self.trouble = None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a connection for reading; each statement sees one state of the store.
 
         Raises:
-            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer; both may be tried again. The
+                first is also said when PostgreSQL ends a connection at the moment of its use: only `run` repeats that.
         """
         with self._explained():
             async with self._readers.connect() as connection, connection.begin():
@@ -146,9 +161,10 @@ class Database:
         by side: whoever writes what it has read calls `engine.store.locks` first.
 
         Raises:
-            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer; `store.full`, `store.disk` if
+                nothing can be written.
         """
-        with self._explained():
+        with self._explained(write=True):
             turn = self._lock if self.is_sqlite else nullcontext()
             async with turn, self._writers.connect() as connection, connection.begin():
                 yield connection
@@ -169,11 +185,12 @@ class Database:
             What `work` returned.
 
         Raises:
-            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer.
+            Unavailable: `store.unreachable`, `store.busy` if PostgreSQL does not answer; `store.full`, `store.disk` if
+                nothing can be written.
         """
         engine = self._direct_writers if write else self._direct
         if engine is None:
-            with self._explained():
+            with self._explained(write=write):
                 return await self._repeat(work, write)
 
         def transact() -> T:
@@ -181,10 +198,11 @@ class Database:
                 return work(connection)
 
         loop = asyncio.get_running_loop()
-        if not write:
-            return await loop.run_in_executor(self._threads, transact)
-        async with self._lock:
-            return await loop.run_in_executor(self._threads, transact)
+        with self._explained(write=write):
+            if not write:
+                return await loop.run_in_executor(self._threads, transact)
+            async with self._lock:
+                return await loop.run_in_executor(self._threads, transact)
 
     async def _repeat(self, work: Callable[[Connection], T], write: bool) -> T:
         transaction = self.write if write else self.read

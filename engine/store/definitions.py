@@ -12,6 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.errors import Conflict, NotFound
+from engine.core.plan.codec import hash_of_json
+from engine.core.plan.ir import PLAN_FORMAT
+from engine.core.plan.upgrade import format_of, upgrade_plan
 from engine.core.values import Json, compact_json
 from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
@@ -133,7 +136,19 @@ def _agent_of(row: Row[*tuple[Any, ...]]) -> AgentFacts:
     )
 
 
+def _plan_of(row: Row[*tuple[Any, ...]]) -> tuple[dict[str, Any], str]:
+    """Return a stored plan in the present format, and its hash."""
+    plan: dict[str, Any] = json.loads(row.plan)
+    # one of a newer engine can be listed; only what reads it refuses it
+    if not 0 < format_of(plan) < PLAN_FORMAT:
+        return plan, row.plan_hash
+    plan = upgrade_plan(plan)
+    # with the old hash, the next `apply` of the same text would make a new version
+    return plan, hash_of_json(plan)
+
+
 def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
+    plan, plan_hash = _plan_of(row)
     return TaskFacts(
         id=row.id,
         tenant=row.tenant,
@@ -144,8 +159,8 @@ def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
         description=row.description,
         spec=json.loads(row.spec),
         source=row.source,
-        plan=json.loads(row.plan),
-        plan_hash=row.plan_hash,
+        plan=plan,
+        plan_hash=plan_hash,
         input_schema=json.loads(row.input_schema),
         metadata=json.loads(row._mapping["metadata"]),
         created_us=row.created_us,

@@ -15,6 +15,7 @@ from engine.core.run.events import roll_digest
 from engine.core.run.progress import STOPPED
 from engine.core.values import Json, compact_json
 from engine.store.locks import lock_executions
+from engine.store.outbox import News, note_ends
 from engine.store.reading import ROW_ORDER
 from engine.store.rows import ENDED_OVER
 from engine.store.schema import attempts, events, executions, waits
@@ -174,6 +175,13 @@ def write_ends(
         connection.execute(_CLOSE, closing)
         connection.execute(_CLOSE_WAITS, closing)
         connection.execute(_STOP_ATTEMPTS, closing)
+        note_ends(
+            connection,
+            [
+                News(row["b_tenant"], row["b_id"], row["b_status"], row["b_closed_us"], row["b_closed_us"])
+                for row in closing
+            ],
+        )
     return matches
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.store.database import Database
@@ -16,6 +18,7 @@ LAPSE_US = 60 * 1_000_000
 """How long a reservation without an answer holds: its process is gone, or whoever waited for it."""
 CLEAN_US = 600 * 1_000_000
 CLEAN_MOST = 1_000
+_HALF = 32
 
 
 class Standing(Enum):
@@ -42,6 +45,20 @@ class Reservation:
     reserved_us: int = 0
     status: int = 0
     body: str = ""
+
+
+def of_execution(fingerprint: str, execution_id: str) -> str:
+    """Return the fingerprint of a request on an execution: its second half tells which, so that a purge finds it."""
+    return fingerprint[:_HALF] + _mark_of(execution_id)
+
+
+def about_executions(ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to a request on one of some executions."""
+    return func.substr(idempotency.c.fingerprint, _HALF + 1).in_([_mark_of(one) for one in ids])
+
+
+def _mark_of(execution_id: str) -> str:
+    return hashlib.sha256(execution_id.encode()).hexdigest()[:_HALF]
 
 
 def _row_of(tenant: str, key: str) -> ColumnElement[bool]:

@@ -64,6 +64,17 @@ def lock_row(connection: Connection, table: str, key: str) -> None:
     _lock(connection, ROWS, [f"{table}:{key}"])
 
 
+def lock_rows(connection: Connection, table: str, keys: Iterable[str]) -> None:
+    """Do what `lock_row` does for several rows, at once and in one order, so that no two wait for each other.
+
+    Args:
+        connection: A transaction that may write.
+        table: Name of the table.
+        keys: The rows' keys as text.
+    """
+    _lock(connection, ROWS, [f"{table}:{key}" for key in keys])
+
+
 def lock_migrations(connection: Connection) -> None:
     """Wait until no other process changes the tables, and keep others out until the end.
 

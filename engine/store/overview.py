@@ -31,6 +31,7 @@ OPEN = (
     ExecutionStatus.STARTING.value,
     ExecutionStatus.QUEUED.value,
     ExecutionStatus.AWAITING_INPUT.value,
+    ExecutionStatus.PAUSED.value,
 )
 
 

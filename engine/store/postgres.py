@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from engine.core.errors import EngineError, InvalidInput, Unavailable
+from engine.store.full import NO_SPACE_STATE, store_full
 
 DRIVER = "postgresql+asyncpg"
 NAMES = ("postgres", "postgresql", DRIVER)
@@ -25,7 +27,7 @@ POOL_SIZE = 10
 POOL_WAIT_S = 10.0
 CONNECT_S = 10.0
 ANSWER_S = 60.0
-"""Longest time for one statement, so that a server that went silent is noticed."""
+"""Longest time for one statement, so that a server that went silent is noticed; `?command_timeout=` sets another."""
 LOCK_WAIT = "10s"
 IDLE_IN_TRANSACTION = "60s"
 """A process that stands still in the middle of a transaction loses its locks after this long."""
@@ -37,6 +39,9 @@ TELL = text("SELECT pg_notify('everstep', '') WHERE pg_current_xact_id_if_assign
 ALIVE_S = 5.0
 AGAIN_S = 0.5
 
+_USED = "everstep_used"
+"""Set on a connection that was in use before: a new one is not asked whether it is dead."""
+
 _HINT = "look at EVERSTEP_DATABASE_URL, and whether the database server runs"
 _REPEATABLE = ("40001", "40P01")
 
@@ -47,8 +52,8 @@ def open_engine(url: URL) -> AsyncEngine:
     """Make the engine for a URL that begins with one of `NAMES`; connects to nothing yet.
 
     Args:
-        url: The URL. `pool_size`, and libpq's `sslmode`, `connect_timeout` and `application_name` may stand in its
-            query; `host=/folder` names the folder of a Unix socket.
+        url: The URL. `pool_size`, `command_timeout`, and libpq's `sslmode`, `connect_timeout` and `application_name`
+            may stand in its query; `host=/folder` names the folder of a Unix socket.
 
     Raises:
         InvalidInput: `store.bad_url` for other words in the query, or numbers that are none.
@@ -66,12 +71,26 @@ def open_engine(url: URL) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def leave_dead_ones(connection: Any, record: Any, proxy: Any) -> None:
-        # the driver notices by itself when the server cuts a connection, so no question need be sent
-        del record, proxy
-        if connection.driver_connection.is_closed():
+        # what the server did stands at our end of the line already, so no question need be sent; between its last word
+        # and the end of the line none can be seen, and then the driver itself gives up the connection at its first use
+        del proxy
+        if record.info.setdefault(_USED, False) and _is_cut_off(connection.driver_connection):
             raise DisconnectionError
+        record.info[_USED] = True
 
     return engine
+
+
+def _is_cut_off(driver: Any) -> bool:
+    """Whether an idle connection is closed, or holds something unread: to idle ones a server speaks to end them.
+
+    The loop reads it as soon as it comes to that; under load a transaction may come first.
+    """
+    if driver.is_closed():
+        return True
+    line = select.poll()
+    line.register(driver._transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(line.poll(0))
 
 
 def _read(url: URL) -> tuple[URL, int, dict[str, Any]]:
@@ -83,8 +102,9 @@ def _read(url: URL) -> tuple[URL, int, dict[str, Any]]:
         # the statements are short; compiling them would take longer than running them
         "jit": "off",
     }
-    arguments: dict[str, Any] = {"command_timeout": ANSWER_S, "server_settings": server}
+    arguments: dict[str, Any] = {"server_settings": server}
     try:
+        arguments["command_timeout"] = float(query.pop("command_timeout", ANSWER_S))
         pool_size = int(query.pop("pool_size", POOL_SIZE))
         arguments["timeout"] = float(query.pop("connect_timeout", CONNECT_S))
     except ValueError as error:
@@ -98,7 +118,7 @@ def _read(url: URL) -> tuple[URL, int, dict[str, Any]]:
         raise InvalidInput(
             f"the URL of the store has unknown words in its query: {', '.join(unknown)}",
             code="store.bad_url",
-            hint="pool_size, sslmode, connect_timeout, application_name, host and port are known",
+            hint="pool_size, command_timeout, sslmode, connect_timeout, application_name, host and port are known",
         )
     return url.set(drivername=DRIVER, query=query), pool_size, arguments
 
@@ -133,7 +153,10 @@ def is_cut(error: BaseException) -> bool:
 def explain(error: BaseException, url: URL) -> EngineError | None:
     """Return the error that says what an error of driver or server means; None if it is not about the database."""
     place, state = place_of(url), _state_of(error)
-    detail = str(next((cause for cause in reversed(list(_causes(error)))), error)).strip() or type(error).__name__
+    last = list(_causes(error))[-1]
+    # in the driver's own words this is a state of its protocol: it used a connection that the server had given up
+    is_confused = any(kind.__name__ == "InternalClientError" for kind in type(last).__mro__)
+    detail = "the connection was cut" if is_confused else str(last).strip() or type(error).__name__
     if isinstance(error, PoolTimeoutError) or state in ("55P03", "57014"):
         return Unavailable(
             f"the store {place} is too busy", code="store.busy", retryable=True, hint="a larger ?pool_size= may help"
@@ -158,6 +181,8 @@ def explain(error: BaseException, url: URL) -> EngineError | None:
         )
     if state.startswith(("22", "54")) or any(type(cause).__name__ == "DataError" for cause in _causes(error)):
         return InvalidInput(f"the store cannot hold a value of the request: {detail}", code="store.unfit")
+    if state == NO_SPACE_STATE:
+        return store_full(place)
     gone = isinstance(error, InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
     if gone or isinstance(error, OSError | TimeoutError) or state.startswith(("08", "53", "57", "58")):
         return Unavailable(

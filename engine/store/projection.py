@@ -8,14 +8,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
+from engine.core.contracts.patches import INTERPRETER
 from engine.core.kinds import ExecutionStatus
-from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.run.events import EventRecord
 from engine.core.run.projection import TERMINAL_EVENTS, merge_run
 from engine.core.values import Json
 from engine.store.batches import Batch, State, load_states, new_state, own_events, take, write_batch
 from engine.store.ends import ExecutionEnd, stored_events, write_ends
 from engine.store.locks import lock_executions
+from engine.store.purging import buried
 from engine.store.reading import ProjectionReader, events_of
 from engine.store.rows import Named, event_row
 from engine.store.schema import events, executions
@@ -133,6 +134,9 @@ class ProjectionStore(ProjectionReader):
         created_us: int,
         parent_id: str = "",
         parent_path: str = "",
+        forked_from: str = "",
+        fork_kind: str = "",
+        fork_path: str = "",
     ) -> None:
         """Make sure that an execution just started can be read; what its events have told of it already stays.
 
@@ -151,6 +155,9 @@ class ProjectionStore(ProjectionReader):
             created_us: When it was started, Unix microseconds.
             parent_id: The execution that started it, may be empty.
             parent_path: Path of the step that did.
+            forked_from: The execution whose recorded steps it begins with, may be empty.
+            fork_kind: `retry` or `fork`, if it does.
+            fork_path: Path of its first step, if it does.
         """
         named = Named(
             task_id=task_id,
@@ -164,6 +171,9 @@ class ProjectionStore(ProjectionReader):
             trace=trace,
             parent_id=parent_id,
             parent_path=parent_path,
+            forked_from=forked_from,
+            fork_kind=fork_kind,
+            fork_path=fork_path,
             created_us=created_us,
         )
         await self.ensure_executions([(execution_id, tenant, named)])
@@ -178,12 +188,13 @@ class ProjectionStore(ProjectionReader):
         def ensure(connection: Connection) -> None:
             lock_executions(connection, [execution_id for execution_id, _, _ in named])
             for execution_id, tenant, known in named:
-                _ensure(connection, execution_id, tenant, known)
+                ensure_named(connection, execution_id, tenant, known)
 
         await self.database.run(ensure, write=True)
 
 
-def _ensure(connection: Connection, execution_id: str, tenant: str, named: Named) -> None:
+def ensure_named(connection: Connection, execution_id: str, tenant: str, named: Named) -> None:
+    """Do what `ProjectionStore.ensure_execution` does, in a transaction of the caller's that has locked it."""
     mine = (executions.c.tenant == tenant) & (executions.c.id == execution_id)
     # an id stands for one execution, so whoever else has it keeps it
     known = select(executions.c.tenant, executions.c.task_name, executions.c.updated_us)
@@ -194,7 +205,9 @@ def _ensure(connection: Connection, execution_id: str, tenant: str, named: Named
     if row is not None and row.task_name:
         return
     if row is None:
-        first = {"tenant": tenant, "id": execution_id, "interpreter": PLAN_FORMAT}
+        if buried(connection, [execution_id]):
+            return
+        first = {"tenant": tenant, "id": execution_id, "interpreter": INTERPRETER}
         hint = {"status": ExecutionStatus.QUEUED.value, "updated_us": named.created_us}
         connection.execute(insert(executions).values(**named.row(), **first, **hint))
     else:
@@ -215,6 +228,8 @@ def replace_events(
 ) -> None:
     """Do what `ProjectionStore.replace_runs` does, in a transaction of the caller's."""
     states = load_states(connection, [execution_id])
+    if not states and buried(connection, [execution_id]):
+        return
     state = states.get(execution_id) or State(
         execution_id, tenant, is_new=True, named=False, status=ExecutionStatus.QUEUED.value, settled=False
     )
@@ -238,8 +253,11 @@ def _append(
 ) -> list[str]:
     unknown_ended: list[str] = []
     states = load_states(connection, list(by_execution))
+    over = buried(connection, [execution_id for execution_id in by_execution if execution_id not in states])
     batch = Batch()
     for execution_id, arrived in by_execution.items():
+        if execution_id in over:
+            continue
         state = states.get(execution_id) or new_state(execution_id, arrived, tenant_of)
         if state is None:
             if any(record.type in TERMINAL_EVENTS for record in arrived):

@@ -32,6 +32,8 @@ REPAIR = "repair"
 API = "api"
 TEMPORAL = "temporal"
 """Kind of the one row that says which Temporal the executions are in; it is no process and never goes."""
+BLOBS = "blobs"
+"""Kind of the one row that says of which Temporal all references to large payloads are known."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +85,7 @@ class PulseStore:
             if not connection.execute(update(pulses).where(pulses.c.name == name).values(values)).rowcount:
                 connection.execute(insert(pulses).values(name=name, **values))
                 # the last word of a dead repair tells how old the projection is, until another repair speaks
-                kept = [TEMPORAL] if kind == REPAIR else [TEMPORAL, REPAIR]
+                kept = [TEMPORAL, BLOBS] if kind == REPAIR else [TEMPORAL, BLOBS, REPAIR]
                 old = (pulses.c.at_us < now_us - round(KEPT_S * 1e6)) & pulses.c.kind.not_in(kept)
                 connection.execute(delete(pulses).where(old))
 
@@ -91,7 +93,7 @@ class PulseStore:
 
     async def all(self) -> list[Pulse]:
         """Return the last words of all processes, the latest first."""
-        query = select(pulses).where(pulses.c.kind != TEMPORAL).order_by(pulses.c.at_us.desc())
+        query = select(pulses).where(pulses.c.kind.not_in([TEMPORAL, BLOBS])).order_by(pulses.c.at_us.desc())
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return [Pulse(row.name, row.kind, row.at_us, json.loads(row.info)) for row in rows]
 
@@ -101,6 +103,17 @@ class PulseStore:
         found = await self._database.run(lambda connection: connection.execute(query).scalars().first())
         known: dict[str, Any] = {} if found is None else json.loads(found)
         return known
+
+    async def read_blobs(self) -> dict[str, Any]:
+        """Return of which Temporal all references to large payloads are known: {namespace_id}; empty = of none."""
+        query = select(pulses.c.info).where(pulses.c.kind == BLOBS)
+        found = await self._database.run(lambda connection: connection.execute(query).scalars().first())
+        known: dict[str, Any] = {} if found is None else json.loads(found)
+        return known
+
+    async def write_blobs(self, info: Mapping[str, Any]) -> None:
+        """Say of which Temporal all references to large payloads are known."""
+        await self.write(BLOBS, BLOBS, info)
 
     async def write_temporal(self, info: Mapping[str, Any]) -> None:
         """Say which Temporal the executions are in."""

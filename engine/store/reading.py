@@ -25,6 +25,13 @@ LOOK_BACK = 200
 """How many numbers back a follower looks for events that were replaced."""
 
 ANSWER_EVENTS = (EventType.ANSWER_ACCEPTED.value, EventType.ANSWER_REFUSED.value)
+CONTROL_EVENTS = (
+    EventType.EXECUTION_PAUSED.value,
+    EventType.EXECUTION_CONTINUED.value,
+    EventType.BREAKS_CHANGED.value,
+    EventType.DEADLINE_CHANGED.value,
+    EventType.CONTROL_REFUSED.value,
+)
 
 
 _USED = tuple(item.name for item in fields(UsageSums))
@@ -101,6 +108,9 @@ def facts_of(row: Row[*tuple[Any, ...]]) -> ExecutionFacts:
         verified=row.verified,
         parent_id=row.parent_id,
         parent_path=row.parent_path,
+        forked_from=row.forked_from,
+        fork_kind=row.fork_kind,
+        fork_path=row.fork_path,
         labels=json.loads(row.labels),
         actor=row.actor,
         trace_id=row.trace_id,
@@ -243,6 +253,22 @@ class ProjectionReader(AttemptReader):
         )
         return [record_of(row) for row in await self._all(query.order_by(*ROW_ORDER))]
 
+    async def control_events(self, execution_id: str, *, tenant: str, after_seq: int = 0) -> list[EventRecord]:
+        """Return what became of the wishes of operators, in order."""
+        query = select(events).where(
+            events_of(tenant, execution_id), events.c.seq > after_seq, events.c.type.in_(CONTROL_EVENTS)
+        )
+        return [record_of(row) for row in await self._all(query.order_by(*ROW_ORDER))]
+
+    async def message_events(self, execution_id: str, *, tenant: str, after_seq: int = 0) -> list[EventRecord]:
+        """Return what became of the messages sent to an execution, in order."""
+        query = select(events).where(
+            events_of(tenant, execution_id),
+            events.c.seq > after_seq,
+            events.c.type == EventType.MESSAGE_TAKEN.value,
+        )
+        return [record_of(row) for row in await self._all(query.order_by(*ROW_ORDER))]
+
     async def open_waits(self, execution_ids: Sequence[str], *, tenant: str) -> dict[str, list[Wait]]:
         """Return the open waits of executions, the oldest first; executions without any are left out."""
         if not execution_ids:
@@ -292,15 +318,20 @@ class ProjectionReader(AttemptReader):
             _open_of(row) for row in await self._all(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
         ]
 
-    async def unverified(self, limit: int = 100) -> list[OpenExecution]:
-        """Return ended executions whose stored events were not found equal to the workflow's yet, the oldest first."""
+    async def unverified(self, limit: int = 100, *, newest: bool = False) -> list[OpenExecution]:
+        """Return ended executions whose stored events were not found equal to the workflow's yet.
+
+        Args:
+            limit: Most to return.
+            newest: Whether those that spoke last come first; otherwise the oldest do.
+        """
         # what Temporal no longer has cannot be compared any more
         query = select(*_OPEN_COLUMNS).where(
             executions.c.settled.is_(True), executions.c.verified.is_not(True), executions.c.gone_us.is_(None)
         )
-        return [
-            _open_of(row) for row in await self._all(query.order_by(executions.c.last_us, executions.c.id).limit(limit))
-        ]
+        columns = (executions.c.last_us, executions.c.id)
+        order = [column.desc() for column in columns] if newest else columns
+        return [_open_of(row) for row in await self._all(query.order_by(*order).limit(limit))]
 
     async def open_executions(self, *, after_id: str = "", limit: int = 500) -> list[OpenExecution]:
         """Return one page of executions that are not settled, of all tenants, in order of their ids.

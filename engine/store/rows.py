@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,10 @@ from engine.core.run.events import EventRecord
 from engine.core.run.progress import ANSWERED, STOPPED
 from engine.core.run.projection import TRANSITION_TYPES, Wait
 from engine.core.run.tracing import read_traceparent
-from engine.core.values import Json, compact_json
+from engine.core.values import Json, canonical_json, compact_json
 from engine.store.texts import plain, plain_id
 
+_EVENT_INFO = {"event", "key"}
 ENDED_OVER = 0
 """`closed_seq` of a wait that no event ended: Temporal says that its execution is over."""
 
@@ -33,6 +35,9 @@ class Named:
         trace: W3C traceparent of what started it; empty = no trace.
         parent_id: The execution that started it, may be empty.
         parent_path: Path of the step that did.
+        forked_from: The execution whose recorded steps it began with, may be empty.
+        fork_kind: `retry` or `fork`, if it did.
+        fork_path: Path of its first step, if it did.
         created_us: When it was asked for.
     """
 
@@ -47,6 +52,9 @@ class Named:
     trace: str = ""
     parent_id: str = ""
     parent_path: str = ""
+    forked_from: str = ""
+    fork_kind: str = ""
+    fork_path: str = ""
     created_us: int
 
     def row(self) -> dict[str, Any]:
@@ -64,6 +72,9 @@ class Named:
             "trace_id": "" if trace is None else trace.trace_id,
             "parent_id": plain(self.parent_id, 64),
             "parent_path": plain(self.parent_path),
+            "forked_from": plain(self.forked_from, 64),
+            "fork_kind": plain(self.fork_kind, 16),
+            "fork_path": plain(self.fork_path),
             "created_us": self.created_us,
         }
 
@@ -73,7 +84,7 @@ NAMED_COLUMNS = tuple(Named(task_id="", task_name="", created_us=0).row())
 
 def named_of(init: Mapping[str, Any], created_us: int) -> Named:
     """Read what names an execution from the body of its `init` event."""
-    version, parent = init.get("version"), init.get("parent") or {}
+    version, parent, forked = init.get("version"), init.get("parent") or {}, init.get("forked") or {}
     labels = init.get("labels")
     return Named(
         task_id=str(init.get("task_id") or ""),
@@ -87,6 +98,9 @@ def named_of(init: Mapping[str, Any], created_us: int) -> Named:
         trace=str(init.get("trace") or ""),
         parent_id=str(parent.get("execution_id") or ""),
         parent_path=str(parent.get("path") or ""),
+        forked_from=str(forked.get("execution_id") or ""),
+        fork_kind=str(forked.get("kind") or ""),
+        fork_path=str(forked.get("path") or ""),
         created_us=created_us,
     )
 
@@ -132,4 +146,19 @@ def wait_row(tenant: str, execution_id: str, wait: Wait, closed_us: int | None) 
         "outcome": STOPPED if ends_now else wait.outcome,
         "actor": plain(wait.actor, 255),
         "answer": compact_json(wait.answer) if has_answer else None,
+        "event_hash": _event_hash_of(wait.info),
     }
+
+
+def event_hash(name: str, key: Json) -> str:
+    """Return the hash by which waits for an event are found."""
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)  # equal for the interpreter
+    return hashlib.blake2b(canonical_json([name, key]).encode(), digest_size=16).hexdigest()
+
+
+def _event_hash_of(info: Json) -> str:
+    # what a wait for an event tells of itself; another wait may tell the same, and takes no events all the same
+    if not isinstance(info, dict) or info.keys() != _EVENT_INFO or not isinstance(info["event"], str):
+        return ""
+    return event_hash(info["event"], info["key"])

@@ -151,6 +151,8 @@ LISTED = (
 """Columns of the index that lists are made from, after the tenant, the time of creation and the id."""
 
 _STUCK = text("stuck IS NOT NULL")
+_FORKED = text("forked_from != ''")
+_EVENTS = text("event_hash != ''")
 
 executions = Table(
     "executions",
@@ -181,6 +183,10 @@ executions = Table(
     # the execution that started this one, and the path of its step; empty = nobody's child
     Column("parent_id", String(64), nullable=False, default="", server_default=""),
     Column("parent_path", Text, nullable=False, default="", server_default=""),
+    # the execution whose recorded steps it began with, `retry` or `fork`, and its first step; empty = it began anew
+    Column("forked_from", String(64), nullable=False, default="", server_default=""),
+    Column("fork_kind", String(16), nullable=False, default="", server_default=""),
+    Column("fork_path", Text, nullable=False, default="", server_default=""),
     # who started it
     Column("actor", String(255), nullable=False, default="", server_default=""),
     Column("labels", Text, nullable=False, default="[]", server_default="[]"),
@@ -213,11 +219,20 @@ executions = Table(
     Index(None, "tenant", "agent_id", "created_us"),
     Index(None, "tenant", "error_code", "created_us"),
     Index("ix_executions_stuck", "tenant", "created_us", "id", sqlite_where=_STUCK, postgresql_where=_STUCK),
-    # for lists in another order
-    Index(None, "tenant", "updated_us", "id"),
-    Index(None, "tenant", "closed_us", "id"),
-    Index(None, "tenant", "cost_nano", "id"),
-    Index(None, "tenant", "total_tokens", "id"),
+    # is used by queries that say `forked_from != ''` as well
+    Index(
+        "ix_executions_forked",
+        "tenant",
+        "forked_from",
+        "created_us",
+        sqlite_where=_FORKED,
+        postgresql_where=_FORKED,
+    ),
+    # for lists in another order; time of creation and id lead into the index of lists, and into that of tags
+    Index(None, "tenant", "updated_us", "id", "created_us"),
+    Index(None, "tenant", "closed_us", "id", "created_us"),
+    Index(None, "tenant", "cost_nano", "id", "created_us"),
+    Index(None, "tenant", "total_tokens", "id", "created_us"),
     Index(None, "settled", "terminal_seen"),
     Index(None, "tenant", "parent_id"),
 )
@@ -316,6 +331,9 @@ waits = Table(
     Column("outcome", String(16), nullable=False, default="", server_default=""),
     Column("actor", String(255), nullable=False, default="", server_default=""),
     Column("answer", Text),
+    # of a wait for an event: hash of the event's name and key (engine.store.rows.event_hash), by which it is found
+    Column("event_hash", String(32), nullable=False, default="", server_default=""),
+    Index("ix_waits_event", "tenant", "event_hash", "closed_seq", sqlite_where=_EVENTS, postgresql_where=_EVENTS),
 )
 
 # PostgreSQL gets one type for all texts: without lengths, which SQLite does not know either, and in the order of their

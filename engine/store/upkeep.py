@@ -16,6 +16,7 @@ from engine.store.locks import lock_executions
 from engine.store.projection import replace_events
 from engine.store.rebuilding import forget, reopen, rows_of
 from engine.store.schema import executions
+from engine.store.start_rows import is_begun
 
 GONE = "execution.gone"
 GONE_HINT = "start it again; what the store holds of it is kept"
@@ -83,8 +84,10 @@ class Upkeep:
     # --- reads -----------------------------------------------------------------------------------------------------
 
     async def open_rows(self, *, after_id: str = "", limit: int = 1_000) -> list[OpenRow]:
-        """Return one page of executions that are not settled, of all tenants, in order of their ids."""
-        query = select(*_OPEN).where(executions.c.settled.is_(False), executions.c.id > after_id)
+        """Return one page of executions that began and are not settled, of all tenants, in order of their ids."""
+        # one that waits to be let in is none that Temporal should know
+        open_ones = (executions.c.settled.is_(False), executions.c.id > after_id, is_begun())
+        query = select(*_OPEN).where(*open_ones)
         query = query.order_by(executions.c.id).limit(limit)
         rows = await self.database.run(lambda connection: connection.execute(query).all())
         return [OpenRow(*row) for row in rows]
@@ -96,9 +99,14 @@ class Upkeep:
             found |= await self._known(select(*_KNOWN).where(executions.c.id.in_(ids[start : start + IN_CHUNK])))
         return found
 
+    async def has_begun(self, execution_id: str) -> bool:
+        """Whether an execution is Temporal's; not so one that waits to be let in, or ended before it was."""
+        query = select(executions.c.id).where(executions.c.id == execution_id, is_begun())
+        return await self.database.run(lambda connection: connection.execute(query).first()) is not None
+
     async def settled_rows(self, *, after_id: str = "", limit: int = 100) -> list[KnownRow]:
-        """Return one page of executions whose end is stored, in order of their ids."""
-        query = select(*_KNOWN).where(executions.c.settled.is_(True), executions.c.id > after_id)
+        """Return one page of executions that began and whose end is stored, in order of their ids."""
+        query = select(*_KNOWN).where(executions.c.settled.is_(True), executions.c.id > after_id, is_begun())
         return list((await self._known(query.order_by(executions.c.id).limit(limit))).values())
 
     async def _known(self, query: Select[Any]) -> dict[str, KnownRow]:
@@ -106,8 +114,9 @@ class Upkeep:
         return {row.id: KnownRow(*row) for row in rows}
 
     async def ids(self, *, after_id: str = "", since_us: int = 0, limit: int = 1_000) -> list[str]:
-        """Return one page of the ids of all executions, in order."""
-        query = select(executions.c.id).where(executions.c.id > after_id, executions.c.created_us >= since_us)
+        """Return one page of the ids of all executions that began, in order."""
+        wanted = (executions.c.id > after_id, executions.c.created_us >= since_us, is_begun())
+        query = select(executions.c.id).where(*wanted)
         query = query.order_by(executions.c.id).limit(limit)
         return list(await self.database.run(lambda connection: connection.execute(query).scalars().all()))
 
@@ -163,7 +172,9 @@ class Upkeep:
 
         def mark(connection: Connection) -> None:
             lock_executions(connection, [execution_id])
-            settled = connection.execute(select(executions.c.settled).where(mine)).scalar_one_or_none()
+            settled = connection.execute(select(executions.c.settled).where(mine, is_begun())).scalar_one_or_none()
+            if settled is None:
+                return  # Temporal never had it: it waits to be let in
             if settled is False:
                 write_ends(connection, [end], stored_events(connection, [execution_id]))
             connection.execute(update(executions).where(mine).values(gone_us=at_us, stuck=None))
