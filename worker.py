@@ -11,38 +11,52 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from activities.children import ChildActivities, Children
 from activities.llm import ChatActivities, build_backends
 from activities.tools.runner import ToolActivities
 from engine import __version__
 from engine.broker.choosing import token_publisher
-from engine.control.connect import connect, ensure_search_attributes, temporal_errors
+from engine.control.connect import TemporalConnection, connect, ensure_search_attributes, temporal_errors
+from engine.control.dispatcher import Dispatcher, limits_of
 from engine.control.live import LiveEvents
+from engine.control.payloads import blob_drivers
 from engine.control.reindex import Reindex, tell_line, wanted_of
 from engine.control.repair import Repair
 from engine.control.replaying import ReplayFailed
 from engine.control.settler import Settler
+from engine.control.sweeping import Sweep
 from engine.control.tools import load_catalog
 from engine.control.tracing import ExecutionTelemetry
-from engine.core.errors import Conflict, EngineError
+from engine.core.contracts.doors import WebhookParams, doors_queue
+from engine.core.errors import Conflict, EngineError, InvalidInput
 from engine.core.run.events import EventRecord
 from engine.obs.logs import configure_logging
 from engine.obs.metrics import QUEUE_DEPTH
 from engine.obs.start import start_telemetry
 from engine.obs.telemetry import Service, Telemetry
-from engine.settings import Settings, load_project
+from engine.settings import Project, Settings, load_project
+from engine.store.blobs import BlobStore
+from engine.store.changes import Changes
 from engine.store.database import Database, open_database
 from engine.store.projection import ProjectionStore
 from engine.store.pulses import REPAIR, WORKER, Heart, PulseStore
 from engine.tooling import ToolCatalog
+from workflows.bulk import BulkWorkflow
 from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import Sink, SinkInterceptor
+from workflows.scheduled import ScheduledWorkflow
+from workflows.webhook import WebhookWorkflow
+
+if TYPE_CHECKING:
+    from activities.webhooks import WebhookActivities
+    from engine.control.doors import Doors
 
 CACHED_WORKFLOWS = 5_000
 """A waiting run takes some 40 kB; a run that falls out of the cache is replayed when it goes on."""
@@ -51,10 +65,21 @@ STICKY_TIMEOUT = timedelta(seconds=1)
 HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """Without it a cancel reaches a running effect up to 3.7 s late."""
 GRACE = timedelta(seconds=30)
+DOORS_GRACE = timedelta(seconds=5)
+"""A job over many executions goes on in another worker, where it was."""
 CONCURRENT_EFFECTS = 1_000
+CONCURRENT_DOORS = 100
+"""Receivers of webhooks may be slow; more of them wait."""
 CONCURRENT_WORKFLOW_TASKS = 8
 """Few, since they share one interpreter lock: with 100, a herd of 60 runs of 1,200 events was replayed at once after a
 lost worker, every workflow task passed its ten seconds, and 58 had not gone on after 150 s; with 8 all had in 18."""
+
+STANDSTILL_S = 8
+"""How long a workflow may compute before the SDK takes it for stuck and gives its task up; it says 2 s. A value of 50
+MB takes half a second of a processor, which a machine with much to do stretches to four. A workflow task has ten."""
+
+SLOW_REPLAY = "TMPRL1101"
+"""In the failure of a replay that computed for more than the SDK's 2 s, which for replays cannot be set."""
 
 log = structlog.get_logger("worker")
 
@@ -96,14 +121,116 @@ def build_worker(
         "graceful_shutdown_timeout": GRACE,
         "workflow_failure_exception_types": [EngineError],
     }
-    return Worker(client, task_queue=task_queue, **{**options, **(more or {})})
+    worker = Worker(client, task_queue=task_queue, **{**options, **(more or {})})
+    if worker._workflow_worker is not None and worker._workflow_worker._deadlock_timeout_seconds is not None:
+        # the SDK has no argument for it; a test holds that the attribute is still there
+        worker._workflow_worker._deadlock_timeout_seconds = STANDSTILL_S
+    return worker
+
+
+def build_doors_worker(
+    client: Client, doors: Doors, posts: WebhookActivities, *, task_queue: str, more: dict[str, Any] | None = None
+) -> Worker:
+    """Put the worker of the workflows beside executions together; it has a queue and slots of its own.
+
+    Args:
+        client: A connected client.
+        doors: What they do.
+        posts: Posts messages to webhooks.
+        task_queue: Task queue of the executions.
+        more: Further arguments of `temporalio.worker.Worker`.
+    """
+    from activities.bulk import BulkActivities
+    from activities.starting import ScheduleActivities
+
+    runs, jobs = ScheduleActivities(doors.starts), BulkActivities(doors.work)
+    options: dict[str, Any] = {
+        "workflows": [WebhookWorkflow, ScheduledWorkflow, BulkWorkflow],
+        "activities": [posts.post, posts.give_up, runs.start, runs.ended, runs.stop, jobs.collect, jobs.work],
+        "workflow_runner": UnsandboxedWorkflowRunner(),
+        "max_concurrent_activities": CONCURRENT_DOORS,
+        "max_heartbeat_throttle_interval": HEARTBEAT_THROTTLE,
+        "graceful_shutdown_timeout": DOORS_GRACE,
+    }
+    return Worker(client, task_queue=doors_queue(task_queue), **{**options, **(more or {})})
+
+
+async def run_doors(
+    settings: Settings,
+    client: Client,
+    database: Database,
+    catalog: ToolCatalog,
+    project: Project,
+    dispatcher: Dispatcher,
+) -> None:
+    """Work on schedules, webhooks, events from outside and jobs over many executions, until cancelled."""
+    # imported late: the compiler behind it costs a tenth of a second, and a worker is to be ready soon
+    from activities.webhooks import WebhookActivities
+    from engine.control.definitions import DefinitionService
+    from engine.control.doors import open_doors
+    from engine.control.executions import ExecutionService
+    from engine.control.starting import StartService
+    from engine.store.definitions import Definitions
+
+    queue, store, changes = settings.task_queue, ProjectionStore(database), Changes(database)
+    temporal = TemporalConnection(settings, client)
+    definitions = DefinitionService(Definitions(database), catalog.contracts())
+    starter = StartService(
+        store, definitions, temporal, task_queue=queue, limits=limits_of(settings), on_entered=dispatcher.wake
+    )
+    executions = ExecutionService(store, temporal, changes)
+    executions.queue = starter.admission
+    doors = open_doors(
+        database,
+        temporal,
+        changes,
+        definitions=definitions,
+        executions=executions,
+        starter=starter,
+        task_queue=queue,
+        tries=WebhookParams(tenant="", delivery_id="", first_pause_s=settings.webhook_retry_s),
+    )
+    posts, stopping = WebhookActivities(doors.webhooks.store, store, project.webhooks), asyncio.Event()
+    keeping = asyncio.create_task(doors.keep(changes, stopping), name="doors")
+    try:
+        async with build_doors_worker(client, doors, posts, task_queue=queue):
+            await keeping
+    finally:
+        stopping.set()
+        # first: a watch that nobody needs any more ends in its own time
+        await changes.close()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await posts.aclose()
+
+
+def deployment_of(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `temporalio.worker.Worker` that give it a version; none if workers have no versions.
+
+    Raises:
+        InvalidInput: `config.deployment` if a version is set without the name of a deployment.
+    """
+    if not settings.deployment:
+        if settings.build_id or settings.versioning == "pinned":
+            raise InvalidInput(
+                "EVERSTEP_BUILD_ID and EVERSTEP_VERSIONING mean nothing without EVERSTEP_DEPLOYMENT",
+                code="config.deployment",
+                hint="set EVERSTEP_DEPLOYMENT to a name that all builds of these workers share, such as everstep",
+            )
+        return {}
+    pinned = settings.versioning == "pinned"
+    config = WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.deployment, settings.build_id or __version__),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED if pinned else VersioningBehavior.AUTO_UPGRADE,
+    )
+    return {"deployment_config": config}
 
 
 async def replay_run(client: Client, execution_id: str, run_id: str, history: WorkflowHistory) -> list[EventRecord]:
     """Replay one run and return its events, keyed by the run that was fetched.
 
     Raises:
-        ReplayFailed: The history does not replay with this interpreter.
+        ReplayFailed: The history does not replay with this interpreter; retryable, if it only took too long.
     """
     records: list[EventRecord] = []
 
@@ -122,6 +249,12 @@ async def replay_run(client: Client, execution_id: str, run_id: str, history: Wo
     )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     if result.replay_failure is not None:
+        if SLOW_REPLAY in str(result.replay_failure):
+            raise ReplayFailed(
+                f"the replay of {execution_id} took too long",
+                hint="the machine has much to do: try again later",
+                retryable=True,
+            )
         raise ReplayFailed(f"the history of {execution_id} does not replay: {result.replay_failure}")
     return records
 
@@ -175,16 +308,22 @@ async def run_worker(settings: Settings) -> None:
         EngineError: The configuration is wrong or Temporal is out of reach.
     """
     stopping = _stop_on_signals()
+    more = deployment_of(settings)
     project = load_project(settings.project_file)
     catalog = load_catalog(project)
     database = await open_database(settings.store_url)
     store = ProjectionStore(database)
-    client = await connect(settings)
+    client = await connect(settings, holders=BlobStore(database))
     await ensure_search_attributes(client)
 
     telemetry = _start_telemetry("worker", settings)
     told = ExecutionTelemetry(telemetry, store)
     settler = Settler(client, store)
+
+    async def connected() -> Client:
+        return client
+
+    dispatcher = Dispatcher(store, connected, task_queue=settings.task_queue, limits=limits_of(settings))
     live = LiveEvents(store, settler.note, told.stored if telemetry.traces or telemetry.metrics else None)
     telemetry.observe(QUEUE_DEPTH, lambda: [(live.waiting, {})])
     tokens = token_publisher(data_dir=settings.data_dir, store_url=settings.store_url)
@@ -197,10 +336,19 @@ async def run_worker(settings: Settings) -> None:
     tokens.start()
     try:
         options: dict[str, Any] = {"task_queue": settings.task_queue, "sink": live.sink, "children": children}
+        options["more"] = more
         async with build_worker(client, chat=chat, tools=tools, **options):
             _announce("worker")
+            dispatcher.start()
+            doors = asyncio.create_task(run_doors(settings, client, database, catalog, project, dispatcher))
+            doors.add_done_callback(lambda done: stopping.set())
             await stopping.wait()
+            await dispatcher.stop()
             log.info("stopping: running calls get a grace period")
+            doors.cancel()
+            # what ended it by itself ends the worker, which is started again
+            with contextlib.suppress(asyncio.CancelledError):
+                await doors
     finally:
         live.stop()
         await flusher
@@ -225,7 +373,7 @@ async def run_repair(settings: Settings) -> None:
     stopping = _stop_on_signals()
     database = await open_database(settings.store_url)
     try:
-        client = await connect(settings)
+        client = await connect(settings, holders=BlobStore(database))
         _announce("repair")
         store = ProjectionStore(database)
         telemetry = _start_telemetry("repair", settings)
@@ -233,9 +381,12 @@ async def run_repair(settings: Settings) -> None:
         repair = Repair(client, store, replay_run, on_repaired=told.repaired)
         heart = Heart(PulseStore(database), REPAIR, lambda: {"version": __version__, **repair.pulse()})
         heart.start()
+        sweep = Sweep(client, database, blob_drivers(client.data_converter), settings.retention_days)
+        sweeping = asyncio.create_task(sweep.run(stopping), name="sweep")
         try:
             await repair.run(stopping)
         finally:
+            await sweeping
             await heart.stop()
             await told.close()
             await asyncio.to_thread(telemetry.close)
@@ -256,7 +407,7 @@ async def run_reindex(settings: Settings, arguments: Sequence[str]) -> None:
     wanted = wanted_of(arguments)
     database = await open_database(settings.store_url)
     try:
-        client = await connect(settings)
+        client = await connect(settings, holders=BlobStore(database))
         reindex = Reindex(client, ProjectionStore(database), replay_run, lambda so_far: tell_line("progress", so_far))
         with temporal_errors(client.service_client.config.target_host):
             tell_line("done", await reindex.run(wanted))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.keeping import keep_early
 from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S
 from engine.core.contracts.failures import clip, failure_body
 from engine.core.errors import BugError, EngineError
@@ -41,7 +42,9 @@ async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_t
     limit = asyncio.timeout(timeout_s)
     try:
         async with limit:
-            return await work()
+            result = await work()
+        await keep_early(result)
+        return result
     except TimeoutError as error:
         # only our own limit; a TimeoutError of the work itself is an error like any other
         raise application_error(on_timeout() if limit.expired() else unexpected(error)) from None

@@ -75,7 +75,7 @@ class ToolsConfig(BaseModel):
 
 
 class HttpConfig(BaseModel):
-    """Which private addresses HTTP tools may reach: `host:port`, `host:*`; everything private else is refused."""
+    """Which private addresses HTTP tools, or webhooks, may reach: `host:port`, `host:*`; all others are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,6 +89,7 @@ class Project(BaseModel):
         folder: Folder of the file; relative names in it start there.
         tools: Python tools.
         http: Rules for outgoing HTTP.
+        webhooks: Private addresses at which webhooks may be told.
         backends: LLM backends by name; the first one is the default.
     """
 
@@ -97,6 +98,7 @@ class Project(BaseModel):
     folder: Path = Path()
     tools: ToolsConfig = ToolsConfig()
     http: HttpConfig = HttpConfig()
+    webhooks: HttpConfig = HttpConfig()
     backends: dict[str, BackendConfig] = Field(default_factory=dict)
 
 
@@ -119,13 +121,33 @@ class Settings(BaseSettings):
         oidc_scope_claim: Claim that holds the scopes.
         oidc_actor_claim: Claim that names who it is; empty = `email`, else `sub`.
         task_queue: Temporal task queue of the workers.
+        deployment: Name of the worker deployment that Temporal knows this worker by; empty = workers have no versions.
+        build_id: Version of this worker in it; empty = the engine's version.
+        versioning: `auto_upgrade` = a running execution goes on with whatever version is current, `pinned` = with the
+            version that began it.
         project_file: The operator's everstep.toml; a missing file means an empty project.
         log_level: debug, info, warning or error.
         log_json: Log lines as JSON instead of text.
         trace_content: Whether spans carry messages, arguments and outputs.
         metrics_host: Address at which workers and repair show their metrics.
         metrics_port: Port for it; None = they show none (the API has its own `/metrics`).
+        webhook_retry_s: Seconds after which a message that a webhook did not take is sent again; each pause is three
+            times as long as the one before, up to an hour, and after a day it is given up.
         stream_stall_s: Seconds after which the connection of a stream's reader that takes nothing is cut.
+        signing_key: What links to waits are signed with, 32 characters or more; without one it is made once and kept in
+            `data_dir`.
+        public_url: Address at which people reach the API, for links; empty = the one of the request that makes a link.
+        blobs: Where large payloads are: empty = files in `data_dir`, or `s3://BUCKET/PREFIX`.
+        blobs_endpoint: Address of an S3-compatible service; empty = Amazon's own.
+        blobs_region: Its region.
+        blobs_access_key: Access key; without one the usual AWS_* variables and roles count.
+        blobs_secret_key: What belongs to it.
+        encryption_keys: Key ring for what Temporal is given, `ID:BASE64,ID:BASE64`: the first encrypts, all of them
+            decrypt; empty = payloads are not encrypted.
+        codec_origins: Origins of web pages, such as Temporal's UI, that may ask the codec server.
+        retention_days: Days after its end at which an execution is purged; None = never.
+        max_running: Most executions that run at one time, others wait; None = any number. Children do not count.
+        max_running_per_tenant: Most of one tenant.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVERSTEP_", extra="ignore")
@@ -144,23 +166,39 @@ class Settings(BaseSettings):
     oidc_scope_claim: str = "scope"
     oidc_actor_claim: str = ""
     task_queue: str = TASK_QUEUE
+    deployment: str = ""
+    build_id: str = ""
+    versioning: Literal["auto_upgrade", "pinned"] = "auto_upgrade"
     project_file: Path = Path(PROJECT_FILE)
     log_level: str = "info"
     log_json: bool = False
     trace_content: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    webhook_retry_s: float = Field(default=5.0, gt=0, le=3_600)
     stream_stall_s: float = Field(default=300.0, gt=0)
+    signing_key: SecretStr | None = None
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    blobs: str = ""
+    blobs_endpoint: str = ""
+    blobs_region: str = "us-east-1"
+    blobs_access_key: SecretStr | None = None
+    blobs_secret_key: SecretStr | None = None
+    encryption_keys: SecretStr = SecretStr("")
+    codec_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    retention_days: float | None = Field(default=None, gt=0)
+    max_running: int | None = Field(default=None, ge=1)
+    max_running_per_tenant: int | None = Field(default=None, ge=1)
 
-    @field_validator("api_key", mode="after")
+    @field_validator("api_key", "signing_key", mode="after")
     @classmethod
     def _no_empty_key(cls, key: SecretStr | None) -> SecretStr | None:
         # an empty key would be found in every request that sends none
         return key if key is not None and key.get_secret_value().strip() else None
 
-    @field_validator("oidc_algorithms", mode="before")
+    @field_validator("oidc_algorithms", "codec_origins", mode="before")
     @classmethod
-    def _split_algorithms(cls, given: object) -> object:
+    def _split_words(cls, given: object) -> object:
         return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given
 
     @property

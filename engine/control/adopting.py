@@ -15,6 +15,7 @@ from engine.control.failing import is_shared
 from engine.core.contracts.execution import ExecutionParams
 from engine.core.errors import NotFound
 from engine.store.projection import ProjectionStore
+from engine.store.purging import PurgeStore
 from engine.store.rows import Named
 
 AT_ONCE = 16
@@ -30,9 +31,12 @@ async def adopt_from_temporal(client: Client, store: ProjectionStore, execution_
         Its tenant.
 
     Raises:
-        NotFound: `execution.not_found` if Temporal does not know it, or if it is no execution of this engine.
+        NotFound: `execution.not_found` if Temporal does not know it, if it is no execution of this engine, or if it
+            was purged.
         RPCError: If Temporal does not answer.
     """
+    if await PurgeStore(store.database).was_purged(execution_id):
+        raise unknown(execution_id)
     tenant, named = await _read_named(client, execution_id)
     await store.ensure_executions([(execution_id, tenant, named)])
     return tenant
@@ -49,12 +53,14 @@ async def adopt_many(client: Client, store: ProjectionStore, ids: Iterable[str])
         RPCError: If Temporal does not answer.
         Exception: What the store says if it does not answer.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate, purges = asyncio.Semaphore(AT_ONCE), PurgeStore(store.database)
     found: list[tuple[str, str, Named]] = []
 
     async def read(execution_id: str) -> None:
         async with gate:
             try:
+                if await purges.was_purged(execution_id):
+                    return
                 tenant, named = await _read_named(client, execution_id)
             except NotFound as error:
                 log.warning("an execution cannot be adopted", execution=execution_id, reason=error.message)
@@ -97,7 +103,17 @@ async def _store_each(store: ProjectionStore, found: Iterable[tuple[str, str, Na
     return stored
 
 
-async def _read_named(client: Client, execution_id: str) -> tuple[str, Named]:
+async def read_params(client: Client, execution_id: str) -> ExecutionParams:
+    """Return what an execution's workflow began with.
+
+    Raises:
+        NotFound: `execution.not_found` if Temporal does not know it, or if it is no execution of this engine.
+        RPCError: If Temporal does not answer.
+    """
+    return (await _read_start(client, execution_id))[0]
+
+
+async def _read_start(client: Client, execution_id: str) -> tuple[ExecutionParams, HistoryEvent]:
     event = await _first_event(client, execution_id)
     started = event.workflow_execution_started_event_attributes
     if started.first_execution_run_id != started.original_execution_run_id:
@@ -111,6 +127,12 @@ async def _read_named(client: Client, execution_id: str) -> tuple[str, Named]:
     params = decoded[0] if decoded else None
     if not isinstance(params, ExecutionParams):
         raise unknown(execution_id)
+    return params, event
+
+
+async def _read_named(client: Client, execution_id: str) -> tuple[str, Named]:
+    params, event = await _read_start(client, execution_id)
+    started = event.workflow_execution_started_event_attributes
     origin = params.origin
     agent_id = str((params.plan.get("agent") or {}).get("id") or "") if origin is None else origin.agent_id
     return params.tenant, Named(
@@ -126,6 +148,9 @@ async def _read_named(client: Client, execution_id: str) -> tuple[str, Named]:
         created_us=params.created_us or event.event_time.ToMicroseconds(),
         parent_id="" if origin is None else origin.execution_id,
         parent_path="" if origin is None else origin.path,
+        forked_from="" if params.fork is None else params.fork.execution_id,
+        fork_kind="" if params.fork is None else params.fork.kind,
+        fork_path="" if params.fork is None else params.fork.path,
     )
 
 

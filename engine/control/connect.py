@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
-from engine.control.payloads import data_converter
+from engine.control.payloads import converter_of
 from engine.core.contracts.execution import SEARCH_ATTRIBUTES
 from engine.core.errors import Unavailable
 from engine.settings import Settings, temporal_address
+from engine.store.blobs import BlobStore
 
 CONNECT_TIMEOUT_S = 3.0
 RPC_TIMEOUT = timedelta(seconds=4)
@@ -28,6 +31,8 @@ RETRY_PAUSE_S = 1.0
 """How long a failed connect answers for those that ask next, so that reads do not queue up behind a dead server."""
 
 _RETRY = RetryConfig(max_elapsed_time_millis=2_000, max_interval_millis=500)
+_FAILING = frozenset({RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL, RPCStatusCode.DATA_LOSS})
+"""What a server says whose own database fails, above all when its disk is full."""
 _UNREACHABLE = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
@@ -41,44 +46,74 @@ def unreachable(address: str, reason: str) -> Unavailable:
     )
 
 
+def failing(address: str, reason: str) -> Unavailable:
+    """Return the error that says that Temporal answers, but cannot do what it is asked for."""
+    return Unavailable(
+        f"Temporal at {address} fails: {reason}",
+        code="temporal.failing",
+        hint="look at its log, and at the space and the health of its database; repeating is safe",
+        retryable=True,
+    )
+
+
+def forward_native_logs() -> None:
+    """Let the lines of the SDK's native part come by Python's logging; it writes them to standard output otherwise.
+
+    To be called before anything connects; standard output belongs to programs.
+    """
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
+    telemetry = TelemetryConfig(logging=LoggingConfig(filter=levels, forwarding=forwarding))
+    Runtime.set_default(Runtime(telemetry=telemetry), error_if_already_set=False)
+
+
 @contextmanager
 def temporal_errors(address: str) -> Iterator[None]:
     """Turn the errors of a dead or silent Temporal into Unavailable; others pass.
 
     Raises:
-        Unavailable: `unreachable`.
+        Unavailable: `unreachable`; `temporal.failing` if it answers and cannot do it.
     """
     try:
         yield
     except RPCError as error:
         if error.status in _UNREACHABLE:
             raise unreachable(address, error.message) from error
+        if error.status in _FAILING:
+            raise failing(address, error.message) from error
         raise
     except TimeoutError as error:
         raise unreachable(address, "no answer in time") from error
 
 
-def connect_options(settings: Settings, address: str | None = None) -> dict[str, Any]:
+def connect_options(settings: Settings, address: str | None = None, holders: BlobStore | None = None) -> dict[str, Any]:
     """Return the arguments of `Client.connect`: TEMPORAL_* variables and profiles, our address, our data converter.
 
     Args:
         settings: Settings of the process.
         address: The server's host:port, instead of what the variables and profiles say.
+        holders: Where references to large payloads are counted; None for a process that writes none.
+
+    Raises:
+        InvalidInput: `config.invalid`, see `converter_of`.
     """
     options: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     if address is not None:
         options["target_host"] = address
     options.setdefault("target_host", temporal_address())
-    options["data_converter"] = data_converter(settings.blob_dir)
+    options["data_converter"] = converter_of(settings, holders)
     return options
 
 
-async def connect(settings: Settings, *, address: str | None = None, **more: Any) -> Client:
+async def connect(
+    settings: Settings, *, address: str | None = None, holders: BlobStore | None = None, **more: Any
+) -> Client:
     """Connect to Temporal.
 
     Args:
         settings: Settings of the process.
         address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+        holders: Where references to large payloads are counted; None for a process that writes none.
         more: Further arguments of `Client.connect`, e.g. plugins or interceptors.
 
     Returns:
@@ -86,8 +121,9 @@ async def connect(settings: Settings, *, address: str | None = None, **more: Any
 
     Raises:
         Unavailable: `unreachable`, within five seconds.
+        InvalidInput: `config.invalid`, see `converter_of`.
     """
-    options = {**connect_options(settings, address), **more}
+    options = {**connect_options(settings, address, holders), **more}
     address = str(options["target_host"])
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -144,10 +180,19 @@ class TemporalConnection:
         settings: Settings of the process.
         client: A client that is connected already (tests).
         address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
+        holders: Where references to large payloads are counted; None for a process that writes none.
     """
 
-    def __init__(self, settings: Settings, client: Client | None = None, *, address: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client | None = None,
+        *,
+        address: str | None = None,
+        holders: BlobStore | None = None,
+    ) -> None:
         self._settings = settings
+        self._holders = holders
         self._address = address
         self._client = client
         self._lock = asyncio.Lock()
@@ -174,7 +219,9 @@ class TemporalConnection:
             if self.is_down:
                 raise unreachable(self.address, "it did not answer a moment ago") from self._failed
             with self.errors():
-                client = await connect(self._settings, address=self._address, retry_config=_RETRY)
+                client = await connect(
+                    self._settings, address=self._address, holders=self._holders, retry_config=_RETRY
+                )
                 await ensure_search_attributes(client)
             self._client = client
             return client

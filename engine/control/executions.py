@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from engine.control.admission import AdmissionService
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
 from engine.control.definitions import now_us
 from engine.control.settling import read_end, store_ends
@@ -20,13 +21,15 @@ from engine.core.contracts.execution import (
     SIGNAL_EVENT,
     AnswerSignal,
     CancelReasonSignal,
+    ControlSignal,
     EventSignal,
+    MessageSignal,
 )
 from engine.core.errors import Conflict, InputRejected, NotFound, Unavailable
-from engine.core.kinds import EventType
+from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.answers import fitting_problems
 from engine.core.run.events import EventRecord, body_of
-from engine.core.run.projection import ExecutionFacts, Wait
+from engine.core.run.projection import ExecutionFacts, Wait, is_listening
 from engine.core.values import Json
 from engine.store.changes import Changes
 from engine.store.projection import ProjectionStore
@@ -67,6 +70,9 @@ class ExecutionService:
         changes: Watch over the store.
         answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
         silent_s: Silence after which a read asks Temporal whether an execution still runs, in seconds.
+
+    Attributes:
+        queue: The starts that wait; None where there are none.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class ExecutionService:
         silent_s: float = SILENT_S,
     ) -> None:
         self.store = store
+        self.queue: AdmissionService | None = None
         self._temporal = temporal
         self._changes = changes
         self._answer_timeout_s = answer_timeout_s
@@ -147,7 +154,7 @@ class ExecutionService:
             )
         signal = AnswerSignal(key=key, value=value, wait_id=wait.wait_id, actor=actor)
         async with self._changes.subscribe() as changes:
-            await self._signal(facts.id, SIGNAL_ANSWER, signal)
+            await self.signal(facts.id, SIGNAL_ANSWER, signal)
             deadline = time.monotonic() + self._answer_timeout_s
             while (left := deadline - time.monotonic()) > 0 and not self._changes.closed:
                 arrived = await self.store.answer_events(facts.id, tenant=facts.tenant, after_seq=wait.opened_seq)
@@ -189,6 +196,14 @@ class ExecutionService:
                 raise _not_waiting(facts.id, f"no wait {wait_id!r} is open")
             return wait
         opened = (await self.store.open_waits([facts.id], tenant=facts.tenant)).get(facts.id, [])
+        asking = [wait for wait in opened if not is_listening(wait.info)]
+        if opened and not asking:
+            raise Conflict(
+                f"execution {facts.id} listens for messages and asks nothing",
+                code="answer.wants_message",
+                hint="send it a message: POST /api/executions/{id}/messages, `everstep message`",
+            )
+        opened = asking
         if not opened:
             raise _not_waiting(facts.id, f"it is {facts.status.value}")
         if len(opened) > 1 and not oldest:
@@ -227,31 +242,88 @@ class ExecutionService:
         """
         facts = (await self.read(execution_id, tenant=tenant)).facts
         if facts.settled:
-            raise _closed(facts)
-        await self._signal(execution_id, SIGNAL_EVENT, event)
+            raise closed(facts)
+        await self.signal(execution_id, SIGNAL_EVENT, event)
 
     # --- cancel ----------------------------------------------------------------------------------------------------
 
     async def cancel(self, execution_id: str, *, tenant: str, reason: str = "", actor: str = "") -> ExecutionFacts:
         """Ask an execution to stop; it ends after its `finally` work, on its own time.
 
+        One that was cancelled already stays as it is, with its first reason: to ask once more does no harm.
+
         Raises:
             NotFound: `execution.not_found`.
-            Conflict: `execution.closed` if it has ended.
+            Conflict: `execution.closed` if it has ended in another way.
             Unavailable: `unreachable`.
         """
         facts = (await self.read(execution_id, tenant=tenant)).facts
+        if facts.settled and facts.status is ExecutionStatus.CANCELLED:
+            return facts
         if facts.settled:
-            raise _closed(facts)
-        await self._signal(execution_id, SIGNAL_CANCEL_REASON, CancelReasonSignal(reason=reason, actor=actor))
-        client = await self._temporal.client()
-        with self._temporal.errors():
-            await client.get_workflow_handle(execution_id).cancel(rpc_timeout=RPC_TIMEOUT)
+            raise closed(facts)
+        if await self.withdraw(execution_id, tenant=tenant, kind="cancel", reason=reason, actor=actor):
+            return await self.store.get_execution(execution_id, tenant=tenant)
+        try:
+            await self.signal(execution_id, SIGNAL_CANCEL_REASON, CancelReasonSignal(reason=reason, actor=actor))
+            await self._request_cancel(execution_id)
+        except Conflict:
+            # it ended between our look and the request; perhaps because somebody else cancelled it
+            facts = await self.store.get_execution(execution_id, tenant=tenant)
+            if facts.status is not ExecutionStatus.CANCELLED:
+                raise
         return await self.store.get_execution(execution_id, tenant=tenant)
 
-    async def _signal(
-        self, execution_id: str, name: str, signal: AnswerSignal | CancelReasonSignal | EventSignal
+    async def withdraw(self, execution_id: str, *, tenant: str, kind: str, reason: str, actor: str) -> bool:
+        """End an execution that waits to be let in; False if it does not, so that Temporal has to be asked."""
+        queue = self.queue
+        return queue is not None and await queue.withdraw(
+            execution_id, tenant=tenant, kind=kind, reason=reason, actor=actor
+        )
+
+    async def _is_queued(self, facts: ExecutionFacts) -> bool:
+        """Whether an execution waits to be let in, so that there is nothing to ask Temporal."""
+        may_be = self.queue is not None and facts.status is ExecutionStatus.QUEUED
+        return may_be and self.queue is not None and await self.queue.store.is_pending(facts.id, tenant=facts.tenant)
+
+    async def _refuse_queued(self, execution_id: str) -> None:
+        """Refuse what an execution cannot take that waits to be let in.
+
+        Raises:
+            Conflict: `execution.queued`.
+        """
+        tenant = await self.store.tenant_of(execution_id)
+        waits = None if self.queue is None or tenant is None else await self.queue.queued(execution_id, tenant=tenant)
+        if waits is not None:
+            raise Conflict(
+                f"execution {execution_id} has not begun: {waits['message']}",
+                code="execution.queued",
+                hint="wait until it is let in, or cancel it",
+            )
+
+    async def _request_cancel(self, execution_id: str) -> None:
+        client = await self._temporal.client()
+        try:
+            with self._temporal.errors():
+                await client.get_workflow_handle(execution_id).cancel(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            await self.settle(client, execution_id)
+            raise ended(execution_id) from error
+
+    async def signal(
+        self,
+        execution_id: str,
+        name: str,
+        signal: AnswerSignal | CancelReasonSignal | ControlSignal | EventSignal | MessageSignal,
     ) -> None:
+        """Send a signal to an execution's workflow.
+
+        Raises:
+            Conflict: `execution.closed` if it has ended.
+            Unavailable: `unreachable`.
+        """
         client = await self._temporal.client()
         try:
             with self._temporal.errors():
@@ -259,11 +331,10 @@ class ExecutionService:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+            await self._refuse_queued(execution_id)
             # closed, or beyond Temporal's retention: either way it takes nothing any more
-            await self._settle(client, execution_id)
-            raise Conflict(
-                f"execution {execution_id} has ended", code="execution.closed", hint="start a new one"
-            ) from error
+            await self.settle(client, execution_id)
+            raise ended(execution_id) from error
 
     # --- read ------------------------------------------------------------------------------------------------------
 
@@ -276,7 +347,7 @@ class ExecutionService:
         facts = await self.store.get_execution(execution_id, tenant=tenant)
         # an end without an event: the worker that had it died, or an operator terminated the workflow
         silent = now_us() - facts.updated_us > self._silent_us
-        if facts.settled or not (facts.terminal_seen or silent):
+        if facts.settled or not (facts.terminal_seen or silent) or await self._is_queued(facts):
             return Fresh(facts)
         if self._temporal.is_down:
             return _stale(facts, "temporal")
@@ -284,7 +355,7 @@ class ExecutionService:
             return _stale(facts, "slow")
         try:
             client = await self._temporal.client()
-            await self._settle(client, execution_id, patience_s=READ_PATIENCE_S)
+            await self.settle(client, execution_id, patience_s=READ_PATIENCE_S)
         except (Unavailable, RPCError):
             # a read never fails because of Temporal; it says how old it is instead
             return _stale(facts, "temporal")
@@ -294,7 +365,13 @@ class ExecutionService:
             return _stale(facts, "slow")
         return Fresh(await self.store.get_execution(execution_id, tenant=tenant))
 
-    async def _settle(self, client: Client, execution_id: str, *, patience_s: float | None = None) -> None:
+    async def settle(self, client: Client, execution_id: str, *, patience_s: float | None = None) -> None:
+        """Ask Temporal whether an execution has ended, and store how.
+
+        Raises:
+            TimeoutError: Temporal takes longer than our patience.
+            Unavailable: `unreachable`.
+        """
         try:
             async with asyncio.timeout(patience_s):
                 with self._temporal.errors():
@@ -340,5 +417,11 @@ def _not_waiting(execution_id: str, why: str) -> Conflict:
     return Conflict(f"execution {execution_id} does not wait for an answer: {why}", code="answer.not_waiting")
 
 
-def _closed(facts: ExecutionFacts) -> Conflict:
+def closed(facts: ExecutionFacts) -> Conflict:
+    """Return the refusal of whatever an execution that has ended cannot take any more."""
     return Conflict(f"execution {facts.id} has ended: it is {facts.status.value}", code="execution.closed")
+
+
+def ended(execution_id: str) -> Conflict:
+    """Return the refusal for an execution whose workflow takes nothing any more."""
+    return Conflict(f"execution {execution_id} has ended", code="execution.closed", hint="start a new one")

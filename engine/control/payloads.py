@@ -1,117 +1,31 @@
-"""How payloads cross Temporal: pydantic JSON, and files beside the history for what is large."""
+"""How payloads cross Temporal: pydantic JSON, encrypted if there are keys, and beside the history if they are large."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import hashlib
-import os
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, pydantic_data_converter
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverterWithEncodedAttributes,
     DefaultPayloadConverter,
     ExternalStorage,
     JSONPlainPayloadConverter,
-    StorageDriver,
-    StorageDriverClaim,
-    StorageDriverRetrieveContext,
-    StorageDriverStoreContext,
 )
 
-from engine.core.errors import NotFound
+from engine.control.blobplaces import S3Place, open_s3
+from engine.control.blobs import S3, BlobDriver, FileDriver
+from engine.control.sealing import KeyRing, Sealer, read_ring
+from engine.settings import Settings
+from engine.store.blobs import BlobStore
 
-DRIVER_NAME = "everstep-files"
 EXTERNAL_THRESHOLD_BYTES = 256 * 1024
 
 # Temporal builds a payload converter for every workflow run; one JSON converter for all of them keeps its compiled
 # type adapters, which otherwise take more time than the run itself (1.5 ms each)
 _JSON = PydanticJSONPlainPayloadConverter()
-
-_CLAIM_KEY = "sha256"
-_HEX = frozenset("0123456789abcdef")
-
-
-class FileDriver(StorageDriver):
-    """Keeps payloads as files named by their content, so that equal ones are kept once and none is ever rewritten.
-
-    Args:
-        folder: Where the files are; made when the first one is written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def name(self) -> str:
-        """Return the name by which histories refer to this driver."""
-        return DRIVER_NAME
-
-    def type(self) -> str:
-        """Return the name of the scheme."""
-        return "everstep.files"
-
-    async def store(self, context: StorageDriverStoreContext, payloads: Sequence[Payload]) -> list[StorageDriverClaim]:
-        """Write payloads and return their claims {sha256}."""
-        del context
-        return await asyncio.to_thread(lambda: [self._write(payload) for payload in payloads])
-
-    async def retrieve(
-        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
-    ) -> list[Payload]:
-        """Read payloads back.
-
-        Raises:
-            NotFound: `blob.not_found` if a file is gone or does not hold what its name says.
-        """
-        del context
-        return await asyncio.to_thread(lambda: [self._read(claim) for claim in claims])
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest[:2] / digest
-
-    def _write(self, payload: Payload) -> StorageDriverClaim:
-        # protobuf maps have no order of their own; the digest only has to be stable for equal bytes
-        data = payload.SerializeToString(deterministic=True)
-        digest = hashlib.sha256(data).hexdigest()
-        path = self._path(digest)
-        if not path.exists():
-            for folder in (self._folder.parent, self._folder, path.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    # the history refers to the file as soon as this returns, so it has to survive a power cut
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-        return StorageDriverClaim(claim_data={_CLAIM_KEY: digest})
-
-    def _read(self, claim: StorageDriverClaim) -> Payload:
-        digest = claim.claim_data.get(_CLAIM_KEY, "")
-        # a claim comes from a history that others may write to: it must never name a path
-        if len(digest) != 64 or not _HEX.issuperset(digest):
-            raise NotFound(f"a payload refers to {digest!r}, which is no file of the engine", code="blob.not_found")
-        path = self._path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise NotFound(
-                f"the payload file {path} is gone",
-                code="blob.not_found",
-                hint="all processes of one engine need the same data folder (EVERSTEP_DATA_DIR)",
-            ) from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise NotFound(f"the payload file {path} is damaged", code="blob.not_found")
-        return Payload.FromString(data)
 
 
 class EnginePayloadConverter(CompositePayloadConverter):
@@ -123,19 +37,54 @@ class EnginePayloadConverter(CompositePayloadConverter):
         super().__init__(*(_JSON if isinstance(one, JSONPlainPayloadConverter) else one for one in plain))
 
 
-def data_converter(blob_dir: Path) -> DataConverter:
+def data_converter(
+    blob_dir: Path, *, ring: KeyRing | None = None, s3: S3Place | None = None, holders: BlobStore | None = None
+) -> DataConverter:
     """Return the one data converter that clients, workers and the replayer share.
 
     Args:
         blob_dir: Folder for payloads of 256 KiB and more.
+        ring: Keys to encrypt payloads with; None = they are not encrypted.
+        s3: Where new large payloads go in place of the folder; those in it are still read.
+        holders: Where references to large payloads are counted; None = they are not, and the payloads stay for ever.
 
     Returns:
-        Pydantic JSON with external storage.
+        Pydantic JSON with encryption and external storage.
     """
-    return dataclasses.replace(
+    files = FileDriver(blob_dir, holders)
+    drivers = [files] if s3 is None else [BlobDriver(S3, s3, holders), files]
+    converter = dataclasses.replace(
         pydantic_data_converter,
         payload_converter_class=EnginePayloadConverter,
+        # without keys too, so that it says which one is missing
+        payload_codec=Sealer(ring),
         external_storage=ExternalStorage(
-            drivers=[FileDriver(blob_dir)], payload_size_threshold=EXTERNAL_THRESHOLD_BYTES
+            drivers=drivers,
+            driver_selector=lambda context, payload: drivers[0],
+            payload_size_threshold=EXTERNAL_THRESHOLD_BYTES,
         ),
     )
+    if ring is None:
+        return converter
+    # messages of errors may quote what nobody else shall read
+    return dataclasses.replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+
+
+def converter_of(settings: Settings, holders: BlobStore | None = None) -> DataConverter:
+    """Return the data converter that the settings of a process want.
+
+    Raises:
+        InvalidInput: `config.invalid` if the keys or the place of large payloads are not right.
+    """
+    return data_converter(
+        settings.blob_dir,
+        ring=read_ring(settings.encryption_keys.get_secret_value()),
+        s3=open_s3(settings) if settings.blobs else None,
+        holders=holders,
+    )
+
+
+def blob_drivers(converter: DataConverter) -> list[BlobDriver]:
+    """Return the places of large payloads of a data converter, that of new ones first."""
+    storage = converter.external_storage
+    return [] if storage is None else [driver for driver in storage.drivers if isinstance(driver, BlobDriver)]

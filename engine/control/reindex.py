@@ -209,6 +209,10 @@ class Reindex:
         if known is None:
             await self._fail(execution_id, error.code, error.message)
             return
+        if not await self._upkeep.has_begun(execution_id):
+            # it waits to be let in, or ended before it was: Temporal never had it
+            self._summary.unchanged += 1
+            return
         self._summary.gone += 1
         if known.gone_us is None and (known.settled or wanted.accept_gone):
             await self._upkeep.mark_gone(execution_id, at_us=time.time_ns() // 1_000)

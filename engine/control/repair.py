@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ SHARE = 0.05
 SETTLE_AFTER_US = 1_000_000
 GIVEN_UP_S = 600.0
 """How long an execution that cannot be settled or replayed is left alone."""
+SLOW_TRIES = 20
+"""How often a replay may take too long, on a machine with much to do, before the execution is left alone."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,20 +62,20 @@ class Repair:
     scan_every_s: float = SCAN_S
     on_repaired: Callable[[], None] | None = None
     _scan: Scan | None = None
+    _next_scan: float = 0.0
+    _slow: dict[str, int] = field(default_factory=dict)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; a Temporal or a store that does not answer is waited for."""
-        next_scan = 0.0
+        # beside each other: a scan may take minutes, and until an end is verified nobody builds on it
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self.settle_ended, stopping), name="repair-ended")
+            group.create_task(self._repeat(self._look_over, stopping), name="repair-scan")
+
+    async def _repeat(self, turn: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             try:
-                await self.settle_ended()
-                if time.monotonic() >= next_scan:
-                    report = await self.scan()
-                    rest_s = 0.0 if report.waiting or report.adopted else report.took_s / SHARE - report.took_s
-                    next_scan = time.monotonic() + max(SCAN_S, rest_s)
-                    self.scan_every_s = max(SCAN_S, rest_s) + report.took_s
-                elif self._scan is not None:
-                    await self._scan.adopt()
+                await turn()
             except* RPCError as errors:
                 log.warning("Temporal does not answer, trying again", error=str(errors.exceptions[0]))
             except* (OSError, SQLAlchemyError) as errors:
@@ -95,6 +97,15 @@ class Repair:
             told["warning"] = self._scan.foreign.warning
         return told
 
+    async def _look_over(self) -> None:
+        if time.monotonic() >= self._next_scan:
+            report = await self.scan()
+            rest_s = 0.0 if report.waiting or report.adopted else report.took_s / SHARE - report.took_s
+            self._next_scan = time.monotonic() + max(SCAN_S, rest_s)
+            self.scan_every_s = max(SCAN_S, rest_s) + report.took_s
+        elif self._scan is not None:
+            await self._scan.adopt()
+
     # --- what has ended --------------------------------------------------------------------------------------------
 
     async def settle_ended(self) -> None:
@@ -103,8 +114,11 @@ class Repair:
         # those given up stand in the way of none behind them
         ended = await self.store.unsettled(limit=200 + len(self.given_up))
         await each([item.id for item in ended if item.last_us < quiet and self._is_due(item.id)], self._settle)
-        unsure = await self.store.unverified(limit=50 + len(self.given_up))
-        await each([item for item in unsure if self._is_due(item.id)], self._repair_closed)
+        # what has just ended does not wait behind thousands that a lost store left
+        last = await self.store.unverified(limit=50, newest=True)
+        unsure = last + await self.store.unverified(limit=50 + len(self.given_up))
+        due = {item.id: item for item in unsure if self._is_due(item.id)}
+        await each(due.values(), self._repair_closed)
 
     def _is_due(self, execution_id: str) -> bool:
         return time.monotonic() - self.given_up.get(execution_id, -1e9) > GIVEN_UP_S
@@ -160,6 +174,11 @@ class Repair:
         try:
             replaced = await repair_execution(self.client, self.store, execution_id, self.replay)
         except (ReplayFailed, NotFound) as error:
+            if error.retryable and self._slow.setdefault(execution_id, 0) < SLOW_TRIES:
+                self._slow[execution_id] += 1
+                log.warning("the replay of an execution is put off", execution=execution_id, reason=error.message)
+                return None
+            self._slow.pop(execution_id, None)
             self._give_up(execution_id)
             log.error("an execution's events cannot be verified", execution=execution_id, reason=error.message)
             return None
@@ -170,6 +189,7 @@ class Repair:
             log.error("an execution's events cannot be verified", execution=execution_id, exc_info=error)
             return None
         self.given_up.pop(execution_id, None)
+        self._slow.pop(execution_id, None)
         if replaced:
             log.info("events restored from the history", execution=execution_id)
             self._tell_repaired()

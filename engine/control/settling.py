@@ -23,6 +23,11 @@ from engine.store.projection import ProjectionStore
 
 _End = Callable[..., ExecutionEnd]
 
+TERMINATED_BY = "everstep_actor"
+NO_REASON = "an operator terminated the execution"
+"""What is told of a termination for which nobody gave a reason."""
+"""Member of the details with which the API terminates a workflow: who asked for it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -124,7 +129,7 @@ async def _read_close(client: Client, execution_id: str, event: HistoryEvent) ->
             events, digest = _counted(await client.data_converter.decode(list(details.payloads)))
             return end(ExecutionStatus.CANCELLED, events=events, digest=digest)
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-            return end(ExecutionStatus.FAILED, error=_terminated(event))
+            return end(ExecutionStatus.FAILED, error=await _terminated(client, event))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
             message = "Temporal's time limit of the execution passed"
             return end(ExecutionStatus.FAILED, error={"code": "execution.timed_out", "message": message})
@@ -132,16 +137,31 @@ async def _read_close(client: Client, execution_id: str, event: HistoryEvent) ->
             return None
 
 
-def _terminated(event: HistoryEvent) -> dict[str, Any]:
+async def _terminated(client: Client, event: HistoryEvent) -> dict[str, Any]:
     """Say who terminated an execution and why, as far as Temporal was told."""
     told = event.workflow_execution_terminated_event_attributes
     error: dict[str, Any] = {
         "code": "execution.terminated",
-        "message": told.reason or "an operator terminated the execution",
+        "message": told.reason or NO_REASON,
     }
-    if told.identity:
-        error["details"] = {"actor": told.identity}
+    actor = await _actor_of(client, event) or told.identity
+    if actor:
+        error["details"] = {"actor": actor}
     return error
+
+
+async def _actor_of(client: Client, event: HistoryEvent) -> str:
+    """Return who asked our API for the end of an execution; empty if other hands made it."""
+    details = event.workflow_execution_terminated_event_attributes.details
+    if not details.payloads:
+        return ""
+    try:
+        told = await client.data_converter.decode(list(details.payloads))
+    except (ValueError, RuntimeError, KeyError):
+        # what other hands give as details may be anything
+        return ""
+    body = told[0] if told and isinstance(told[0], dict) else {}
+    return str(body.get(TERMINATED_BY) or "")
 
 
 def _counted(details: list[Any]) -> tuple[int | None, str]:

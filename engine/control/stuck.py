@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import time
@@ -21,6 +22,7 @@ from temporalio.client import Client
 
 from engine.control.connect import RPC_TIMEOUT
 from engine.control.describing import Described, last_asked_us
+from engine.core.errors import PayloadUnreadable
 from engine.core.run.projection import iso_time
 
 PAUSED = "stuck.paused"
@@ -103,7 +105,7 @@ class Diagnosis:
             return Stuck(
                 ACTIVITY_RETRIES,
                 f"attempt {call.attempt} at {call.activity_type.name} {call.activity_id!r} is due or under way; "
-                f"the last one ended with: {_text_of(call.last_failure)}",
+                f"the last one ended with: {await self._text_of(call.last_failure)}",
                 "look at the logs of the workers: they die, are restarted, or do not know this kind of call",
                 since_us,
             )
@@ -142,7 +144,7 @@ class Diagnosis:
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
                 failed = event.workflow_task_failed_event_attributes
                 name = WorkflowTaskFailedCause.Name(failed.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
-                reason = f"{name.lower()}: {_text_of(failed.failure)}"
+                reason = f"{name.lower()}: {await self._text_of(failed.failure)}"
                 since_us = event.event_time.ToMicroseconds()
                 break
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
@@ -154,6 +156,16 @@ class Diagnosis:
             "run workers of the version that began it, or reset it with Temporal's tools; see the logs of the workers",
             since_us,
         )
+
+    async def _text_of(self, failure: Failure) -> str:
+        """Return what a failure says; one that is encrypted with a key that is not known here says only that."""
+        told = Failure()
+        told.CopyFrom(failure)
+        codec = self._client.data_converter.payload_codec
+        if codec is not None:
+            with contextlib.suppress(PayloadUnreadable):
+                await codec.decode_failure(told)
+        return _text_of(told)
 
 
 def _paused(found: Described) -> Stuck:
@@ -173,10 +185,19 @@ def _text_of(failure: Failure) -> str:
     texts: list[str] = []
     node: Failure | None = failure
     while node is not None:
-        if node.message and node.message not in texts:
-            texts.append(node.message)
+        message = _message_of(node)
+        if message and message not in texts:
+            texts.append(message)
         node = node.cause if node.HasField("cause") else None
     return ": ".join(texts)[:MESSAGE_CHARS] or "no message"
+
+
+def _message_of(failure: Failure) -> str:
+    """Return the message of a failure, also of one whose message stands in a payload of its own."""
+    payload = failure.encoded_attributes
+    if payload.metadata.get("encoding") != b"json/plain":
+        return failure.message
+    return str(json.loads(payload.data).get("message") or failure.message)
 
 
 def utc(us: int) -> str:

@@ -20,7 +20,14 @@ MOST_FOLLOWED = 20_000
 
 _MARK = re.compile(r"[~!]\d+$")
 _COUNTER = re.compile(r"\[\d+\]|[~!]\d+")
-_UNTOLD = frozenset({EventType.ANSWER_ACCEPTED.value, EventType.ANSWER_REFUSED.value, EventType.EVENT_RECEIVED.value})
+_UNTOLD = frozenset(
+    {
+        EventType.ANSWER_ACCEPTED.value,
+        EventType.ANSWER_REFUSED.value,
+        EventType.EVENT_RECEIVED.value,
+        EventType.MESSAGE_TAKEN.value,
+    }
+)
 
 
 def enclosing(path: str) -> str:
