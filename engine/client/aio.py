@@ -15,6 +15,7 @@ from engine.author.task import Task
 from engine.client import requests
 from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
+from engine.client.doors import AsyncDoors
 from engine.client.following import Followed, Patience
 from engine.client.requests import Request, TaskSource
 from engine.client.rows import (
@@ -24,11 +25,14 @@ from engine.client.rows import (
     EventRow,
     EventTaken,
     HistoryRow,
+    MessageTaken,
     StepRow,
     StepVisits,
     TransitionRow,
     UsageRow,
 )
+from engine.client.startoptions import StartOptions
+from engine.client.steering import AsyncSteering
 from engine.client.views import Execution, ExecutionTimeout, Page, TaskVersion
 from engine.client.wire import SseParser, StreamEvent
 from engine.core.errors import Unavailable
@@ -38,7 +42,7 @@ T = TypeVar("T")
 PAGE = 200
 
 
-class AsyncClient:
+class AsyncClient(AsyncSteering, AsyncDoors):
     """Talks to an Everstep API from asyncio code.
 
         async with AsyncClient() as client:
@@ -112,10 +116,19 @@ class AsyncClient:
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
         """See `Client.start`."""
         reference = task if isinstance(task, str) else (await self.apply(task)).reference
-        made = requests.start(reference, input, key=key, execution_id=execution_id, labels=labels, metadata=metadata)
+        made = requests.start(
+            reference,
+            input,
+            key=key,
+            execution_id=execution_id,
+            labels=labels,
+            metadata=metadata,
+            options=options,
+        )
         return await self._send(made)
 
     async def run(
@@ -127,9 +140,10 @@ class AsyncClient:
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """See `Client.run`."""
-        started = await self.start(task, input, key=key, labels=labels, metadata=metadata)
+        started = await self.start(task, input, key=key, labels=labels, metadata=metadata, options=options)
         return (await self.wait(started.id, timeout_s=timeout_s)).result()
 
     async def wait(
@@ -191,6 +205,20 @@ class AsyncClient:
     ) -> EventTaken:
         """See `Client.send_event`."""
         made = requests.send_event(execution_id, name, value, key=key, event_id=event_id, actor=actor)
+        return await self._send(made)
+
+    async def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """See `Client.send_message`."""
+        made = requests.send_message(execution_id, value, name=name, busy=busy, message_id=message_id, actor=actor)
         return await self._send(made)
 
     async def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:

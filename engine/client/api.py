@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.client.aio import AsyncClient
 from engine.client.asking import Filters
 from engine.client.protocols import AsyncEverstepClient, EverstepClient
+from engine.client.startoptions import StartOptions
 from engine.client.sync import Client
 from engine.client.views import Execution, ExecutionFailed, ExecutionTimeout, Page, TaskVersion, Usage, Wait
 from engine.client.wire import StreamEvent
@@ -34,6 +35,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "Page",
+    "StartOptions",
     "StreamEvent",
     "TaskVersion",
     "Unavailable",

@@ -14,7 +14,8 @@ from engine.core.errors import InvalidInput
 from engine.core.kinds import ExecutionStatus
 
 Status = (
-    ExecutionStatus | Literal["queued", "starting", "running", "awaiting_input", "succeeded", "failed", "cancelled"]
+    ExecutionStatus
+    | Literal["queued", "starting", "running", "awaiting_input", "paused", "succeeded", "failed", "cancelled"]
 )
 Stream = Literal["transitions", "events", "status", "tokens"]
 UsageBy = Literal["model", "backend", "task", "agent", "day", "label"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Any, Protocol, Self, Unpack
 
 from engine.author.task import Task
 from engine.client.asking import Filters, Stream, Time, UsageBy
+from engine.client.door_protocols import AsyncDoorsProtocol, DoorsProtocol
 from engine.client.requests import TaskSource
 from engine.client.rows import (
     AttemptRow,
@@ -17,17 +19,21 @@ from engine.client.rows import (
     EventRow,
     EventTaken,
     HistoryRow,
+    LinkMade,
+    MessageTaken,
     StepRow,
     StepVisits,
     TransitionRow,
     UsageRow,
 )
+from engine.client.startoptions import StartOptions
+from engine.client.steering import Deadline, ForkOptions
 from engine.client.views import Execution, TaskVersion
 from engine.client.wire import StreamEvent
 from engine.core.values import Json
 
 
-class EverstepClient(Protocol):
+class EverstepClient(DoorsProtocol, Protocol):
     """A client for ordinary code: `Client`, or `MemoryClient` in tests; `Client` says what each method does."""
 
     def __enter__(self) -> Self: ...
@@ -65,6 +71,7 @@ class EverstepClient(Protocol):
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
         """See `Client.start`."""
         ...
@@ -78,6 +85,7 @@ class EverstepClient(Protocol):
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """See `Client.run`."""
         ...
@@ -109,8 +117,76 @@ class EverstepClient(Protocol):
         """See `Client.send_event`."""
         ...
 
+    def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """See `Client.send_message`."""
+        ...
+
     def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
         """See `Client.cancel`."""
+        ...
+
+    def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
+        """See `Client.pause`."""
+        ...
+
+    def continue_(
+        self,
+        execution_id: str,
+        *,
+        break_at: Sequence[str] | None = None,
+        key: str | None = None,
+        actor: str = "",
+    ) -> Execution:
+        """See `Client.continue_`."""
+        ...
+
+    def set_breaks(
+        self, execution_id: str, break_at: Sequence[str], *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_breaks`."""
+        ...
+
+    def set_deadline(
+        self, execution_id: str, wait_id: str, deadline: Deadline, *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_deadline`."""
+        ...
+
+    def terminate(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
+        """See `Client.terminate`."""
+        ...
+
+    def retry(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.retry`."""
+        ...
+
+    def fork(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.fork`."""
+        ...
+
+    def link(
+        self,
+        execution_id: str,
+        wait_id: str,
+        *,
+        actor: str,
+        expires_in: dt.timedelta | float | str = "7d",
+        values: Sequence[Json] | None = None,
+    ) -> LinkMade:
+        """See `Client.link`."""
         ...
 
     def executions(self, **filters: Unpack[Filters]) -> Iterator[Execution]:
@@ -156,7 +232,7 @@ class EverstepClient(Protocol):
         ...
 
 
-class AsyncEverstepClient(Protocol):
+class AsyncEverstepClient(AsyncDoorsProtocol, Protocol):
     """A client for asyncio: `AsyncClient`, or `AsyncMemoryClient` in tests; `Client` says what each method does."""
 
     async def __aenter__(self) -> Self: ...
@@ -194,6 +270,7 @@ class AsyncEverstepClient(Protocol):
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
         """See `Client.start`."""
         ...
@@ -207,6 +284,7 @@ class AsyncEverstepClient(Protocol):
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """See `Client.run`."""
         ...
@@ -240,8 +318,76 @@ class AsyncEverstepClient(Protocol):
         """See `Client.send_event`."""
         ...
 
+    async def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """See `Client.send_message`."""
+        ...
+
     async def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
         """See `Client.cancel`."""
+        ...
+
+    async def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
+        """See `Client.pause`."""
+        ...
+
+    async def continue_(
+        self,
+        execution_id: str,
+        *,
+        break_at: Sequence[str] | None = None,
+        key: str | None = None,
+        actor: str = "",
+    ) -> Execution:
+        """See `Client.continue_`."""
+        ...
+
+    async def set_breaks(
+        self, execution_id: str, break_at: Sequence[str], *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_breaks`."""
+        ...
+
+    async def set_deadline(
+        self, execution_id: str, wait_id: str, deadline: Deadline, *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_deadline`."""
+        ...
+
+    async def terminate(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
+        """See `Client.terminate`."""
+        ...
+
+    async def retry(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.retry`."""
+        ...
+
+    async def fork(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.fork`."""
+        ...
+
+    async def link(
+        self,
+        execution_id: str,
+        wait_id: str,
+        *,
+        actor: str,
+        expires_in: dt.timedelta | float | str = "7d",
+        values: Sequence[Json] | None = None,
+    ) -> LinkMade:
+        """See `Client.link`."""
         ...
 
     def executions(self, **filters: Unpack[Filters]) -> AsyncIterator[Execution]:

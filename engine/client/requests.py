@@ -13,7 +13,8 @@ import httpx
 
 from engine.author.task import Task
 from engine.client.asking import Filters, Stream, Time, UsageBy, check_stream, moment_text, queries
-from engine.client.rows import Checked, Counts, EventTaken, StepVisits, UsageRow
+from engine.client.rows import Checked, Counts, EventTaken, MessageTaken, StepVisits, UsageRow
+from engine.client.startoptions import StartOptions
 from engine.client.views import Execution, Page, TaskVersion
 from engine.core.errors import DefinitionError
 from engine.core.kinds import ExecutionStatus
@@ -192,11 +193,14 @@ def start(
     execution_id: str | None,
     labels: Sequence[str],
     metadata: Mapping[str, Any] | None,
+    options: StartOptions | None = None,
 ) -> Request[Execution]:
     """Start an execution; without a key of the caller a new one, so that a lost answer never starts two."""
     body = given(input=input if input is not None else {}, id=execution_id, metadata=metadata)
     if labels:
         body["labels"] = list(labels)
+    if options is not None:
+        body |= options.body()
     path = f"/tasks/{segment(task)}/executions"
     return Request("POST", path, _execution, body=body, key=key or new_key(), timeout_s=UPLOAD_TIMEOUT_S)
 
@@ -229,8 +233,7 @@ def cancel(execution_id: str, *, reason: str, actor: str) -> Request[Execution]:
     body = {"status": ExecutionStatus.CANCELLED.value, "reason": reason}
     if actor:
         body["actor"] = actor
-    # a second time it may be closed already, because of the first
-    return Request("PUT", f"/executions/{segment(execution_id)}", _execution, body=body, repeatable=False)
+    return Request("PUT", f"/executions/{segment(execution_id)}", _execution, body=body)
 
 
 def send_event(
@@ -242,6 +245,17 @@ def send_event(
     if actor:
         body["actor"] = actor
     return Request("POST", f"/executions/{segment(execution_id)}/events", _json, body=body, key=final_id)
+
+
+def send_message(
+    execution_id: str, value: Json, *, name: str, busy: str, message_id: str | None, actor: str
+) -> Request[MessageTaken]:
+    """Send a message; one id is taken once."""
+    final_id = message_id or new_key()
+    body = {"name": name, "id": final_id, "value": value}
+    body |= {member: text for member, text in (("busy", busy), ("actor", actor)) if text}
+    path = f"/executions/{segment(execution_id)}/messages"
+    return Request("POST", path, _json, body=body, timeout_s=ANSWER_TIMEOUT_S)
 
 
 def list_of(execution_id: str, what: str, *, limit: int, cursor: str | None, **more: Any) -> Request[Page[Any]]:

@@ -46,11 +46,35 @@ class Checked(TypedDict):
     name: str
 
 
+class LinkMade(TypedDict):
+    """A link by which somebody answers a wait; whoever has it may use it."""
+
+    url: str
+    execution_id: str
+    wait_id: str
+    actor: str
+    expires_at: str
+
+
 class EventTaken(TypedDict):
     """An event on its way to an execution."""
 
     id: str
     execution_id: str
+
+
+class MessageTaken(TypedDict):
+    """What becomes of a message: started, queued, joined, interrupting, rolling_back or kept.
+
+    `path` is the step that took it, `turn` the turn that it begins, counted from 0, if that is known.
+    """
+
+    execution_id: str
+    message_id: str
+    name: str
+    disposition: str
+    path: str | None
+    turn: int | None
 
 
 class EventRow(TypedDict):
@@ -114,6 +138,7 @@ class StepRow(TypedDict):
     output: Shown | None
     error: dict[str, Any] | None
     caught: bool
+    recorded: bool
     log: str | None
     waits_for: list[str]
     retry_at: str | None

@@ -14,6 +14,7 @@ from engine.author.task import Task
 from engine.client import requests
 from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
+from engine.client.doors import Doors
 from engine.client.following import Followed, Patience
 from engine.client.requests import Request, TaskSource
 from engine.client.rows import (
@@ -23,11 +24,14 @@ from engine.client.rows import (
     EventRow,
     EventTaken,
     HistoryRow,
+    MessageTaken,
     StepRow,
     StepVisits,
     TransitionRow,
     UsageRow,
 )
+from engine.client.startoptions import StartOptions
+from engine.client.steering import Steering
 from engine.client.views import Execution, ExecutionTimeout, Page, TaskVersion
 from engine.client.wire import StreamEvent, parse_stream
 from engine.core.errors import Unavailable
@@ -37,7 +41,7 @@ T = TypeVar("T")
 PAGE = 200
 
 
-class Client:
+class Client(Steering, Doors):
     """Talks to an Everstep API.
 
         with Client() as client:
@@ -124,6 +128,7 @@ class Client:
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
         """Start an execution and return at once.
 
@@ -134,13 +139,25 @@ class Client:
             execution_id: Id of the execution, a UUID; None = a new one.
             labels: Words by which to find it.
             metadata: Data of your own.
+            options: When it begins, until when it must have ended, how urgent it is, where it pauses.
+
+        Returns:
+            The execution; where the task's rules join or drop starts, it may be one that was there before.
 
         Raises:
-            InvalidInput: `input.invalid`, `input.requirement`.
+            InvalidInput: `input.invalid`, `input.requirement`, `start.bad_option`, `break.unknown_step`.
             Conflict: `idempotency.key_reused`, `execution.exists`.
         """
         reference = task if isinstance(task, str) else self.apply(task).reference
-        made = requests.start(reference, input, key=key, execution_id=execution_id, labels=labels, metadata=metadata)
+        made = requests.start(
+            reference,
+            input,
+            key=key,
+            execution_id=execution_id,
+            labels=labels,
+            metadata=metadata,
+            options=options,
+        )
         return self._send(made)
 
     def run(
@@ -152,6 +169,7 @@ class Client:
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """Start an execution, wait for its end and return its output.
 
@@ -162,12 +180,13 @@ class Client:
             key: As for `start`; with the same key again, `run` takes up waiting for the same execution.
             labels: As for `start`.
             metadata: As for `start`.
+            options: As for `start`.
 
         Raises:
             ExecutionFailed: It failed or was cancelled.
             ExecutionTimeout: It did not end in time; also a `TimeoutError`.
         """
-        started = self.start(task, input, key=key, labels=labels, metadata=metadata)
+        started = self.start(task, input, key=key, labels=labels, metadata=metadata, options=options)
         return self.wait(started.id, timeout_s=timeout_s).result()
 
     def wait(self, execution_id: str, *, timeout_s: float | None = None, until_waiting: bool = False) -> Execution:
@@ -262,6 +281,38 @@ class Client:
             actor: Who sends it.
         """
         made = requests.send_event(execution_id, name, value, key=key, event_id=event_id, actor=actor)
+        return self._send(made)
+
+    def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """Send a message to a step that listens, and learn what becomes of it.
+
+        Args:
+            execution_id: The execution.
+            value: The message.
+            name: Name of the inbox.
+            busy: What becomes of it if a turn runs, where the step permits it: reject, enqueue, join, interrupt or
+                rollback; empty = as the step says.
+            message_id: A message is taken once by its id; None = a new one.
+            actor: Who sends it.
+
+        Returns:
+            {execution_id, message_id, name, disposition, path, turn}.
+
+        Raises:
+            InvalidInput: `input.rejected`: it does not fit the schema of the step.
+            Conflict: `inbox.busy`, `inbox.full`, `execution.closed`.
+            Unavailable: `message.pending`: no worker has taken it yet; repeating it with the same id is safe.
+        """
+        made = requests.send_message(execution_id, value, name=name, busy=busy, message_id=message_id, actor=actor)
         return self._send(made)
 
     def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:

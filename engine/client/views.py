@@ -103,6 +103,8 @@ class Execution:
         created_at: When it was asked for, RFC 3339.
         closed_at: When it ended, RFC 3339; None = it goes on.
         data_age_s: How old this is in seconds, if the API could not bring it up to date; None = it is fresh.
+        forked: {kind, execution_id, path} of the execution whose recorded steps it began with; None = it has none.
+        paused: {since, at, reason, actor, breaks} of one that stands still, when it is asked for alone.
         raw: The whole of what the API told.
     """
 
@@ -121,6 +123,8 @@ class Execution:
     created_at: str
     closed_at: str | None
     data_age_s: float | None = None
+    forked: Mapping[str, Any] | None = None
+    paused: Mapping[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -142,6 +146,8 @@ class Execution:
             created_at=str(body["created_at"]),
             closed_at=body.get("closed_at"),
             data_age_s=data_age_s,
+            forked=body.get("forked"),
+            paused=body.get("paused"),
             raw=body,
         )
 

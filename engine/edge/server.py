@@ -23,6 +23,7 @@ from engine.edge.http.addresses import is_loopback
 from engine.edge.http.callers import FOR_OPERATORS, MAY_READ
 from engine.edge.http.connections import Connection
 from engine.edge.http.credentials import Doorman
+from engine.edge.http.crossorigin import CodecOrigins
 from engine.edge.http.freshness import DataAge
 from engine.edge.http.guard import Guard, asks_nobody, refuse_open_bind
 from engine.edge.http.idempotency import Idempotency
@@ -30,10 +31,20 @@ from engine.edge.http.oidc import tokens_of
 from engine.edge.http.openapi import install_document
 from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.services import Services, open_services
-from engine.edge.native import definitions, executions, health, keys, listing, metrics, overview, story, streams
+from engine.edge.native import codec, definitions, executions, health, keys, listing, metrics, overview, story, streams
+from engine.edge.native.bulk import router as bulk_router
 from engine.edge.native.documents import DOCS
 from engine.edge.native.examples import ANSWERS
+from engine.edge.native.hooks import public as public_hooks
+from engine.edge.native.hooks import router as hooks_router
+from engine.edge.native.links import public as public_links
+from engine.edge.native.links import router as links_router
+from engine.edge.native.messages import router as messages_router
 from engine.edge.native.metrics import ApiMetrics
+from engine.edge.native.purging import router as purge_router
+from engine.edge.native.schedules import router as schedules_router
+from engine.edge.native.steering import router as steering_router
+from engine.edge.native.webhooks import router as webhooks_router
 from engine.obs.logs import configure_logging
 from engine.obs.start import start_telemetry
 from engine.obs.telemetry import OFF, Telemetry
@@ -68,14 +79,21 @@ def create_app(services: Services, *, telemetry: Telemetry = OFF) -> FastAPI:
     add_error_handlers(app)
     # lists first: `/executions/counts` is no execution
     front = (listing.router, overview.router, story.router)
-    for router in (*front, definitions.router, executions.router, streams.router, keys.router):
+    data = (purge_router, codec.router)
+    steering = (steering_router, links_router, messages_router)
+    doors = (schedules_router, webhooks_router, hooks_router, bulk_router)
+    usual = (definitions.router, executions.router, streams.router, keys.router)
+    for router in (*front, *usual, *data, *steering, *doors):
         # the least that a route needs; those that change something say so themselves
         app.include_router(router, prefix="/api", dependencies=[MAY_READ])
     app.include_router(health.router, prefix="/api")
+    app.include_router(public_links, prefix="/api")
+    app.include_router(public_hooks, prefix="/api")
     app.include_router(health.router, include_in_schema=False)
     app.add_middleware(Idempotency, store=IdempotencyStore(services.database))
     app.add_middleware(DataAge, freshness=services.freshness)
     app.add_middleware(Guard, doorman=_doorman(services), local_only=is_loopback(settings.host))
+    app.add_middleware(CodecOrigins, origins=settings.codec_origins)
     app.include_router(metrics.router, include_in_schema=False, dependencies=[MAY_READ, FOR_OPERATORS])
     app.include_router(metrics.router, prefix="/api", dependencies=[MAY_READ, FOR_OPERATORS])
     app.add_middleware(AccessLog, telemetry=telemetry)
@@ -219,6 +237,7 @@ async def _serve(
     serving = asyncio.create_task(server.serve(None if listener is None else [listener]), name="uvicorn")
     stopping = asyncio.create_task(stop.wait())
     services.freshness.start()
+    services.dispatcher.start()
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -228,6 +247,7 @@ async def _serve(
         stopping.cancel()
         await serving
         await services.freshness.stop()
+        await services.dispatcher.stop()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -18,16 +18,19 @@ from engine.client.rows import (
     EventRow,
     EventTaken,
     HistoryRow,
+    MessageTaken,
     StepRow,
     StepVisits,
     TransitionRow,
     UsageRow,
 )
+from engine.client.startoptions import StartOptions
 from engine.client.views import Execution, ExecutionTimeout, TaskVersion
 from engine.client.wire import StreamEvent
-from engine.core.contracts.execution import EventSignal
+from engine.core.contracts.execution import EventSignal, MessageSignal
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import Conflict, DefinitionError, InvalidInput, NotFound
+from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import Plan
 from engine.core.run.attempts import attempt_view
 from engine.core.run.effects import Call
@@ -37,7 +40,9 @@ from engine.core.run.story_words import entries
 from engine.core.values import Json
 from engine.dryrun import Answered
 from engine.testing import memory_lists
+from engine.testing.memory_doors import MemoryDoors
 from engine.testing.memory_run import Asked, MemoryExecution
+from engine.testing.memory_steering import MemorySteering
 from engine.testing.replies import RealTools, Replies, Script, Source
 from engine.testing.running import catalog_for, check_input, compile_any
 from engine.tooling import Tool, ToolCatalog
@@ -50,7 +55,7 @@ HISTORY_CHARS = 2_000
 """What lists keep of long values, as those of the API do."""
 
 
-class MemoryClient:
+class MemoryClient(MemorySteering, MemoryDoors):
     """Runs tasks in this process: no server, no model, no waiting.
 
         def test_the_service_greets():
@@ -60,6 +65,8 @@ class MemoryClient:
     An execution runs as far as it can when it is started, and on when it is answered, told of an event or cancelled.
     Sleeps and pauses take no time; what waits for an answer stays open until it is answered, or `expire` lets its
     deadline pass. The times of all executions begin with 2026.
+
+    Schedules, webhooks, hooks, `emit` and `bulk` need a server: `client.not_in_memory`.
 
     Args:
         replies: Replies to prompts and tools, as for `run_task`; each execution begins with them anew.
@@ -149,8 +156,10 @@ class MemoryClient:
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
-        """See `Client.start`; it runs as far as it can before this returns."""
+        """See `Client.start`; it runs as far as it can before this returns, and takes no delay, deadline or break."""
+        (options or StartOptions()).refuse_in_memory()
         version = self.task(task) if isinstance(task, str) else self.apply(task)
         plan = self._plans[version.name][version.version - 1]
         asked = Asked(
@@ -184,9 +193,10 @@ class MemoryClient:
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """See `Client.run`; one that waits for an answer is an ExecutionTimeout at once."""
-        started = self.start(task, input, key=key, labels=labels, metadata=metadata)
+        started = self.start(task, input, key=key, labels=labels, metadata=metadata, options=options)
         return self.wait(started.id, timeout_s=timeout_s).result()
 
     def wait(self, execution_id: str, *, timeout_s: float | None = None, until_waiting: bool = False) -> Execution:
@@ -231,10 +241,26 @@ class MemoryClient:
         self._find(execution_id).take_event(event)
         return {"id": event.id, "execution_id": execution_id}
 
+    def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """See `Client.send_message`."""
+        message = MessageSignal(id=message_id or str(uuid.uuid4()), name=name, value=value, busy=busy, actor=actor)
+        taken: Any = self._find(execution_id).take_message(message)
+        return cast(MessageTaken, {**taken, "execution_id": execution_id})
+
     def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
         """See `Client.cancel`."""
         made = self._find(execution_id)
-        made.cancel(reason, actor)
+        if made.status is not ExecutionStatus.CANCELLED:
+            made.cancel(reason, actor)
         return _shown(made)
 
     def expire(self, execution_id: str, *, wait_id: str = "") -> Execution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,22 +18,27 @@ from engine.client.rows import (
     EventRow,
     EventTaken,
     HistoryRow,
+    LinkMade,
+    MessageTaken,
     StepRow,
     StepVisits,
     TransitionRow,
     UsageRow,
 )
+from engine.client.startoptions import StartOptions
+from engine.client.steering import Deadline, ForkOptions
 from engine.client.views import Execution, TaskVersion
 from engine.client.wire import StreamEvent
 from engine.core.values import Json
 from engine.testing.memory import MemoryClient, Scripted
+from engine.testing.memory_doors import AsyncMemoryDoors
 from engine.testing.replies import Source
 from engine.tooling import Tool
 
 T = TypeVar("T")
 
 
-class AsyncMemoryClient:
+class AsyncMemoryClient(AsyncMemoryDoors):
     """Runs tasks in this process for asyncio code; see `MemoryClient`, whose methods it has.
 
     Args:
@@ -94,9 +100,18 @@ class AsyncMemoryClient:
         execution_id: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Execution:
         """See `Client.start`."""
-        return self.memory.start(task, input, key=key, execution_id=execution_id, labels=labels, metadata=metadata)
+        return self.memory.start(
+            task,
+            input,
+            key=key,
+            execution_id=execution_id,
+            labels=labels,
+            metadata=metadata,
+            options=options,
+        )
 
     async def run(
         self,
@@ -107,9 +122,12 @@ class AsyncMemoryClient:
         key: str | None = None,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        options: StartOptions | None = None,
     ) -> Json:
         """See `Client.run`."""
-        return self.memory.run(task, input, timeout_s=timeout_s, key=key, labels=labels, metadata=metadata)
+        return self.memory.run(
+            task, input, timeout_s=timeout_s, key=key, labels=labels, metadata=metadata, options=options
+        )
 
     async def wait(
         self, execution_id: str, *, timeout_s: float | None = None, until_waiting: bool = False
@@ -140,9 +158,77 @@ class AsyncMemoryClient:
         """See `Client.send_event`."""
         return self.memory.send_event(execution_id, name, value, key=key, event_id=event_id, actor=actor)
 
+    async def send_message(
+        self,
+        execution_id: str,
+        value: Json = None,
+        *,
+        name: str = "message",
+        busy: str = "",
+        message_id: str | None = None,
+        actor: str = "",
+    ) -> MessageTaken:
+        """See `Client.send_message`."""
+        return self.memory.send_message(execution_id, value, name=name, busy=busy, message_id=message_id, actor=actor)
+
     async def cancel(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
         """See `Client.cancel`."""
         return self.memory.cancel(execution_id, reason=reason, actor=actor)
+
+    async def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
+        """See `Client.pause`."""
+        return self.memory.pause(execution_id, reason=reason, key=key, actor=actor)
+
+    async def continue_(
+        self,
+        execution_id: str,
+        *,
+        break_at: Sequence[str] | None = None,
+        key: str | None = None,
+        actor: str = "",
+    ) -> Execution:
+        """See `Client.continue_`."""
+        return self.memory.continue_(execution_id, break_at=break_at, key=key, actor=actor)
+
+    async def set_breaks(
+        self, execution_id: str, break_at: Sequence[str], *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_breaks`."""
+        return self.memory.set_breaks(execution_id, break_at, key=key, actor=actor)
+
+    async def set_deadline(
+        self, execution_id: str, wait_id: str, deadline: Deadline, *, key: str | None = None, actor: str = ""
+    ) -> Execution:
+        """See `Client.set_deadline`."""
+        return self.memory.set_deadline(execution_id, wait_id, deadline, key=key, actor=actor)
+
+    async def terminate(self, execution_id: str, *, reason: str = "", actor: str = "") -> Execution:
+        """See `Client.terminate`."""
+        return self.memory.terminate(execution_id, reason=reason, actor=actor)
+
+    async def retry(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.retry`."""
+        return self.memory.retry(execution_id, key=key, actor=actor, **options)
+
+    async def fork(
+        self, execution_id: str, *, key: str | None = None, actor: str = "", **options: Unpack[ForkOptions]
+    ) -> Execution:
+        """See `Client.fork`."""
+        return self.memory.fork(execution_id, key=key, actor=actor, **options)
+
+    async def link(
+        self,
+        execution_id: str,
+        wait_id: str,
+        *,
+        actor: str,
+        expires_in: dt.timedelta | float | str = "7d",
+        values: Sequence[Json] | None = None,
+    ) -> LinkMade:
+        """See `Client.link`."""
+        return self.memory.link(execution_id, wait_id, actor=actor, expires_in=expires_in, values=values)
 
     def executions(self, **filters: Unpack[Filters]) -> AsyncIterator[Execution]:
         """See `Client.executions`."""

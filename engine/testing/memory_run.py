@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from engine.core.contracts.execution import AnswerSignal, EventSignal
-from engine.core.errors import Conflict, InvalidInput
+from engine.core.contracts.execution import AnswerSignal, ControlSignal, EventSignal, Fork, MessageSignal
+from engine.core.errors import Conflict, InputRejected, InvalidInput, RunError
 from engine.core.kinds import EventType, ExecutionStatus, StepKind
 from engine.core.plan.ir import Plan
 from engine.core.run.answers import fitting_problems
 from engine.core.run.attempts import AttemptFacts
+from engine.core.run.dispositions import message_outcome
 from engine.core.run.effects import Failed, Ok
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.machine import Finished, Machine, Pace
 from engine.core.run.progress import Progress
-from engine.core.run.projection import ExecutionFacts, Wait, execution_view
+from engine.core.run.projection import ExecutionFacts, Wait, execution_view, is_listening, pause_view
 from engine.core.run.story import Story
 from engine.core.run.walker import Identity
 from engine.core.values import Json, compact_json
@@ -41,6 +42,8 @@ class Asked:
         input: The input.
         labels: Words by which to find it.
         metadata: The caller's metadata.
+        breaks: Steps before which it pauses.
+        fork: Whose recorded steps it begins with; None = it begins at its beginning.
     """
 
     execution_id: str
@@ -49,6 +52,8 @@ class Asked:
     input: Json
     labels: tuple[str, ...]
     metadata: dict[str, Any]
+    breaks: tuple[str, ...] = ()
+    fork: Fork | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +82,7 @@ class MemoryExecution:
             task_version=asked.version,
             metadata=asked.metadata,
             labels=asked.labels,
+            fork=asked.fork,
         )
         self.machine = Machine(self.plan, self.effects, identity)
 
@@ -88,7 +94,7 @@ class MemoryExecution:
         Raises:
             AssertionError: The test left a call without a reply, or it has changed since it was recorded.
         """
-        self.machine.start(self.asked.input)
+        self.machine.start(self.asked.input, self.asked.breaks)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -107,12 +113,17 @@ class MemoryExecution:
             raise AssertionError("\n".join([*self.handler.unanswered, *stale]))
 
     def _is_held(self, timer_id: str) -> bool:
-        """Whether a timer would end a wait that somebody may still answer: its own, or that of a step around it."""
+        """Whether a timer would end what stands still: a pause, or a wait that somebody may still answer.
+
+        That is its own timer, or one of a step around it.
+        """
         purpose, _, path = timer_id.partition(":")
         if purpose == "wait":
             return True
         if purpose not in (*LIMITS, "limit", "finally"):
             return False
+        if self.paused:
+            return True
         waits = [self._path_of(frame.wait_id) for frame in all_waits(self.machine)]
         if purpose in LIMITS:
             return any(_is_inside(wait, path) for wait in waits)
@@ -132,6 +143,12 @@ class MemoryExecution:
         if problems:
             raise InvalidInput(
                 f"the answer does not fit the wait {wait.wait_id!r}: {'; '.join(problems)}", code="input.rejected"
+            )
+        if is_listening(wait.info):
+            raise Conflict(
+                f"execution {self.asked.execution_id} listens for messages and asks nothing",
+                code="answer.wants_message",
+                hint="send it a message with `send_message`",
             )
         final_key = key or str(uuid.uuid4())
         self.machine.answer(AnswerSignal(key=final_key, value=value, wait_id=wait.wait_id, actor=actor))
@@ -160,6 +177,35 @@ class MemoryExecution:
         self._check_open()
         self.machine.take_event(event)
         self._go_on()
+
+    def take_message(self, message: MessageSignal) -> dict[str, Any]:
+        """Take a message, go on, and return what became of it."""
+        self._check_open()
+        seen = len(self.effects.events)
+        self.machine.take_message(message)
+        told = next(event.body for event in self.effects.events[seen:] if event.type == EventType.MESSAGE_TAKEN)
+        self._go_on()
+        try:
+            return message_outcome(told)
+        except InputRejected as error:
+            # as the client raises what the API answers
+            raise InvalidInput(error.message, code=error.code, details=error.details) from None
+
+    def control(self, signal: ControlSignal) -> dict[str, Any]:
+        """Do what an operator wants, go on, and return the body of the event that tells the outcome."""
+        self._check_open()
+        seen = len(self.effects.events)
+        self.machine.control(signal)
+        told = next(event.body for event in self.effects.events[seen:] if event.body.get("key") == signal.key)
+        self._go_on()
+        return dict(told)
+
+    def terminate(self, reason: str, actor: str) -> None:
+        """End at once; nothing of it runs any more."""
+        self._check_open()
+        error = RunError(reason or "an operator terminated the execution", code="execution.terminated")
+        error.details |= {"actor": actor} if actor else {}
+        self.machine.result = Finished(Failed(error))
 
     def cancel(self, reason: str, actor: str) -> None:
         """Stop, and run what must be run before the end."""
@@ -204,10 +250,15 @@ class MemoryExecution:
         return self.machine.result
 
     @property
+    def paused(self) -> bool:
+        """Whether it stands still because an operator wants it to, or before a break."""
+        return self.machine.paused
+
+    @property
     def status(self) -> ExecutionStatus:
         """Where it stands."""
         if self.finished is None:
-            return ExecutionStatus.AWAITING_INPUT
+            return ExecutionStatus.PAUSED if self.paused else ExecutionStatus.AWAITING_INPUT
         outcome = self.finished.outcome
         if isinstance(outcome, Ok):
             return ExecutionStatus.SUCCEEDED
@@ -260,6 +311,9 @@ class MemoryExecution:
             verified=True,
             labels=list(self.asked.labels),
             usage=progress.usage,
+            forked_from="" if self.asked.fork is None else self.asked.fork.execution_id,
+            fork_kind="" if self.asked.fork is None else self.asked.fork.kind,
+            fork_path="" if self.asked.fork is None else self.asked.fork.path,
         )
 
     def _error(self, progress: Progress) -> dict[str, Any] | None:
@@ -279,7 +333,8 @@ class MemoryExecution:
     def view(self) -> dict[str, Any]:
         """Return it as the API shows it."""
         waits = self.progress().open_waits if self.finished is None else []
-        return execution_view(self.facts(), waits)
+        view = execution_view(self.facts(), waits)
+        return {**view, "paused": pause_view(self.records())} if self.paused and self.finished is None else view
 
     def messages(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield the ends of its model calls as the stream of tokens tells them: number, kind, data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan, ToolContract
 from engine.core.plan.planned import refuse_planned
 from engine.core.run.effects import Call, Failed, Ok
+from engine.core.run.projection import is_listening
 from engine.core.run.require import unmet_requirements
 from engine.core.schemas import value_problems
 from engine.core.values import Json, canonical_json
@@ -82,11 +83,13 @@ class TaskRun:
 
 
 class Answers:
-    """Answers to waits: by label, path or name of the event, or in the order in which the waits open.
+    """Answers to waits: by label, path, name of the event or inbox, or in the order in which the waits open.
 
     Args:
         given: An object of answers by name (a list is used up item by item), or a list for all waits. An answer
-            {$answer: VALUE, $after: SECONDS} comes later, and {$cancel: REASON} cancels the execution.
+            {$answer: VALUE, $after: SECONDS} comes later, and {$cancel: REASON} cancels the execution. For a step that
+            listens they are messages, by label or name of the inbox; {$message: VALUE, $after: SECONDS, $busy: POLICY}
+            comes so long after the message before it, also while a turn runs.
     """
 
     def __init__(self, given: Mapping[str, Json] | Sequence[Json]) -> None:
@@ -104,12 +107,14 @@ class Answers:
         info = wait.get("info")
         if isinstance(info, dict) and "event" in info:
             names.append(str(info["event"]))
+        if is_listening(info):
+            names.append(str(info["messages"]))
         self._opened += names
         if self._order is not None:
-            return _answer(self._order.pop(0)) if self._order else None
+            return _next(self._order) if self._order else None
         for name in names:
             if self._table.get(name):
-                return _answer(self._table[name].pop(0))
+                return _next(self._table[name])
         return None
 
     def problems(self) -> list[str]:
@@ -124,7 +129,18 @@ class Answers:
         ]
 
 
+def _next(given: list[Json]) -> Answer:
+    """Take the next answer, and the messages that come after it by themselves."""
+    first = _answer(given.pop(0))
+    then: list[Answer] = []
+    while given and isinstance(item := given[0], dict) and "$message" in item:
+        then.append(_answer(given.pop(0)))
+    return replace(first, then=tuple(then))
+
+
 def _answer(given: Json) -> Answer:
+    if isinstance(given, dict) and "$message" in given:
+        return Answer(given["$message"], float(given.get("$after", 0)), busy=str(given.get("$busy") or ""))
     if isinstance(given, dict) and "$answer" in given:
         return Answer(given["$answer"], float(given.get("$after", 0)))
     if isinstance(given, dict) and "$cancel" in given:
@@ -210,6 +226,8 @@ def tell_run(ran: DryRun, clock_us: int = START_US) -> TaskRun:
             waits[str(body["wait_id"])] = {key: body.get(key) for key in ("wait_id", "label", "info", "schema")}
         elif event.type == EventType.ANSWER_REFUSED.value:
             run.problems.append(f"the answer for {body.get('wait_id')} was refused: {body.get('message')}")
+        elif event.type == EventType.MESSAGE_TAKEN.value and body.get("code") == "input.rejected":
+            run.problems.append(f"a message to '{body.get('name')}' was refused: {body.get('message')}")
         elif body.get("label") and "output" in body:
             run.steps[str(body["label"])] = body["output"]
     if ran.events:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.core.errors import Conflict
+from engine.core.run.projection import is_listening
+from engine.core.spec.vocabulary import DEFAULT_INBOX
 from engine.edge.cli.values import segment
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ def answer_hint(execution_id: str, wait: Mapping[str, Any], opened: Collection[M
         wait: A wait of the API or the body of a `wait` event.
         opened: All open waits, this one among them; which one is meant is said only if there are several.
     """
+    if is_listening(info := wait.get("info")):
+        sample = _sample(wait.get("schema"))
+        words = ["everstep", "message", execution_id]
+        words += [sample] if isinstance(sample, str) else ["--input", json.dumps(sample, ensure_ascii=False)]
+        words += [] if info["messages"] == DEFAULT_INBOX else ["--name", str(info["messages"])]
+        return f"send it a message with, for example: {shlex.join(words)}"
     words = ["everstep", "answer", execution_id]
     if len(opened) > 1:
         label = wait.get("label")

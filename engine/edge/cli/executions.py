@@ -61,6 +61,7 @@ def describe(
 
 def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line], children: Sequence[Mapping[str, Any]]) -> None:
     """Print an execution for a person: its facts, its steps, and how to answer what it waits for."""
+    from engine.core.run.projection import is_listening
     from engine.edge.cli.answering import answer_hint
     from engine.edge.cli.children import child_lines, with_children
     from engine.edge.cli.treesteps import UNKNOWN
@@ -72,6 +73,8 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line], childre
         *_trouble_facts(view),
         ("task", f"{view.get('task_name') or ''} ({view['task_id']}, version {view.get('task_version', 1)})".strip()),
         *([("parent", f"{view['parent_id']} ({view.get('parent_path')})")] if view.get("parent_id") else ()),
+        *_forked_facts(view),
+        *_pause_facts(view),
         ("created", moment(view["created_at"])),
         ("ended", moment(view.get("closed_at"))),
         ("took", took(view)),
@@ -96,13 +99,16 @@ def _show(view: Mapping[str, Any], tree: RunTree, lines: Sequence[Line], childre
     waits = view.get("waits") or []
     for wait in waits:
         label = f" ({wait['label']})" if wait.get("label") else ""
-        write(f"waits for input at {wait['path']}{label}: {clip(wait.get('info'), 300)}")
+        what = "listens for messages" if is_listening(wait.get("info")) else "waits for input"
+        write(f"{what} at {wait['path']}{label}: {clip(wait.get('info'), 300)}")
         write(answer_hint(view["id"], wait, waits))
 
 
 def _trouble_facts(view: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return why an execution does not go on, and since when Temporal has it no longer."""
     facts: list[tuple[str, str]] = []
+    if view.get("queued"):
+        facts.append(("queued", str(view["queued"]["message"])))
     stuck = view.get("stuck")
     if stuck:
         since = f" since {moment(stuck['since'])}" if stuck.get("since") else ""
@@ -110,6 +116,29 @@ def _trouble_facts(view: Mapping[str, Any]) -> list[tuple[str, str]]:
     if view.get("gone_at"):
         facts.append(("gone", f"Temporal no longer has it, seen {moment(view['gone_at'])}"))
     return facts
+
+
+def _forked_facts(view: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return whose recorded steps an execution began with."""
+    forked = view.get("forked")
+    if not forked:
+        return []
+    kind = "retry of" if forked["kind"] == "retry" else "fork of"
+    return [("forked", f"{kind} {forked['execution_id']}, from {forked['path']} on")]
+
+
+def _pause_facts(view: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return since when, by whom and why an execution stands still, and where it will again."""
+    paused = view.get("paused")
+    if not paused:
+        return []
+    where = f"before {paused['at']}" if paused.get("at") else ""
+    by = f"by {paused['actor']}" if paused.get("actor") else ""
+    why = f"({paused['reason']})" if paused.get("reason") and not paused.get("at") else ""
+    told = " ".join(part for part in (where, f"since {moment(paused['since'])}", by, why) if part)
+    breaks = paused.get("breaks") or []
+    go_on = ("hint", f"go on with: everstep continue {view['id']}")
+    return [("paused", told), *([("breaks", ", ".join(breaks))] if breaks else ()), go_on]
 
 
 def _error_facts(error: Mapping[str, Any], tree: RunTree) -> list[tuple[str, str]]:
@@ -240,7 +269,7 @@ def answer(
     if wait_id:
         body["wait_id"] = wait_called(api, execution_id, wait_id)
     view = api.put(f"/executions/{segment(execution_id)}", body, timeout_s=ANSWER_TIMEOUT_S)
-    _confirm(view, f"execution {execution_id} took the answer", output)
+    confirm(view, f"execution {execution_id} took the answer", output)
 
 
 def send_event(
@@ -264,7 +293,7 @@ def send_event(
     if input_json is not None or input_file is not None:
         body["value"] = read_input(input_json, input_file)
     view = Api(address, api_key).post(f"/executions/{segment(execution_id)}/events", body)
-    _confirm(view, f"execution {execution_id} was sent the event {name}", output)
+    confirm(view, f"execution {execution_id} was sent the event {name}", output)
 
 
 def cancel(
@@ -280,7 +309,7 @@ def cancel(
 
     body = {"status": "cancelled", "reason": reason, "actor": actor}
     view = Api(address, api_key).put(f"/executions/{segment(execution_id)}", body)
-    _confirm(view, f"execution {execution_id} is being cancelled", output)
+    confirm(view, f"execution {execution_id} is being cancelled", output)
 
 
 # --- shared with `run` -----------------------------------------------------------------------------------------------
@@ -361,7 +390,8 @@ def _failure_of(view: Mapping[str, Any]) -> RunError:
     return failure
 
 
-def _confirm(view: Any, text: str, output: Mode) -> None:
+def confirm(view: Any, text: str, output: Mode) -> None:
+    """Say that something was done; to programs, what the API answered."""
     if output is Mode.TEXT:
         note(text)
     else:

@@ -15,7 +15,7 @@ from engine.edge.cli.output import Mode, as_json, note, table, write, write_rows
 
 keys = typer.Typer(
     name="keys",
-    help="API keys: make, list, revoke.",
+    help="API keys: make, list, revoke; keys for encryption.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

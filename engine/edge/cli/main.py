@@ -14,23 +14,31 @@ from engine import __version__
 from engine.core.errors import EngineError
 from engine.edge.cli import (
     apply,
+    backup,
+    bulk,
     casetests,
     catalog,
     definitions,
     doctor,
     executions,
     history,
+    hooks,
     init,
     keys,
     language,
     listing,
+    messages,
+    purging,
     reindex,
     run,
+    schedules,
     services,
+    steering,
     steps,
     top,
     validate,
     watch,
+    webhooks,
 )
 from engine.edge.cli.exits import Exit, exit_of
 from engine.edge.cli.output import note, report_error, wants_json
@@ -67,9 +75,27 @@ app.command("top", short_help="Show what the whole server does now.")(top.top)
 app.command("result", short_help="Print the result of an execution that has ended.")(executions.result)
 app.command("answer")(executions.answer)
 app.command("event", short_help="Send an event to an execution that waits for it.")(executions.send_event)
+app.command("message", short_help="Send a message to an execution that listens.")(messages.send_message)
+app.command("link", short_help="Print a link by which somebody answers a wait in a browser.")(steering.link)
 app.command("cancel")(executions.cancel)
+app.command("terminate", short_help="End an execution at once, without cleaning up.")(steering.terminate)
+app.command("pause", short_help="Let nothing new start in an execution until it is continued.")(steering.pause)
+app.command("continue", short_help="Let a paused execution go on.")(steering.go_on)
+app.command("break", short_help="Set the steps before which an execution pauses.")(steering.set_breaks)
+app.command("deadline", short_help="Change when a wait gives up.")(steering.set_deadline)
+app.command("retry", short_help="Go on where an execution failed.")(steering.retry)
+app.command("fork", short_help="Take another way from any step of an execution.")(steering.fork)
 app.command("reindex", short_help="Make the stored rows anew from Temporal's histories.")(reindex.reindex)
+app.command("backup", short_help="Copy all state of `everstep dev` into a folder.")(backup.backup)
+app.command("restore", short_help="Put a backup into an empty data folder.")(backup.restore)
+app.command("purge", short_help="Remove ended executions for good, here and in Temporal.")(purging.purge)
+app.add_typer(schedules.schedule)
+app.add_typer(webhooks.webhook)
+app.add_typer(hooks.hook)
+app.command("emit", short_help="Send an event to all who wait for it.")(hooks.emit)
+app.add_typer(bulk.bulk)
 app.add_typer(keys.keys)
+keys.keys.command("encryption", short_help="Make a key that encrypts what Temporal is given.")(purging.encryption_key)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
 
 

@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from engine.edge.cli.executions import await_end, finish, timed_out
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DEFAULT_ADDRESS, Actor, Address, ApiKey, InputFile, InputJson, Output
 from engine.edge.cli.output import Mode, as_json, note, write
-from engine.edge.cli.values import metadata_of, read_input
+from engine.edge.cli.values import future_time, metadata_of, read_input, span_of
 
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
@@ -49,6 +50,19 @@ def run(
     key: Annotated[
         str, typer.Option("--key", help="Idempotency key: the same command with it again is the same execution.")
     ] = "",
+    execution_id: Annotated[str, typer.Option("--id", help="Id of the execution, a UUID.")] = "",
+    delay: Annotated[str, typer.Option("--delay", help="Begin so much later, such as 15m.")] = "",
+    start_at: Annotated[str, typer.Option("--start-at", help="Begin at this time, such as 2026-12-24T18:00.")] = "",
+    deadline: Annotated[
+        str,
+        typer.Option("--deadline", help="Fail if it has not ended: a time, or so long after it is let in, such as 1h."),
+    ] = "",
+    priority: Annotated[
+        int | None, typer.Option("--priority", min=1, max=5, help="1 comes first, 5 last; 3 if nothing says otherwise.")
+    ] = None,
+    break_at: Annotated[
+        list[str] | None, typer.Option("--break-at", metavar="PATH", help="Pause before this step; repeatable.")
+    ] = None,
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -59,6 +73,7 @@ def run(
 
     given = read_input(input_json, input_file)
     body = {"input": given, "labels": label or [], "metadata": metadata_of(meta or (), metadata), "actor": actor}
+    body |= start_members(execution_id, delay, start_at, deadline, priority, break_at or ())
     api = Api(address, api_key)
     definition = upload_task(api, Path(task), given) if looks_like_file(task) else find_task(api, task)
     # the version that was found or uploaded, whoever makes another one meanwhile
@@ -67,11 +82,34 @@ def run(
     if detach:
         write(execution_id if output is Mode.TEXT else as_json(started, pretty=output is Mode.JSON))
         return
+    if started.get("queued"):
+        note(f"execution {execution_id} is queued: {started['queued']['message']}")
     try:
         watch(api, definition, execution_id, output, timeout)
     except KeyboardInterrupt:
         note(f"\nexecution {execution_id} goes on; come back with: everstep logs -f {execution_id}")
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def start_members(
+    execution_id: str, delay: str, start_at: str, deadline: str, priority: int | None, break_at: Sequence[str]
+) -> dict[str, Any]:
+    """Return what of these is given, as members of a request to start.
+
+    Raises:
+        InvalidInput: A time is none.
+    """
+    times = {
+        "start_at": future_time(start_at, "--start-at") if start_at else None,
+        "deadline": (span_of(deadline) or future_time(deadline, "--deadline")) if deadline else None,
+    }
+    plain: dict[str, Any] = {
+        "id": execution_id or None,
+        "delay": (span_of(delay) or delay) if delay else None,
+        "priority": priority,
+        "break_at": list(break_at),
+    }
+    return {name: value for name, value in {**plain, **times}.items() if value not in (None, [])}
 
 
 def watch(api: Api, task: dict[str, Any], execution_id: str, output: Mode, timeout_s: float | None = None) -> None:

@@ -71,8 +71,11 @@ def dev(
 
 
 def _load_api() -> ApiServer:
+    from engine.control.connect import forward_native_logs
     from engine.edge.server import project_contracts, serve_api
     from engine.settings import Settings
+
+    forward_native_logs()
 
     async def serve(
         listener: socket,
@@ -141,9 +144,11 @@ def serve(
     """Serve the API (settings: EVERSTEP_* and TEMPORAL_ADDRESS); beyond loopback it needs EVERSTEP_API_KEY."""
     import asyncio
 
+    from engine.control.connect import forward_native_logs
     from engine.edge.server import serve_api
     from engine.settings import Settings
 
+    forward_native_logs()
     asyncio.run(serve_api(Settings(host=host, port=port)))
 
 

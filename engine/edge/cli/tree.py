@@ -53,6 +53,7 @@ class RunTree:
     Attributes:
         main: The steps of `main`.
         ending: Those of `finally`, once they run.
+        paused: Who paused the execution, why, and before which step, while it stands still; None = it does not.
         tokens: Tokens that all calls used.
         cost_nano: What they cost, in thousand-millionths of a dollar; None = not known.
     """
@@ -67,6 +68,7 @@ class RunTree:
         self.waits: dict[str, Mapping[str, Any]] = {}
         self.last_seq = 0
         self.ended = ""
+        self.paused: str | None = None
         self.tokens = 0
         self.cost_nano: int | None = None
 
@@ -193,11 +195,33 @@ class RunTree:
             step.state, step.note = State.RUNNING, ""
         return step
 
+    def _on_execution_paused(self, body: Mapping[str, Any], _at: float) -> None:
+        if body.get("repeated") or body.get("already"):
+            return
+        where = f"before {body['at']}" if body.get("at") else ""
+        who = f"by {body['actor']}" if body.get("actor") else ""
+        why = str(body.get("reason") or "") if body.get("key") else ""
+        self.paused = ", ".join(part for part in (where, who, why) if part)
+
+    def _on_execution_continued(self, body: Mapping[str, Any], _at: float) -> None:
+        if not body.get("repeated"):
+            self.paused = None
+
+    def _on_deadline_changed(self, body: Mapping[str, Any], _at: float) -> None:
+        wait = self.waits.get(str(body.get("wait_id", "")))
+        if wait is not None and not body.get("repeated"):
+            self.waits[str(body["wait_id"])] = {**wait, "deadline_us": body.get("deadline_us")}
+
     def _on_branch_failed(self, body: Mapping[str, Any], at: float) -> Step | None:
         step, branch = self._branch(str(body.get("path", "")), at)
         if branch is not None:
-            branch.state, branch.ended_s = State.FAILED, at
+            stopped = body.get("taken") in ("interrupt", "rollback")
+            branch.state, branch.ended_s = State.CANCELLED if stopped else State.FAILED, at
             branch.note = told(body.get("error"))
+            if stopped:
+                for inner in self._walk(branch):
+                    if inner.state in (State.RUNNING, State.WAITING, State.RETRYING):
+                        inner.state, inner.ended_s = State.CANCELLED, at
         return step
 
     # --- places ----------------------------------------------------------------------------------------------------
@@ -209,7 +233,8 @@ class RunTree:
     def _finish_step(self, path: str, body: Mapping[str, Any], at: float) -> Step | None:
         step = self._step(path, body, at)
         if step is not None:
-            step.state, step.ended_s, step.note = State.DONE, at, str(body.get("log") or "")
+            told_of = "recorded" if body.get("recorded") else ""
+            step.state, step.ended_s, step.note = State.DONE, at, str(body.get("log") or told_of)
             step.output = body.get("output", UNKNOWN) if "log" not in body else UNKNOWN
             step.started_s = step.started_s or at
         return step
@@ -268,7 +293,7 @@ class RunTree:
         return step, step.branches.setdefault(place["branch"], Branch(place["branch"], started_s=at))
 
     def _end(self, state: State, at: float) -> None:
-        self.ended = state.value
+        self.ended, self.paused = state.value, None
         self.main.state = state
         for step in (*self._walk(self.main), *self._walk(self.ending)):
             if step.state in (State.RUNNING, State.RETRYING, State.WAITING):
@@ -303,7 +328,8 @@ class RunTree:
             states = [line.state for line in ending]
             state = next((each for each in (State.RUNNING, State.FAILED) if each in states), State.DONE)
             ending.insert(0, Line(0, state, self.ending.name, "", ""))
-        return [*list(self._lines(self.main, 0, now_s))[:MAX_STEPS_SHOWN], *ending[:MAX_STEPS_SHOWN]]
+        paused = [] if self.paused is None else [Line(0, State.WAITING, "paused", "", self.paused)]
+        return [*list(self._lines(self.main, 0, now_s))[:MAX_STEPS_SHOWN], *ending[:MAX_STEPS_SHOWN], *paused]
 
     def _lines(self, branch: Branch, depth: int, now_s: float) -> Iterator[Line]:
         for _, step in sorted(branch.steps.items()):

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core.run.usage import nano_to_cost
 
-FANS = ("map_reduce", "parallel", "race", "foreach", "while", "until")
+FANS = ("map_reduce", "parallel", "race", "foreach", "while", "until", "listen")
 """Kinds whose bodies are counted, not listed."""
 UNKNOWN = object()
 """Output of a step that has none."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.core.errors import InvalidInput
+from engine.core.values import duration_seconds
 from engine.source.python_paths import split_name
 
 
@@ -157,6 +158,27 @@ def point_in_time(text: str, *, option: str) -> str:
     except InvalidInput as error:
         raise InvalidInput(
             f"{option} {text!r} is no time", code="usage", hint="such as 30m, 2h, 7d or 2026-11-22T08:00:00Z"
+        ) from error
+
+
+def span_of(text: str) -> float | str | None:
+    """Return a number of seconds, or a duration such as `15m`, as the API takes them; None for other texts."""
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    return None if duration_seconds(text) is None else text
+
+
+def future_time(text: str, option: str) -> str:
+    """Return a point in time as RFC 3339 text; one without a zone is of this machine.
+
+    Raises:
+        InvalidInput: `usage` if it is none.
+    """
+    try:
+        return dt.datetime.fromisoformat(text).astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidInput(
+            f"{option} {text!r} is no time", code="usage", hint="write it as 2026-12-24T18:00, in local time"
         ) from error
 
 

@@ -93,7 +93,7 @@ class Freshness:
             self._is_down = not await self._temporal_answers()
             try:
                 self.take(await self._pulses.all(), began_us)
-            except (SQLAlchemyError, OSError) as error:
+            except (EngineError, SQLAlchemyError, OSError) as error:
                 log.warning("the store does not say who keeps the projection", error=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), LOOK_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,6 +19,11 @@ from engine.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/healthz", "/api/readyz"})
 """Paths that load balancers ask without a key."""
+LINK_PATH = "/api/link"
+"""Behind it, a token in the query is the permission: no credentials are asked for, and pages of mail programs that open
+it from elsewhere do no harm, since what they cannot know is the token."""
+HOOK_PATH = re.compile(r"/api/hooks/[^/]+")
+"""A POST there is an event from outside; the hook's own key or signature is the permission."""
 TELLS_MORE = frozenset({"/readyz", "/api/readyz"})
 """Those of them that tell callers with a key more."""
 
@@ -63,6 +69,9 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on or answer it with a problem."""
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == LINK_PATH or (scope["method"] == "POST" and HOOK_PATH.fullmatch(scope["path"])):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

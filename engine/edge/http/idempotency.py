@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Final
 
 import structlog
@@ -19,7 +20,7 @@ from engine.edge.http.bodies import MAX_BODY_BYTES
 from engine.edge.http.callers import Caller, check_scope
 from engine.edge.http.problems import MEDIA_TYPE, problem_of
 from engine.edge.http.scopes import RouteNeed, route_needs, scope_for
-from engine.store.idempotency import IdempotencyStore, Reservation, Standing
+from engine.store.idempotency import IdempotencyStore, Reservation, Standing, of_execution
 
 KEY_HEADER: Final = "idempotency-key"
 REPLAYED: Final = "Idempotency-Replayed"
@@ -27,9 +28,18 @@ MAX_KEY_CHARS: Final = 255
 MAX_STORED_BYTES: Final = 1024 * 1024
 NOT_STORED: Final = frozenset({401, 403, 408, 409, 425, 429})
 """Refusals that the same request may overcome: with other credentials, or once the state of things has changed."""
-OWN: Final = frozenset({"/api/tasks/{task_id}/executions"})
-"""Routes that keep keys themselves: the id of an execution is made of its key, for ever and without a write."""
+OWN: Final = frozenset(
+    {
+        "/api/tasks/{task_id}/executions",
+        "/api/executions/{execution_id}/waits/{wait_id}/link",
+        "/api/codec/decode",
+        "/api/codec/encode",
+    }
+)
+"""Routes that keep keys themselves: the id of an execution is made of its key, for ever and without a write; a link is
+kept nowhere, since it is a secret, and one more does no harm; nor is what was decrypted."""
 
+_EXECUTION: Final = re.compile(r"/api/executions/([^/]+)")
 _REMEMBER: Final = "idempotency_body"
 
 log = structlog.get_logger("everstep.api")
@@ -215,4 +225,5 @@ def _fingerprint(scope: Scope, body: bytes) -> str:
     content_type = Headers(scope=scope).get("content-type", "")
     for part in (scope["path"].encode(), scope["query_string"], content_type.encode(), body):
         digest.update(len(part).to_bytes(8) + part)
-    return digest.hexdigest()
+    about = _EXECUTION.match(scope["path"])
+    return digest.hexdigest() if about is None else of_execution(digest.hexdigest(), about[1])

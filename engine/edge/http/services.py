@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,10 +15,16 @@ from engine.broker.choosing import choose_transport
 from engine.broker.rooms import TokenRooms
 from engine.broker.transport import Role
 from engine.control.connect import TemporalConnection
+from engine.control.controlling import ControlService
 from engine.control.definitions import DefinitionService
+from engine.control.dispatcher import Dispatcher, limits_of
+from engine.control.doors import Doors, open_doors
 from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
 from engine.control.following import Follower
+from engine.control.forking import ForkService
 from engine.control.keys import KeyService
+from engine.control.links import LinkService, read_signing_key
+from engine.control.messaging import MessageService
 from engine.control.starting import StartService
 from engine.control.stories import StoryService
 from engine.core.plan.ir import ToolContract
@@ -25,6 +32,7 @@ from engine.edge.http.callers import tenant_of
 from engine.edge.http.freshness import Freshness
 from engine.edge.http.tokens import token_text
 from engine.settings import Settings
+from engine.store.blobs import BlobStore
 from engine.store.changes import Changes
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
@@ -53,6 +61,12 @@ class Services:
         freshness: How old the projection is.
         stories: Tells what happened in executions.
         overviews: Reads what goes on now.
+        dispatcher: Lets starts in that wait.
+        controls: Use cases that steer running executions.
+        forks: The use cases that make executions of others.
+        links: Answers by signed links.
+        messages: Messages to steps that listen.
+        doors: Schedules, webhooks, events from outside, jobs over many executions.
     """
 
     settings: Settings
@@ -68,6 +82,12 @@ class Services:
     freshness: Freshness
     stories: StoryService
     overviews: OverviewReader
+    dispatcher: Dispatcher
+    controls: ControlService
+    forks: ForkService
+    links: LinkService
+    messages: MessageService
+    doors: Doors
 
 
 @asynccontextmanager
@@ -92,10 +112,15 @@ async def open_services(
     changes = Changes(database)
     try:
         store = ProjectionStore(database)
-        temporal = TemporalConnection(settings, client, address=temporal_address)
+        temporal = TemporalConnection(settings, client, address=temporal_address, holders=BlobStore(database))
         definitions = DefinitionService(Definitions(database), contracts)
         executions = ExecutionService(store, temporal, changes, answer_timeout_s=answer_timeout_s)
-        starter = StartService(store, definitions, temporal, task_queue=settings.task_queue)
+        task_queue, limits = settings.task_queue, limits_of(settings)
+        dispatcher = Dispatcher(store, temporal.client, task_queue=task_queue, limits=limits)
+        starter = StartService(
+            store, definitions, temporal, task_queue=task_queue, limits=limits, on_entered=dispatcher.wake
+        )
+        executions.queue = starter.admission
         transport = choose_transport(Role.API, data_dir=settings.data_dir, store_url=settings.store_url)
         rooms = TokenRooms(transport, token_text)
         follower = Follower(executions, changes, rooms)
@@ -115,6 +140,20 @@ async def open_services(
                 Freshness(database, temporal),
                 StoryService(store, Definitions(database)),
                 OverviewReader(database),
+                dispatcher=dispatcher,
+                controls=ControlService(executions, temporal, changes, timeout_s=answer_timeout_s),
+                forks=ForkService(executions, definitions, starter, temporal),
+                links=LinkService(executions, partial(read_signing_key, settings.signing_key, settings.data_dir)),
+                messages=MessageService(executions, changes, timeout_s=answer_timeout_s),
+                doors=open_doors(
+                    database,
+                    temporal,
+                    changes,
+                    definitions=definitions,
+                    executions=executions,
+                    starter=starter,
+                    task_queue=task_queue,
+                ),
             )
         finally:
             # streams end when they hear that the watch is closed; their tasks must be over before the store is closed

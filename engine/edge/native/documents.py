@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.core.values import Json
 from engine.edge.http.openapi import Doc, Docs
-from engine.edge.native import answers, execution_answers, keys, shapes, versions
+from engine.edge.native import (
+    answers,
+    codec,
+    data_answers,
+    execution_answers,
+    keys,
+    links,
+    messages,
+    purging,
+    shapes,
+    steering,
+    versions,
+)
+from engine.edge.native.door_documents import DOOR_DOCS
+from engine.edge.native.shapes import Body
 
 _TASK: Final = 'name: greet\nmain:\n  - prompt: "Say hello to {{ _.name }}"\n    unwrap: true\n'
 _TEXT_ERRORS: Final = (400, 413, 415, 422)
@@ -16,6 +31,11 @@ _STREAM: Final = "text/event-stream"
 
 def _stored(ok: tuple[int, ...], *errors: int) -> Doc:
     return Doc(answer=answers.TaskView, ok=ok, errors=(*_TEXT_ERRORS, *errors), body="task", example=_TASK)
+
+
+def _steered(body: type[Body], example: Json) -> Doc:
+    errors = (*_BODY_ERRORS, 404, 409, 503, 504)
+    return Doc(answer=execution_answers.ExecutionView, errors=errors, body=body, example=example)
 
 
 DOCS: Final[Docs] = {
@@ -80,12 +100,51 @@ DOCS: Final[Docs] = {
         body=shapes.ChangeBody,
         example={"status": "running", "input": True, "wait_id": "main.1"},
     ),
+    ("POST", "/api/executions/{execution_id}/pause"): _steered(steering.SteerBody, {"reason": "deploy"}),
+    ("POST", "/api/executions/{execution_id}/continue"): _steered(steering.ContinueBody, {"break_at": ["main.3"]}),
+    ("POST", "/api/executions/{execution_id}/breaks"): _steered(steering.BreaksBody, {"break_at": ["main.3", "pay"]}),
+    ("POST", "/api/executions/{execution_id}/terminate"): _steered(steering.SteerBody, {"reason": "runs away"}),
+    ("PATCH", "/api/executions/{execution_id}/waits/{wait_id}"): _steered(steering.DeadlineBody, {"deadline": "2h"}),
+    ("POST", "/api/executions/{execution_id}/retry"): Doc(
+        answer=execution_answers.ExecutionView,
+        ok=(200, 201),
+        errors=(*_BODY_ERRORS, 404, 409, 503),
+        body=steering.RetryBody,
+        example={"definition": "own"},
+    ),
+    ("POST", "/api/executions/{execution_id}/fork"): Doc(
+        answer=execution_answers.ExecutionView,
+        ok=(200, 201),
+        errors=(*_BODY_ERRORS, 404, 409, 503),
+        body=steering.ForkBody,
+        example={"at": "main.3", "patch": {"main.2": "another answer"}, "definition": "newest"},
+    ),
+    ("POST", "/api/executions/{execution_id}/waits/{wait_id}/link"): Doc(
+        answer=execution_answers.LinkMade,
+        ok=(201,),
+        errors=(*_BODY_ERRORS, 404, 409),
+        body=links.LinkBody,
+        example={"actor": "ada@example.org", "expires_in": "2d"},
+    ),
+    ("GET", "/api/link"): Doc(answer=execution_answers.LinkView, errors=(404, 410, 422)),
+    ("POST", "/api/link"): Doc(
+        answer=execution_answers.LinkView,
+        errors=(*_BODY_ERRORS, 404, 409, 410, 503, 504),
+        body=links.LinkAnswerBody,
+        example={"value": True},
+    ),
     ("POST", "/api/executions/{execution_id}/events"): Doc(
         answer=execution_answers.EventTaken,
         ok=(202,),
         errors=(*_BODY_ERRORS, 404, 409, 503),
         body=shapes.EventBody,
         example={"name": "payment.settled", "key": "order-17", "value": {"amount": 42}},
+    ),
+    ("POST", "/api/executions/{execution_id}/messages"): Doc(
+        answer=execution_answers.MessageTaken,
+        errors=(*_BODY_ERRORS, 404, 409, 503, 504),
+        body=messages.MessageBody,
+        example={"name": "chat", "value": "And what does it cost?", "busy": "interrupt"},
     ),
     ("GET", "/api/executions/{execution_id}/transitions"): Doc(
         answer=execution_answers.Transitions, errors=(*_LIST_ERRORS, 404)
@@ -121,6 +180,26 @@ DOCS: Final[Docs] = {
     ),
     ("GET", "/api/keys"): Doc(answer=answers.Keys, errors=_LIST_ERRORS),
     ("DELETE", "/api/keys/{key_id}"): Doc(answer=answers.KeyView, errors=(400, 404, 422)),
+    # data
+    ("POST", "/api/purge"): Doc(
+        answer=data_answers.PurgeView,
+        errors=(*_BODY_ERRORS, 409, 503),
+        body=purging.PurgeBody,
+        example={"older_than_s": 2_592_000, "status": ["succeeded"], "dry_run": True},
+    ),
+    ("POST", "/api/codec/decode"): Doc(
+        answer=data_answers.Payloads,
+        errors=(*_BODY_ERRORS, 409, 503),
+        body=codec.PayloadsBody,
+        example=data_answers.SEALED,
+    ),
+    ("POST", "/api/codec/encode"): Doc(
+        answer=data_answers.Payloads,
+        errors=(*_BODY_ERRORS, 409, 503),
+        body=codec.PayloadsBody,
+        example=data_answers.PLAIN,
+    ),
+    **DOOR_DOCS,
     # the service
     ("GET", "/api/usage"): Doc(answer=execution_answers.UsageReport, errors=_LIST_ERRORS),
     ("GET", "/api/overview"): Doc(answer=execution_answers.Overview, errors=_LIST_ERRORS),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.core.values import Json
-from engine.edge.native import answers, execution_answers
+from engine.edge.native import answers, data_answers, execution_answers
 from engine.edge.native.answers import MOMENT, TASK_ID
+from engine.edge.native.door_answers import DOOR_EXAMPLES
 from engine.edge.native.execution_answers import EXECUTION_ID
 
 _Object = dict[str, Json]
@@ -37,7 +38,9 @@ _EXECUTION: Final[_Object] = {
     "agent_id": None,
     "parent_id": None,
     "parent_path": None,
+    "forked": None,
     "status": "awaiting_input",
+    "paused": None,
     "input": {"name": "Ada"},
     "output": None,
     "error": None,
@@ -230,7 +233,37 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
     execution_answers.TransitionView: _TRANSITION,
     execution_answers.Transitions: _page(_TRANSITION),
     execution_answers.Events: _page(_EVENT),
+    execution_answers.LinkMade: {
+        "url": "https://everstep.example/api/link?token=WyJkZWZhdWx0Ii…",
+        "execution_id": EXECUTION_ID,
+        "wait_id": "main.1",
+        "actor": "ada@example.org via webapp",
+        "expires_at": MOMENT,
+    },
+    execution_answers.LinkView: {
+        "execution_id": EXECUTION_ID,
+        "task_name": "greet",
+        "wait_id": "main.1",
+        "label": "sure",
+        "info": {"text": "Hello Ada!"},
+        "schema": {"type": "boolean"},
+        "values": None,
+        "actor": "ada@example.org via webapp",
+        "expires_at": MOMENT,
+        "open": True,
+        "answer": None,
+        "answered_by": None,
+        "outcome": None,
+    },
     execution_answers.EventTaken: {"id": "order-17-paid", "execution_id": EXECUTION_ID},
+    execution_answers.MessageTaken: {
+        "execution_id": EXECUTION_ID,
+        "message_id": "question-2",
+        "name": "chat",
+        "disposition": "interrupting",
+        "path": "main.0",
+        "turn": 1,
+    },
     execution_answers.Steps: {"execution": {"id": EXECUTION_ID, "status": "awaiting_input"}, **_page(_STEP)},
     execution_answers.StepVisits: {
         "path": "main.0",
@@ -260,6 +293,16 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
         "total": _USAGE,
         "truncated": False,
     },
+    **DOOR_EXAMPLES,
     execution_answers.Overview: {"at": MOMENT, "counts": _COUNTS, "stuck": 0, "open": [], "processes": []},
+    data_answers.PurgeView: {
+        "dry_run": True,
+        "purged": 1,
+        "ids": [EXECUTION_ID],
+        "pending": [],
+        "kept": [],
+        "next_cursor": None,
+    },
+    data_answers.Payloads: data_answers.PLAIN,
 }
 """An example of every shape that an operation answers."""

@@ -47,6 +47,46 @@ class UsageView(Answer):
     unpriced_calls: int
 
 
+class QueuedView(Answer):
+    """Why an execution waits to be let in."""
+
+    reason: Literal[
+        "delayed",
+        "debounce",
+        "collect",
+        "turn",
+        "singleton",
+        "key",
+        "task",
+        "tenant",
+        "installation",
+        "starting",
+    ]
+    message: str
+    until: str | None = Field(description="Until when it waits in any case.")
+    place: int | None = Field(description="Its place among those that take turns with it, from 1.")
+    waiting: int | None = Field(description="How many these are.")
+    gathered: int | None = Field(description="How many starts became this one, if others may join it.")
+
+
+class ForkedView(Answer):
+    """Whose recorded steps an execution began with."""
+
+    kind: Literal["retry", "fork"]
+    execution_id: str
+    path: str = Field(description="Path of the step that was the first to run.")
+
+
+class PauseView(Answer):
+    """Why an execution stands still."""
+
+    since: str
+    at: str | None = Field(description="Path of the step before which it stopped by itself; null = it was told to.")
+    reason: str
+    actor: str | None
+    breaks: list[str] = Field(description="Paths and labels of the steps before which it will pause again.")
+
+
 class ExecutionView(Answer):
     """An execution."""
 
@@ -57,7 +97,9 @@ class ExecutionView(Answer):
     agent_id: str | None
     parent_id: str | None
     parent_path: str | None
-    status: Literal["queued", "starting", "running", "awaiting_input", "succeeded", "failed", "cancelled"]
+    forked: ForkedView | None = Field(description="The execution that it was forked from.")
+    status: Literal["queued", "starting", "running", "awaiting_input", "paused", "succeeded", "failed", "cancelled"]
+    paused: PauseView | None = Field(default=None, description="Why it stands still; only where one execution is read.")
     input: Json
     output: Json
     error: dict[str, Json] | None = Field(description="{code, message, step, attempts, details}")
@@ -73,6 +115,9 @@ class ExecutionView(Answer):
     trace_id: str | None
     stuck: StuckView | None = Field(description="Why it does not go on although it should.")
     gone_at: str | None = Field(description="When Temporal was found to have it no longer.")
+    queued: QueuedView | None = Field(
+        default=None, description="Why it waits to be let in; only where one execution is read or started."
+    )
     waits: list[WaitView]
     usage: UsageView
 
@@ -112,11 +157,54 @@ class EventView(Answer):
     body: dict[str, Json]
 
 
+class LinkMade(Answer):
+    """A link by which somebody answers a wait; whoever has it may use it."""
+
+    url: str
+    execution_id: str
+    wait_id: str
+    actor: str = Field(description="In whose name it answers.")
+    expires_at: str
+
+
+class LinkView(Answer):
+    """What a link asks, and how it was answered."""
+
+    execution_id: str
+    task_name: str
+    wait_id: str
+    label: str | None
+    info: Json
+    # a JSON Schema, or null
+    schema_: Json = Field(default=None, alias="schema")
+    values: list[Json] | None = Field(description="What may be answered; null = whatever fits the schema.")
+    actor: str
+    expires_at: str
+    open: bool
+    answer: Json = Field(description="What was answered by this link.")
+    answered_by: str | None
+    outcome: str | None
+
+
 class EventTaken(Answer):
     """An event on its way to an execution."""
 
     id: str
     execution_id: str
+
+
+class MessageTaken(Answer):
+    """What becomes of a message."""
+
+    execution_id: str
+    message_id: str
+    name: str = Field(description="Name of the inbox.")
+    disposition: Literal["started", "queued", "joined", "interrupting", "rolling_back", "kept"] = Field(
+        description="It begins a turn, waits for its own or for one with others, stops the turn that runs, or is kept"
+        " for a step that is still to come."
+    )
+    path: str | None = Field(description="The step that took it.")
+    turn: int | None = Field(description="The turn that it begins, counted from 0, if that is known.")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

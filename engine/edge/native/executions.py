@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from engine.control.versions import LATEST
+from engine.control.webhooks import WebhookForStart, WebhookWish
 from engine.core.contracts.execution import EventSignal
 from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
@@ -15,6 +16,7 @@ from engine.core.run.projection import (
     TRANSITION_TYPES,
     ExecutionFacts,
     execution_view,
+    pause_view,
     seq_of_transition,
     transition_view,
 )
@@ -23,23 +25,30 @@ from engine.edge.http.callers import MAY_RUN, actor_of
 from engine.edge.http.idempotency import REPLAYED
 from engine.edge.http.services import In, Services, Tenant
 from engine.edge.native.shapes import ChangeBody, EventBody, StartBody
+from engine.edge.native.startoptions import options_of
 
 router = APIRouter(tags=["executions"])
 
+MAY_WAIT = (ExecutionStatus.AWAITING_INPUT, ExecutionStatus.PAUSED)
+"""Executions that may have open waits."""
+
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
 
+ADMISSION_HEADER = "Everstep-Admission"
+"""What became of a start that is not made at once: queued, joined (to an execution that waits), skipped."""
 AGE_HEADER = "Everstep-Data-Age"
 WHY_HEADER = "Everstep-Data-Age-Reason"
 """Seconds since the store last heard of an execution whose end Temporal could not be asked about."""
 
 
 async def _views(services: Services, tenant: str, found: list[ExecutionFacts]) -> list[dict[str, Any]]:
-    waiting = [facts.id for facts in found if facts.status is ExecutionStatus.AWAITING_INPUT]
+    waiting = [facts.id for facts in found if facts.status in MAY_WAIT]
     waits = await services.store.open_waits(waiting, tenant=tenant)
     return [execution_view(facts, waits.get(facts.id, [])) for facts in found]
 
 
-async def _view(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
+async def view_of(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
+    """Return an execution as JSON, with its open waits."""
     return (await _views(services, facts.tenant, [facts]))[0]
 
 
@@ -50,6 +59,7 @@ async def start_execution(
     """Start an execution of a task (id or name, `@VERSION` or `@ALIAS` behind); a key gives the same one again."""
     body = await read_model(request, StartBody)
     task = await services.definitions.versions.resolve(task_id, tenant=tenant)
+    told = _webhook_of(services, body, tenant, actor_of(request, body.actor))
     started = await services.starter.start(
         task,
         body.input,
@@ -58,11 +68,49 @@ async def start_execution(
         metadata=body.metadata,
         labels=body.labels,
         actor=actor_of(request, body.actor),
+        options=options_of(
+            delay=body.delay,
+            start_at=body.start_at,
+            deadline=body.deadline,
+            priority=body.priority,
+            break_at=body.break_at,
+        ),
         pinned=task_id not in (task.id, task.name) and not task_id.endswith(f"@{LATEST}"),
+        before=None if told is None else told.register,
     )
     if not started.created:
-        response.status_code, response.headers[REPLAYED] = 200, "true"
-    return await _view(services, started.facts)
+        response.status_code = 200
+    if started.entry is not None:
+        response.headers[ADMISSION_HEADER] = started.entry.value
+    elif not started.created:
+        response.headers[REPLAYED] = "true"
+    view = await view_of(services, started.facts)
+    if told is not None:
+        view["webhook"] = await told.shown(started.facts.id)
+    # a start that was made at once costs no look at those that wait
+    return view if started.entry is None else await _with_queued(services, started.facts, view)
+
+
+def _webhook_of(services: Services, body: StartBody, tenant: str, actor: str) -> WebhookForStart | None:
+    if body.webhook is None:
+        return None
+    wish = WebhookWish(body.webhook.url, body.webhook.statuses, body.webhook.secret)
+    return WebhookForStart(services.doors.webhooks, wish, tenant=tenant, actor=actor)
+
+
+async def _with_pause(services: Services, facts: ExecutionFacts) -> dict[str, Any]:
+    """Return an execution as JSON; of a paused one also since when and why."""
+    view = await view_of(services, facts)
+    if facts.status is not ExecutionStatus.PAUSED:
+        return {**view, "paused": None}
+    return {**view, "paused": pause_view(await services.store.control_events(facts.id, tenant=facts.tenant))}
+
+
+async def _with_queued(services: Services, facts: ExecutionFacts, view: dict[str, Any]) -> dict[str, Any]:
+    """Add why an execution waits to be let in."""
+    if facts.status is not ExecutionStatus.QUEUED:
+        return view
+    return {**view, "queued": await services.starter.admission.queued(facts.id, tenant=facts.tenant)}
 
 
 @router.get("/executions/{execution_id}")
@@ -72,7 +120,7 @@ async def get_execution(execution_id: str, response: Response, services: In, ten
     if fresh.stale_s is not None:
         response.headers[AGE_HEADER] = f"{fresh.stale_s:.3f}"
         response.headers[WHY_HEADER] = fresh.reason
-    return await _view(services, fresh.facts)
+    return await _with_queued(services, fresh.facts, await _with_pause(services, fresh.facts))
 
 
 @router.put("/executions/{execution_id}", dependencies=[MAY_RUN])
@@ -88,7 +136,7 @@ async def change_execution(
         facts = await services.executions.answer(
             execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=actor
         )
-    return await _view(services, facts)
+    return await view_of(services, facts)
 
 
 @router.post("/executions/{execution_id}/events", status_code=202, dependencies=[MAY_RUN])

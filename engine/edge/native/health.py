@@ -26,7 +26,7 @@ async def healthz() -> dict[str, Any]:
 async def readyz(request: Request, services: In, response: Response) -> dict[str, Any]:
     """Say whether store and Temporal answer: 200 if both do, else 503; where they are and why only to operators.
 
-    With Temporal down the API still answers reads, so this decides about new work only.
+    With Temporal down, or no space for the store, the API still answers reads, so this decides about new work only.
     """
     parts = {"store": await _check_store(services), "temporal": await _check_temporal(services)}
     ready = all(part["ok"] for part in parts.values())
@@ -43,7 +43,9 @@ async def _check_store(services: Services) -> dict[str, Any]:
             await connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, Unavailable) as error:
         return {"ok": False, "error": str(error)}
-    return {"ok": True}
+    trouble = services.database.trouble
+    # this process writes a sign of life every few seconds, so what it knows is not old
+    return {"ok": True} if trouble is None else {"ok": False, "error": trouble.message}
 
 
 async def _check_temporal(services: Services) -> dict[str, Any]:

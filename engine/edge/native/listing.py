@@ -165,7 +165,8 @@ async def _executions(
         sort_by=page.sort_by,
         descending=page.descending,
     )
-    waiting = [facts.id for facts in found.items if facts.status is ExecutionStatus.AWAITING_INPUT]
+    may_wait = (ExecutionStatus.AWAITING_INPUT, ExecutionStatus.PAUSED)
+    waiting = [facts.id for facts in found.items if facts.status in may_wait]
     waits = await services.store.open_waits(waiting, tenant=tenant)
     items = [execution_view(facts, waits.get(facts.id, [])) for facts in found.items]
     return {"items": items, "next_cursor": write_cursor(request, found.after)}

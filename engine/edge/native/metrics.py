@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from engine.core.errors import EngineError
 from engine.obs.metrics import BY_STATUS
 from engine.obs.telemetry import Observed, Telemetry
 from engine.store.database import Database
@@ -56,7 +57,7 @@ class ApiMetrics:
                 return
             try:
                 self._counted = await count_by_status(self._database)
-            except (SQLAlchemyError, OSError) as error:
+            except (EngineError, SQLAlchemyError, OSError) as error:
                 log.warning("executions could not be counted", error=str(error))
             self._counted_at = time.monotonic()
 

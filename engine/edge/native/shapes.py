@@ -9,9 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from engine.core.diagnostics import did_you_mean
 from engine.core.values import Json
+from engine.edge.http.times import Moment
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+StepPath = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 ActorName = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Names stand in lines of logs and terminals, and in columns that take no NUL."""
 CanonicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=255)]
@@ -63,6 +65,20 @@ class AgentBody(Body):
     metadata: dict[str, Any] | None = None
 
 
+class StartWebhook(Body):
+    """A webhook for one execution.
+
+    Attributes:
+        url: Where messages are posted.
+        statuses: Of which statuses it is told; left out = of its end, and when it waits for an answer.
+        secret: What messages are signed with; left out = one is made, and shown in this answer alone.
+    """
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+    statuses: list[Word] = Field(default_factory=list, max_length=20)
+    secret: str = Field(default="", max_length=200)
+
+
 class StartBody(Body):
     """A new execution.
 
@@ -72,6 +88,12 @@ class StartBody(Body):
         id: Id of the execution, a UUID; left out = a new one.
         labels: Words by which Temporal's own lists find it.
         actor: Who starts it.
+        delay: How long it waits before it begins: seconds, or text such as `15m`.
+        start_at: When it begins, in place of `delay`.
+        deadline: A duration, which counts from when it is let in, or a time with its zone; then it fails.
+        priority: 1 (first) to 5 (last); left out = that of the task, or 3.
+        break_at: Paths of steps before which it pauses.
+        webhook: Who is told how it stands.
     """
 
     ignored = frozenset({"error", "output", "transition_count"})
@@ -81,6 +103,12 @@ class StartBody(Body):
     id: str | None = None
     labels: list[Word] = Field(default_factory=list, max_length=20)
     actor: ActorName = ""
+    delay: float | str | None = None
+    start_at: Moment | None = None
+    deadline: float | str | None = None
+    priority: int | None = Field(default=None, ge=1, le=5)
+    break_at: list[StepPath] = Field(default_factory=list, max_length=100)
+    webhook: StartWebhook | None = None
 
 
 class ChangeBody(Body):

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from engine.core.errors import NotFound
 from engine.core.kinds import EventType, StepKind
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import TRANSITION_TYPES, event_view, execution_view, transition_view
@@ -53,7 +54,21 @@ async def stream_tokens(execution_id: str, request: Request, services: In, tenan
 
 
 def _stream(services: Services, texts: AsyncIterator[bytes]) -> EventStream:
-    return EventStream(texts, stall_s=services.settings.stream_stall_s)
+    return EventStream(_until_purged(texts), stall_s=services.settings.stream_stall_s)
+
+
+async def _until_purged(texts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass a stream on; it ends when the execution is purged while somebody reads."""
+    try:
+        async for text in texts:
+            yield text
+    except NotFound:
+        return
+    finally:
+        # a generator that nobody asks any more lets go of what it holds when it is closed
+        close = getattr(texts, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _statuses(services: Services, execution_id: str, tenant: str) -> AsyncIterator[bytes]:

@@ -304,7 +304,9 @@ class Child:
         said = self.spec.ready_line is None
         with self.spec.log.open("ab", buffering=0) as log:
             while chunk := await reader.read(READ_BYTES):
-                log.write(chunk)
+                # on a full disk lines get lost; a process whose output nobody reads would be stopped by it
+                with contextlib.suppress(OSError):
+                    log.write(chunk)
                 if said:
                     continue
                 *lines, rest = (rest + chunk).split(b"\n")

@@ -1,0 +1,39 @@
+"""What the clients in memory refuse: schedules, webhooks, events from outside and jobs over many executions."""
+
+from __future__ import annotations
+
+from typing import NoReturn, TypeVar
+
+from engine.client.doors import AsyncDoors, Doors
+from engine.client.requests import Request
+from engine.core.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+class MemoryDoors(Doors):
+    """A part of `MemoryClient`: every method raises InvalidInput `client.not_in_memory`."""
+
+    def _send(self, request: Request[T]) -> T:
+        _refuse(request)
+
+
+class AsyncMemoryDoors(AsyncDoors):
+    """A part of `AsyncMemoryClient`: every method raises InvalidInput `client.not_in_memory`."""
+
+    async def _send(self, request: Request[T]) -> T:
+        _refuse(request)
+
+
+def _refuse(request: Request[T]) -> NoReturn:
+    """Refuse what only a server can do.
+
+    Raises:
+        InvalidInput: `client.not_in_memory`.
+    """
+    what = request.path.split("/")[1]
+    raise InvalidInput(
+        f"a client in memory has no {what}",
+        code="client.not_in_memory",
+        hint="they need a server; `everstep dev` runs one",
+    )
