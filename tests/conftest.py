@@ -22,8 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Log to the real standard error: one that a test has captured is closed when others log."""
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
+    """Log to the real standard error: one that a test has captured is closed when others log; with short tracebacks.
+
+    The default shows every variable of every frame of an error, and takes seconds for it.
+    """
+    *processors, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*processors, plain], logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ from tests.arch.scanning import (
     parse,
     set_iterations,
 )
+from tests.support.patience import START_S
 
 SAFE = modules_under("engine/core", "workflows")
 CORE = modules_under("engine/core")
@@ -178,7 +179,7 @@ def lint_imports(folder: Path, config: Path) -> subprocess.CompletedProcess[str]
     """Run import-linter in a folder."""
     program = "from importlinter.cli import lint_imports_command as run; run()"
     command = [sys.executable, "-c", program, "--config", str(config), "--no-cache"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=START_S)
 
 
 def test_all_import_contracts_are_kept():

@@ -21,6 +21,7 @@ from activities.backends.openai import OpenAIBackend
 from engine.core.errors import Unavailable
 from engine.settings import BackendConfig
 from tests.backends.loopback import chat_params
+from tests.support.patience import PATIENCE_S
 
 PROGRAM = [sys.executable, "-m", "activities.backends.bundled", "--port", "0"]
 
@@ -61,7 +62,7 @@ async def test_it_chats_replies_in_json_and_ends_on_sigterm(model: Any) -> None:
     assert set(reply) == {"colour", "warm"}
     assert isinstance(reply["warm"], bool)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 def test_it_dies_with_its_parent() -> None:
@@ -73,8 +74,8 @@ def test_it_dies_with_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert parent.wait(5) == -signal.SIGKILL
-    limit = time.monotonic() + 5
+        assert parent.wait(PATIENCE_S) == -signal.SIGKILL
+    limit = time.monotonic() + PATIENCE_S
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < limit, "the model outlived its parent"
         time.sleep(0.05)

@@ -35,6 +35,7 @@ from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Project
 from engine.tooling import ToolCatalog, ToolContext, tool
 from tests.backends.loopback import CONTEXT, chat_params, serving
+from tests.support.patience import PATIENCE_S
 
 OPTIONS: workflow.ActivityConfig = {
     "start_to_close_timeout": timedelta(seconds=60),
@@ -140,11 +141,11 @@ async def test_a_backends_error_is_not_retried_by_temporal_and_keeps_its_body(te
 
 
 async def test_a_cancel_reaches_the_backend_within_about_a_second_and_is_recorded_as_one(temporal_address: str) -> None:
-    async with running(temporal_address, {"delay_s": 30}) as (app, handle):
+    async with running(temporal_address, {"delay_s": 600}) as (app, handle):
         while not app.calls:  # noqa: ASYNC110 - the mock records calls in a list
             await asyncio.sleep(0.02)
         await handle.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(WorkflowFailureError) as caught:
                 await handle.result()
         assert is_cancelled_exception(caught.value.cause)

@@ -20,6 +20,7 @@ from engine.edge.cli.doctor import check_backends
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from tests.backends.loopback import serving
+from tests.support.patience import PATIENCE_S
 
 
 @asynccontextmanager
@@ -251,7 +252,7 @@ def test_the_process_says_where_it_serves_and_ends_cleanly_when_told(tmp_path: P
         reply = httpx.post(f"{url}/chat/completions", json=body(), trust_env=False).json()
         assert reply["choices"][0]["message"]["content"] == "from the file"
         process.send_signal(number)
-        assert process.wait(5) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert process.stderr.read() == ""
 
 
@@ -262,6 +263,6 @@ def test_a_port_that_is_taken_is_told() -> None:
         with start_process(f"port={port}") as second:
             assert second.stderr is not None
             assert f"cannot listen on 127.0.0.1:{port}" in second.stderr.read()
-            assert second.wait(5) != 0
+            assert second.wait(PATIENCE_S) != 0
         first.terminate()
-        assert first.wait(5) == 0
+        assert first.wait(PATIENCE_S) == 0

@@ -15,6 +15,7 @@ from engine.core.contracts.activities import Usage
 from engine.edge.mockllm.app import MockLlm, create_app
 from engine.edge.mockllm.script import MockScript
 from tests.backends.loopback import chat_params, config, header, raw_server, serving, simple_app
+from tests.support.patience import PATIENCE_S
 
 
 @asynccontextmanager
@@ -236,5 +237,5 @@ async def test_a_cancelled_call_lets_go_of_the_connection_at_once() -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), PATIENCE_S)
         await backend.aclose()

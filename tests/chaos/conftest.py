@@ -1,4 +1,4 @@
-"""Fixtures of the crash tests: whether they run in their long form, and a factory of laboratories."""
+"""What the crash tests share: whether they run in their long form, a factory of laboratories, tables at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.tables import PROPERTY
 from tests.support.lab import Lab, open_lab
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests counted, also when pytest is told to be quiet."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for report in reports:
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            for text in (value for name, value in report.user_properties if name == PROPERTY):
+                terminalreporter.write_line(f"\n{text}")
+
 
 OpenLab = Callable[[str], Awaitable[Lab]]
 

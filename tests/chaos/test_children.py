@@ -13,6 +13,7 @@ from engine.control.settling import settle_from_temporal
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import body_of
 from tests.support.lab import TENANT, Lab
+from tests.support.patience import PATIENCE_S
 from tests.support.processes import WorkerProcess, worker_process
 from worker import replay_run
 
@@ -42,7 +43,7 @@ async def run_and_kill(lab: Lab, worker: WorkerProcess, at: int) -> tuple[Any, s
     worker.kill()
     worker.start()
     await worker.ready()
-    ended = await asyncio.wait_for(lab.end_of(handle), 60)
+    ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
     await repair_execution(lab.client, lab.store, handle.id, replay_run)
     told = [body_of(event) for event in await lab.events(handle) if event.type == "effect.started"]
     children = {body["child_id"] for body in told}

@@ -120,7 +120,7 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
     lab = await new_lab("calm")
     lab.tools = TOOLS
     group = Group(lab)
-    seeds = range(350 if full else 40) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_030)
+    seeds = range(350 if full else 24) if cached_workflows > AT_ONCE else range(1_000, 1_300 if full else 1_016)
     async with lab.worker(cached_workflows=cached_workflows):
         await group.run(seeds)
     carried = 0
@@ -167,7 +167,7 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
 ):
     lab = await new_lab("killed")
     group = Group(lab)
-    seeds = range(2_000, 2_350 if full else 2_030)
+    seeds = range(2_000, 2_350 if full else 2_020)
     kills = 0
     async with worker_process(lab, MODULE) as worker:
         running = asyncio.create_task(group.run(seeds))

@@ -68,7 +68,7 @@ async def test_a_long_loop_continues_as_new_many_times_and_gives_the_right_resul
 
 
 async def test_a_slow_item_of_a_wide_map_holds_up_nothing(lab: Lab, full: bool):
-    items, slow_s = (5_000, 60.0) if full else (500, 6.0)
+    items, slow_s = (5_000, 60.0) if full else (300, 12.0)
     lab.mock.use(MockScript(rules=[MockRule(match="^item 7$", reply="{last}", delay_s=slow_s)]))
     task = f"""
 name: wide

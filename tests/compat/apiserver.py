@@ -15,6 +15,7 @@ import httpx
 from engine.core.plan.ir import ToolContract
 from engine.edge.server import bind, serve_api
 from engine.settings import Settings
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 
 
@@ -79,7 +80,7 @@ async def api_server(
         serving.result()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=f"{url}/api", timeout=15, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"{url}/api", timeout=PATIENCE_S, trust_env=False) as http:
             yield ApiServer(http, url, stop, serving)
     finally:
         stop.set()

@@ -15,6 +15,7 @@ from tests.compat.test_cli_catalog import Cli
 from tests.compat.test_native_api import create, start, until
 from tests.compat.test_story_api import SCRIPT, STORY
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ async def test_watch_goes_on_when_the_api_is_started_again(
 def _until_told(capsys: pytest.CaptureFixture[str], text: str) -> None:
     import time
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while text not in capsys.readouterr().err:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_cli_catalog import Cli
 from tests.compat.test_native_api import create, start, until
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 ASKING = """
 name: asking
@@ -39,7 +40,7 @@ def cli(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> Cli:
 
 async def waiting(api: ApiServer, execution_id: str, number: int) -> None:
     """Return once so many waits of an execution are open."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while len(found := (await api.http.get(f"/executions/{execution_id}")).json()["waits"]) != number:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.02)

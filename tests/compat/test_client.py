@@ -19,7 +19,6 @@ from engine import Task, evaluate, expr
 from engine.client import (
     AsyncClient,
     Client,
-    Conflict,
     DefinitionError,
     ExecutionFailed,
     ExecutionTimeout,
@@ -31,6 +30,7 @@ from engine.client import (
 )
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 GREET = """\
 name: greet
@@ -87,10 +87,10 @@ async def test_the_sync_client_starts_watches_answers_and_reads(lab: Lab, api: A
         assert (version.name, version.version) == ("greet", 1)
         assert sync.apply(greet).version == 1
         started = sync.start("greet", {"name": "Ada"}, labels=["vip"], metadata={"order": 17})
-        waiting = sync.wait(started.id, until_waiting=True, timeout_s=20)
+        waiting = sync.wait(started.id, until_waiting=True, timeout_s=PATIENCE_S)
         assert (waiting.waits[0].label, waiting.waits[0].info) == ("sure", {"text": "hello Ada"})
         sync.answer(started.id, True, actor="ada")
-        ended = sync.wait(started.id, timeout_s=20)
+        ended = sync.wait(started.id, timeout_s=PATIENCE_S)
         assert ended.result() == {"said": "hello Ada"}
         assert (ended.labels, ended.metadata) == (("vip",), {"order": 17})
         told = [event.data["type"] for event in sync.stream(started.id)]
@@ -106,7 +106,7 @@ async def test_the_sync_client_starts_watches_answers_and_reads(lab: Lab, api: A
 
 async def test_the_async_client_runs_and_pages_through_all(lab: Lab, client: AsyncClient) -> None:
     async with lab.worker():
-        results = await asyncio.gather(*(client.run(DOUBLE, {"n": n}, timeout_s=30) for n in range(5)))
+        results = await asyncio.gather(*(client.run(DOUBLE, {"n": n}, timeout_s=PATIENCE_S) for n in range(5)))
     assert results == [0, 2, 4, 6, 8]
     assert len([item async for item in client.executions()]) == 5
 
@@ -114,10 +114,10 @@ async def test_the_async_client_runs_and_pages_through_all(lab: Lab, client: Asy
 async def test_a_failure_raises_with_the_code_of_the_step(lab: Lab, client: AsyncClient, greet: Path) -> None:
     async with lab.worker():
         started = await client.start(greet, {"name": "Ada"})
-        await client.wait(started.id, until_waiting=True, timeout_s=20)
+        await client.wait(started.id, until_waiting=True, timeout_s=PATIENCE_S)
         await client.answer(started.id, False)
         with pytest.raises(ExecutionFailed, match="Nobody wanted") as caught:
-            (await client.wait(started.id, timeout_s=20)).result()
+            (await client.wait(started.id, timeout_s=PATIENCE_S)).result()
     assert caught.value.code == "task.error"
     assert caught.value.execution.error is not None
 
@@ -130,8 +130,8 @@ async def test_waiting_ends_in_time_and_the_execution_goes_on(lab: Lab, client: 
         assert caught.value.code == "client.timeout"
         (waiting,) = [item async for item in client.executions()]
         assert not waiting.is_closed
-        again = asyncio.create_task(client.run(greet, {"name": "Ada"}, key="one", timeout_s=20))
-        await client.wait(waiting.id, until_waiting=True, timeout_s=20)
+        again = asyncio.create_task(client.run(greet, {"name": "Ada"}, key="one", timeout_s=PATIENCE_S))
+        await client.wait(waiting.id, until_waiting=True, timeout_s=PATIENCE_S)
         await client.answer(waiting.id, True)
         assert await again == {"said": "hello Ada"}
 
@@ -164,14 +164,13 @@ async def test_errors_of_the_caller_have_their_classes_and_codes(client: AsyncCl
 async def test_cancelling_tells_the_reason(lab: Lab, client: AsyncClient, greet: Path) -> None:
     async with lab.worker():
         started = await client.start(greet, {"name": "Ada"})
-        await client.wait(started.id, until_waiting=True, timeout_s=20)
+        await client.wait(started.id, until_waiting=True, timeout_s=PATIENCE_S)
         await client.cancel(started.id, reason="changed my mind")
-        ended = await client.wait(started.id, timeout_s=20)
+        ended = await client.wait(started.id, timeout_s=PATIENCE_S)
         with pytest.raises(ExecutionFailed, match="changed my mind"):
             ended.result()
-        with pytest.raises(Conflict) as again:
-            await client.cancel(started.id)
-    assert again.value.code == "execution.closed"
+        again = await client.cancel(started.id, reason="once more")
+    assert again.error == ended.error
 
 
 async def test_executions_are_found_by_dotted_metadata_and_times_of_all_kinds(client: AsyncClient, greet: Path) -> None:
@@ -234,7 +233,7 @@ async def test_streams_and_waits_outlast_an_orderly_restart_of_the_api(
 ) -> None:
     async with lab.worker(), AsyncClient(restarts.url) as client:
         started = await client.start(greet, {"name": "Ada"})
-        await client.wait(started.id, until_waiting=True, timeout_s=20)
+        await client.wait(started.id, until_waiting=True, timeout_s=PATIENCE_S)
         firsts = [Event() for _ in range(3)]
         readers = [
             asyncio.create_task(read_all(client, started.id, "transitions", firsts[0])),
@@ -242,7 +241,7 @@ async def test_streams_and_waits_outlast_an_orderly_restart_of_the_api(
             asyncio.create_task(read_all(client, started.id, "status", firsts[2])),
         ]
         tokens = asyncio.create_task(read_all(client, started.id, "tokens", Event()))
-        waiting = asyncio.create_task(client.wait(started.id, timeout_s=30))
+        waiting = asyncio.create_task(client.wait(started.id, timeout_s=PATIENCE_S))
         in_thread_told: list[str] = []
         heard = threading.Event()
 
@@ -272,7 +271,7 @@ async def test_streams_of_a_terminated_execution_end_without_an_event_that_says_
 ) -> None:
     async with lab.worker():
         started = await client.start(greet, {"name": "Ada"})
-        await client.wait(started.id, until_waiting=True, timeout_s=20)
+        await client.wait(started.id, until_waiting=True, timeout_s=PATIENCE_S)
     await lab.client.get_workflow_handle(started.id).terminate(reason="maintenance")
     # an operator's question makes the API look
     assert (await api.http.put(f"/executions/{started.id}", json={"status": "cancelled"})).status_code == 409

@@ -14,6 +14,7 @@ import pytest
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, start, until
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"```(yaml|sh)\n(.*?)```", PAGE, re.DOTALL)
@@ -49,7 +50,7 @@ async def send(api: ApiServer, words: list[str], execution_id: str) -> httpx.Res
         elif word != "-N":
             url = word.replace("$API", f"{api.url}/api").replace("$ID", execution_id)
     content = TASK if body == "@greet.yaml" else body
-    return await api.http.request(method, url, headers=headers, content=content, timeout=20)
+    return await api.http.request(method, url, headers=headers, content=content, timeout=PATIENCE_S)
 
 
 async def test_the_commands_of_the_page_work(lab: Lab, api: ApiServer) -> None:

@@ -21,6 +21,7 @@ from engine.store.database import Database, open_database
 from engine.store.idempotency import KEPT_US, LAPSE_US, IdempotencyStore, Standing
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import free_port
 
 TASK = "name: t\nmain:\n  - evaluate: {x: 1}\n"
@@ -128,7 +129,7 @@ async def test_a_large_answer_is_not_kept_and_the_task_is_still_made_once(api: A
 @pytest.mark.parametrize("path", ["/agents", "/tasks"])
 async def test_twenty_at_once_create_one(api: ApiServer, path: str) -> None:
     body = {"name": "one", "main": [{"evaluate": {"x": 1}}]} if path == "/tasks" else {"name": "one"}
-    async with httpx.AsyncClient(base_url=f"{api.url}/api", timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=f"{api.url}/api", timeout=PATIENCE_S, trust_env=False) as http:
         answers = await asyncio.gather(*(http.post(path, json=body, headers=keyed("k")) for _ in range(20)))
     assert await names(api.http, path) == ["one"]
     good = [answer for answer in answers if answer.status_code == 201]

@@ -23,6 +23,7 @@ from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
 from tests.compat.apiserver import ApiServer, api_server, read_stream, settings_for
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import TemporalProcess, free_port
 
 TASK = "name: t\nmain:\n  - evaluate: {x: 1}\n"
@@ -89,11 +90,14 @@ async def test_pages_of_other_sites_cannot_call_a_local_server(down: ApiServer) 
 
 
 async def test_an_open_bind_needs_a_key(tmp_path: Path) -> None:
+    # the store of other tests is laid ready for them
+    url = f"sqlite:///{tmp_path / 'own.db'}"
     for host in ("0.0.0.0", "192.168.1.5", "::", "everstep.example"):
+        settings = settings_for(tmp_path, host=host).model_copy(update={"database_url": url})
         with pytest.raises(InvalidInput) as caught:
-            await serve_api(settings_for(tmp_path, host=host), contracts={})
+            await serve_api(settings, contracts={})
         assert caught.value.code == "config.api_key_required"
-    assert not (tmp_path / "lab.db").exists()
+    assert not (tmp_path / "own.db").exists()
 
 
 async def test_a_port_in_use_is_a_conflict(tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ async def test_the_api_finds_temporal_when_it_comes_up_and_again_after_a_restart
 
 
 async def _until_started(http: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         answer = await http.post(f"/tasks/{task_id}/executions", json={})
         if answer.status_code == 201:

@@ -24,6 +24,7 @@ from engine.edge.native.documents import DOCS
 from engine.edge.native.examples import ANSWERS
 from engine.edge.server import create_app
 from tests.compat.apiserver import api_server, settings_for
+from tests.support.patience import PATIENCE_S, START_S
 
 EXAMPLES = 8
 GREET = """\
@@ -43,14 +44,15 @@ def server(temporal_address: str, tmp_path_factory: pytest.TempPathFactory) -> I
     found: list[str] = []
 
     async def serve() -> None:
-        async with api_server(settings_for(folder), temporal=temporal_address) as opened:
+        # there is no worker, and no request is to wait long for one
+        async with api_server(settings_for(folder), temporal=temporal_address, answer_timeout_s=0.05) as opened:
             found.append(opened.url)
             ready.set()
             await asyncio.to_thread(done.wait)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(START_S)
     try:
         yield found[0]
     finally:
@@ -84,12 +86,18 @@ def send(operation: Any, fixed: dict[str, str]) -> None:
     checks = [
         CHECKS.get_one(name)
         for name in (
-            "not_a_server_error",
             "status_code_conformance",
             "content_type_conformance",
             "response_schema_conformance",
         )
     ]
+
+    def no_bug(context: Any, response: Any, case: Any) -> None:
+        """There is no worker, so what only an execution can decide is pending; nothing else is a server's error."""
+        pending = response.status_code == 504 and response.json()["code"].endswith(".pending")
+        assert response.status_code < 500 or pending, response.text
+
+    checks.append(no_bug)
 
     @hypothesis.settings(
         max_examples=EXAMPLES,
@@ -219,7 +227,7 @@ def test_hostile_requests_are_answered_and_break_nothing(
     server: str, known: dict[str, str], method: str, path: str, request_: dict[str, Any]
 ) -> None:
     headers = {"content-type": "application/json"} if "content" in request_ else {}
-    with httpx.Client(base_url=server, headers=headers, timeout=30, trust_env=False) as http:
+    with httpx.Client(base_url=server, headers=headers, timeout=PATIENCE_S, trust_env=False) as http:
         answer = http.request(method, path, **request_)
         assert answer.status_code < 500, answer.text[:500]
         # on the same connection: an answer must not take it down

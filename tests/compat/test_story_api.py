@@ -14,6 +14,7 @@ from engine.edge.mockllm.script import MockScript
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, start, until
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 STORY = """\
 name: story
@@ -192,7 +193,7 @@ async def test_a_running_execution_says_what_it_waits_for(lab: Lab, http: httpx.
     task_id = await create(http, "name: waits\nmain: [{label: nap, sleep: 1h}]")
     async with lab.worker():
         execution_id = (await start(http, task_id))["id"]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not (rows := (await told(http, f"/executions/{execution_id}/steps"))["items"]):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)

@@ -70,7 +70,6 @@ async def what_is_left(stuck: socket.socket) -> tuple[list[int], bool]:
     return [int(found) for found in _IDS.findall(text.rpartition(b"\n\n")[0])], ended
 
 
-@pytest.mark.timeout(60)
 async def test_a_reader_that_stops_reading_is_cut_and_can_come_back(tmp_path: Path, script: Script) -> None:
     with structlog.testing.capture_logs() as logs:
         async with api_with(tmp_path, stream_stall_s=1) as api, asyncio.TaskGroup() as group:
@@ -94,7 +93,6 @@ async def test_a_reader_that_stops_reading_is_cut_and_can_come_back(tmp_path: Pa
     assert sum(line["event"] == DROPPED for line in logs) == 1
 
 
-@pytest.mark.timeout(60)
 async def test_a_reader_that_does_not_take_the_end_is_cut_too(
     tmp_path: Path, script: Script, connections: list[Connection]
 ) -> None:
@@ -111,7 +109,6 @@ async def test_a_reader_that_does_not_take_the_end_is_cut_too(
         assert not (await what_is_left(stuck))[1]
 
 
-@pytest.mark.timeout(60)
 async def test_a_server_that_stops_does_not_wait_for_a_reader_that_is_stuck(
     tmp_path: Path, script: Script, connections: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:

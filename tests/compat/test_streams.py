@@ -103,7 +103,6 @@ async def test_readers_get_every_transition_once_and_in_order_while_their_api_is
 
 
 @pytest.mark.usefixtures("both_stores")
-@pytest.mark.timeout(120)
 async def test_a_stream_goes_on_after_the_last_event_id_at_another_process(tmp_path: Path) -> None:
     # opened here: the fixture above would do it before the test has its store
     async with api_processes(tmp_path, 2) as (first, second), script_of(tmp_path) as script:

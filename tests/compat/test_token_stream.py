@@ -9,8 +9,6 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 from engine.broker.unix import socket_folder
 from engine.edge.mockllm.script import MockRule, MockScript, MockStream, MockToolCall
 from tests.compat.apiserver import ApiServer, api_server, settings_for
@@ -114,7 +112,6 @@ async def go_on_before(lab: Lab, handle: Any, readers: list[TokenReader]) -> Non
         await lab.answer(handle, True)
 
 
-@pytest.mark.timeout(120)
 async def test_tokens_come_before_their_message_and_make_it_up(both_stores: str, lab: Lab) -> None:
     del both_stores
     rules = [slow(LONG, match="long"), slow(WORDS, match="speak"), slow("short", match="again")]
@@ -145,7 +142,6 @@ async def test_tokens_come_before_their_message_and_make_it_up(both_stores: str,
         assert (reader.told[-1].kind, reader.told[-1].data["status"]) == ("end", "succeeded")
 
 
-@pytest.mark.timeout(120)
 async def test_a_reader_in_the_middle_of_a_call_gets_its_text_so_far(lab: Lab) -> None:
     lab.mock.use(MockScript(rules=[slow(LONG)]))
     async with serve(lab) as api, serve(lab) as other, worker_process(lab):
@@ -168,7 +164,6 @@ async def test_a_reader_in_the_middle_of_a_call_gets_its_text_so_far(lab: Lab) -
     assert list(socket_folder(lab.folder).iterdir()) == []
 
 
-@pytest.mark.timeout(120)
 async def test_messages_that_were_missed_are_told_again_and_a_running_call_goes_on(lab: Lab) -> None:
     lab.mock.use(MockScript(rules=[slow("first", times=1), slow("second", times=1), slow(LONG)]))
     prompt = "  - prompt: [{role: user, content: x}]\n"
@@ -199,7 +194,6 @@ async def test_messages_that_were_missed_are_told_again_and_a_running_call_goes_
     assert again.told[-1].data["status"] == "cancelled"
 
 
-@pytest.mark.timeout(120)
 async def test_a_call_that_lost_its_worker_begins_anew_with_the_next_delivery(lab: Lab) -> None:
     lab.mock.use(MockScript(rules=[slow(LONG, times=1), slow(WORDS)]))
     async with serve(lab) as api, worker_process(lab) as worker:
@@ -217,7 +211,6 @@ async def test_a_call_that_lost_its_worker_begins_anew_with_the_next_delivery(la
     assert reader.of("message")[0].data["message"]["content"] == WORDS
 
 
-@pytest.mark.timeout(120)
 async def test_arguments_of_tool_calls_and_failed_attempts_are_told_too(lab: Lab) -> None:
     call = MockRule(tool_calls=[MockToolCall(name="look", arguments={"at": "x" * 40})], match="see")
     cut = slow(WORDS, match="see", times=1, cut_after_chars=30)

@@ -23,11 +23,11 @@ from engine.core.run.events import EventRecord
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
+from tests.support.patience import PATIENCE_S, START_S
 from tests.support.postgres import store_url
 from tests.support.processes import ROOT
 from tests.support.servers import clean_environment, free_port
 
-START_TIMEOUT_S = 60.0
 _IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 
 
@@ -75,7 +75,7 @@ class ApiProcess:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2):
                 return
@@ -96,7 +96,7 @@ class ApiProcess:
             return
         self._process.terminate()
         try:
-            self._process.wait(15)
+            self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import psutil
 
-START_TIMEOUT_S = 40.0
+from tests.support.patience import PATIENCE_S, START_S
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -40,7 +40,7 @@ class Ran:
         return json.loads(self.out)
 
 
-def everstep(*arguments: str, cwd: Path | None = None, timeout_s: float = 50.0, **environment: str) -> Ran:
+def everstep(*arguments: str, cwd: Path | None = None, timeout_s: float = START_S, **environment: str) -> Ran:
     """Run a command line of the program to its end."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "engine.edge.cli", *arguments],
@@ -88,7 +88,7 @@ class DevProcess:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_event(self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = 10.0) -> dict[str, Any]:
+    def wait_event(self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Return the first event that fits; those told before count."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -114,14 +114,14 @@ class DevProcess:
     @property
     def ready(self) -> dict[str, Any]:
         """The `ready` event."""
-        return self.wait_event(lambda event: event["event"] == "ready", START_TIMEOUT_S)
+        return self.wait_event(lambda event: event["event"] == "ready", START_S)
 
     @property
     def address(self) -> str:
         """Address of the API."""
         return str(self.ready["api"])
 
-    def run(self, *arguments: str, timeout_s: float = 50.0) -> Ran:
+    def run(self, *arguments: str, timeout_s: float = START_S) -> Ran:
         """Run a command line against this server."""
         return everstep(*arguments, cwd=self.folder.parent, timeout_s=timeout_s, EVERSTEP_ADDRESS=self.address)
 
@@ -135,7 +135,7 @@ class DevProcess:
                     found[name] = child
         return found
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
         """End it and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -158,7 +158,7 @@ def running_dev(folder: Path, *arguments: str, **environment: str) -> Iterator[D
             dev.stop()
 
 
-def await_all_gone(processes: dict[str, psutil.Process], timeout_s: float = 5.0) -> dict[str, str]:
+def await_all_gone(processes: dict[str, psutil.Process], timeout_s: float = PATIENCE_S) -> dict[str, str]:
     """Return those processes that are still there after the time, by name."""
     _, alive = psutil.wait_procs(list(processes.values()), timeout=timeout_s)
     return {name: str(process) for name, process in processes.items() if process in alive and is_running(process)}
@@ -186,4 +186,4 @@ def mock_model(script: Path | None = None) -> Iterator[str]:
             yield str(json.loads(process.stdout.readline())["url"])
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from engine.core.errors import EngineError, InvalidInput
 from engine.core.kinds import EventType, StepKind
 from engine.core.plan.ir import Plan
 from engine.core.run.effects import Call, Failed, Ok
+from engine.core.run.projection import is_listening
 from engine.core.values import Json
 from engine.dryrun import Answered
 from engine.edge.cli.api import Api
@@ -34,6 +36,7 @@ from engine.testing.replies import Script, Source
 from engine.testing.running import Answers, TaskRun, run_plan
 from examples.stub import StubService
 from tests.support.dev_process import running_dev
+from tests.support.patience import PATIENCE_S, START_S
 from tests.support.servers import serve_app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -89,12 +92,12 @@ def serving(app: Any) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(10), "the server did not start"
+    assert ready.wait(START_S), "the server did not start"
     try:
         yield address[0]
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
 
 @contextmanager
@@ -111,7 +114,7 @@ def service_of(example: Path) -> Iterator[StubService | None]:
     finally:
         service.shutdown()
         service.server_close()
-        thread.join(5)
+        thread.join(PATIENCE_S)
 
 
 @dataclass(slots=True)
@@ -131,7 +134,7 @@ class ExampleServer:
         tasks = [
             {"file": file.name, "source": text_to_send(file.path, file.text)} for file in find_tasks([example]).files
         ]
-        self.api.post("/tasks/apply", {"tasks": tasks}, timeout_s=30)
+        self.api.post("/tasks/apply", {"tasks": tasks}, timeout_s=PATIENCE_S)
 
 
 @contextmanager
@@ -204,11 +207,32 @@ def _disagreements(memory: TaskRun, run: TaskRun) -> Iterator[str]:
         "status": (memory.status, run.status),
         "output": (memory.output, run.output),
         "error code": (error[0].get("code"), error[1].get("code")),
-        "step of the error": (error[0].get("step"), error[1].get("step")),
     }
+    steps = [each.get("step") for each in error]
+    if not _are_one_place(*(str(step) for step in steps)):
+        pairs["step of the error"] = (steps[0], steps[1])
     for what, (ours, theirs) in pairs.items():
         if ours != theirs:
             yield f"the {what} is {ours!r} in memory and {theirs!r} on the server: {run.error or ''}"
+
+
+_BRANCH = re.compile(r"(?:(?<=\d)|(?<=\.map))\[(\d+)\]")
+"""The number of a branch in the path of a step; rounds of a loop, which come one after the other, have none."""
+
+
+def _are_one_place(ours: str, theirs: str) -> bool:
+    """Whether two steps are one, or stand in branches that run side by side: who fails first there is nobody's word.
+
+    >>> _are_one_place("main.1[0].0", "main.1[1].2")
+    True
+    >>> _are_one_place("main.1.do[0].0", "main.1.do[1].0")
+    False
+    """
+    for number, (one, other) in enumerate(zip(_BRANCH.split(ours), _BRANCH.split(theirs), strict=False)):
+        if one != other:
+            # texts and branch numbers alternate
+            return number % 2 == 1
+    return ours == theirs
 
 
 def _has_race(plan: Plan) -> bool:
@@ -324,7 +348,7 @@ def run_on_server(api: Api, task: str, given: Json, answers: Json = (), waits: i
     return run
 
 
-def _settled(api: Api, execution: str, timeout_s: float = 10.0) -> dict[str, Any]:
+def _settled(api: Api, execution: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     while True:
         view: dict[str, Any] = api.get(f"/executions/{execution}")
@@ -359,6 +383,11 @@ def _answer(api: Api, execution: str, answers: Answers, wait: Mapping[str, Any])
     if isinstance(info, dict) and set(info) == {"event", "key"}:
         event = {"name": info["event"], "key": info.get("key"), "value": answer.value}
         _repeat(lambda: api.post(f"{path}/events", event))
+    elif is_listening(info):
+        for message in (answer, *answer.then):
+            # with an id a repetition after a lost reply is the same message
+            sent = {"name": info["messages"], "value": message.value, "busy": message.busy, "id": str(uuid.uuid4())}
+            _repeat(partial(api.post, f"{path}/messages", sent))
     else:
         # with a key a repetition after a lost reply is the same answer
         body = {"status": "running", "input": answer.value, "wait_id": wait["wait_id"], "key": str(uuid.uuid4())}

@@ -23,7 +23,7 @@ NAMES = {
     "total_timeout_s": "total_timeout",
 }
 """Members of a plan that authors know by another name."""
-NO_WORDS = ("task", "blocks", "workflows", "tools", "agent", "limits", "dialect", "format", "stdlib")
+NO_WORDS = ("task", "blocks", "workflows", "tools", "agent", "limits", "dialect", "format", "stdlib", "defaults")
 TASK_MEMBERS = tuple(item.name for item in dataclasses.fields(Plan) if item.name not in NO_WORDS)
 ON_ITEM_ERROR = ("collect", "skip")
 NOT_RUN = frozenset({"contenox", "cache", "limits.cost", *(MARKER_OF[kind] for kind in planned.KINDS)})

@@ -40,6 +40,7 @@ from engine.store.database import open_database
 from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore
 from engine.tooling import Tool, ToolCatalog
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 from tests.support.servers import serve_app
 from worker import build_worker
@@ -165,13 +166,15 @@ class Lab:
         self, handle: WorkflowHandle[Any, Any], event_type: str, *, count: int = 1, path: str = ""
     ) -> dict[str, Any]:
         """Wait until so many events of a type are stored and return the body of the last of them."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
+            began = time.monotonic()
             found = [body_of(event) for event in await self.events(handle) if event.type == event_type]
             found = [body for body in found if not path or body.get("path") == path]
             if len(found) >= count:
                 return found[count - 1]
-            await asyncio.sleep(0.02)
+            # whoever reads thousands of events again and again leaves the worker in this process no time to make them
+            await asyncio.sleep(max(0.02, 4 * (time.monotonic() - began)))
         seen = [event.type for event in await self.events(handle)]
         raise AssertionError(f"no {count}. event {event_type} at {path or 'any path'}; seen {seen[-20:]}")
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-TIMEOUT_S = 30.0
+from tests.support.patience import PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class OtlpReceiver:
         Raises:
             AssertionError: They did not become so; with the names of all that came.
         """
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not wanted(self.spans):
             if time.monotonic() > deadline:
                 raise AssertionError(f"of {len(self.spans)} spans: {sorted({span.name for span in self.spans})}")

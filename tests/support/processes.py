@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.lab import Lab
+from tests.support.patience import START_S
 from tests.support.postgres import store_url
 from tests.support.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -103,7 +103,7 @@ class WorkerProcess:
         Raises:
             RuntimeError: It ended or said nothing in time; with the end of its log.
         """
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if b'"ready": true' in self._output.read_bytes():
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.program_leaves import LONG_S, MODULUS, Leaves, Step
+from tests.support.program_leaves import HOLD, LONG_S, MODULUS, STOP, Leaves, Step
 
 SUB, DOWN = "sub", "down"
 """Names of the sub-workflows of every program; the second runs itself."""
@@ -35,7 +35,7 @@ class Maker(Leaves):
             *(self._parallel, self._map, self._foreach, self._if, self._yield, self._retried_block),
             *(self._switch, self._while, self._until, self._race, self._race_for_two, self._staggered),
             *(self._collected, self._broken_parallel, self._undone_block, self._slow_block, self._own_state),
-            self._descent,
+            *((self._descent, self._listen) if self.listens else (self._descent,)),
         ]
 
     def sub(self) -> list[Step]:
@@ -84,6 +84,42 @@ class Maker(Leaves):
         self.left -= 2
         ending = {"max_rounds": self.chance.randint(1, 3), "on_error": {"evaluate": f"$ (_ + 6) % {MODULUS}"}}
         return {**head, "do": [*self.steps(depth, 1), *self.pure()], **ending}
+
+    def _listen(self, depth: int) -> list[Step]:
+        """Take some messages, each of which comes while nothing else runs here, and leave one word in the state."""
+        self.left -= 3
+        self.waits = True
+        turns, key = f"turns_{self.label()}", self.label()
+        busy = self.chance.choice(["reject", "enqueue", "join"])
+        body: list[Step] = [
+            {"evaluate": "$ _[0].n" if busy == "join" else "$ _.n"},
+            *self.steps(depth, 1),
+            {"evaluate": "$ _", "label": key},
+        ]
+        body += [{"set": {turns: f"$ state.{turns} + 1"}}, {"evaluate": f"$ steps['{key}'].output"}]
+        listening: Step = {
+            "busy": busy,
+            "schema": {"type": "object", "required": ["n"]},
+            "do": body,
+            "until": f"state.{turns} >= {self.chance.randint(1, 2)}",
+        }
+        begin = {"set": {turns: "$ _ * 0"}}
+        return self.note("listen", begin, {"listen": listening}, {"evaluate": f"$ _ % {MODULUS}"})
+
+    def conversation(self) -> list[Step]:
+        """Take a message whose turn is stopped by another one; not beside others, so that it is this turn."""
+        self.waits = True
+        busy, label = self.chance.choice(["interrupt", "rollback"]), self.label()
+        message = f"steps['{label}'].output"
+        undo = {"tool": "step_tool", "arguments": {"n": "$ _"}}
+        body: list[Step] = [
+            {"evaluate": "$ _", "label": label},
+            {"set": {"heard": f"$ {message}.n"}},
+            {"tool": "step_tool", "arguments": {"n": f"$ {message}.n"}, "undo": undo},
+            {"wait_for_event": STOP, "key": f"{HOLD}_{label}", "when": f"{message}.get('hold', False)"},
+        ]
+        listening: Step = {"messages": f"{HOLD}_{label}", "busy": busy, "do": body, "until": "_ > -1"}
+        return self.note(f"listen.{busy}", {"listen": listening}, {"evaluate": f"$ (_ + state.heard) % {MODULUS}"})
 
     def _yield(self, depth: int) -> list[Step]:
         del depth

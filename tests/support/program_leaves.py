@@ -12,6 +12,10 @@ NOBODY = "nobody"
 PING = "ping"
 """The event that programs wait for, without a key and with `KEY`; any other never comes."""
 KEY = "k"
+HOLD = "hold"
+"""First word of the names of inboxes whose first message lets its turn wait for `STOP`, until the next one stops it."""
+STOP = "stop"
+"""An event that never comes; its key is the inbox that gets a message in place of it."""
 LONG_S = 600
 """What never happens before the test has failed."""
 SHORT_S = (0.03, 0.08)
@@ -33,6 +37,7 @@ class Leaves:
         self.chance = chance
         self.left = most_effects
         self.waits = False
+        self.listens = waits
         self.kinds: set[str] = set()
         self._labels = 0
         self._leaves: list[Callable[[], list[Step]]] = [

@@ -11,12 +11,13 @@ from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.errors import ToolError
 from engine.core.kinds import EventType
 from engine.core.run.effects import Call, Failed, Ok
+from engine.core.run.projection import is_listening
 from engine.core.run.walker import Identity
 from engine.core.values import Json
 from engine.dryrun import Answer, Answered, DryRun, chat_reply, run_in_memory
 from tests.support.lab import TENANT, plan_of
 from tests.support.program_leaves import MODULUS
-from tests.support.programs import ANSWER, TOOLS, Program, events_for_all, reply_to
+from tests.support.programs import ANSWER, TOOLS, Program, events_for_all, message_for, reply_to
 
 Told = tuple[str, dict[str, Any]]
 """Type and body of an event."""
@@ -25,7 +26,7 @@ MOST_EVENTS = 24
 """Events of each sort that a program in memory gets; one that waits for more does not end, and the test says so."""
 _BRANCH = re.compile(r"^(.*(?:\.map\[\d+\]|(?:\d)\[\d+\]))")
 _OF_THE_MOMENT = frozenset(
-    {"key", "actor", "opened", "started_us", "opened_us", "created_us", "took_s", "deliveries", "trace"}
+    {"key", "actor", "messages", "opened", "started_us", "opened_us", "created_us", "took_s", "deliveries", "trace"}
     | {"model", "backend", "usage", "cost"}
 )
 """Members that tell who answered or replied, in which order branches came to their waits, and when things were."""
@@ -47,7 +48,10 @@ def answer_call(call: Call) -> Answered:
 
 
 def answer_wait(wait: Mapping[str, Json]) -> Answer | None:
-    """Answer every wait for an answer that is not meant to be left alone."""
+    """Answer every wait for an answer or a message that is not meant to be left alone."""
+    if reply_to(wait) == "message":
+        inbox, message = message_for(wait)
+        return Answer(message, inbox=inbox)
     return Answer(ANSWER) if reply_to(wait) == "answer" else None
 
 
@@ -97,8 +101,10 @@ def by_branch(events: Iterable[Told]) -> dict[str, list[Told]]:
     """
     branches: dict[str, list[Told]] = defaultdict(list)
     for type_, body in events:
-        if type_ in (EventType.EVENT_RECEIVED, EventType.ANSWER_REFUSED):
+        if type_ in (EventType.EVENT_RECEIVED, EventType.ANSWER_REFUSED, EventType.MESSAGE_TAKEN):
             continue
+        if is_listening(body.get("info")) or "message" in body:
+            continue  # a message that comes early begins a turn without a wait
         path = str(body.get("path") or body.get("wait_id") or "main")
         found = _BRANCH.match(path)
         told = {name: value for name, value in body.items() if name not in _OF_THE_MOMENT}

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from engine.core.contracts.execution import EventSignal
 from engine.core.errors import ToolError
+from engine.core.run.projection import is_listening
 from engine.tooling import ToolContext, tool
 from tests.support.program_blocks import DOWN, SUB, Maker
-from tests.support.program_leaves import KEY, MODULUS, NOBODY, PING, Step
+from tests.support.program_leaves import HOLD, KEY, MODULUS, NOBODY, PING, STOP, Step
 
 MODULE = "tests.support.programs"
 ANSWER = {"n": 5, "approved": True, "accept": True}
@@ -72,6 +73,8 @@ def make_program(
     chance = random.Random(seed)
     maker = Maker(chance, waits=waits, clock=clock, most_effects=most_effects)
     main = maker.steps(2, 4)
+    if waits and chance.random() < 0.3:
+        main += maker.conversation()
     if at_least_s:
         tail = [{"sleep": {"seconds": at_least_s}}, *maker.steps(1, 3), *maker.tool(), *maker.tool()]
         main = [{"parallel": [main, tail]}, {"evaluate": f"$ sum(_) % {MODULUS}"}, *maker.tool()]
@@ -106,14 +109,25 @@ def _around(maker: Maker) -> dict[str, Any]:
     return around
 
 
-def reply_to(wait: Mapping[str, Any]) -> Literal["answer", "event", "nothing"]:
+def reply_to(wait: Mapping[str, Any]) -> Literal["answer", "event", "message", "nothing"]:
     """Say what the body of a `wait` event asks for."""
     info = wait["info"]
     if info == NOBODY:
         return "nothing"
+    if is_listening(info) or (isinstance(info, dict) and info.get("event") == STOP):
+        return "message"
     if isinstance(info, dict) and "event" in info:
         return "event" if info["event"] == PING else "nothing"
     return "answer"
+
+
+def message_for(wait: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the inbox and the message that the body of a `wait` event asks for."""
+    info = wait["info"]
+    if not is_listening(info):
+        return str(info["key"]), ANSWER
+    inbox = str(info["messages"])
+    return inbox, {**ANSWER, "hold": True} if inbox.startswith(HOLD) else ANSWER
 
 
 def events_for_all(count: int) -> list[EventSignal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 
@@ -14,11 +14,13 @@ class Receiver:
     Attributes:
         keys: Number of requests by idempotency key.
         bodies: Parsed bodies in order of arrival.
+        by_key: The same, by idempotency key.
     """
 
     def __init__(self) -> None:
         self.keys: Counter[str] = Counter()
         self.bodies: list[Any] = []
+        self.by_key: defaultdict[str, list[Any]] = defaultdict(list)
         self._failed: Counter[str] = Counter()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -36,6 +38,7 @@ class Receiver:
         self.keys[key] += 1
         parsed = json.loads(body) if body else None
         self.bodies.append(parsed)
+        self.by_key[key].append(parsed)
         await asyncio.sleep(float(query.get("delay", 0)))
         status = int(query.get("status", 200))
         if "fail" in query and self._failed[key] < int(query["fail"]):

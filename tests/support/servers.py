@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from engine.edge.supervisor.temporal import find_temporal, server_command
+from tests.support.patience import PATIENCE_S
 
 
 def free_port() -> int:
@@ -60,7 +61,7 @@ class TemporalProcess:
         health = [str(program), "operator", "cluster", "health", "--address", self.address]
         with (self.folder / "temporal.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.2):
                 if subprocess.run(health, capture_output=True, check=False).returncode == 0:

@@ -330,6 +330,34 @@ def blocks(inner: Twins) -> Twins:
         ),
         st.builds(_loop(engine.while_, "while"), CONDITIONS, steps, rounds, modifiers(steps)),
         st.builds(_loop(engine.until, "until"), CONDITIONS, steps, rounds, modifiers(steps)),
+        st.builds(_listen, steps, _members_of_listen(), modifiers(steps)),
+    )
+
+
+def _members_of_listen() -> Twins:
+    policies = ("reject", "enqueue", "join", "interrupt", "rollback")
+    options = members(
+        messages=same(st.sampled_from(["chat", "orders"])),
+        busy=same(st.sampled_from(policies)),
+        allow_busy=same(st.lists(st.sampled_from(policies), unique=True, max_size=2)),
+        schema=SCHEMAS,
+        until=CONDITIONS,
+        idle=DURATIONS,
+    )
+    ends = st.builds(
+        lambda idle, default: Twin(
+            {"idle": idle.python, "default": default.python}, {"idle": idle.json, "default": default.json}
+        ),
+        DURATIONS,
+        VALUES,
+    )
+    return options | ends
+
+
+def _listen(do: Twin, options: Twin, mods: Twin) -> Twin:
+    return Twin(
+        engine.listen(do=do.python, **options.python, **mods.python),
+        {"listen": {**options.json, "do": do.json}, **mods.json},
     )
 
 

@@ -14,10 +14,9 @@ from typing import IO, Any
 import httpx
 
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S, START_S
 from tests.support.processes import ROOT, STOP_TIMEOUT_S
 from tests.support.servers import clean_environment, free_port
-
-READY_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class ApiProcess:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
-    async def until(self, execution_id: str, status: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    async def until(self, execution_id: str, status: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until an execution has a status and return what is shown of it."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -76,7 +75,7 @@ async def api_process(lab: Lab, project: str, environment: Mapping[str, str]) ->
     with (lab.folder / "api.log").open("ab") as log:
         process = _spawn(command, own, log)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as http:
             await _ready(http, process, lab)
             yield ApiProcess(http)
     finally:
@@ -93,7 +92,7 @@ def _spawn(command: list[str], environment: Mapping[str, str], log: IO[bytes]) -
 
 
 async def _ready(http: httpx.AsyncClient, process: subprocess.Popen[bytes], lab: Lab) -> None:
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             if (await http.get("/healthz")).status_code == 200:

@@ -15,6 +15,7 @@ from engine.edge.cli.exits import Exit, TimedOut, exit_of, exit_of_status
 from engine.edge.cli.main import run_command
 from engine.edge.cli.output import table, wants_json
 from engine.edge.cli.values import clip, duration
+from tests.support.patience import START_S
 
 GOOD = """
 name: greet
@@ -219,5 +220,5 @@ def test_commands_that_talk_to_the_api_load_no_engine() -> None:
         "run_command(['ls', '--address', 'http://127.0.0.1:9']);"
         "print(sorted({'temporalio', 'fastapi', 'sqlalchemy', 'pydantic_settings'} & set(sys.modules)))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=55)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=START_S)
     assert ran.stdout == "[]\n"

@@ -14,7 +14,6 @@ from engine.core.diagnostics import Diagnostic
 from engine.core.errors import DefinitionError
 from engine.core.plan.codec import plan_hash
 from engine.core.plan.dispatch import check_dispatch, dispatch_changes
-from engine.core.spec import codes
 from engine.core.spec.dispatch import CollectSpec, DebounceSpec, DispatchSpec, SingletonSpec
 from engine.core.spec.nodes import node_from_json
 from engine.core.spec.read import read_task
@@ -45,12 +44,11 @@ def dispatch_of(text: str) -> Any:
 
 
 def findings(dispatch: str, more: str = "") -> list[Diagnostic]:
-    """Return what is said of a block, apart from what says that this version does not act on it."""
+    """Return what is said of a block."""
     try:
-        found = compile_text(f"name: t\n{more}dispatch:\n{dispatch}\nmain: [{{evaluate: 1}}]\n", contracts={}).warnings
+        return compile_text(f"name: t\n{more}dispatch:\n{dispatch}\nmain: [{{evaluate: 1}}]\n", contracts={}).warnings
     except DefinitionError as error:
-        found = list(error.diagnostics)
-    return [item for item in found if item.code != codes.NOT_YET]
+        return list(error.diagnostics)
 
 
 def test_a_whole_block_is_kept_as_it_was_written() -> None:
@@ -66,14 +64,8 @@ def test_a_block_changes_no_plan() -> None:
     assert plan_hash(with_block) == plan_hash(compile_text(WHOLE[:start] + WHOLE[end:], contracts={}).plan)
 
 
-def test_every_part_that_this_version_does_not_do_says_so_at_its_place() -> None:
-    found = compile_text(WHOLE, contracts={}).warnings
-    assert [(item.code, item.path, item.position.line) for item in found] == [
-        ("W606", "dispatch.triggers", 5),
-        ("W606", "dispatch.cron", 10),
-        ("W606", "dispatch.admission", 12),
-        ("W606", "dispatch.priority", 15),
-    ]
+def test_every_part_of_a_block_acts_so_that_nothing_is_said_of_it() -> None:
+    assert compile_text(WHOLE, contracts={}).warnings == []
 
 
 def spec_of(body: dict[str, Any]) -> DispatchSpec:
@@ -268,4 +260,4 @@ def test_the_tasks_of_the_page_are_valid_and_do_what_it_says() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "authority.md").read_text(encoding="utf-8")
     bounded, dispatched = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert compile_text(bounded, contracts={}).warnings == []
-    assert {item.code for item in compile_text(dispatched, contracts={}).warnings} == {codes.NOT_YET}
+    assert compile_text(dispatched, contracts={}).warnings == []

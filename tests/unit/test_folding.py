@@ -21,6 +21,7 @@ from engine.core.run.story_views import step_row, story_view
 from engine.store.database import open_database
 from engine.store.projection import ProjectionStore
 from engine.store.stories import StoryReader
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 
 
@@ -195,7 +196,7 @@ async def test_a_tenant_that_waits_for_long_folds_does_not_hold_up_another(
     ]
     tasks = [asyncio.create_task(folder.fold(facts)) for facts in greedy]
     await held.wait()
-    folded = await asyncio.wait_for(folder.fold(theirs), 10)
+    folded = await asyncio.wait_for(folder.fold(theirs), PATIENCE_S)
     assert views_of(folded) == told_at_once(other.records)
     assert not any(task.done() for task in tasks)
     release.set()

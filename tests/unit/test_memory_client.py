@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from engine.client import (
     InvalidInput,
     NotFound,
 )
+from engine.client.doors import Doors
 from engine.testing import AsyncMemoryClient, MemoryClient
 
 GREET = """\
@@ -193,6 +195,30 @@ def test_the_fixture_gives_a_client_in_memory(everstep_memory: MemoryClient, gre
     assert everstep_memory.start(greet, {"name": "Ada"}).waits[0].info == {"text": "Hi"}
 
 
+async def test_what_needs_a_server_is_refused_in_memory() -> None:
+    refused = [name for name in vars(Doors) if name[0] != "_"]
+    assert {"emit", "create_schedule", "webhooks", "bulk"} < set(refused)
+    given = {
+        "id": "x", "name": "x", "task": "x", "reference": "x", "url": "http://127.0.0.1:1", "event": "x", "filter": {},
+        "action": "cancel", "active": True, "start_at": dt.datetime.now(dt.UTC), "end_at": dt.datetime.now(dt.UTC),
+        "webhook_id": "x", "delivery_id": "x", "hook_id": "x", "job_id": "x",
+    }  # fmt: skip
+    sync, later = MemoryClient(), AsyncMemoryClient()
+    for name in refused:
+        wanted = inspect.signature(getattr(sync, name)).parameters.values()
+        arguments = {
+            each.name: given[each.name]
+            for each in wanted
+            if each.default is each.empty and each.kind is not each.VAR_KEYWORD
+        }
+        with pytest.raises(InvalidInput, match="in memory has no") as caught:
+            getattr(sync, name)(**arguments)
+        assert caught.value.code == "client.not_in_memory"
+        with pytest.raises(InvalidInput) as caught:
+            await getattr(later, name)(**arguments)
+        assert caught.value.code == "client.not_in_memory"
+
+
 DEADLINES = """\
 name: patient
 main:
@@ -228,6 +254,38 @@ def test_a_wait_stays_open_past_its_deadline_until_it_is_answered(patient: Path)
         with pytest.raises(Conflict) as caught:
             client.send_event(execution.id, "payment")
         assert caught.value.code == "execution.closed"
+
+
+def test_messages_are_sent_and_an_answer_is_none(tmp_path: Path) -> None:
+    talk = tmp_path / "talk.yaml"
+    talk.write_text(
+        """
+name: talk
+main:
+  - listen:
+      messages: chat
+      schema: {type: string}
+      busy: interrupt
+      do: [{evaluate: $ _}, {wait_for_input: {info: more?}, when: _ == 'long'}]
+      until: _ == 'bye'
+""",
+        encoding="utf-8",
+    )
+    with MemoryClient() as client:
+        execution = client.start(talk)
+        assert (execution.status, execution.waits[0].info["messages"]) == ("awaiting_input", "chat")
+        with pytest.raises(Conflict) as refused:
+            client.answer(execution.id, "bye")
+        assert refused.value.code == "answer.wants_message"
+        with pytest.raises(InvalidInput) as wrong:
+            client.send_message(execution.id, 5, name="chat")
+        assert wrong.value.code == "input.rejected"
+        assert client.send_message(execution.id, "long", name="chat", message_id="one")["disposition"] == "started"
+        again = client.send_message(execution.id, "other", name="chat", message_id="one")
+        assert (again["disposition"], again["turn"]) == ("started", 0)
+        taken = client.send_message(execution.id, "bye", name="chat")
+        assert (taken["disposition"], taken["turn"]) == ("interrupting", 1)
+        assert client.get(execution.id).result() == "bye"
 
 
 def test_a_deadline_passes_when_the_test_says_so(patient: Path) -> None:
@@ -376,18 +434,22 @@ async def test_the_async_client_in_memory_does_the_same(greet: Path) -> None:
 
 
 def test_recorded_replies_are_played_back_and_changed_prompts_are_noticed(pytester: pytest.Pytester) -> None:
-    test = """
-from engine import Task, prompt
-
-def test_it(everstep_recorded):
-    task = Task(name="ask", main=[prompt("%s", unwrap=True, label="ask")])
+    head = "from engine import Task, prompt"
+    same = """
+def test_same(everstep_recorded):
+    task = Task(name="ask", main=[prompt("Say hello", unwrap=True, label="ask")])
     assert everstep_recorded.run(task) == "Hello!"
 """
+    changed = same.replace("test_same", "test_changed").replace("Say hello", "Say goodbye")
+    hidden = changed.replace("test_changed", "test_hidden").replace(
+        '    assert everstep_recorded.run(task) == "Hello!"',
+        "    try:\n        everstep_recorded.run(task)\n    except Exception:\n        pass",
+    )
     pytester.makefile(".toml", everstep="")
-    file = pytester.makepyfile(test % "Say hello")
+    file = pytester.makepyfile("\n".join([head, same]))
     unrecorded = pytester.runpytest_subprocess()
     unrecorded.assert_outcomes(errors=1)
-    unrecorded.stdout.fnmatch_lines(["*nothing is recorded for test_it*--everstep-record*"])
+    unrecorded.stdout.fnmatch_lines(["*nothing is recorded for test_same*--everstep-record*"])
 
     reply = {
         "id": "x", "model": "m", "backend": "b", "created": 1, "message": {"role": "assistant", "content": "Hello!"},
@@ -397,20 +459,12 @@ def test_it(everstep_recorded):
     call = {"id": "main.0#1", "path": "main.0", "request": request, "value": reply, "seconds": 0.5}
     import json
 
-    cassette = {"format": 1, "cases": {"test_it": {"": [call]}}}
-    file.with_suffix(".cassette.json").write_text(json.dumps(cassette), encoding="utf-8")
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
-
-    file.write_text(test % "Say goodbye", encoding="utf-8")
-    changed = pytester.runpytest_subprocess()
-    changed.assert_outcomes(failed=1)  # in the test, at its call; its fixture does not say it again
-    changed.stdout.fnmatch_lines(["*everstep_recorded.run(task)*", "*has changed since it was recorded (messages)*"])
-
-    swallowed = test.replace(
-        '    assert everstep_recorded.run(task) == "Hello!"',
-        "    try:\n        everstep_recorded.run(task)\n    except Exception:\n        pass",
-    )
-    file.write_text(swallowed % "Say goodbye", encoding="utf-8")
-    hidden = pytester.runpytest_subprocess()
-    hidden.assert_outcomes(passed=1, errors=1)
-    hidden.stdout.fnmatch_lines(["*has changed since it was recorded (messages)*"])
+    cases = {name: {"": [call]} for name in ("test_same", "test_changed", "test_hidden")}
+    file.with_suffix(".cassette.json").write_text(json.dumps({"format": 1, "cases": cases}), encoding="utf-8")
+    file.write_text("\n".join([head, same, changed, hidden]), encoding="utf-8")
+    played = pytester.runpytest_subprocess("-rA")
+    # one fails in the test, at its call, and its fixture does not say it again; of the hidden one the fixture says it
+    played.assert_outcomes(passed=2, failed=1, errors=1)
+    played.stdout.fnmatch_lines_random(["PASSED *::test_same", "FAILED *::test_changed*", "ERROR *::test_hidden*"])
+    played.stdout.fnmatch_lines(["*everstep_recorded.run(task)*", "*has changed since it was recorded (messages)*"])
+    assert played.stdout.str().count("has changed since it was recorded (messages)") >= 2

@@ -13,7 +13,7 @@ from temporalio.converter import StorageDriverStoreContext
 
 from engine.broker.transport import Role
 from engine.broker.unix import UnixTransport
-from engine.control.payloads import FileDriver
+from engine.control.blobs import FileDriver
 from engine.edge.cli.doctor import check_store
 from engine.edge.supervisor.places import hold_folder, new_log
 from engine.store.database import open_database

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,19 @@ from temporalio.service import RPCError, RPCStatusCode
 from engine.control import repair as repair_module
 from engine.control import settler as settler_module
 from engine.control.repair import Repair
-from engine.control.scan import each
+from engine.control.scan import Report, each
 from engine.control.settler import Settler
 from engine.core.errors import Unavailable
 from engine.core.kinds import ExecutionStatus
+from engine.core.run.events import EventRecord
+from engine.store.database import open_database
+from engine.store.ends import ExecutionEnd
+from engine.store.projection import ProjectionStore
 from engine.store.reading import OpenExecution
+from tests.support.patience import PATIENCE_S
+from tests.support.postgres import store_url
+
+T0 = 1_800_000_000_000_000
 
 
 class Ends:
@@ -51,7 +61,7 @@ class FewRows:
             OpenExecution(name, "t", ExecutionStatus.SUCCEEDED, 1, 0, 0, terminal_seen=True) for name in left[:limit]
         ]
 
-    async def unverified(self, limit: int) -> list[OpenExecution]:
+    async def unverified(self, limit: int, *, newest: bool = False) -> list[OpenExecution]:
         return []
 
 
@@ -84,7 +94,7 @@ async def test_the_settler_tries_again_when_the_store_fails(monkeypatch: pytest.
     settler = Settler(None, None)  # type: ignore[arg-type]
     task = asyncio.create_task(settler.run())
     settler.note(["one", "two"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(ends.settled) < 2:  # noqa: ASYNC110 the settler sets no event
             await asyncio.sleep(0.01)
     settler.stop()
@@ -128,9 +138,32 @@ async def test_the_repair_outlives_whatever_a_turn_of_it_raises(monkeypatch: pyt
             raise errors.pop(0)
 
     monkeypatch.setattr(repair_module, "POLL_S", 0.01)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await Repair(None, Failing(), None).run(stopping)  # type: ignore[arg-type]
     assert errors == []
+
+
+async def test_what_has_ended_is_settled_while_a_scan_lasts(monkeypatch: pytest.MonkeyPatch):
+    ends, stopping, scanning = Ends(), asyncio.Event(), asyncio.Event()
+
+    async def long_scan(self: Repair) -> Report:
+        scanning.set()
+        await stopping.wait()
+        return Report()
+
+    monkeypatch.setattr(repair_module, "settle_from_temporal", ends.settle)
+    monkeypatch.setattr(Repair, "scan", long_scan)
+    monkeypatch.setattr(repair_module, "POLL_S", 0.01)
+    store = FewRows(ends, [])
+    running = asyncio.create_task(Repair(None, store, None).run(stopping))  # type: ignore[arg-type]
+    async with asyncio.timeout(PATIENCE_S):
+        await scanning.wait()
+        store.ids.append("late")
+        while ends.settled != ["late"]:  # noqa: ASYNC110 the repair sets no event
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    stopping.set()
+    await running
 
 
 async def test_work_on_one_execution_that_fails_stops_no_other_and_a_dead_server_stops_all():
@@ -148,3 +181,18 @@ async def test_work_on_one_execution_that_fails_stops_no_other_and_a_dead_server
     with pytest.raises(ExceptionGroup) as caught:
         await each(["away"], work)
     assert isinstance(caught.value.exceptions[0], RPCError)
+
+
+@pytest.mark.usefixtures("both_stores")
+async def test_what_is_not_verified_is_read_from_either_end(tmp_path: Path):
+    database = await open_database(store_url(tmp_path / "store.db"))
+    store = ProjectionStore(database)
+    ids = ["c", "a", "b"]
+    for number, name in enumerate(ids, 1):
+        body = json.dumps({"task": "t", "task_id": "t1", "tenant": "default"})
+        await store.append_events([EventRecord(name, "r1", 1, T0 + number, "init", body)])
+        # each counted one event more than is stored
+        await store.settle([ExecutionEnd(name, ExecutionStatus.FAILED, T0 + 9, events=2, digest="x")])
+    assert [item.id for item in await store.unverified(limit=2)] == ["c", "a"]
+    assert [item.id for item in await store.unverified(limit=2, newest=True)] == ["b", "a"]
+    await database.close()

@@ -12,7 +12,7 @@ from engine.core.errors import DefinitionError
 from engine.core.spec import codes
 from engine.core.spec.codebook.book import BOOK, GROUPS
 
-UNDONE = (codes.NOT_YET, codes.PLANNED)
+UNDONE = (codes.PLANNED,)
 """What is said of parts that this version does not do, whatever else is said of them."""
 
 

@@ -12,6 +12,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, inspect
 
 from engine.core.errors import Conflict, NotFound
+from engine.core.plan.ir import PLAN_FORMAT
 from engine.store.aliases import AliasFacts
 from engine.store.database import open_database
 from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
@@ -50,7 +51,7 @@ def task(version: int = 1, **more: Any) -> TaskFacts:
         "name": "brew",
         "spec": {"name": "brew", "main": [{"evaluate": {"x": 1}}]},
         "source": "name: brew",
-        "plan": {"format": 1},
+        "plan": {"format": PLAN_FORMAT},
         "plan_hash": f"hash{version}",
         "input_schema": {"type": "object"},
         "created_us": 1,

@@ -27,6 +27,7 @@ KINDS = (
     # those that go on with a row of an earlier event come up more often
     *("wait", "resume") * 2,
     *("effect.started", "effect.finished", "attempt.failed") * 3,
+    *("execution.paused", "execution.continued", "deadline.changed"),
     "step",
     "finish_branch",
     "branch.failed",
@@ -64,6 +65,8 @@ def body_of_any(draw: st.DrawFn, now: int) -> dict[str, Any]:
         "actor": draw(st.sampled_from(["", "ann"])),
         "reason": f"because {now}",
         "expired": draw(st.booleans()),
+        "deadline_us": draw(st.sampled_from([None, T0 + now])),
+        "repeated": draw(st.booleans()),
     }
 
 
@@ -75,6 +78,7 @@ INIT = {
     "labels": ["red", "x" * 300],
     "metadata": {"team": {"name": "a"}, "n": 1},
     "actor": "bob",
+    "forked": {"kind": "fork", "execution_id": "e0", "path": "main.1", "seed": "e0", "keys": "e0"},
 }
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -22,6 +23,8 @@ from engine.store.changes import Changes
 from engine.store.database import Database, migrate, open_database
 from engine.store.migrating import HEAD, current_revision
 from engine.store.schema import NAMING, agents, projection, pulses, tasks, truth
+from tests.support.cutting import Line, line_to
+from tests.support.patience import PATIENCE_S, START_S
 from tests.support.postgres import GUARDED, PASSWORD, PostgresServer
 
 OPEN = "import asyncio, sys; from engine.store.database import migrate; asyncio.run(migrate(sys.argv[1]))"
@@ -39,6 +42,21 @@ def name(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[s
 @pytest.fixture
 async def database(postgres: PostgresServer, name: str) -> AsyncIterator[Database]:
     opened = await open_database(postgres.url(name))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def cut_line(postgres: PostgresServer) -> Iterator[Line]:
+    """A line to the server that can be cut."""
+    with line_to(postgres.port) as line:
+        yield line
+
+
+@pytest.fixture
+async def far(cut_line: Line, name: str) -> AsyncIterator[Database]:
+    """The empty database behind the line."""
+    opened = await open_database(PostgresServer(cut_line.port).url(name))
     yield opened
     await opened.close()
 
@@ -68,6 +86,15 @@ async def test_words_of_the_url_that_other_programs_know_are_taken(postgres: Pos
     async with database.read() as connection:
         assert (await connection.execute(text("SHOW application_name"))).scalar() == "mine"
     assert database.engine.pool.size() == 2  # type: ignore[attr-defined]
+    await database.close()
+
+
+async def test_the_longest_time_of_a_statement_stands_in_the_url(postgres: PostgresServer, name: str) -> None:
+    database = await open_database(f"{postgres.url(name)}?command_timeout=0.2")
+    with pytest.raises(Unavailable) as caught:
+        async with database.read() as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+    assert caught.value.code == "store.unreachable"
     await database.close()
 
 
@@ -166,7 +193,7 @@ async def test_every_text_is_sorted_by_its_bytes_and_has_no_length(database: Dat
 def test_several_processes_may_start_at_once(postgres: PostgresServer, name: str) -> None:
     command = [sys.executable, "-W", "error", "-c", OPEN, postgres.url(name)]
     children = [subprocess.Popen(command) for _ in range(4)]
-    assert [child.wait(40) for child in children] == [0, 0, 0, 0]
+    assert [child.wait(START_S) for child in children] == [0, 0, 0, 0]
     assert [row["version_num"] for row in postgres.execute("SELECT * FROM alembic_version", database=name)] == [HEAD]
 
 
@@ -198,19 +225,70 @@ async def test_a_failed_write_leaves_nothing_behind(database: Database) -> None:
         assert await connection.run_sync(current_revision) == HEAD
 
 
+async def select_one(database: Database, *, times: int = 1) -> set[object]:
+    """Read in so many transactions side by side; return the connections of the driver that they had."""
+
+    async def once() -> object:
+        async with database.read() as connection:
+            assert (await connection.execute(text("SELECT 1"))).scalar() == 1
+            return (await connection.get_raw_connection()).driver_connection
+
+    return set(await asyncio.gather(*(once() for _ in range(times))))
+
+
 async def test_cut_connections_are_replaced_before_they_are_used(
     postgres: PostgresServer, name: str, database: Database
 ) -> None:
-    async def use() -> None:
-        async with database.read() as connection:
-            assert (await connection.execute(text("SELECT 1"))).scalar() == 1
-
-    await asyncio.gather(*(use() for _ in range(5)))
+    before: set[Any] = await select_one(database, times=5)
     await asyncio.to_thread(postgres.cut, name)
-    await asyncio.sleep(0)  # the loop reads what the server said before it closed
-    await asyncio.gather(*(use() for _ in range(5)))
+    while not all(connection.is_closed() for connection in before):  # noqa: ASYNC110 - the server takes its time
+        await asyncio.sleep(0.01)
+    assert not before & await select_one(database, times=5)
     async with database.write() as connection:
         await connection.execute(insert(pulses).values(name="p", kind="api", at_us=1))
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_connections_that_were_cut_while_the_loop_was_busy_are_replaced_too(
+    cut_line: Line, far: Database, says_so: bool
+) -> None:
+    before = await select_one(far, times=5)
+    cut_line.cut(says_so=says_so)  # the loop has no time to read it before the connections are wanted
+    assert not before & await select_one(far, times=5)
+    cut_line.cut(says_so=says_so)
+    async with far.write() as connection:
+        await connection.execute(insert(pulses).values(name="p", kind="api", at_us=1))
+
+
+async def give_up(cut_line: Line, database: Database) -> set[object]:
+    """Have connections that the server has ended and the line has not; return them."""
+    before = await select_one(database, times=5)
+    cut_line.cut(closes=False)
+    for _ in range(3):  # the loop reads the server's last word
+        await asyncio.sleep(0)
+    assert not any(connection.is_closed() for connection in before)  # type: ignore[attr-defined]
+    return before
+
+
+@pytest.mark.parametrize("write", [True, False])
+async def test_a_transaction_on_a_connection_that_the_server_has_given_up_runs_again(
+    cut_line: Line, far: Database, write: bool
+) -> None:
+    before = await give_up(cut_line, far)
+    assert await far.run(lambda connection: connection.execute(text("SELECT 1")).scalar(), write=write) == 1
+    assert not before & await select_one(far, times=5)
+
+
+@pytest.mark.parametrize("transaction", ["read", "write"])
+async def test_one_caller_is_told_of_a_connection_that_the_server_has_given_up_and_the_next_has_another(
+    cut_line: Line, far: Database, transaction: str
+) -> None:
+    before = await give_up(cut_line, far)
+    with pytest.raises(Unavailable, match="the connection was cut") as caught:
+        async with getattr(far, transaction)() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert (caught.value.code, caught.value.retryable) == ("store.unreachable", True)
+    assert not before & await select_one(far, times=5)
 
 
 async def test_a_transaction_whose_connection_is_cut_runs_again(
@@ -332,6 +410,9 @@ async def test_a_row_that_is_there_already_is_no_error_of_the_store(database: Da
 # --- changes -------------------------------------------------------------------------------------------------------
 
 
+LISTENING = "SELECT pid FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'LISTEN%'"
+
+
 async def write_one(database: Database, name: str) -> None:
     async with database.write() as connection:
         await connection.execute(insert(pulses).values(name=name, kind="api", at_us=1))
@@ -343,14 +424,14 @@ async def test_a_reader_is_woken_by_a_write_of_another_process_and_by_nothing_el
     other = await open_database(postgres.url(name))
     changes = Changes(database)
     async with changes.subscribe() as reader:
-        assert await reader.wait(5.0)  # when it begins to listen it looks once
+        assert await reader.wait(PATIENCE_S)  # when it begins to listen it looks once
         assert not await reader.wait(0.1)
         await write_one(other, "one")
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
         await other.run(lambda connection: connection.execute(select(pulses)).all(), write=True)  # writes nothing
         assert not await reader.wait(0.1)
         await write_one(database, "two")
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
         assert not await reader.wait(0.1)
     await changes.close()
     await other.close()
@@ -359,35 +440,38 @@ async def test_a_reader_is_woken_by_a_write_of_another_process_and_by_nothing_el
 async def test_a_watch_whose_connection_was_cut_listens_again(
     postgres: PostgresServer, name: str, database: Database
 ) -> None:
+    listening = LISTENING.format(name)
     changes = Changes(database)
     async with changes.subscribe() as reader:
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
         await asyncio.to_thread(postgres.cut, name)
-        assert await reader.wait(5.0)  # something may have been missed
-        assert await reader.wait(5.0)  # it listens again
-        assert not await reader.wait(0.1)
+        assert await reader.wait(PATIENCE_S)  # something may have been missed
+        while not await asyncio.to_thread(postgres.execute, listening):  # noqa: ASYNC110 - a server sets no event
+            await asyncio.sleep(0.01)  # until it listens again
+        while await reader.wait(0.2):
+            pass  # it looked once more
         await write_one(database, "one")
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
     await changes.close()
 
 
 async def test_a_watch_ends_while_the_server_is_gone(postgres: PostgresServer, name: str, database: Database) -> None:
     changes = Changes(database)
     async with changes.subscribe() as reader:
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
         await asyncio.to_thread(postgres.drop, name)
-        assert await reader.wait(5.0)
+        assert await reader.wait(PATIENCE_S)
         await changes.close()
-        assert await reader.wait(30.0)
+        assert await reader.wait(600)
     await asyncio.to_thread(postgres.execute, f"CREATE DATABASE {name}")
 
 
 async def test_nobody_listens_while_nobody_waits(postgres: PostgresServer, name: str, database: Database) -> None:
-    listening = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND query LIKE 'LISTEN%'"
+    listening = LISTENING.format(name)
     changes = Changes(database)
     async with changes.subscribe() as one, changes.subscribe() as two:
-        assert await one.wait(5.0)
-        assert await two.wait(5.0)
+        assert await one.wait(PATIENCE_S)
+        assert await two.wait(PATIENCE_S)
         assert len(await asyncio.to_thread(postgres.execute, listening)) == 1
         watch = next(task for task in asyncio.all_tasks() if task.get_name() == "store-changes")
     await watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,11 +12,16 @@ import pytest
 from sqlalchemy import update
 
 from engine.control.connect import TemporalConnection
+from engine.core.errors import Unavailable
+from engine.edge.http import freshness as freshness_module
 from engine.edge.http.freshness import Freshness
+from engine.edge.native.metrics import ApiMetrics
+from engine.obs.telemetry import Telemetry
 from engine.settings import Settings
 from engine.store.database import Database, open_database
-from engine.store.pulses import FRESH_S, REPAIR, WORKER, Heart, PulseStore, process_name
+from engine.store.pulses import FRESH_S, REPAIR, WORKER, Heart, Pulse, PulseStore, process_name
 from engine.store.schema import pulses
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 
 
@@ -126,6 +132,42 @@ async def test_a_repair_that_never_completes_a_scan_is_told_although_its_process
     freshness.take(await store.all(), later_us)
     assert freshness.reason == "repair"
     assert freshness.age_s is not None
+
+
+async def test_the_watch_goes_on_when_the_store_has_been_away(database: Database, monkeypatch: pytest.MonkeyPatch):
+    await PulseStore(database).write(REPAIR, "repair:a:1", {"stopped": True})
+    looks: list[int] = []
+    back, read = asyncio.Event(), PulseStore.all
+
+    async def first_away(self: PulseStore) -> list[Pulse]:
+        looks.append(1)
+        if len(looks) == 1:
+            raise Unavailable("the store does not answer", code="store.unreachable")
+        if len(looks) == 3:
+            back.set()
+        return await read(self)
+
+    monkeypatch.setattr(PulseStore, "all", first_away)
+    monkeypatch.setattr(freshness_module, "LOOK_S", 0.01)
+    freshness = Freshness(database, Connection())
+    freshness.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await back.wait()
+    await freshness.stop()
+    assert freshness.reason == "keepers", "it has read what the store says since it is back"
+
+
+async def test_a_store_that_is_away_leaves_the_count_of_executions_as_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    async def away(database: Database) -> dict[str, int]:
+        raise Unavailable("the store does not answer", code="store.unreachable")
+
+    monkeypatch.setattr("engine.edge.native.metrics.count_by_status", away)
+    metrics = ApiMetrics(Telemetry(), database)
+    metrics._counted = {"succeeded": 3}
+    await metrics.refresh()
+    assert [count for count, _ in metrics._read()] == [3]
 
 
 async def test_the_last_word_of_a_repair_stays_until_another_repair_speaks(database: Database):

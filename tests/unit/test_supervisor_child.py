@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -257,4 +258,18 @@ async def test_a_process_that_does_not_end_in_its_grace_period_is_killed_and_sta
 
     assert restarts[0].reason == "tools.py changed"
     assert not is_alive(first)
+    await child.stop()
+
+
+async def test_a_process_whose_log_finds_no_space_gets_ready_and_runs_on(guard: Guard, tmp_path: Path) -> None:
+    said = "import pathlib, sys, time; print('x' * 300_000, flush=True); print('ready', flush=True); "
+    more = "print('y' * 300_000, flush=True); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    spec = spec_of(said + more, tmp_path)
+    child = Child(
+        replace(spec, command=(*spec.command, str(tmp_path / "done")), log=Path("/dev/full")), guard, lambda told: None
+    )
+    await child.start()
+    await child.wait_ready()
+    await wait_for((tmp_path / "done").exists)
+    assert is_alive(child.pid)
     await child.stop()

@@ -22,6 +22,7 @@ from engine.store.filters import ExecutionFilter
 from engine.store.listing import ExecutionLists
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab
+from tests.support.patience import PATIENCE_S
 from tests.support.processes import worker_process
 from worker import replay_run
 
@@ -87,7 +88,7 @@ async def test_the_result_of_a_task_is_the_output_of_the_step_that_ran_it(tools:
         handle = await tools.start(
             "name: t\nmain: [{task: double, arguments: {seat: $ _}}, {evaluate: $ _ + '!'}]", "a"
         )
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         child = await child_of(tools, handle)
         await tools.until(child, "finish")
     assert ended.output == "aa!"
@@ -103,7 +104,7 @@ async def test_the_newest_version_is_run_unless_another_is_named(tools: Lab):
     await tools.definitions.versions.set_alias("v", "prod", tenant=TENANT, version=1)
     async with tools.worker():
         task = "name: t\nmain: [{parallel: [{task: v}, {task: v, version: 1}, {task: v@prod}, {task: v@2}]}]"
-        ended = await asyncio.wait_for(tools.run(task), 20)
+        ended = await asyncio.wait_for(tools.run(task), PATIENCE_S)
     assert ended.output == ["two", "one", "one", "two"]
 
 
@@ -111,7 +112,7 @@ async def test_a_child_that_fails_fails_the_step_with_its_code_and_its_id(tools:
     await stored(tools, "name: bad\nmain: [{evaluate: 1}, {tool: book, arguments: {seat: broken}}]")
     async with tools.worker():
         handle = await tools.start("name: t\nmain: [{task: bad}]")
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         child = await child_of(tools, handle)
     assert ended.error is not None
     assert (ended.error["code"], ended.error["step"]) == ("tool.failed", "main.0")
@@ -145,7 +146,7 @@ async def test_what_cannot_be_started_is_an_error_that_the_parent_can_catch(tool
     inner = step.removeprefix("{").removesuffix("}")
     async with tools.worker():
         handle = await tools.start(f"name: t\nmain: [{{{inner}, on_error: {{evaluate: $ error.code}}}}]", {"n": 1})
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         await tools.until(handle, "finish")
         events = await tools.events(handle)
     assert ended.output == code
@@ -156,7 +157,7 @@ async def test_a_retry_runs_the_task_once_more(tools: Lab):
     await stored(tools, "name: shaky\nmain: [{tool: book, arguments: {seat: shaky}, retry: {attempts: 1}}]")
     async with tools.worker():
         handle = await tools.start("name: t\nmain: [{task: shaky, retry: {attempts: 2, initial: 0.01}}]")
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         first, second = await child_of(tools, handle), await child_of(tools, handle, 2)
     assert ended.output == "shaky"
     assert first.id != second.id
@@ -174,7 +175,7 @@ async def test_a_cancel_of_the_parent_cancels_the_child_and_waits_for_its_clean_
         child = await child_of(tools, handle)
         await tools.until(child, "wait")
         await tools.cancel(handle, "enough")
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         told = await tools.until(child, "cancelled")
     assert ended.cancelled
     assert SEATS == ["last", "very last"]
@@ -188,7 +189,7 @@ async def test_a_child_that_others_cancel_fails_the_step(tools: Lab):
         handle = await tools.start("name: t\nmain: [{task: waiting, on_error: {evaluate: $ error.code}}]")
         child = await child_of(tools, handle)
         await tools.cancel(child, "by hand")
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         told = await tools.until(child, "cancelled")
     assert ended.output == "task.cancelled"
     assert told["reason"] == "by hand"
@@ -200,7 +201,7 @@ async def test_a_child_that_an_operator_terminates_fails_the_step(tools: Lab):
         handle = await tools.start("name: t\nmain: [{task: waiting, on_error: {evaluate: $ error.code}}]")
         child = await child_of(tools, handle)
         await child.terminate("gone")
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
     assert ended.output == "task.terminated"
 
 
@@ -221,7 +222,7 @@ async def test_a_time_limit_of_the_step_stops_the_child(tools: Lab):
         handle = await tools.start(
             "name: t\nmain: [{task: waiting, timeout: 500ms, on_error: {evaluate: $ error.code}}]"
         )
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         child = await child_of(tools, handle)
         await tools.until(child, "cancelled")
     assert ended.output == "step.timeout"
@@ -234,7 +235,7 @@ async def test_a_cancel_while_the_child_is_being_started_is_not_lost(tools: Lab)
     handle = await tools.start("name: t\nmain: [{task: waiting}]")
     await tools.cancel(handle, "at once")
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.end_of(handle), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         await tools.until(handle, "cancelled")
         started = [event for event in await tools.events(handle) if event.type == "effect.started"]
     assert ended.cancelled
@@ -247,7 +248,7 @@ async def test_a_child_is_stopped_and_cleans_up_at_whatever_moment_of_its_beginn
     race = "{race: [{task: waiting}, {tool: slowly, arguments: {seconds: $ _}}]}"
     async with tools.worker():
         handle = await tools.start(f"name: t\nmain: [{{foreach: {{in: $ _, do: {race}}}}}]", moments)
-        ended = await asyncio.wait_for(tools.end_of(handle), 40)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         await tools.until(handle, "finish")
         told = [body_of(event) for event in await tools.events(handle) if event.type == "effect.started"]
         children = [body["child_id"] for body in told if body["kind"] == "task"]
@@ -271,17 +272,17 @@ async def test_tasks_run_tasks_that_run_tasks(tools: Lab):
     await stored(tools, "name: inner\nmain: {evaluate: $ _ + 1}")
     await stored(tools, "name: middle\nmain: [{task: inner, arguments: $ _}, {evaluate: $ _ * 10}]")
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.run("name: t\nmain: [{task: middle, arguments: $ _}]", 4), 20)
+        ended = await asyncio.wait_for(tools.run("name: t\nmain: [{task: middle, arguments: $ _}]", 4), PATIENCE_S)
     assert ended.output == 50
 
 
 async def test_a_task_that_runs_itself_comes_to_an_end(tools: Lab):
     await stored(tools, "name: snake\nmain: [{task: snake}]")
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.run("name: t\nmain: [{task: snake}]"), 60)
+        ended = await asyncio.wait_for(tools.run("name: t\nmain: [{task: snake}]"), PATIENCE_S)
         assert ended.error is not None
         assert ended.error["code"] == "limit.depth"
-        await asyncio.wait_for(_until_rows(tools, MAX_DEPTH), 20)
+        await asyncio.wait_for(_until_rows(tools, MAX_DEPTH), PATIENCE_S)
 
 
 async def _until_rows(lab: Lab, count: int) -> None:
@@ -296,8 +297,8 @@ async def test_a_map_runs_a_child_for_each_item_and_the_children_can_be_listed(t
         handle = await tools.start(
             "name: t\nmain: [{over: $ range(_), map: {task: square, arguments: {n: $ _}}, parallelism: 5}]", 20
         )
-        ended = await asyncio.wait_for(tools.end_of(handle), 40)
-        await asyncio.wait_for(_until_rows(tools, 20), 20)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        await asyncio.wait_for(_until_rows(tools, 20), PATIENCE_S)
     assert ended.output == [number * number for number in range(20)]
     of_parent = ExecutionFilter(parent_id=handle.id)
     rows = (await ExecutionLists(tools.store.database).page(of_parent, tenant=TENANT)).items
@@ -322,7 +323,7 @@ main:
 """
     async with tools.worker():
         handle = await tools.start(task, None, continue_after_events=60)
-        ended = await asyncio.wait_for(tools.end_of(handle), 50)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         runs = {event.run_id for event in await tools.events(handle)}
     assert ended.output == [2.5, 30]
     assert len(runs) > 1
@@ -334,7 +335,9 @@ main:
 async def test_parent_and_child_survive_the_loss_of_their_runs_at_every_step(tools: Lab):
     await stored(tools, "name: pair\nmain: [{tool: book, arguments: {seat: a}}, {sleep: 0.2}, {evaluate: $ 'done'}]")
     async with tools.worker(cached_workflows=0):
-        ended = await asyncio.wait_for(tools.run("name: t\nmain: [{sleep: 0.1}, {task: pair}, {evaluate: $ _}]"), 40)
+        ended = await asyncio.wait_for(
+            tools.run("name: t\nmain: [{sleep: 0.1}, {task: pair}, {evaluate: $ _}]"), PATIENCE_S
+        )
     assert ended.output == "done"
     assert SEATS == ["a"]
 
@@ -347,7 +350,7 @@ async def test_a_worker_that_stops_in_the_middle_leaves_parent_and_child_to_the_
         await tools.until(child, "wait")
     async with tools.worker():
         await tools.answer(child, "on")
-        ended = await asyncio.wait_for(tools.end_of(handle), 30)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
     assert ended.output == "on"
     assert SEATS == ["last"]
 
@@ -361,8 +364,8 @@ async def test_both_end_and_are_settled_although_their_worker_is_killed(lab: Lab
         worker.kill()
         await lab.answer(child, "on")
         worker.start()
-        ended = await asyncio.wait_for(lab.end_of(handle), 40)
-        rows = [await asyncio.wait_for(_settled(lab, item.id), 20) for item in (child, handle)]
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
+        rows = [await asyncio.wait_for(_settled(lab, item.id), PATIENCE_S) for item in (child, handle)]
     assert ended.output == "on!"
     assert [row.status for row in rows] == [ExecutionStatus.SUCCEEDED, ExecutionStatus.SUCCEEDED]
     assert rows[0].parent_id == handle.id
@@ -380,7 +383,7 @@ async def test_the_histories_of_parent_and_child_give_the_same_events_again(tool
     await stored(tools, "name: pair\nmain: [{tool: book, arguments: {seat: a}}, {evaluate: $ 'done'}]")
     async with tools.worker():
         handle = await tools.start("name: t\nmain: [{task: pair}, {task: nowhere, on_error: {evaluate: 0}}]")
-        await asyncio.wait_for(tools.end_of(handle), 20)
+        await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         await tools.until(handle, "finish")
         child = await child_of(tools, handle)
         await tools.until(child, "finish")
@@ -398,7 +401,7 @@ async def test_a_child_that_nobody_told_the_store_of_is_found_with_its_parent(to
     await stored(tools, "name: quiet\nmain: {evaluate: 7}")
     async with tools.worker():
         handle = await tools.start("name: t\nmain: [{task: quiet, label: the one}]")
-        await asyncio.wait_for(tools.end_of(handle), 20)
+        await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         child = await child_of(tools, handle)
         await tools.until(child, "finish")
     before = await row_of(tools, child.id)
@@ -432,7 +435,7 @@ async def test_a_child_that_never_got_its_plan_has_failed_for_everybody_to_see(l
             task_queue=lab.queue,
             search_attributes=TypedSearchAttributes([tenant]),
         )
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
     assert ended.error is not None
     assert ended.error["code"] == "task.not_found"
     repair = Repair(lab.client, lab.store, replay_run)
@@ -450,6 +453,6 @@ async def test_a_child_may_not_touch_more_than_its_parent(tools: Lab):
     await stored(tools, "name: payer\nmain: [{tool: book, arguments: {seat: a}}]")
     parent = "name: t\nallow: {tools: [], tasks: [payer]}\nmain: [{task: payer, on_error: {evaluate: $ error.code}}]"
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.run(parent), 20)
+        ended = await asyncio.wait_for(tools.run(parent), PATIENCE_S)
     assert ended.output == "authority.denied"
     assert SEATS == []

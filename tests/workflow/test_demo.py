@@ -27,7 +27,7 @@ def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         env=clean_environment(**environment),
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
         check=False,
     )
 
@@ -49,7 +49,7 @@ def result_in(out: str) -> dict[str, object]:
     return result
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_demo_finishes_although_its_worker_is_killed_and_says_whose_model_it_uses(tmp_path: Path) -> None:
     script = tmp_path / "script.yaml"
     script.write_text(SCRIPT)
@@ -73,7 +73,7 @@ def test_the_demo_finishes_although_its_worker_is_killed_and_says_whose_model_it
     assert demo_processes() == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_demo_runs_on_the_bundled_model_without_key_and_network() -> None:
     ran = run_demo()
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -23,6 +23,7 @@ from tests.support.dev_process import (
     mock_model,
     running_dev,
 )
+from tests.support.patience import PATIENCE_S, START_S
 
 HELLO = """
 name: hello
@@ -74,7 +75,7 @@ def test_one_line_tells_all_addresses_when_everything_is_ready(dev: DevProcess, 
 
 
 def test_the_repair_process_joins_soon_after(dev: DevProcess) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while "repair" not in dev.family() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "repair" in dev.family()
@@ -110,7 +111,7 @@ def test_an_answer_lets_a_waiting_execution_go_on(dev: DevProcess) -> None:
     refused = dev.run("result", execution)
     assert refused.code == 1
     assert "error[result.not_ready]" in refused.err
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while "awaiting_input" not in dev.run("describe", execution).out:
         assert time.monotonic() < deadline
     described = dev.run("describe", execution).out
@@ -188,7 +189,7 @@ def test_a_killed_worker_comes_back_and_loses_nothing(dev: DevProcess) -> None:
     assert dev.family()["worker run"].pid == again["pid"] != worker.pid
 
     # the dead worker may have held the workflow task that opens the wait; Temporal gives it away after ten seconds
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while dev.run("answer", execution, "--input", "1").code != 0:
         assert time.monotonic() < deadline
     assert dev.run("result", execution, "--wait", "--timeout", "30", "-o", "json").json["output"] == {"said": 1}
@@ -203,7 +204,7 @@ def test_a_killed_server_comes_back_and_loses_nothing(dev: DevProcess) -> None:
     dev.wait_event(lambda event: event in dev.events[told:] and event.get("process") == "temporal", 30.0)
 
     # the API reconnects by itself, but not within the first moments
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while dev.run("answer", execution, "--input", "2").code != 0:
         assert time.monotonic() < deadline
     assert dev.run("result", execution, "--wait", "--timeout", "30", "-o", "json").json["output"] == {"said": 2}
@@ -286,7 +287,7 @@ def test_a_worker_gives_up_on_a_silent_temporal_server(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             env=environment,
-            timeout=30,
+            timeout=START_S,
             check=False,
         )
     assert ran.returncode == 5, ran.stderr

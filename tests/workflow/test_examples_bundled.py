@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleServer]:
         yield running
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("example", CASES)
 def test_an_example_gives_on_the_bundled_model_what_its_form_promises(server: ExampleServer, example: str) -> None:
     task, given, schema = CASES[example]

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowExecutionStatus
 
 from engine.control import executions as executions_module
 from engine.control.connect import TemporalConnection
 from engine.control.executions import ExecutionService
+from engine.core.contracts.execution import ExecutionParams
 from engine.core.errors import Conflict
 from engine.core.kinds import ExecutionStatus
+from engine.core.plan.codec import plan_to_json
+from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.run.events import EventRecord, roll_digest
 from engine.edge.mockllm.script import MockRule, MockScript
 from engine.settings import Settings
 from engine.store.changes import Changes
 from engine.tooling import tool
-from tests.support.lab import TENANT, Lab
+from tests.support.lab import TENANT, Lab, plan_of
+from tests.support.patience import PATIENCE_S
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app
 
@@ -175,7 +181,7 @@ async def test_cancel_reaches_a_running_tool_and_tells_the_reason(tools: Lab):
         await tools.until(handle, "effect.started")
         await asyncio.sleep(0.2)
         await tools.cancel(handle, "changed my mind")
-        ended = await asyncio.wait_for(tools.end_of(handle), 10)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         told = await tools.until(handle, "cancelled")
     assert ended.cancelled
     assert told == {"reason": "changed my mind", "actor": "test"}
@@ -242,16 +248,28 @@ main:
     assert receiver.keys == {f"{handle.id}:main.0": 2}
 
 
-async def test_a_broken_plan_fails_the_execution_instead_of_hanging_it(lab: Lab):
-    from engine.core.contracts.execution import ExecutionParams
+BROKEN_PLANS: dict[str, tuple[dict[str, Any], str]] = {
+    "of no format": ({"task": "broken", "blocks": []}, "plan.unreadable"),
+    "without its blocks": ({"format": PLAN_FORMAT, "task": "broken"}, "plan.unreadable"),
+    "of format 1 and without its blocks": ({"format": 1, "task": "broken"}, "plan.unreadable"),
+    "that begins in a block it does not have": (
+        {**plan_to_json(plan_of("name: broken\nmain: [{evaluate: 1}]")), "workflows": {"main": 7}},
+        "bug.interpreter",
+    ),
+}
 
-    params = ExecutionParams(execution_id="x", tenant="default", plan={"format": 999}, input=None)
+
+@pytest.mark.parametrize("kind", BROKEN_PLANS)
+async def test_a_broken_plan_fails_the_execution_instead_of_hanging_it(lab: Lab, kind: str):
+    plan, code = BROKEN_PLANS[kind]
+    execution_id = str(uuid.uuid4())
+    params = ExecutionParams(execution_id=execution_id, tenant=TENANT, plan=plan, input=None)
     async with lab.worker():
-        handle = await lab.client.start_workflow("broken", params, id=f"broken-{lab.queue}", task_queue=lab.queue)
-        ended = await asyncio.wait_for(lab.end_of(handle), 10)
-    assert ended.cancelled is False or ended.error is None
-    with pytest.raises(Exception, match="Workflow execution failed"):
-        await handle.result()
+        handle = await lab.client.start_workflow("broken", params, id=execution_id, task_queue=lab.queue)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
+    assert ended.error is not None
+    assert ended.error["code"] == code
+    assert (await handle.describe()).status is WorkflowExecutionStatus.FAILED
 
 
 @pytest.fixture

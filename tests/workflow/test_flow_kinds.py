@@ -12,6 +12,7 @@ from engine.core.contracts.execution import SIGNAL_EVENT, EventSignal
 from engine.core.run.events import body_of
 from engine.tooling import tool
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 SEATS: list[str] = []
 
@@ -45,10 +46,10 @@ async def send(handle: WorkflowHandle[Any, Any], name: str, value: Any, key: Any
 
 async def test_a_race_ends_with_its_winner_and_cancels_the_call_that_lost(tools: Lab):
     task = (
-        "name: t\nmain: [{race: [{tool: slowly, arguments: {seconds: 30}}, {tool: slowly, arguments: {seconds: 0.1}}]}]"
+        "name: t\nmain: [{race: [{tool: slowly, arguments: {seconds: 99}}, {tool: slowly, arguments: {seconds: 0.1}}]}]"
     )
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.run(task), 15)
+        ended = await asyncio.wait_for(tools.run(task), PATIENCE_S)
     assert ended.output == 0.1
 
 
@@ -65,7 +66,7 @@ async def test_a_loop_goes_on_over_continue_as_new(tools: Lab):
 async def test_a_deadline_passes_on_the_clock_of_temporal(tools: Lab):
     task = "name: t\nmain: [{approve: {info: sure?, deadline: 300ms, default: {approved: false}}}]"
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.run(task), 15)
+        ended = await asyncio.wait_for(tools.run(task), PATIENCE_S)
     assert ended.output == {"approved": False}
 
 
@@ -82,7 +83,7 @@ main:
         await send(handle, "paid", 5, key="o1")
         await tools.until(handle, "event.received")
         await send(handle, "go", "o1")
-        ended = await asyncio.wait_for(tools.end_of(handle), 15)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
     assert ended.output == 5
 
 
@@ -102,7 +103,7 @@ finally:
         handle = await tools.start(task)
         await tools.until(handle, "wait")
         await tools.cancel(handle, "enough")
-        ended = await asyncio.wait_for(tools.end_of(handle), 15)
+        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
         told = await tools.until(handle, "cancelled")
     assert ended.cancelled
     assert told["reason"] == "enough"
@@ -124,7 +125,7 @@ finally:
     arguments: {seat: last}
 """
     async with tools.worker(cached_workflows=0):
-        ended = await asyncio.wait_for(tools.run(task), 30)
+        ended = await asyncio.wait_for(tools.run(task), PATIENCE_S)
     assert ended.error is not None
     assert ended.error["code"] == "tool.failed"
     assert SEATS == ["a", "broken", "-a", "last"]

@@ -37,6 +37,7 @@ from engine.store.pulses import PulseStore
 from engine.store.rows import Named
 from engine.store.upkeep import Upkeep
 from tests.support.lab import TENANT, Lab, open_lab, plan_of
+from tests.support.patience import PATIENCE_S
 from tests.support.rows import assert_rows_are_those_of_the_histories, dump, empty
 from tests.support.servers import TemporalProcess, temporal_process
 from tests.support.temporal_cli import QUICK_DELETES, temporal_cli
@@ -332,7 +333,7 @@ async def test_a_store_that_was_lost_takes_up_some_at_a_time(scene: Scene, monke
     monkeypatch.setattr("engine.control.repair.SCAN_S", 0.5)
     running = asyncio.create_task(scene.repair.run(stopping))
     for handle in handles:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while await scene.status(handle) is not ExecutionStatus.AWAITING_INPUT:  # noqa: ASYNC110 a store sets no event
                 await asyncio.sleep(0.1)
     stopping.set()
@@ -343,13 +344,13 @@ async def test_a_store_that_was_lost_takes_up_some_at_a_time(scene: Scene, monke
 
 async def _until_all_are_listed(scene: Scene, ids: set[str]) -> None:
     query = f"{ATTRIBUTE_TENANT} IS NOT NULL AND ExecutionStatus = 'Running'"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not ids <= {info.execution.workflow_id async for info in list_executions(scene.lab.client, query)}:  # noqa: ASYNC110 a server sets no event
             await asyncio.sleep(0.1)
 
 
 async def _until_known(scene: Scene, ids: list[str]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while len(await Upkeep(scene.lab.store.database).known(ids)) < len(ids):
         assert time.monotonic() < deadline
         await scene.repair.scan()
@@ -384,7 +385,7 @@ async def test_an_execution_with_the_id_of_one_that_was_deleted_tells_the_other_
     async with scene.lab.worker() as live:
         other = await start_as_other_tenant(scene, handle.id, OTHER, "zeta-secret")
         latest = scene.lab.client.get_workflow_handle(handle.id)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (await latest.describe()).run_id == other.first_execution_run_id:  # noqa: ASYNC110 a server sets no event
                 await asyncio.sleep(0.05)
         await live.flush()

@@ -17,6 +17,7 @@ from engine.store.schema import events
 from tests.compat.apiserver import read_stream
 from tests.support.apiprocess import ApiProcess
 from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer, on_postgres
 from tests.support.processes import ROOT, WorkerProcess, die_with_parent, worker_process
 
@@ -31,7 +32,7 @@ main:
   - return: {sure: "$ steps['sure'].output"}
 """
 
-LATEST_S = 40.0
+LATEST_S = PATIENCE_S
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def repair_process(lab: Lab, worker: WorkerProcess) -> Iterator[Path]:
     finally:
         started.terminate()
         try:
-            started.wait(10)
+            started.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
@@ -72,7 +73,7 @@ async def api_client(lab: Lab, worker: WorkerProcess) -> AsyncIterator[httpx.Asy
     api = ApiProcess(lab.folder, **worker.environment)
     try:
         await asyncio.to_thread(api.start)
-        async with httpx.AsyncClient(base_url=f"{api.url}/api", timeout=30, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"{api.url}/api", timeout=PATIENCE_S, trust_env=False) as http:
             yield http
     finally:
         await asyncio.to_thread(api.stop)
@@ -88,7 +89,7 @@ async def until(true: Callable[[], Awaitable[bool]], otherwise: Callable[[], obj
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 async def test_an_execution_outlives_its_worker_and_two_apis_tell_the_same_of_it(lab: Lab) -> None:
     async with worker_process(lab) as worker, api_client(lab, worker) as one, api_client(lab, worker) as two:
         with repair_process(lab, worker) as log:

@@ -18,11 +18,19 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 
 from engine.control.connect import ensure_search_attributes
 from engine.control.reindex import Reindex, Summary, Wanted
-from engine.core.contracts.execution import ATTRIBUTE_TENANT, ExecutionParams
+from engine.core.contracts.execution import (
+    ATTRIBUTE_TENANT,
+    SIGNAL_CONTROL,
+    ControlSignal,
+    ExecutionParams,
+    Fork,
+    Recorded,
+)
 from engine.core.plan.codec import plan_to_json
 from engine.tooling import tool
 from tests.support.dev_process import everstep
 from tests.support.lab import TENANT, Lab, open_lab, plan_of
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 from tests.support.rows import Rows, differences, dump, empty, settle_all
 from tests.support.servers import TemporalProcess, clean_environment, free_port, temporal_process
@@ -60,17 +68,27 @@ TASKS: dict[str, tuple[str, Any]] = {
     "cancelled": ("name: cancelled\nmain: [{wait_for_input: {info: never}}]\nfinally: [{evaluate: $ 1}]", None),
     "failed": ("name: failed\nmain: [{error: it went wrong}]", None),
     "terminated": ("name: terminated\nmain: [{evaluate: $ 1}, {wait_for_input: {info: never}}]", None),
+    "paused": ("name: paused\nmain: [{wait_for_input: {info: still, deadline: 1h}}]", None),
+    "forked": ("name: forked\nmain: [{evaluate: $ 1}, {evaluate: $ _ + 1}, {evaluate: $ _ + 1}]", None),
     "waiting": ("name: waiting\nmain: [{evaluate: $ 1}, {wait_for_input: {info: still}}]", None),
     "sleeping": ("name: sleeping\nmain: [{evaluate: $ 1}, {sleep: 3600}]", None),
 }
-OPEN = ("waiting", "sleeping")
+OPEN = ("waiting", "sleeping", "paused")
+FORK = Fork(
+    kind="fork",
+    execution_id="00000000-0000-4000-8000-00000000000f",
+    path="main.2",
+    seed="00000000-0000-4000-8000-00000000000f",
+    recorded={"main.0": Recorded(output=5, at_us=1), "main.1": Recorded(output=6, at_us=1)},
+)
 
 
 async def start(lab: Lab, name: str) -> WorkflowHandle[Any, Any]:
     """Start one as the API does: with what makes lists find it."""
     text, given = TASKS[name]
     given = uuid.uuid4().hex if name == "retries" else given
-    more = {"continue_after_events": 40} if name == "renewed" else {}
+    more: dict[str, Any] = {"continue_after_events": 40} if name == "renewed" else {}
+    more |= {"fork": FORK} if name == "forked" else {}
     return await start_as_api(lab, text, given, **more)
 
 
@@ -99,9 +117,13 @@ async def run_all(lab: Lab) -> dict[str, WorkflowHandle[Any, Any]]:
     await ensure_search_attributes(lab.client)
     await lab.definitions.create_task(CHILD, tenant=TENANT)
     handles = {name: await start(lab, name) for name in TASKS}
-    for name in ("answered", "cancelled", "terminated", "waiting"):
+    for name in ("answered", "cancelled", "terminated", "waiting", "paused"):
         await lab.until(handles[name], "wait")
     await lab.until(handles["sleeping"], "step")
+    for kind, members in (("pause", {}), ("deadline", {"wait_id": "main.0", "deadline_us": None})):
+        signal = ControlSignal(kind=kind, key=kind, actor="ann", **members)  # type: ignore[arg-type]
+        await handles["paused"].signal(SIGNAL_CONTROL, signal)
+    await lab.until(handles["paused"], "deadline.changed")
     await lab.answer(handles["answered"], {"ok": True})
     await lab.cancel(handles["cancelled"], "enough")
     await handles["terminated"].terminate(reason="by hand")
@@ -143,6 +165,10 @@ def check_sorts(before: Rows, handles: dict[str, WorkflowHandle[Any, Any]]) -> N
     assert len(runs) > 1, "one has continued as new"
     assert len(before[handles["retries"].id]["attempts"]) == 2
     assert [row["actor"] for row in before[handles["answered"].id]["waits"]] == ["test"]
+    assert [row["deadline_us"] for row in before[handles["paused"].id]["waits"]] == [None]
+    [forked] = before[handles["forked"].id]["executions"]
+    assert (forked["forked_from"], forked["fork_kind"], forked["fork_path"]) == (FORK.execution_id, "fork", "main.2")
+    assert forked["output"] == "7"
     kinds = {row["kind"] for row in before[handles["plain"].id]["execution_tags"]}
     assert kinds == {"label", "meta", "model", "backend"}
     statuses = {name: before[handle.id]["executions"][0]["status"] for name, handle in handles.items()}
@@ -150,6 +176,7 @@ def check_sorts(before: Rows, handles: dict[str, WorkflowHandle[Any, Any]]) -> N
         "cancelled": "cancelled",
         "failed": "failed",
         "terminated": "failed",
+        "paused": "paused",
         "waiting": "awaiting_input",
         "sleeping": "running",
     }
@@ -264,7 +291,7 @@ async def delete_workflow(lab: Lab, execution_id: str) -> None:
 
     temporal_cli(lab, "workflow", "delete", "--workflow-id", execution_id, "--yes")
     # the server takes its time with one that has just ended
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await describe(lab.client, execution_id)
@@ -322,7 +349,7 @@ async def test_without_ids_it_finds_all_that_temporal_or_the_store_knows(alone: 
 
 
 async def _until_listed(lab: Lab, ids: set[str]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while {item async for item in _listed(lab)} != ids:  # noqa: ASYNC110 a server sets no event
             await asyncio.sleep(0.05)
 

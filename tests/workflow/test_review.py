@@ -9,6 +9,7 @@ from engine.core.contracts.execution import SIGNAL_CANCEL_REASON, CancelReasonSi
 from engine.core.run.machine import MOST_CALLS
 from engine.tooling import tool
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 calls: list[str] = []
 
@@ -78,14 +79,14 @@ async def test_a_tool_that_returns_half_a_character_fails_once_and_with_a_code(l
     lab.tools = (half_a_character,)
     calls.clear()
     async with lab.worker():
-        ended = await asyncio.wait_for(lab.run("name: t\nmain: [{tool: half_a_character, arguments: {}}]"), 10)
+        ended = await asyncio.wait_for(lab.run("name: t\nmain: [{tool: half_a_character, arguments: {}}]"), PATIENCE_S)
     assert ended.error is not None
     assert (ended.error["code"], calls) == ("tool.bad_result", ["half"])
 
 
 async def test_more_calls_than_temporal_takes_at_one_time_wait_for_their_turn(lab: Lab):
     lab.tools = (read_slowly,)
-    step = "{tool: read_slowly, arguments: {seconds: 60}}"
+    step = "{tool: read_slowly, arguments: {seconds: 600}}"
     task = f"name: t\nmain: [{{over: $ list(range(2200)), parallelism: 5000, map: {step}}}]"
     async with lab.worker(no_remote_activities=True):
         handle = await lab.start(task)
@@ -93,7 +94,7 @@ async def test_more_calls_than_temporal_takes_at_one_time_wait_for_their_turn(la
         description = await handle.describe()
         pending = len(description.raw_description.pending_activities)
         await lab.cancel(handle)
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
     assert ended.cancelled
     assert 0 < pending <= MOST_CALLS
 
@@ -107,7 +108,7 @@ async def test_a_cancel_behind_an_answer_is_not_lost_when_the_run_continues_as_n
     await lab.answer(handle, 1)
     await lab.cancel(handle, "enough")
     async with lab.worker():
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
         told = await lab.until(handle, "cancelled")
     assert ended.cancelled
     assert (told["reason"], told["actor"]) == ("enough", "test")
@@ -121,14 +122,14 @@ async def test_answers_alone_make_a_long_execution_continue_as_new(lab: Lab):
             await lab.until(handle, "wait", count=number + 1)
             await lab.answer(handle, number)
             await asyncio.sleep(0.15)
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
         runs = {event.run_id for event in await lab.events(handle)}
     assert ended.output == list(range(12))
     assert len(runs) > 1
 
 
 async def test_the_reason_of_a_cancel_survives_continue_as_new(lab: Lab):
-    task = "name: t\nmain: [{sleep: 1.5}, {sleep: 60}]"
+    task = "name: t\nmain: [{sleep: 1.5}, {sleep: 600}]"
     async with lab.worker():
         handle = await lab.start(task, continue_after_events=2)
         await lab.until(handle, "init")
@@ -136,7 +137,7 @@ async def test_the_reason_of_a_cancel_survives_continue_as_new(lab: Lab):
         await lab.until(handle, "step")
         await asyncio.sleep(0.3)
         await handle.cancel()
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
         told = await lab.until(handle, "cancelled")
         runs = {event.run_id for event in await lab.events(handle)}
     assert ended.cancelled
@@ -152,12 +153,12 @@ async def test_an_answer_given_while_no_worker_ran_beats_the_time_limit_that_pas
     await lab.answer(handle, "in time")
     await asyncio.sleep(2.5)
     async with lab.worker():
-        ended = await asyncio.wait_for(lab.end_of(handle), 20)
+        ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
     assert ended.output == "in time"
 
 
 async def test_an_answer_that_comes_in_one_task_with_the_news_that_opens_its_wait_is_taken(lab: Lab):
-    task = "name: t\nmain: [{sleep: 1.5}, {wait_for_input: {info: ask, deadline: 30, default: never}}]"
+    task = "name: t\nmain: [{sleep: 1.5}, {wait_for_input: {info: ask, deadline: 600, default: never}}]"
     async with lab.worker():
         handle = await lab.start(task)
         await lab.until(handle, "init")

@@ -18,6 +18,7 @@ from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import execution_view
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import temporal_process
 from tests.support.temporal_cli import temporal_cli
 from tests.workflow.test_reindex import start_as_api
@@ -45,7 +46,7 @@ async def stuck_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 async def scan_until_stuck(lab: Lab, handle: WorkflowHandle[Any, Any], code: str | None) -> dict[str, Any]:
     """Let a repair look until the execution is stuck with a code; None = until it is not."""
     repair = Repair(lab.client, lab.store, replay_run)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         await repair.settle_ended()
         await repair.scan()
@@ -80,7 +81,7 @@ async def test_an_answer_that_no_worker_takes_makes_it_stuck(stuck_lab: Lab):
     async with stuck_lab.worker():
         await stuck_lab.end_of(handle)
     assert await scan_until_stuck(stuck_lab, handle, None) == {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         repair = Repair(stuck_lab.client, stuck_lab.store, replay_run)
         while not (await stuck_lab.store.get_execution(handle.id, tenant=TENANT)).settled:
             await repair.scan()
@@ -156,7 +157,7 @@ async def test_a_natively_paused_one_says_so_and_breaks_nothing(tmp_path: Path, 
 
 async def _settled(lab: Lab, handle: WorkflowHandle[Any, Any]) -> None:
     repair = Repair(lab.client, lab.store, replay_run)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (facts := await lab.store.get_execution(handle.id, tenant=TENANT)).settled:
             await repair.scan()
             await asyncio.sleep(0.1)

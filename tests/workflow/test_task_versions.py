@@ -15,6 +15,7 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.main import run_command
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.lab import Lab
+from tests.support.patience import PATIENCE_S
 
 ASKS = """\
 name: asks
@@ -42,7 +43,7 @@ async def put(http: httpx.AsyncClient, text: str) -> dict[str, Any]:
 
 
 async def until(http: httpx.AsyncClient, execution_id: str, status: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         body = dict((await http.get(f"/executions/{execution_id}")).json())
         if body["status"] == status:

@@ -20,7 +20,7 @@ from tests.support.processes import WorkerProcess, worker_process
 from tests.support.servers import free_port, serve_app
 from tests.support.traced import ApiProcess, api_process
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 NOTES = 180
 """Calls of the loop: their history is longer than what a run has when it continues as new."""
