@@ -21,7 +21,8 @@ demo: $(STAMP)  ## run the example task on the embedded server and the bundled m
 	@$(BIN)/python -m examples.demo $(if $(KILL),--kill-worker)
 
 test: $(STAMP)  ## run every test
-	@$(BIN)/python -m pytest tests -n logical --dist loadfile --no-loadscope-reorder
+	@# hundreds of processes of ours are started: each would compile the engine anew if none may keep what it compiled
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -n logical --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## types, lint, format and import contracts
 	@$(BIN)/mypy
