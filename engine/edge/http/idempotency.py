@@ -140,6 +140,7 @@ class _Answer:
         self._body = b""
         self._passing = False
         self._kept = False
+        self._given_back = False
 
     async def send(self, message: Message) -> None:
         """Take a message of the answer."""
@@ -159,6 +160,8 @@ class _Answer:
                 await self._keep()
                 self._passing = True
         if self._passing:
+            # before it is sent: whoever has read the answer may repeat the request at once
+            await self.give_back()
             waiting, self._waiting = self._waiting, []
             for item in waiting:
                 await self._send(item)
@@ -180,8 +183,9 @@ class _Answer:
 
     async def give_back(self) -> None:
         """Let the request be made again, unless its answer was kept."""
-        if self._kept:
+        if self._kept or self._given_back:
             return
+        self._given_back = True
         try:
             await self._store.release(*self._place)
         except (SQLAlchemyError, Unavailable) as error:
