@@ -153,7 +153,7 @@ async def test_the_bound_of_the_installation_is_shared_by_its_tenants(
         headers = {tenant: await key_for(api, tenant) for tenant in ("many", "few")}
         for mine in headers.values():
             made = await api.http.post(
-                "/tasks", content=task("work"), headers={**mine, "content-type": "application/yaml"}
+                "/tasks", content=task("work", hold=True), headers={**mine, "content-type": "application/yaml"}
             )
             assert made.status_code == 201, made.text
         for tenant, count in (("many", 14), ("few", 3)):
@@ -162,6 +162,8 @@ async def test_the_bound_of_the_installation_is_shared_by_its_tenants(
                 answer = await api.http.post("/tasks/work/executions", json=body, headers=headers[tenant])
                 assert answer.status_code == 201, answer.text
                 owners[answer.json()["id"]] = headers[tenant]
+        await gauge.until_running(2)
+        gauge.gate.set()
         await ended(api.http, owners, owners)
     assert gauge.most[""] == 2
     # the last of the few comes long before the last of the many
