@@ -107,14 +107,14 @@ _DISPATCH: Final[dict[str, tuple[Shape, str]]] = {
                 "event",
             ),
         },
-        "Events that start an execution. Kept, but not yet done by this version.",
+        "Events that start an execution.",
     ),
     "cron": (
         {"anyOf": [_CRON, {"type": "array", "items": _CRON, "maxItems": MAX_STARTS}]},
-        "Times at which an execution starts. Kept, but not yet done by this version.",
+        "Times at which an execution starts.",
     ),
-    "admission": (closed(_ADMISSION), "Which starts are let in. Kept, but not yet done by this version."),
-    "priority": (whole(1, LEAST_PRIORITY), "1 comes first, 5 last. Kept, but not yet done by this version."),
+    "admission": (closed(_ADMISSION), "Which starts are let in."),
+    "priority": (whole(1, LEAST_PRIORITY), "1 comes first, 5 last."),
     "labels": (
         {
             "type": "array",
