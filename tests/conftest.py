@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +16,12 @@ from tests.support.lab import Lab, open_lab
 from tests.support.postgres import PostgresServer, on_postgres, postgres_server
 from tests.support.servers import temporal_process
 
+LONGEST_S = 300.0
+"""A test of the short form, or the end of any test, that takes longer hangs."""
+GRACE_S = 60.0
+"""How long a test may take to end when its time is over."""
+STDERR = pytest.StashKey[int]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suite."""
@@ -21,14 +29,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", default="short", choices=["short", "full"], help="length of the crash tests")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Log to the real standard error: one that a test has captured is closed when others log; with short tracebacks.
 
     The default shows every variable of every frame of an error, and takes seconds for it.
     """
+    # tests get another one in its place
+    config.stash[STDERR] = os.dup(2)
     *processors, _ = structlog.get_config()["processors"]
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure([*processors, plain], logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give no test of the short form the hours that the long form may take: it hangs, and the others have to wait."""
+    if config.getoption("--chaos") == "short":
+        for item in items:
+            marker = item.get_closest_marker("timeout")
+            if marker is not None and marker.args[0] > LONGEST_S:
+                item.add_marker(pytest.mark.timeout(LONGEST_S), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the process, and so the run, and say where it stands, if a test does not end when its time is over.
+
+    The time limit is an exception at the place where the process is, and a callback of the event loop may swallow it.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker else item.config.getini("timeout"))
+    with _ended_after(limit + GRACE_S, item.config):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """The same for what a test awaits at its end, when the time limit has been used up; a failure stops the clock."""
+    with _ended_after(LONGEST_S, item.config):
+        return (yield)
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float, config: pytest.Config) -> Iterator[None]:
+    faulthandler.dump_traceback_later(seconds, file=config.stash[STDERR], exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

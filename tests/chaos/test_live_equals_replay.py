@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from engine.control.replaying import repair_execution
+from engine.core.contracts.execution import SIGNAL_MESSAGE, MessageSignal
 from engine.store.schema import events
 from tests.chaos.conftest import OpenLab
 from tests.support.lab import TENANT, Ended, Lab, plan_of
@@ -76,7 +78,7 @@ class Group:
 
 
 async def disturb(lab: Lab, handle: WorkflowHandle[Any, Any], program: Program, chance: random.Random) -> None:
-    """Answer waits and send events blindly until the end, so that some come too early or too late; cancel a few."""
+    """Answer waits, send events and messages blindly until the end, some too early or too late; cancel a few."""
     cancel = chance.randrange(100) < CANCELLED_OF_100
     for number in itertools.count():
         await asyncio.sleep(chance.uniform(0.02, 0.3))
@@ -89,6 +91,9 @@ async def disturb(lab: Lab, handle: WorkflowHandle[Any, Any], program: Program, 
                 await lab.answer(handle, ANSWER, key=f"k{number - (chance.random() < 0.2)}")
             if "event" in program.kinds:
                 await lab.send(handle, PING, ANSWER, key=chance.choice([None, KEY]))
+            for inbox in program.inboxes:
+                value = ANSWER | {"hold": chance.random() < 0.5}
+                await handle.signal(SIGNAL_MESSAGE, MessageSignal(id=uuid.uuid4().hex, name=inbox, value=value))
 
 
 async def next_workflow_task(handle: WorkflowHandle[Any, Any]) -> None:
@@ -137,7 +142,7 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
     print(f"all rows of {compared.executions} executions are those of a rebuild ({compared.took_s:.1f} s)")  # noqa: T201
     assert len(group.ended) == len(seeds)
     assert carried >= len(seeds) // 10
-    assert {"parallel", "retry", "sleep", "wait"} <= group.kinds.keys()
+    assert {"parallel", "retry", "sleep", "wait", "listen"} <= group.kinds.keys()
 
 
 async def lose_events(lab: Lab, ids: list[str], chance: random.Random) -> set[str]:

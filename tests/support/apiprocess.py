@@ -23,6 +23,7 @@ from engine.core.run.events import EventRecord
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 from tests.support.postgres import store_url
 from tests.support.processes import ROOT
@@ -74,6 +75,7 @@ class ApiProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=dying_with_parent(),
             )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import psutil
 
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 
 
@@ -75,6 +76,7 @@ class DevProcess:
             text=True,
             env=clean_environment(**environment),
             cwd=folder.parent,
+            preexec_fn=dying_with_parent(signal.SIGTERM),
         )
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -13,7 +12,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from typing import Any
 import asyncpg
 
 from engine.store.database import migrate
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 
 USER = "everstep"
@@ -36,15 +35,6 @@ MARK = "store.postgresql"
 
 _OPTIONS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "shared_buffers=32MB")
 """What is written need not survive the machine."""
-
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_SET_PARENT_DEATH_SIGNAL = 1
-
-
-def _die_with_parent() -> None:
-    # a test run that is killed itself must not leave a server behind; SIGQUIT lets the server take its children along
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGQUIT)
 
 
 def _programs() -> Path:
@@ -153,9 +143,11 @@ def _running(folder: Path, data: Path, port: int, own: dict[str, Any]) -> Iterat
     command = [str(_programs() / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
     for option in _OPTIONS:
         command += ["-c", option]
+    # this signal lets it take its children along
+    ask = dying_with_parent(signal.SIGQUIT)
     with (folder / "log").open("wb") as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, preexec_fn=_die_with_parent, **own
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, preexec_fn=ask, **own
         )
     server = PostgresServer(port)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -15,25 +14,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.lab import Lab
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import START_S
 from tests.support.postgres import store_url
 from tests.support.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_TIMEOUT_S = 10.0
-_SET_PARENT_DEATH_SIGNAL = 1
-
-# loaded here, because between fork and exec nothing may be imported
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> None:
-    """Let a child end with this process; to be called in the child.
-
-    A test run that is killed itself must not leave workers behind.
-    """
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 class WorkerProcess:
@@ -90,7 +77,7 @@ class WorkerProcess:
                 stdout=out,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_parent(),
             )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.core.spec.vocabulary import DEFAULT_INBOX
 from tests.support.program_leaves import HOLD, LONG_S, MODULUS, STOP, Leaves, Step
 
 SUB, DOWN = "sub", "down"
@@ -89,6 +90,7 @@ class Maker(Leaves):
         """Take some messages, each of which comes while nothing else runs here, and leave one word in the state."""
         self.left -= 3
         self.waits = True
+        self.inboxes.add(DEFAULT_INBOX)
         turns, key = f"turns_{self.label()}", self.label()
         busy = self.chance.choice(["reject", "enqueue", "join"])
         body: list[Step] = [
@@ -110,6 +112,7 @@ class Maker(Leaves):
         """Take a message whose turn is stopped by another one; not beside others, so that it is this turn."""
         self.waits = True
         busy, label = self.chance.choice(["interrupt", "rollback"]), self.label()
+        self.inboxes.add(f"{HOLD}_{label}")
         message = f"steps['{label}'].output"
         undo = {"tool": "step_tool", "arguments": {"n": "$ _"}}
         body: list[Step] = [

@@ -39,6 +39,7 @@ class Leaves:
         self.waits = False
         self.listens = waits
         self.kinds: set[str] = set()
+        self.inboxes: set[str] = set()
         self._labels = 0
         self._leaves: list[Callable[[], list[Step]]] = [
             *(self.pure, self.tool, self.tool, self._retried, self._settled, self._prompt, self._structured),

@@ -50,12 +50,14 @@ class Program:
         given: Its input.
         waits: Whether it waits for answers.
         kinds: Words for what it is made of.
+        inboxes: Names of the inboxes whose messages it takes.
     """
 
     text: str
     given: int
     waits: bool
     kinds: frozenset[str]
+    inboxes: frozenset[str]
 
 
 def make_program(
@@ -83,7 +85,9 @@ def make_program(
         main += maker.note("failure", {"error": "after {{ _ }}"})
     task: dict[str, Any] = {"name": f"program_{seed}", "main": main, SUB: maker.sub(), DOWN: maker.down()}
     task |= _around(maker)
-    return Program(json.dumps(task), chance.randint(0, 99), maker.waits, frozenset(maker.kinds))
+    return Program(
+        json.dumps(task), chance.randint(0, 99), maker.waits, frozenset(maker.kinds), frozenset(maker.inboxes)
+    )
 
 
 ONE_BY_ONE = frozenset({"while", "until", "foreach"})

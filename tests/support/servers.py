@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from engine.edge.supervisor.temporal import find_temporal, server_command
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 
 
@@ -60,7 +61,9 @@ class TemporalProcess:
             command += ["--dynamic-config-value", setting]
         health = [str(program), "operator", "cluster", "health", "--address", self.address]
         with (self.folder / "temporal.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, preexec_fn=dying_with_parent()
+            )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.2):

@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 
 from tests.support.apiprocess import ApiProcess
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import START_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT, STOP_TIMEOUT_S, die_with_parent
+from tests.support.processes import ROOT, STOP_TIMEOUT_S
 from tests.support.servers import TemporalProcess, clean_environment
 
 WATCH_S = 0.1
@@ -88,7 +89,7 @@ class Helper:
                 stdout=out,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_parent(),
             )
 
     async def ready(self) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import httpx
 
 from tests.support.lab import Lab
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 from tests.support.processes import ROOT, STOP_TIMEOUT_S
 from tests.support.servers import clean_environment, free_port
@@ -88,7 +89,15 @@ async def api_process(lab: Lab, project: str, environment: Mapping[str, str]) ->
 
 
 def _spawn(command: list[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        preexec_fn=dying_with_parent(),
+    )
 
 
 async def _ready(http: httpx.AsyncClient, process: subprocess.Popen[bytes], lab: Lab) -> None:

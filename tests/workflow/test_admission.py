@@ -30,9 +30,10 @@ from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, until
 from tests.compat.test_tenants import key_for
 from tests.support.lab import TENANT, Lab
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT, die_with_parent, worker_process
+from tests.support.processes import ROOT, worker_process
 from worker import replay_run
 
 pytestmark = pytest.mark.usefixtures("both_stores")
@@ -406,7 +407,7 @@ async def test_a_process_that_is_killed_while_it_lets_in_loses_nothing_and_start
             *arguments,
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            preexec_fn=die_with_parent,
+            preexec_fn=dying_with_parent(),
         )
         assert doomed.stdout is not None
         told = await asyncio.wait_for(doomed.stdout.readline(), PATIENCE_S)

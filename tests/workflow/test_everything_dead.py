@@ -21,6 +21,7 @@ import pytest
 from engine.edge.http.freshness import AGE_HEADER
 from engine.store.pulses import FRESH_S
 from tests.support.dev_process import everstep
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
 from tests.support.processes import ROOT
@@ -90,7 +91,15 @@ class Stack:
 def begin(name: str, command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a process of ours."""
     with (folder / f"{name}.log").open("wb") as out:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=dying_with_parent(),
+        )
 
 
 @contextlib.asynccontextmanager

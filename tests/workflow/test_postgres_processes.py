@@ -17,9 +17,10 @@ from engine.store.schema import events
 from tests.compat.apiserver import read_stream
 from tests.support.apiprocess import ApiProcess
 from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer, on_postgres
-from tests.support.processes import ROOT, WorkerProcess, die_with_parent, worker_process
+from tests.support.processes import ROOT, WorkerProcess, worker_process
 
 ASK = """\
 name: ask
@@ -54,7 +55,7 @@ def repair_process(lab: Lab, worker: WorkerProcess) -> Iterator[Path]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            preexec_fn=die_with_parent,
+            preexec_fn=dying_with_parent(),
         )
     try:
         yield log
