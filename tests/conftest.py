@@ -15,6 +15,7 @@ import structlog
 from tests.support.lab import Lab, open_lab
 from tests.support.postgres import PostgresServer, on_postgres, postgres_server
 from tests.support.servers import temporal_process
+from tests.support.temporal_cli import QUICK_DELETES
 
 LONGEST_S = 300.0
 """A test of the short form, or the end of any test, that takes longer hangs."""
@@ -93,7 +94,7 @@ def temporal_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     if given:
         yield given
         return
-    with temporal_process(tmp_path_factory.mktemp("temporal")) as server:
+    with temporal_process(tmp_path_factory.mktemp("temporal"), QUICK_DELETES) as server:
         yield server.address
 
 

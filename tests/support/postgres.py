@@ -60,6 +60,10 @@ class PostgresServer:
         secret = f":{password}" if password else ""
         return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
 
+    def program(self, name: str) -> Path:
+        """Return the path of one of the programs that came with it, such as `pg_dump`."""
+        return _programs() / name
+
     def execute(self, *statements: str, database: str = "postgres") -> list[Any]:
         """Run statements outside any transaction, from any thread; return the rows of the last one."""
 

@@ -19,6 +19,8 @@ from engine.edge.supervisor.temporal import find_temporal, server_command
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 
+GRACE_S = 1.0
+
 
 def free_port() -> int:
     """Return a port of loopback that nobody uses now."""
@@ -95,21 +97,47 @@ def temporal_process(folder: Path, dynamic: Sequence[str] = ()) -> Iterator[Temp
         server.stop()
 
 
+class _PromptServer(uvicorn.Server):
+    """uvicorn without its rests of a tenth of a second, which a thousand tests would wait for at their end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Serve until it is told to stop."""
+        await self.on_tick(0)
+        await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections; what is still answered after a second is cut off."""
+        del sockets
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 it has only these sets
+                    await asyncio.sleep(0.001)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
 @contextlib.asynccontextmanager
 async def serve_app(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI app on loopback for the length of the block and yield its address, `http://127.0.0.1:PORT`."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test run keeps its own
+    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
+    server = _PromptServer(config)
     serving = asyncio.create_task(server._serve(sockets=[listener]))
     try:
         while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this attribute only
             await asyncio.sleep(0.005)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.stopping.set()
         await serving
         listener.close()
 

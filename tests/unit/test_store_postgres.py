@@ -476,3 +476,21 @@ async def test_nobody_listens_while_nobody_waits(postgres: PostgresServer, name:
         watch = next(task for task in asyncio.all_tasks() if task.get_name() == "store-changes")
     await watch
     assert await asyncio.to_thread(postgres.execute, listening) == []
+
+
+NO_SPACE = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+"""What the server says when its disk is full, without filling one."""
+
+
+async def test_a_server_without_space_is_told_by_name_until_it_takes_again(database: Database):
+    def fail(connection: Connection) -> None:
+        connection.execute(text(NO_SPACE))
+
+    with pytest.raises(Unavailable) as caught:
+        await database.run(fail, write=True)
+    assert (caught.value.code, caught.value.retryable) == ("store.full", True)
+    assert database.place.removeprefix("PostgreSQL ") in caught.value.message
+    assert database.trouble is not None
+    assert database.trouble.code == "store.full"
+    await database.run(lambda connection: connection.execute(select(1)).scalar(), write=True)
+    assert database.trouble is None
