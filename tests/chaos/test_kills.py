@@ -1,6 +1,6 @@
 """A worker that is killed with SIGKILL changes nothing: not the result, not what was done outside, not the events.
 
-All cases run once, side by side, before the first test looks at them. The short form kills at five seeded points, the
+All cases run once, side by side, before the first test looks at them. The short form kills at three seeded points, the
 long one at every event of the history.
 """
 
@@ -19,7 +19,7 @@ from tests.chaos.killing import Case, Killer, at_event, run_case, spare, while_c
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 SEED = 20261
-SHORT_KILLS = 5
+SHORT_KILLS = 3
 KILLS_OF_ONE_CALL = 3
 SHORT_RANGE = 70
 """The example's history has some more events than that."""
