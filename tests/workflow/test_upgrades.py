@@ -24,7 +24,7 @@ from engine.core.contracts.execution import ExecutionParams
 from engine.core.contracts.patches import INTERPRETER, Patch
 from engine.core.errors import InvalidInput
 from engine.core.plan.codec import plan_to_json
-from engine.core.plan.ir import PLAN_FORMAT
+from engine.core.plan.ir import PLAN_FORMAT, STDLIB_VERSION
 from engine.core.run.effects import Call
 from engine.edge.supervisor.temporal import find_temporal
 from engine.settings import Settings
@@ -88,12 +88,13 @@ async def test_a_plan_of_format_1_is_carried_over_continue_as_new(lab: Lab):
 # --- what needs a newer worker -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["interpreter", "format"])
+@pytest.mark.parametrize("what", ["interpreter", "format", "library"])
 async def test_an_execution_of_a_newer_engine_waits_for_a_newer_worker(
     lab: Lab, what: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(workflows.patches, "INTERPRETER", INTERPRETER - (what == "interpreter"))
     monkeypatch.setattr(workflows.patches, "PLAN_FORMAT", PLAN_FORMAT - (what == "format"))
+    monkeypatch.setattr(workflows.patches, "STDLIB_VERSION", STDLIB_VERSION - (what == "library"))
     async with lab.worker():
         plan, execution_id = plan_of("name: newer\nmain: [{evaluate: $ _ + 1}]"), str(uuid.uuid4())
         params = ExecutionParams(execution_id=execution_id, tenant=TENANT, plan=plan_to_json(plan), input=1)

@@ -368,36 +368,39 @@ async def test_a_redirect_to_another_place_is_not_followed(lab: Lab, api: ApiSer
     assert inner.messages == []
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ftp://shop.example/",
-        "file:///etc/passwd",
-        "https://",
-        "http://u:p@shop.example/",
-        "http://a b/",
-        "http://h:0/",
-        "http://xn--/",
-        "http://xn--a/",
-        "http://⑫⑦.0.0.1/",
-        "http://0177.0.0.1/",
-        "http://[v1.x]/",
-        "http://shop..example/",
-        f"http://{'a' * 64}.example/",
-        f"http://{'a.' * 127}example/",
-    ],
+NO_ADDRESSES = (
+    "ftp://shop.example/",
+    "file:///etc/passwd",
+    "https://",
+    "http://u:p@shop.example/",
+    "http://a b/",
+    "http://h:0/",
+    "http://xn--/",
+    "http://xn--a/",
+    "http://⑫⑦.0.0.1/",
+    "http://0177.0.0.1/",
+    "http://[v1.x]/",
+    "http://shop..example/",
+    f"http://{'a' * 64}.example/",
+    f"http://{'a.' * 127}example/",
 )
-async def test_an_address_that_is_none_is_refused(api: ApiServer, url: str) -> None:
-    answer = await api.http.post("/webhooks", json={"url": url})
-    assert (answer.status_code, answer.json()["code"]) == (400, "webhook.bad_url")
+OF_ALL_KINDS = (
+    "https://münchen.example/a",
+    "https://xn--mnchen-3ya.example/a",
+    "http://[2001:db8::1]:8080/",
+    "http://a_b./",
+)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["https://münchen.example/a", "https://xn--mnchen-3ya.example/a", "http://[2001:db8::1]:8080/", "http://a_b./"],
-)
-async def test_hosts_of_all_scripts_and_kinds_are_taken(api: ApiServer, url: str) -> None:
-    assert (await register(api, url))["url"] == url
+async def test_an_address_that_is_none_is_refused(api: ApiServer) -> None:
+    for url in NO_ADDRESSES:
+        answer = await api.http.post("/webhooks", json={"url": url})
+        assert (answer.status_code, answer.json()["code"]) == (400, "webhook.bad_url"), url
+
+
+async def test_hosts_of_all_scripts_and_kinds_are_taken(api: ApiServer) -> None:
+    for url in OF_ALL_KINDS:
+        assert (await register(api, url))["url"] == url
 
 
 async def test_a_message_that_cannot_even_be_sent_says_why(lab: Lab, api: ApiServer) -> None:
