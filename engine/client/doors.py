@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar, Unpack
 
@@ -15,11 +16,12 @@ from engine.core.values import Json
 T = TypeVar("T")
 
 
-class Doors:
+class Doors(ABC):
     """Schedules, webhooks, events from outside and jobs over many executions; a part of `Client`."""
 
+    @abstractmethod
     def _send(self, request: Request[T]) -> T:
-        raise NotImplementedError
+        """Send a request and read its answer."""
 
     def create_schedule(
         self,
@@ -305,11 +307,12 @@ class Doors:
         return self._send(ask.change_job(job_id, "abort"))
 
 
-class AsyncDoors:
+class AsyncDoors(ABC):
     """The same for asyncio; a part of `AsyncClient`."""
 
+    @abstractmethod
     async def _send(self, request: Request[T]) -> T:
-        raise NotImplementedError
+        """Send a request and read its answer."""
 
     async def create_schedule(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -101,11 +102,12 @@ def _link(
 # --- the methods -----------------------------------------------------------------------------------------------------
 
 
-class Steering:
+class Steering(ABC):
     """Steers executions; a part of `Client`."""
 
+    @abstractmethod
     def _send(self, request: Request[T]) -> T:
-        raise NotImplementedError
+        """Send a request and read its answer."""
 
     def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
         """Pause an execution: calls under way end and are recorded, nothing new starts until it is continued.
@@ -254,11 +256,12 @@ class Steering:
         return self._send(_link(execution_id, wait_id, actor, expires_in, values))
 
 
-class AsyncSteering:
+class AsyncSteering(ABC):
     """Steers executions; a part of `AsyncClient`. `Client` says what each method does."""
 
+    @abstractmethod
     async def _send(self, request: Request[T]) -> T:
-        raise NotImplementedError
+        """Send a request and read its answer."""
 
     async def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
         """See `Client.pause`."""

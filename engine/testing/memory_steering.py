@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -22,18 +23,20 @@ if TYPE_CHECKING:
     from engine.testing.memory_run import MemoryExecution
 
 
-class MemorySteering:
+class MemorySteering(ABC):
     """A part of `MemoryClient`; `Client` says what each method does."""
 
     _plans: dict[str, list[Plan]]
     _made: dict[str, MemoryExecution]
     _keys: dict[tuple[str, str], str]
 
+    @abstractmethod
     def _find(self, execution_id: str) -> MemoryExecution:
-        raise NotImplementedError
+        """Return the execution with an id."""
 
+    @abstractmethod
     def _sources_now(self) -> list[Source]:
-        raise NotImplementedError
+        """Return where replies come from now."""
 
     def pause(self, execution_id: str, *, reason: str = "", key: str | None = None, actor: str = "") -> Execution:
         """See `Client.pause`."""
