@@ -24,7 +24,14 @@ _OVERLOADED = {409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 
 
 def error_of_status(
-    status: int, body: bytes, *, backend: str, base_url: str, model: str, retry_after_s: float | None = None
+    status: int,
+    body: bytes,
+    *,
+    backend: str,
+    base_url: str,
+    model: str,
+    path: str,
+    retry_after_s: float | None = None,
 ) -> BackendError:
     """Classify an answer that is not a success.
 
@@ -34,6 +41,7 @@ def error_of_status(
         backend: Name of the backend.
         base_url: Its address.
         model: The model that was asked for.
+        path: What the address of a chat call ends in.
         retry_after_s: What the server asked for.
 
     Returns:
@@ -72,13 +80,13 @@ def error_of_status(
         return error(
             f"has no chat completions under {base_url}",
             "not_found",
-            hint="base_url in everstep.toml is the address up to and without /chat/completions, usually ending in /v1",
+            hint=f"base_url in everstep.toml is the address up to and without {path}",
         )
     return error("refuses the request", "refused", hint="details.reason holds the server's own words")
 
 
 def error_in_reply(
-    problem: Any, *, backend: str, base_url: str, model: str, retry_after_s: float | None = None
+    problem: Any, *, backend: str, base_url: str, model: str, path: str, retry_after_s: float | None = None
 ) -> BackendError:
     """Classify an `error` object that stands in a stream or in an answer with status 200.
 
@@ -88,7 +96,9 @@ def error_in_reply(
     if not isinstance(status, int) or not 400 <= status <= 599:
         status = 500
     body = json.dumps({"error": problem}).encode()
-    return error_of_status(status, body, backend=backend, base_url=base_url, model=model, retry_after_s=retry_after_s)
+    return error_of_status(
+        status, body, backend=backend, base_url=base_url, model=model, path=path, retry_after_s=retry_after_s
+    )
 
 
 def _read_error(body: bytes) -> tuple[str, set[str]]:

@@ -3,231 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
-import ssl
-import time
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-import httpx
+from pydantic import BaseModel, ValidationError
 
-from activities.backends.base import Tell, tell_nobody
-from activities.backends.failures import error_in_reply, error_of_status
-from activities.backends.stream import DONE, Assembler, Chunk, ReplyError, read_chunk, read_events
-from activities.net import (
-    CONNECT_TIMEOUT_S,
-    HTTP_EXCEPTIONS,
-    MAX_PORT,
-    NetFault,
-    ShardedPool,
-    describe_fault,
-    fault_of,
-    header_text,
-    make_ssl_context,
-    retry_after_s,
-)
-from engine.core.contracts.activities import ChatParams, ChatResult
-from engine.core.contracts.failures import clip
-from engine.core.errors import BackendError
+from activities.backends.base import Tell
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts
+from activities.backends.transport import HttpBackend, Outgoing
+from engine.core.contracts.activities import ChatParams, Usage
 from engine.core.values import Json
-from engine.settings import BackendConfig
 
-MAX_REPLY_BYTES = 32 * 1024 * 1024
-MAX_ERROR_BYTES = 16 * 1024
-LIST_TIMEOUT_S = 10.0
+DONE = b"[DONE]"
 
 
-class OpenAIBackend:
-    """One OpenAI-compatible backend; satisfies `Backend`."""
+class OpenAIBackend(HttpBackend):
+    """One OpenAI-compatible backend."""
 
-    def __init__(self, name: str, config: BackendConfig) -> None:
-        """Prepare the adapter; no connection is made yet.
+    chat_path: ClassVar[str] = "/chat/completions"
 
-        Args:
-            name: Name of the backend in everstep.toml.
-            config: Its entry there.
-        """
-        self.name = name
-        self.config = config
-        self._base_url = config.base_url.rstrip("/")
-        self._has_port = _has_port(self._base_url)
-        self._pool = ShardedPool(self._make_client, config.max_connections)
+    def outgoing(self, params: ChatParams) -> Outgoing:
+        """See `HttpBackend`."""
+        return Outgoing(self.chat_path, request_body(params))
 
-    @cached_property
-    def _ssl(self) -> ssl.SSLContext:
-        return make_ssl_context()
+    def reader(self, tell: Tell) -> OpenAIReader:
+        """See `HttpBackend`."""
+        return OpenAIReader(tell)
 
-    def _make_client(self, limits: httpx.Limits) -> httpx.AsyncClient:
-        # the activity's own limit bounds the whole call, waiting for a connection included
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        return httpx.AsyncClient(verify=self._ssl, limits=limits, timeout=timeout, follow_redirects=False)
-
-    async def chat(self, params: ChatParams, tell: Tell = tell_nobody) -> ChatResult:
-        """Ask for one chat completion and wait for its end.
-
-        Args:
-            params: The call; `model` is never empty.
-            tell: Takes what the model writes, as it comes.
-
-        Returns:
-            The reply. A reply to `output_schema` is not checked here.
-
-        Raises:
-            BackendError: backend.unreachable, .rate_limited, .overloaded, .auth, .unknown_model, .not_found,
-                .context_too_long, .refused, .bad_reply, .cut_off or .timeout.
-        """
-        self._require_port()
-        body = json.dumps(request_body(params), separators=(",", ":"), allow_nan=False).encode()
-        headers = {
-            **self._headers(),
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream, application/json",
-            "Idempotency-Key": header_text(params.context.key),
-        }
-        assembler = Assembler(tell)
-        answered = False
-        try:
-            with self._pool.client() as client:
-                url = f"{self._base_url}/chat/completions"
-                async with client.stream("POST", url, content=body, headers=headers) as response:
-                    answered = True
-                    await self._raise_for_status(response, params.model)
-                    if "text/event-stream" in response.headers.get("content-type", ""):
-                        await self._read_stream(response, assembler, params.model)
-                    else:
-                        self._add(assembler, read_chunk(await self._read_whole(response)), params.model)
-                        self._require_choice(assembler)
-        except HTTP_EXCEPTIONS as error:
-            raise self._net_error(error, answered=answered) from error
-        except ReplyError as error:
-            raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
-        return assembler.result(backend=self.name, model=params.model, now_s=int(time.time()))
-
-    async def list_models(self) -> list[str]:
-        """Return the names of the models that `GET base_url/models` lists.
-
-        Raises:
-            BackendError: As for `chat`.
-        """
-        self._require_port()
-        url = f"{self._base_url}/models"
-        try:
-            with self._pool.client() as client:
-                response = await client.get(url, headers=self._headers(), timeout=LIST_TIMEOUT_S)
-        except HTTP_EXCEPTIONS as error:
-            raise self._net_error(error, answered=False) from error
-        if not response.is_success:
-            raise self._status_error(response, response.content[:MAX_ERROR_BYTES], "")
-        try:
-            return [str(item["id"]) for item in response.json()["data"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._bad_reply(f"sent a list of models that cannot be read: {clip(str(error), 200)}") from error
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._pool.aclose()
-
-    async def _read_stream(self, response: httpx.Response, assembler: Assembler, model: str) -> None:
-        done = False
-        async for data in read_events(response.aiter_bytes(), max_bytes=MAX_REPLY_BYTES):
-            if data == DONE:
-                done = True
-                continue
-            self._add(assembler, read_chunk(data), model)
-        if not done and not assembler.finish_reason:
-            raise BackendError(
-                f"backend '{self.name}' broke the reply off in the middle",
-                code="backend.cut_off",
-                retryable=True,
-                details={"backend": self.name},
-            )
-        self._require_choice(assembler)
-
-    async def _read_whole(self, response: httpx.Response) -> bytes:
-        parts, total = [], 0
-        async for part in response.aiter_bytes():
-            total += len(part)
-            if total > MAX_REPLY_BYTES:
-                raise ReplyError(f"more than {MAX_REPLY_BYTES} bytes")
-            parts.append(part)
-        return b"".join(parts)
-
-    def _add(self, assembler: Assembler, chunk: Chunk, model: str) -> None:
-        if chunk.error:
-            raise error_in_reply(chunk.error, backend=self.name, base_url=self._base_url, model=model)
-        assembler.add(chunk)
-
-    def _require_choice(self, assembler: Assembler) -> None:
-        if not assembler.started:
-            raise self._bad_reply("sent a reply without choices")
-
-    async def _raise_for_status(self, response: httpx.Response, model: str) -> None:
-        if response.is_success:
-            return
-        body = b""
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) >= MAX_ERROR_BYTES:
-                break
-        raise self._status_error(response, body[:MAX_ERROR_BYTES], model)
-
-    def _status_error(self, response: httpx.Response, body: bytes, model: str) -> BackendError:
-        return error_of_status(
-            response.status_code,
-            body,
-            backend=self.name,
-            base_url=self._base_url,
-            model=model,
-            retry_after_s=retry_after_s(response.headers),
-        )
-
-    def _net_error(self, error: Exception, *, answered: bool) -> BackendError:
-        fault = fault_of(error)
-        if fault is NetFault.BAD_REPLY:
-            return self._bad_reply(describe_fault(error, where=self._base_url))
-        if answered and fault in (NetFault.BROKEN, NetFault.TIMED_OUT):
-            code, retryable = "backend.cut_off", True
-        else:
-            code, retryable = "backend.unreachable", fault is not NetFault.BAD_REQUEST
-        return BackendError(
-            f"backend '{self.name}': {describe_fault(error, where=self._base_url)}",
-            code=code,
-            hint="" if answered else f"is a server running at {self._base_url}?",
-            retryable=retryable,
-            details={"backend": self.name},
-        )
-
-    def _require_port(self) -> None:
-        if not self._has_port:  # the event loop would raise an OverflowError deep inside
-            raise self._net_error(httpx.InvalidURL("there is no such port"), answered=False)
-
-    def _bad_reply(self, text: str) -> BackendError:
-        return BackendError(
-            f"backend '{self.name}' {text}", code="backend.bad_reply", retryable=True, details={"backend": self.name}
-        )
-
-    def _headers(self) -> dict[str, str]:
-        variable = self.config.api_key_env
-        if not variable:
-            return {}
-        # looked up per call, so that a key never stands in a value that could be printed
-        key = os.environ.get(variable, "").strip()
-        if not key or not key.isascii():
-            state = "is not set" if not key else "holds something that is not ASCII"
-            raise BackendError(
-                f"backend '{self.name}' needs a key, but the environment variable {variable} {state}",
-                code="backend.auth",
-                hint=f"set {variable} where the worker is started",
-                details={"backend": self.name},
-            )
+    def key_headers(self, key: str) -> dict[str, str]:
+        """See `HttpBackend`."""
         return {"Authorization": f"Bearer {key}"}
 
+    def models_in(self, body: Any) -> list[str]:
+        """See `HttpBackend`."""
+        return [str(item["id"]) for item in body["data"]]
 
-def _has_port(url: str) -> bool:
-    try:
-        return 0 < (httpx.URL(url).port or 1) <= MAX_PORT
-    except httpx.InvalidURL:
-        return True  # the client says it better
+
+# --- the call --------------------------------------------------------------------------------------------------------
 
 
 def request_body(params: ChatParams) -> dict[str, Any]:
@@ -274,3 +85,126 @@ def fits_strict_mode(schema: Json) -> bool:
     parts += [value for key, value in schema.items() if key in ("items", "anyOf", "prefixItems")]
     parts += [item for key in ("$defs", "definitions") for item in (schema.get(key) or {}).values()]
     return all(fits_strict_mode(part) for part in parts)
+
+
+# --- the reply -------------------------------------------------------------------------------------------------------
+
+
+class _Function(BaseModel):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(BaseModel):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Message(BaseModel):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(BaseModel):
+    index: int = 0
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class _Chunk(BaseModel):
+    """A completion or one chunk of it; a whole completion has `message` where a chunk has `delta`."""
+
+    id: str | None = None
+    model: str | None = None
+    created: float | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class OpenAIReader:
+    """Reads a completion, streamed or whole; choices other than the first are left out. See `ReplyReader`."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.parts = ReplyParts(tell)
+        self._is_done = False
+
+    @property
+    def is_whole(self) -> bool:
+        """See `ReplyReader`."""
+        return self._is_done or bool(self.parts.finish_reason)
+
+    def take(self, data: bytes) -> None:
+        """See `ReplyReader`."""
+        if data == DONE:
+            self._is_done = True
+            return
+        chunk = _read_chunk(data)
+        if chunk.error:
+            raise ErrorInReply(chunk.error)
+        parts = self.parts
+        parts.id = parts.id or chunk.id or ""
+        parts.model = parts.model or chunk.model or ""
+        parts.created = parts.created or int(chunk.created or 0)
+        if chunk.usage is not None:
+            usage = chunk.usage
+            total = usage.total_tokens or usage.prompt_tokens + usage.completion_tokens
+            parts.usage = Usage(
+                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, total_tokens=total
+            )
+        for choice in chunk.choices or ():
+            if choice.index != 0:
+                continue
+            parts.started = True
+            parts.finish_reason = choice.finish_reason or parts.finish_reason
+            message = choice.delta or choice.message
+            if message is not None:
+                self._take_message(message)
+
+    def _take_message(self, message: _Message) -> None:
+        # servers name it in either way
+        self.parts.add_reasoning(_text_of(message.reasoning_content) or _text_of(message.reasoning))
+        self.parts.add_text(_text_of(message.content))
+        if message.refusal:
+            self.parts.add_refusal(message.refusal)
+        for position, call in enumerate(message.tool_calls or ()):
+            self._take_call(call, position)
+
+    def _take_call(self, call: _ToolCall, position: int) -> None:
+        index, parts = call.index, self.parts
+        if index is None:
+            # servers that number nothing send either whole calls, or parts of the last one without an id
+            index = parts.calls if call.id or not parts.calls or position else parts.last_call
+        function = call.function or _Function()
+        given = function.arguments
+        arguments = json.dumps(given) if isinstance(given, dict) else given or ""
+        parts.add_call(index, call_id=call.id or "", name=function.name or "", arguments=arguments)
+
+
+def _read_chunk(data: bytes) -> _Chunk:
+    try:
+        return _Chunk.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ReplyError(f"{place + ': ' if place else ''}{first['msg']}") from None
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of a content that is text, a list of parts, or absent."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return ""

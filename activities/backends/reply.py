@@ -1,0 +1,152 @@
+"""Puts one reply together from its parts, in whatever words a backend sends them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from activities.backends.base import Tell, tell_nobody
+from engine.core.contracts.activities import ChatResult, Usage
+
+
+class ReplyError(Exception):
+    """The reply of a server has not the agreed shape; the text says what is wrong."""
+
+
+class TooLarge(ReplyError):
+    """The reply is larger than we take."""
+
+
+class ErrorInReply(Exception):
+    """The server tells of an error inside a reply that began well.
+
+    Attributes:
+        problem: The error as the server sent it.
+    """
+
+    def __init__(self, problem: Any) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class ReplyReader(Protocol):
+    """Reads one reply in a backend's words.
+
+    Attributes:
+        parts: What was read.
+    """
+
+    parts: ReplyParts
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the server has said that nothing more comes."""
+        ...
+
+    def take(self, data: bytes) -> None:
+        """Take the data of one event of a stream, or the whole body of a reply that is not streamed.
+
+        Raises:
+            ReplyError: It has not the agreed shape.
+            ErrorInReply: It is an error.
+        """
+        ...
+
+
+class ReplyParts:
+    """The reply so far.
+
+    Attributes:
+        id: The server's id of the reply.
+        model: Model that answers.
+        created: Unix time in seconds; 0 = the server did not say.
+        finish_reason: stop, length, tool_calls or content_filter; empty as long as none was named.
+        usage: Token counts; None = the server has sent none.
+        started: Whether anything of a message has come.
+
+    Args:
+        tell: Takes what the model writes, as it comes.
+    """
+
+    def __init__(self, tell: Tell = tell_nobody) -> None:
+        self._tell = tell
+        self.id = ""
+        self.model = ""
+        self.created = 0
+        self.finish_reason = ""
+        self.usage: Usage | None = None
+        self.started = False
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    @property
+    def calls(self) -> int:
+        """How many tool calls have come."""
+        return len(self._calls)
+
+    @property
+    def last_call(self) -> int:
+        """Number of the last tool call; there must be one."""
+        return max(self._calls)
+
+    def add_text(self, text: str) -> None:
+        """Add to the text of the message."""
+        self._text.append(text)
+        self._tell("content", text, 0, "")
+
+    def add_reasoning(self, text: str) -> None:
+        """Show what the model thinks while it comes; it is no part of the reply."""
+        self._tell("reasoning", text, 0, "")
+
+    def add_refusal(self, text: str) -> None:
+        """Add to the words with which the model refuses."""
+        self._refusal.append(text)
+
+    def add_call(self, index: int, *, call_id: str = "", name: str = "", arguments: str = "") -> None:
+        """Add to a tool call.
+
+        Args:
+            index: Which call of the message it is, from 0.
+            call_id: Its id; the first one that is not empty counts.
+            name: More of the name of its tool.
+            arguments: More of the JSON text of its arguments.
+        """
+        into = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        into["id"] = into["id"] or call_id
+        into["name"] += name
+        into["arguments"] += arguments
+        self._tell("tool_call", name, index, "name")
+        self._tell("tool_call", arguments, index, "arguments")
+
+    def result(self, *, backend: str, model: str, now_s: int) -> ChatResult:
+        """Return the reply.
+
+        Args:
+            backend: Name of the backend.
+            model: The model that was asked for; used if the server names none.
+            now_s: Unix time in seconds; used if the server names none.
+        """
+        text = "".join(self._text)
+        calls = [self._call(index) for index in sorted(self._calls)]
+        message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None}
+        if self._refusal:
+            message["refusal"] = "".join(self._refusal)
+        if calls:
+            message["tool_calls"] = calls
+        return ChatResult(
+            id=self.id,
+            model=self.model or model,
+            backend=backend,
+            created=self.created or now_s,
+            message=message,
+            finish_reason=self.finish_reason or ("tool_calls" if calls else "stop"),
+            usage=self.usage,
+        )
+
+    def _call(self, index: int) -> dict[str, Any]:
+        call = self._calls[index]
+        return {
+            "id": call["id"] or f"call_{index}",
+            "type": "function",
+            "function": {"name": call["name"], "arguments": call["arguments"] or "{}"},
+        }
