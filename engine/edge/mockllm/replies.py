@@ -1,23 +1,13 @@
-"""Writes the mock server's replies: whole completions, event streams, refusals."""
+"""Makes the mock server's replies, in words that all dialects put into theirs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from engine.core.values import Json, compact_json
 from engine.edge.mockllm.script import MockRule, fill
-
-DONE = b"data: [DONE]\n\n"
-
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,70 +72,8 @@ def make_reply(rule: MockRule, *, model: str, messages: list[Any], last: str, n:
     )
 
 
-def completion(reply: Reply) -> bytes:
-    """Return the body of a completion that is not streamed."""
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
-    if reply.tool_calls:
-        message["tool_calls"] = reply.tool_calls
-    return _bytes(
-        {
-            "id": reply.id,
-            "object": "chat.completion",
-            "created": reply.created,
-            "model": reply.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-            "usage": reply.usage,
-        }
-    )
-
-
-def chunks(reply: Reply) -> Iterator[bytes]:
-    """Yield the events of a streamed reply that carry text or tool calls, one per chunk."""
-    role: dict[str, Any] = {"role": "assistant"}
-    for piece in _pieces(reply.text or "", reply.chunk_chars):
-        yield _event(reply, {**role, "content": piece})
-        role = {}
-    for index, call in enumerate(reply.tool_calls):
-        function = call["function"]
-        head = {"index": index, "id": call["id"], "type": "function"}
-        for piece in _pieces(function["arguments"], reply.chunk_chars):
-            part: dict[str, Any] = {"arguments": piece}
-            if head.keys() > {"index"}:
-                part["name"] = function["name"]
-            yield _event(reply, {**role, "tool_calls": [{**head, "function": part}]})
-            head, role = {"index": index}, {}
-
-
-def ending(reply: Reply, *, with_usage: bool) -> bytes:
-    """Return the last events of a streamed reply: finish reason, usage if asked for, [DONE]."""
-    finish = _event(reply, {}, finish_reason=reply.finish_reason)
-    if not with_usage:
-        return finish + DONE
-    body = _head(reply)
-    body.update(choices=[], usage=reply.usage)
-    return finish + b"data: " + _bytes(body) + b"\n\n" + DONE
-
-
-def refusal(rule: MockRule) -> bytes:
-    """Return the body of a refusal."""
-    if rule.error is not None:
-        return _bytes(rule.error)
-    status = rule.status or 500
-    kind = _ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return _bytes({"error": {"message": f"scripted status {status}", "type": kind, "code": None}})
-
-
-def _event(reply: Reply, delta: dict[str, Any], *, finish_reason: str | None = None) -> bytes:
-    body = _head(reply)
-    body["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-    return b"data: " + _bytes(body) + b"\n\n"
-
-
-def _head(reply: Reply) -> dict[str, Any]:
-    return {"id": reply.id, "object": "chat.completion.chunk", "created": reply.created, "model": reply.model}
-
-
-def _pieces(text: str, size: int | None) -> list[str]:
+def pieces_of(text: str, size: int | None) -> list[str]:
+    """Cut a text into pieces of at most so many characters; None = one piece."""
     if size is None or not text:
         return [text]
     return [text[start : start + size] for start in range(0, len(text), size)]
@@ -168,5 +96,6 @@ def text_of(message: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _bytes(value: Json) -> bytes:
+def json_bytes(value: Json) -> bytes:
+    """Return compact JSON; halves of surrogate pairs are let through as they are."""
     return compact_json(value).encode("utf-8", "surrogatepass")
