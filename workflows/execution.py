@@ -250,9 +250,9 @@ class ExecutionWorkflow:
             raise BugError("the interpreter ended without a result")
         state, outcome = machine.walker.state, finished.outcome
         if isinstance(outcome, Ok):
-            return ExecutionResult(output=outcome.value, events=state.seq, digest=state.digest)
+            return ExecutionResult(output=outcome.value, events=state.seq, digest=state.digest, times=state.times)
         if isinstance(outcome, Failed):
-            body = {**error_json(outcome.error, ""), "events": state.seq, "digest": state.digest}
+            body = {**error_json(outcome.error, ""), "events": state.seq, "digest": state.digest, "times": state.times}
             if machine.walker.identity.origin is not None and (state.undone or state.ending is not None):
                 # what was taken back must be made anew, should the parent try again
                 body["undone"] = True

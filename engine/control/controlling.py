@@ -159,14 +159,16 @@ class ControlService:
             earlier = _outcome(await self._store.control_events(execution_id, tenant=tenant), signal)
             if earlier is not None:
                 return await self._after(earlier, facts)
-        if facts.settled:
-            raise closed(facts)
         try:
+            if facts.settled:
+                raise closed(facts)
             outcome = await self._granted(facts, signal)
         except Conflict:
             # it may have ended just after it had taken the signal
-            late = await self._late(facts, signal)
+            late = None if facts.settled else await self._late(facts, signal)
             if late is None:
+                if repeated:
+                    await self._executions.refuse_if_incomplete(facts, "control.pending", signal.key)
                 raise
             outcome = late
         return await self._after(outcome, facts)

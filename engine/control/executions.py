@@ -137,6 +137,8 @@ class ExecutionService:
             # an earlier request with the same key may have been taken just now and ended the wait, or the execution
             taken = await self._late_outcome(facts, key) if key is not None else None
             if taken is None:
+                if key is not None:
+                    await self.refuse_if_incomplete(facts, "answer.pending", key)
                 raise
             outcome = taken
         return await self._after(outcome, facts)
@@ -186,6 +188,27 @@ class ExecutionService:
                 if outcome is not None or left <= 0:
                     return outcome
                 await changes.wait(left)
+
+    async def refuse_if_incomplete(self, facts: ExecutionFacts, code: str, key: str) -> None:
+        """Leave open what became of a request if the execution has ended and events of it are known to be missing.
+
+        Args:
+            facts: The execution, as it was.
+            code: Code of the error.
+            key: Key, or id, of the request.
+
+        Raises:
+            Unavailable: With that code; when the repair has restored the events they tell.
+        """
+        now = await self.store.get_execution(facts.id, tenant=facts.tenant)
+        if now.settled and now.verified is False:
+            raise Unavailable(
+                f"execution {facts.id} has ended, and events of it are still missing: they tell what became of this",
+                code=code,
+                hint=f"ask again with {key!r}; the repair process restores them, or `everstep reindex {facts.id}`",
+                retryable=True,
+                details={"key": key},
+            )
 
     async def _pick_wait(self, facts: ExecutionFacts, wait_id: str, *, oldest: bool) -> Wait:
         if facts.settled:

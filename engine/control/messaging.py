@@ -54,14 +54,18 @@ class MessageService:
             earlier = await self._told(facts, message.id)
             if earlier is not None:
                 return message_outcome(earlier)
-        if facts.settled:
-            raise closed(facts)
         try:
+            if facts.settled:
+                raise closed(facts)
             return message_outcome(await self._taken(facts, message))
         except Conflict as refusal:
+            if refusal.code != "execution.closed":
+                raise
             # it may have ended just after it had taken the message
-            late = None if refusal.code != "execution.closed" else await self._late(facts, message.id)
+            late = None if facts.settled else await self._late(facts, message.id)
             if late is None:
+                if repeated:
+                    await self._executions.refuse_if_incomplete(facts, "message.pending", message.id)
                 raise
             return message_outcome(late)
 

@@ -138,10 +138,10 @@ async def repair_execution(client: Client, store: ProjectionStore, execution_id:
     tenant = await store.tenant_of(execution_id) or await adopt_from_temporal(client, store, execution_id)
     chain = await replay_chain(client, execution_id, replay, tenant=tenant)
     stored = await store.list_events(execution_id, tenant=tenant, limit=ALL_EVENTS)
-    known = {(record.run_id, record.seq): (record.type, record.body) for record in stored}
+    known = {(record.run_id, record.seq): record for record in stored}
     run_ids = {record.run_id for record in stored}
     horizon = chain.horizon(run_ids)
-    fresh = {(r.run_id, r.seq): (r.type, r.body) for run in chain.runs.values() for r in run.records}
+    fresh = {(r.run_id, r.seq): r._replace(tenant="") for run in chain.runs.values() for r in run.records}
     old = {(record.run_id, record.seq) for record in stored if record.now_us <= horizon[record.run_id]}
     if set(fresh) == old and all(known[key] == value for key, value in fresh.items()):
         return False

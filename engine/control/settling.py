@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import structlog
 from temporalio.api.enums.v1 import EventType as HistoryEventType
@@ -22,6 +22,15 @@ from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
 
 _End = Callable[..., ExecutionEnd]
+
+
+class _Counted(TypedDict, total=False):
+    """What a workflow tells of its events; see `ExecutionEnd`."""
+
+    events: int
+    digest: str
+    times: int | None
+
 
 TERMINATED_BY = "everstep_actor"
 NO_REASON = "an operator terminated the execution"
@@ -126,8 +135,8 @@ async def _read_close(client: Client, execution_id: str, event: HistoryEvent) ->
             return _failed(end, await client.data_converter.decode_failure(failure))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
             details = event.workflow_execution_canceled_event_attributes.details
-            events, digest = _counted(await client.data_converter.decode(list(details.payloads)))
-            return end(ExecutionStatus.CANCELLED, events=events, digest=digest)
+            counted = _counted(await client.data_converter.decode(list(details.payloads)))
+            return end(ExecutionStatus.CANCELLED, **counted)
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
             return end(ExecutionStatus.FAILED, error=await _terminated(client, event))
         case HistoryEventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
@@ -164,27 +173,28 @@ async def _actor_of(client: Client, event: HistoryEvent) -> str:
     return str(body.get(TERMINATED_BY) or "")
 
 
-def _counted(details: list[Any]) -> tuple[int | None, str]:
-    """Find {events, digest} in what a workflow told at its end."""
+def _counted(details: list[Any]) -> _Counted:
+    """Find what a workflow told at its end of its events; empty if it told nothing of them."""
     body = details[0] if details and isinstance(details[0], dict) else {}
-    count = body.get("events")
-    return (count, str(body.get("digest", ""))) if isinstance(count, int) else (None, "")
+    count, times = body.get("events"), body.get("times")
+    if not isinstance(count, int):
+        return {}
+    return _Counted(events=count, digest=str(body.get("digest", "")), times=times if isinstance(times, int) else None)
 
 
 def _completed(end: _End, values: list[Any]) -> ExecutionEnd:
-    events, digest = _counted(values)
+    counted = _counted(values)
     value: Any = values[0] if values else None
-    output = value.get("output") if events is not None else value
-    return end(ExecutionStatus.SUCCEEDED, output=output, events=events, digest=digest)
+    output = value.get("output") if counted else value
+    return end(ExecutionStatus.SUCCEEDED, output=output, **counted)
 
 
 def _failed(end: _End, failure: BaseException) -> ExecutionEnd:
     if not isinstance(failure, ApplicationError):
         return end(ExecutionStatus.FAILED, error={"code": "execution.failed", "message": str(failure)})
     details = list(failure.details)
-    events, digest = _counted(details)
     body = dict(details[0]) if details and isinstance(details[0], dict) else {}
-    error = {key: value for key, value in body.items() if key not in ("events", "digest", "undone")}
+    error = {key: value for key, value in body.items() if key not in ("events", "digest", "times", "undone")}
     error.setdefault("code", failure.type or "execution.failed")
     error.setdefault("message", failure.message)
-    return end(ExecutionStatus.FAILED, error=error, events=events, digest=digest)
+    return end(ExecutionStatus.FAILED, error=error, **_counted(details))

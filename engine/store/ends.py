@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.attempts import CANCELLED, RUNNING
-from engine.core.run.events import roll_digest
+from engine.core.run.events import roll_digest, roll_time
 from engine.core.run.progress import STOPPED
 from engine.core.values import Json, compact_json
 from engine.store.locks import lock_executions
@@ -37,6 +37,7 @@ class ExecutionEnd:
         error: {code, message, …} or None.
         events: How many events the workflow counted; None = it did not say (it was terminated, or timed out).
         digest: Its rolling hash over them.
+        times: Its rolling hash over their times; None = it did not say.
         tenant: Whose execution Temporal speaks of; empty = it does not say.
     """
 
@@ -47,6 +48,7 @@ class ExecutionEnd:
     error: dict[str, Any] | None = None
     events: int | None = None
     digest: str = ""
+    times: int | None = None
     tenant: str = ""
 
 
@@ -57,19 +59,26 @@ class StoredEvents:
     Attributes:
         count: How many.
         digest: Rolling hash over them in order.
+        times: Rolling hash over their times.
         last_seq: Number of the last one.
         cancelled: Body of the last `cancelled` event, if there is one.
     """
 
     count: int = 0
     digest: str = ""
+    times: int = 0
     last_seq: int = 0
     cancelled: dict[str, Any] = field(default_factory=dict)
+
+    def is_of(self, end: ExecutionEnd) -> bool:
+        """Whether these are the events that the workflow counted."""
+        same_times = end.times is None or end.times == self.times
+        return same_times and (self.count, self.digest) == (end.events, end.digest)
 
 
 # built once: putting statements together takes longer than running them
 _EVENTS = (
-    select(events.c.execution_id, events.c.seq, events.c.type, events.c.body)
+    select(events.c.execution_id, events.c.seq, events.c.now_us, events.c.type, events.c.body)
     .join(executions, (executions.c.tenant == events.c.tenant) & (executions.c.id == events.c.execution_id))
     .where(executions.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(events.c.execution_id, *ROW_ORDER)
@@ -122,10 +131,11 @@ _STOP_ATTEMPTS = (
 def stored_events(connection: Connection, ids: Sequence[str]) -> dict[str, StoredEvents]:
     """Count and hash the stored events of executions, at most `MOST_AT_ONCE`; those without any are left out."""
     found: dict[str, StoredEvents] = {}
-    for execution_id, seq, type_, body in connection.execute(_EVENTS, {"ids": list(ids)}):
+    for execution_id, seq, now_us, type_, body in connection.execute(_EVENTS, {"ids": list(ids)}):
         stored = found.setdefault(execution_id, StoredEvents())
         stored.count += 1
         stored.digest = roll_digest(stored.digest, seq, type_, body)
+        stored.times = roll_time(stored.times, now_us)
         stored.last_seq = seq
         if type_ == EventType.CANCELLED:
             stored.cancelled = json.loads(body)
@@ -160,7 +170,7 @@ def write_ends(
         if end.tenant not in ("", row.tenant):
             continue
         # events that came after they were counted make the count worthless
-        equal = had.last_seq == row.last_seq and (had.count, had.digest) == (end.events, end.digest)
+        equal = had.last_seq == row.last_seq and had.is_of(end)
         matches[row.id] = None if end.events is None else equal
         values = {"b_tenant": row.tenant, "b_id": row.id, "b_verified": matches[row.id]}
         if news is not None and (not row.settled or (row.verified is False and equal)):

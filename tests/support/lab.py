@@ -63,6 +63,7 @@ class Ended:
     cancelled: bool = False
     events: int = 0
     digest: str = ""
+    times: int | None = None
 
 
 @dataclass
@@ -137,8 +138,10 @@ class Lab:
             if not body:
                 return Ended(cancelled=True)
             details = dict(body[0])
-            return Ended(error=details, events=details.get("events", 0), digest=details.get("digest", ""))
-        return Ended(output=result["output"], events=result["events"], digest=result["digest"])
+            return Ended(
+                error=details, **{key: details[key] for key in ("events", "digest", "times") if key in details}
+            )
+        return Ended(**result)
 
     async def run(self, plan: Plan | str, given: Any = None, **options: Any) -> Ended:
         """Start an execution, wait for its end and return it; a worker must be running."""

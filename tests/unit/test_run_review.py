@@ -212,6 +212,14 @@ main:
     assert state_to_json(state_from_json(json.loads(carried))) == json.loads(carried)
 
 
+def test_an_execution_that_an_older_engine_began_says_nothing_of_the_times_of_its_events():
+    machine, _ = started("name: t\nmain: [{sleep: 5}]")
+    own = state_to_json(machine.walker.state)
+    assert state_from_json(own).times not in (0, None)
+    del own["times"]
+    assert state_from_json(own).times is None
+
+
 @pytest.mark.parametrize("text", ["\ud83d", {"a": ["\ud83d"]}, {"\ud83d": 1}])
 def test_half_a_character_is_no_value(text: Any):
     with pytest.raises(ExpressionError, match="surrogate"):

@@ -324,6 +324,7 @@ main:
     async with tools.worker():
         handle = await tools.start(task, None, continue_after_events=60)
         ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        await tools.until(handle, "finish")
         runs = {event.run_id for event in await tools.events(handle)}
     assert ended.output == [2.5, 30]
     assert len(runs) > 1

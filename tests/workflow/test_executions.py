@@ -8,25 +8,30 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from temporalio.client import WorkflowExecutionStatus
 
 from engine.control import executions as executions_module
 from engine.control.connect import TemporalConnection
 from engine.control.executions import ExecutionService
+from engine.control.replaying import repair_execution
+from engine.control.settling import settle_from_temporal
 from engine.core.contracts.execution import ExecutionParams
 from engine.core.errors import Conflict
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.codec import plan_to_json
 from engine.core.plan.ir import PLAN_FORMAT
-from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.events import EventRecord, roll_digest, roll_time
 from engine.edge.mockllm.script import MockRule, MockScript
 from engine.settings import Settings
 from engine.store.changes import Changes
+from engine.store.schema import events
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab, plan_of
 from tests.support.patience import PATIENCE_S
 from tests.support.receiver import Receiver
 from tests.support.servers import serve_app
+from worker import replay_run
 
 pytestmark = pytest.mark.usefixtures("both_stores")
 
@@ -109,10 +114,32 @@ async def test_the_rolling_hash_in_the_result_is_that_of_the_stored_events(tools
         handle = await tools.start("name: t\nmain: [{tool: double, arguments: {n: 1}}, {evaluate: $ _ + 1}]")
         ended = await tools.end_of(handle)
         await tools.until(handle, "finish")
-    digest = ""
+    digest, times = "", 0
     for record in await tools.events(handle):
-        digest = roll_digest(digest, record.seq, record.type, record.body)
-    assert (ended.events, ended.digest) == (len(await tools.events(handle)), digest)
+        digest, times = roll_digest(digest, record.seq, record.type, record.body), roll_time(times, record.now_us)
+    assert (ended.events, ended.digest, ended.times) == (len(await tools.events(handle)), digest, times)
+
+
+@pytest.mark.parametrize("task", ["main: [{tool: double, arguments: {n: 1}}]", "main: [{error: no}]"])
+async def test_events_of_a_workflow_task_that_was_made_again_are_found_and_get_the_times_of_the_one_that_counts(
+    tools: Lab, task: str
+):
+    async with tools.worker():
+        handle = await tools.start(f"name: t\n{task}")
+        ended = await tools.end_of(handle)
+        await tools.until(handle, "finish" if ended.error is None else "error")
+    told = await tools.events(handle)
+    # as a worker leaves them that dies when it has told them, if the next one dies before it has
+    early = update(events).where(events.c.execution_id == handle.id).values(now_us=events.c.now_us - 6_000_000)
+    await tools.store.database.run(lambda connection: connection.execute(early), write=True)
+    settled = await settle_from_temporal(tools.client, tools.store, handle.id)
+    assert settled is not None
+    assert settled.matches is False
+    assert await repair_execution(tools.client, tools.store, handle.id, replay_run)
+    assert await tools.events(handle) == told
+    settled = await settle_from_temporal(tools.client, tools.store, handle.id)
+    assert settled is not None
+    assert settled.matches is True
 
 
 async def test_temporal_shows_the_tasks_name_and_our_step_names(tools: Lab):

@@ -13,7 +13,7 @@ from engine.core.contracts.execution import ATTRIBUTE_STATUS, SIGNAL_MESSAGE, Me
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import body_of
 from engine.tooling import tool
-from tests.support.lab import TENANT, Lab
+from tests.support.lab import TENANT, Ended, Lab
 from tests.support.patience import PATIENCE_S
 from workflows.execution import ExecutionWorkflow
 
@@ -58,6 +58,13 @@ async def message(lab: Lab, handle: Handle, value: Any, *, count: int, id: str =
     return told
 
 
+async def end_of(lab: Lab, handle: Handle) -> Ended:
+    """Wait for the end of an execution and for its last event, which the worker writes a moment later."""
+    ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
+    await lab.until(handle, "finish")
+    return ended
+
+
 async def seen(lab: Lab, handle: Handle, kind: str) -> list[dict[str, Any]]:
     return [body_of(event) for event in await lab.events(handle) if event.type == kind]
 
@@ -94,7 +101,7 @@ async def test_a_message_stops_the_call_of_the_turn_that_runs(tools: Lab, busy: 
         await tools.until(handle, "effect.started", count=2)
         told = await message(tools, handle, "short", count=2)
         assert told["disposition"] == {"interrupt": "interrupting", "rollback": "rolling_back"}[busy]
-        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        ended = await end_of(tools, handle)
         finished = await seen(tools, handle, "effect.finished")
         failed = await seen(tools, handle, "branch.failed")
     assert ended.output == ["thought of short", "short"]
@@ -128,7 +135,7 @@ main:
         again = await message(tools, handle, "a", count=4, id="message-1")
         assert again["repeated"] is True
         assert again["disposition"] == "started"
-        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        ended = await end_of(tools, handle)
         events = await tools.events(handle)
         told = await seen(tools, handle, "message.taken")
     assert ended.output == DONE == ["a", "b", "c"]
@@ -155,7 +162,7 @@ async def test_between_turns_it_waits_for_input_and_a_known_id_of_an_earlier_run
             )
         assert (await handle.describe()).search_attributes[ATTRIBUTE_STATUS] == [ExecutionStatus.AWAITING_INPUT.value]
         await message(tools, handle, "end", id="last", count=len(await seen(tools, handle, "message.taken")) + 1)
-        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        ended = await end_of(tools, handle)
     assert ended.output == "end"
     assert DONE == ["first", "end"]
 
@@ -173,7 +180,7 @@ main:
     for number, word in enumerate("abc"):
         await handle.signal(SIGNAL_MESSAGE, MessageSignal(id=str(number), value=word))
     async with tools.worker():
-        ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        ended = await end_of(tools, handle)
         told = await seen(tools, handle, "message.taken")
     assert [body["disposition"] for body in told] == ["started", "joined", "joined"]
     assert ended.output == ["b", "c"]

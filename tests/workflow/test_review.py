@@ -123,6 +123,7 @@ async def test_answers_alone_make_a_long_execution_continue_as_new(lab: Lab):
             await lab.answer(handle, number)
             await asyncio.sleep(0.15)
         ended = await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)
+        await lab.until(handle, "finish")
         runs = {event.run_id for event in await lab.events(handle)}
     assert ended.output == list(range(12))
     assert len(runs) > 1

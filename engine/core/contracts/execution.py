@@ -286,8 +286,10 @@ class ExecutionResult:
         output: The task's output.
         events: Number of events the interpreter emitted over all runs.
         digest: Rolling hash over them; compared with the stored ones.
+        times: Rolling hash over their times; None = not all of them are known.
     """
 
     output: Json
     events: int
     digest: str
+    times: int | None = None

@@ -28,7 +28,7 @@ def state_to_json(state: MachineState) -> dict[str, Any]:
 
 def state_from_json(body: dict[str, Any]) -> MachineState:
     """Read a state back."""
-    state = _ADAPTER.validate_python(body)
+    state = _ADAPTER.validate_python({"times": None, **body})
     by_id = {branch.id: branch for branch in state.branches}
     # a parent has a lower number than its children, so its own scope is whole when theirs are filled
     for number in sorted(by_id):

@@ -492,6 +492,7 @@ class MachineState:
         answers: Outcome of every answer key: {accepted, wait_id, code}.
         seq: Number of the last event.
         digest: Rolling hash over the events.
+        times: Rolling hash over their times; None = an engine that kept none began the execution.
         cancel: {reason, actor} once cancelled.
         started: Whether the first event was emitted.
         ending: How the steps ended, once the `finally` steps run.
@@ -517,6 +518,7 @@ class MachineState:
     answers: dict[str, dict[str, Json]] = field(default_factory=dict)
     seq: int = 0
     digest: str = ""
+    times: int | None = 0
     cancel: dict[str, Json] | None = None
     started: bool = False
     ending: Ending | None = None

@@ -13,7 +13,7 @@ from engine.core.plan.ir import Plan
 from engine.core.plan.ops import Op
 from engine.core.run.effects import Call, Effects
 from engine.core.run.evaluate import Evaluator, derive_uuid
-from engine.core.run.events import roll_digest
+from engine.core.run.events import roll_digest, roll_time
 from engine.core.run.state import (
     BlockFrame,
     Branch,
@@ -147,6 +147,8 @@ class Walker:
         state.seq += 1
         text = compact_json(body)
         state.digest = roll_digest(state.digest, state.seq, event_type.value, text)
+        if state.times is not None:
+            state.times = roll_time(state.times, self.effects.now_us())
         self.told += len(text)
         self.effects.emit(state.seq, event_type.value, text)
 
