@@ -22,7 +22,7 @@ demo: $(STAMP)  ## run the example task on the embedded server and the bundled m
 
 test: $(STAMP)  ## run every test
 	@# hundreds of processes of ours are started: each would compile the engine anew if none may keep what it compiled
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -n logical --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(STAMP)  ## types, lint, format and import contracts
 	@$(BIN)/mypy
