@@ -60,23 +60,24 @@ _FAULTS: dict[type[Exception], NetFault] = {
     httpx.StreamError: NetFault.BROKEN,
     httpx.TransportError: NetFault.BROKEN,
     httpx.HTTPError: NetFault.BROKEN,
+    UnicodeError: NetFault.BAD_REQUEST,
 }
 """The nearest class in the exception's ancestry decides."""
 
-HTTP_EXCEPTIONS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
-"""The roots of all exceptions of httpx."""
+HTTP_EXCEPTIONS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError, UnicodeError)
+"""The roots of all exceptions of httpx, which lets through those of a host that is no name, such as `xn--a`."""
 
 
 def fault_of(error: Exception) -> NetFault:
-    """Say what an httpx exception means."""
+    """Say what one of `HTTP_EXCEPTIONS` means."""
     return next(_FAULTS[kind] for kind in type(error).__mro__ if kind in _FAULTS)
 
 
 def describe_fault(error: Exception, *, where: str) -> str:
-    """Return a sentence about an httpx exception.
+    """Return a sentence about one of `HTTP_EXCEPTIONS`.
 
     Args:
-        error: An exception of httpx.
+        error: The exception.
         where: The server, such as `http://127.0.0.1:8080/v1`.
     """
     fault = fault_of(error)

@@ -149,7 +149,9 @@ async def test_a_server_that_hangs_up_without_a_word_is_unreachable() -> None:
     assert (error.code, error.retryable) == ("backend.unreachable", True)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:99999", "http://127.0.0.1:port", "ftp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "http://127.0.0.1:99999", "http://127.0.0.1:port", "ftp://127.0.0.1", "http://xn--a"]
+)
 async def test_an_address_that_is_none_is_not_worth_a_second_try(url: str) -> None:
     error = await failure_of(url)
     assert (error.code, error.retryable) == ("backend.unreachable", False)
