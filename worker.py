@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
+from activities.backends.base import Backend
 from activities.children import ChildActivities, Children
 from activities.llm import ChatActivities, build_backends
 from activities.tools.runner import ToolActivities
@@ -449,7 +450,33 @@ async def show_tools(settings: Settings) -> None:
     print(json.dumps({name: asdict(contract) for name, contract in contracts.items()}))  # noqa: T201
 
 
-ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls, "tools": show_tools}
+async def show_models(settings: Settings) -> None:
+    """Ask each backend of the project for its models, print what they say as JSON, and end.
+
+    That is, by backend, {models, missing} or {error}: what it lists, what of its `models` it does not have, or why it
+    gave no answer.
+
+    Raises:
+        EngineError: The configuration is wrong.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        backends = build_backends(load_project(settings.project_file))
+        seen = await asyncio.gather(*(_models_of(backend) for backend in backends))
+    print(json.dumps({backend.name: told for backend, told in zip(backends, seen, strict=True)}))  # noqa: T201
+
+
+async def _models_of(backend: Backend) -> dict[str, Any]:
+    try:
+        models = await backend.list_models()
+        missing = [name for name in backend.config.models if name not in models and not await backend.has_model(name)]
+    except EngineError as error:
+        return {"error": error.to_json()}
+    finally:
+        await backend.aclose()
+    return {"models": models, "missing": missing}
+
+
+ROLES = {"run": run_worker, "repair": run_repair, "calls": run_calls, "tools": show_tools, "models": show_models}
 
 
 def _run(role: str, arguments: Sequence[str] = ()) -> int:
@@ -483,7 +510,7 @@ def model_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of `python -m worker run`, `calls`, `tools` and `reindex [ID…] [--drop] …`.
+    """Entry of `python -m worker run`, `calls`, `tools`, `models` and `reindex [ID…] [--drop] …`.
 
     Args:
         argv: Arguments; by default those of the process.
@@ -494,8 +521,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["reindex"]:
         return _run("reindex", arguments[1:])
-    if arguments not in (["run"], ["calls"], ["tools"]):
-        print("usage: python -m worker run | calls | tools | reindex", file=sys.stderr)  # noqa: T201
+    if arguments not in (["run"], ["calls"], ["tools"], ["models"]):
+        print("usage: python -m worker run | calls | tools | models | reindex", file=sys.stderr)  # noqa: T201
         return 2
     return _run(arguments[0])
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from temporalio import activity
 
+from activities.backends.anthropic import AnthropicBackend
 from activities.backends.base import Backend
+from activities.backends.gemini import GeminiBackend
+from activities.backends.ollama import OllamaBackend
 from activities.backends.openai import OpenAIBackend
+from activities.backends.transport import HttpBackend
 from activities.effects import run_effect
 from activities.telling import told
 from activities.tracing import chat_span, effect_span
@@ -19,12 +23,19 @@ from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError
 from engine.core.plan.grant import DEFAULT_MODEL, check_permitted
 from engine.obs.telemetry import OFF, Telemetry
-from engine.settings import BackendConfig, Project
+from engine.settings import BackendConfig, BackendKind, Project
+
+ADAPTERS: Mapping[BackendKind, type[HttpBackend]] = {
+    "openai": OpenAIBackend,
+    "anthropic": AnthropicBackend,
+    "gemini": GeminiBackend,
+    "ollama": OllamaBackend,
+}
 
 
 def build_backends(project: Project) -> tuple[Backend, ...]:
     """Return the adapters of a project's backends, in its order; the first one is the default."""
-    return tuple(OpenAIBackend(name, config) for name, config in project.backends.items())
+    return tuple(ADAPTERS[config.kind](name, config) for name, config in project.backends.items())
 
 
 class ChatActivities:

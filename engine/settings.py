@@ -6,9 +6,9 @@ import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.core.contracts.execution import TASK_QUEUE
@@ -21,6 +21,16 @@ PROJECT_FILE = "everstep.toml"
 BUNDLED_MODEL = "smollm2"
 MOST_DOLLARS = Decimal(1_000_000)
 """For a million tokens; a larger price is a mistake in writing."""
+
+BackendKind = Literal["openai", "anthropic", "gemini", "ollama"]
+"""Which way of talking to models a backend speaks."""
+BACKEND_URLS: dict[BackendKind, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "ollama": "http://127.0.0.1:11434",
+}
+"""Where those who invented it speak it, which a backend with a `kind` need not say."""
 
 OidcAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures made with a private key; a shared secret would let every reader of tokens make them."""
@@ -41,10 +51,12 @@ class Price(BaseModel):
 
 
 class BackendConfig(BaseModel):
-    """One OpenAI-compatible LLM backend.
+    """One LLM backend.
 
     Attributes:
-        base_url: Address up to and without `/chat/completions`, e.g. `http://127.0.0.1:8080/v1`.
+        kind: What it speaks; `openai` is spoken by most servers.
+        base_url: Its address: of an `openai` one up to and without `/chat/completions`, such as
+            `http://127.0.0.1:8080/v1`; without one that of the provider, if `kind` says who it is.
         api_key_env: Environment variable that holds the key; empty = no key is sent.
         models: Model names it serves; empty = any name is passed on.
         default_model: Model for prompts that name none; empty = the first of `models`.
@@ -54,12 +66,22 @@ class BackendConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base_url: str
+    kind: BackendKind = "openai"
+    base_url: str = ""
     api_key_env: str = ""
     models: list[str] = Field(default_factory=list)
     default_model: str = ""
     max_connections: int = Field(default=200, ge=1)
     prices: dict[str, Price] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        if not self.base_url:
+            if "kind" not in self.model_fields_set:
+                kinds = ", ".join(BACKEND_URLS)
+                raise ValueError(f"it needs base_url, its address, or kind, its provider: {kinds}")
+            self.base_url = BACKEND_URLS[self.kind]
+        return self
 
     def price_of(self, *names: str) -> Price | None:
         """Return the price of a model that goes by these names, the first that is listed; None = it is not known."""
@@ -258,7 +280,7 @@ def openai_from_environment() -> BackendConfig | None:
     if not key and not url:
         return None
     return BackendConfig(
-        base_url=url or "https://api.openai.com/v1",
+        base_url=url or BACKEND_URLS["openai"],
         api_key_env="OPENAI_API_KEY" if key else "",
         default_model=os.environ.get("OPENAI_MODEL", "" if url else "gpt-4o-mini"),
     )
@@ -271,5 +293,5 @@ def _explain(path: Path, error: ValidationError) -> str:
         models = (Project, ToolsConfig, HttpConfig, BackendConfig, Price)
         known = {name for model in models for name in model.model_fields}
         hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
-        lines.append(f"{path}: {place}: {item['msg']}{'; ' + hint if hint else ''}")
+        lines.append(f"{path}: {place}: {item['msg'].removeprefix('Value error, ')}{'; ' + hint if hint else ''}")
     return "\n".join(lines)

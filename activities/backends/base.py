@@ -49,6 +49,14 @@ class Backend(Protocol):
         """
         ...
 
+    async def has_model(self, name: str) -> bool:
+        """Ask for one model, since some servers have more than they list.
+
+        Raises:
+            BackendError: The server did not answer.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close all connections."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from activities.backends.google_details import BAD_KEY, USED_UP, google_details
 from engine.core.contracts.failures import clip
 from engine.core.errors import BackendError
 
@@ -12,14 +13,16 @@ _CONTEXT_WORDS = (
     "context length",
     "context_length",
     "context size",
+    "context limit",
     "context_size",
     "context window",
     "maximum context",
     "too many tokens",
     "prompt is too long",
     "prompt too long",
+    "input token count",
 )
-_NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", USED_UP}
 _OVERLOADED = {409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 
 
@@ -47,7 +50,8 @@ def error_of_status(
     Returns:
         The error; the server's own words stand in its details only.
     """
-    reason, marks = _read_error(body)
+    reason, marks, wait_s = _read_error(body)
+    retry_after_s = wait_s if retry_after_s is None else retry_after_s
     words = f"{reason} {' '.join(marks)}".lower()
     details: dict[str, Any] = {"backend": backend, "status": status, "reason": clip(reason)}
     if retry_after_s is not None:
@@ -62,19 +66,19 @@ def error_of_status(
             details=details,
         )
 
-    if status == 429 and marks & _NO_MONEY:
+    if status == 402 or (status == 429 and marks & _NO_MONEY):
         return error("refuses the call because its quota is used up", "refused", hint="see the account's billing page")
     if status == 429:
         return error("limits the rate of calls", "rate_limited", retryable=True)
     if status == 408:
         return error("took too long", "timeout", retryable=True)
-    if status in _OVERLOADED:
-        return error("cannot serve the call now", "overloaded", retryable=True)
-    if status in (401, 403):
-        return error("does not accept the key", "auth", hint="set the key in the variable that api_key_env names")
-    if status in (400, 413, 422) and any(word in words for word in _CONTEXT_WORDS):
+    if _is_too_long(status, words):
         return error(f"says that the prompt is too long for the model '{model}'", "context_too_long")
-    if status == 404 and "model" in words:
+    if status in _OVERLOADED and not (status == 500 and "does not support" in words):  # Ollama: beyond the model
+        return error("cannot serve the call now", "overloaded", retryable=True)
+    if status in (401, 403) or BAD_KEY in marks:
+        return error("does not accept the key", "auth", hint="set the key in the variable that api_key_env names")
+    if status == 404 and "model" in words and not reason.lstrip().startswith("<"):  # a page repeats the address
         return error(f"does not know the model '{model}'", "unknown_model")
     if status in (404, 405) or 300 <= status < 400:
         return error(
@@ -85,6 +89,12 @@ def error_of_status(
     return error("refuses the request", "refused", hint="details.reason holds the server's own words")
 
 
+def _is_too_long(status: int, words: str) -> bool:
+    if status == 500 and not ("exceed" in words or "too long" in words):  # a server out of memory names contexts, too
+        return False
+    return status in (400, 413, 422, 500) and any(word in words for word in _CONTEXT_WORDS)
+
+
 def error_in_reply(
     problem: Any, *, backend: str, base_url: str, model: str, path: str, retry_after_s: float | None = None
 ) -> BackendError:
@@ -92,25 +102,27 @@ def error_in_reply(
 
     A server that breaks off without a usable status had trouble of its own, so that counts as overload.
     """
-    status = problem.get("status", problem.get("code")) if isinstance(problem, dict) else None
-    if not isinstance(status, int) or not 400 <= status <= 599:
-        status = 500
+    named = [problem.get("status"), problem.get("code")] if isinstance(problem, dict) else []
+    status = next((number for number in named if isinstance(number, int) and 400 <= number <= 599), 500)
     body = json.dumps({"error": problem}).encode()
     return error_of_status(
         status, body, backend=backend, base_url=base_url, model=model, path=path, retry_after_s=retry_after_s
     )
 
 
-def _read_error(body: bytes) -> tuple[str, set[str]]:
-    """Return the server's message and the short codes beside it."""
+def _read_error(body: bytes) -> tuple[str, set[str], float | None]:
+    """Return the server's message, the short codes beside it, and the seconds that it asks to wait."""
     text = body.decode("utf-8", "replace")
     try:
         parsed = json.loads(text)
     except ValueError:
-        return text, set()
+        return text, set(), None
+    if isinstance(parsed, list) and len(parsed) == 1:  # Google, where it was asked for a list of chunks
+        parsed = parsed[0]
     problem = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     if not isinstance(problem, dict):
-        return str(problem), set()
-    marks = {value for key in ("code", "type") if isinstance(value := problem.get(key), str)}
+        return str(problem), set(), None
+    marks, wait_s = google_details(problem)
+    marks |= {value for key in ("code", "type") if isinstance(value := problem.get(key), str)}
     message = problem.get("message", problem.get("detail", ""))
-    return message if isinstance(message, str) and message else text, marks
+    return message if isinstance(message, str) and message else text, marks, wait_s

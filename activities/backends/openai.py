@@ -14,6 +14,8 @@ from engine.core.contracts.activities import ChatParams, Usage
 from engine.core.values import Json
 
 DONE = b"[DONE]"
+FOREIGN = ("thinking_blocks", "extra_content")
+"""Members of assistant messages and of their tool calls that only the adapters of Anthropic and Gemini understand."""
 
 
 class OpenAIBackend(HttpBackend):
@@ -57,12 +59,27 @@ def request_body(params: ChatParams) -> dict[str, Any]:
             },
         }
     body.update(params.settings)
-    body.update(model=params.model, messages=params.messages, stream=True, stream_options={"include_usage": True})
+    messages = [_without_foreign(message) for message in params.messages]
+    body.update(model=params.model, messages=messages, stream=True, stream_options={"include_usage": True})
     if params.tools:
         body["tools"] = params.tools
         if params.tool_choice is not None:
             body["tool_choice"] = params.tool_choice
     return body
+
+
+def _without_foreign(message: Json) -> Json:
+    """Leave out what other adapters keep in a conversation for their own provider: strict servers refuse it."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return message
+    kept = {key: value for key, value in message.items() if key not in FOREIGN}
+    calls = kept.get("tool_calls")
+    if isinstance(calls, list):
+        kept["tool_calls"] = [
+            {key: value for key, value in call.items() if key not in FOREIGN} if isinstance(call, dict) else call
+            for call in calls
+        ]
+    return kept
 
 
 def fits_strict_mode(schema: Json) -> bool:

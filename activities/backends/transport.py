@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import httpx
 
@@ -111,6 +112,14 @@ class HttpBackend(ABC):
             ValueError, KeyError, TypeError: It has another shape.
         """
 
+    def model_in(self, body: Any) -> str:
+        """Return the name in what is told of one model.
+
+        Raises:
+            ValueError, KeyError, TypeError: It has another shape.
+        """
+        return str(body["id"])
+
     # --- calls -------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -173,19 +182,38 @@ class HttpBackend(ABC):
         Raises:
             BackendError: As for `chat`.
         """
-        self._require_port()
-        url = f"{self._base_url}{self.models_path}"
-        try:
-            with self._pool.client() as client:
-                response = await client.get(url, headers=self._headers(), timeout=LIST_TIMEOUT_S)
-        except HTTP_EXCEPTIONS as error:
-            raise self._net_error(error, answered=False) from error
+        response = await self._fetch("GET", self.models_path)
         if not response.is_success:
             raise self._status_error(response, response.content[:MAX_ERROR_BYTES], "")
         try:
             return self.models_in(response.json())
         except (ValueError, KeyError, TypeError) as error:
             raise self._bad_reply(f"sent a list of models that cannot be read: {clip(str(error), 200)}") from error
+
+    async def has_model(self, name: str) -> bool:
+        """Ask for one model, since some servers have more than they list.
+
+        Raises:
+            BackendError: As for `chat`.
+        """
+        place = self.models_path.partition("?")[0]
+        response = await self._fetch("GET", f"{place}/{quote(name, safe='')}")
+        try:
+            # servers that know no such route may answer anything
+            return response.is_success and self.model_in(response.json()) == name
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    async def _fetch(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        self._require_port()
+        headers = self._headers()
+        try:
+            with self._pool.client() as client:
+                return await client.request(
+                    method, f"{self._base_url}{path}", headers=headers, json=body, timeout=LIST_TIMEOUT_S
+                )
+        except HTTP_EXCEPTIONS as error:
+            raise self._net_error(error, answered=False) from error
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from activities.backends.anthropic import AnthropicBackend
+from activities.backends.gemini import GeminiBackend
+from activities.backends.ollama import OllamaBackend
 from activities.backends.openai import OpenAIBackend
 from activities.backends.transport import HttpBackend
 from engine.edge.mockllm.app import MockLlm, create_app
@@ -15,6 +18,9 @@ from tests.backends.loopback import serving
 
 ADAPTERS: dict[str, tuple[type[HttpBackend], str]] = {
     "openai": (OpenAIBackend, "/v1"),
+    "anthropic": (AnthropicBackend, ""),
+    "gemini": (GeminiBackend, "/v1beta"),
+    "ollama": (OllamaBackend, ""),
 }
 """The class, and what stands behind the server's address in its base URL."""
 

@@ -51,6 +51,9 @@ class Recording:
         self.listings += 1
         return list(self.listed)
 
+    async def has_model(self, name: str) -> bool:
+        return name in self.listed
+
     async def aclose(self) -> None:
         pass
 

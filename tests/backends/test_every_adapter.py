@@ -159,6 +159,7 @@ async def test_the_key_of_the_call_and_of_the_backend_stand_in_headers(
 async def test_models_are_listed_by_the_names_that_prompts_use(kind: str) -> None:
     async with scripted(kind, models=["m1", "m2"]) as (backend, _):
         assert await backend.list_models() == ["m1", "m2"]
+        assert [await backend.has_model(name) for name in ("m2", "m3")] == [True, False]
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------

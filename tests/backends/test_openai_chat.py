@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities.backends.openai import OpenAIBackend, fits_strict_mode
+from activities.backends.openai import OpenAIBackend, fits_strict_mode, request_body
 from engine.core.contracts.activities import Usage
 from engine.edge.mockllm.app import MockLlm, create_app
 from engine.edge.mockllm.script import MockScript
@@ -239,3 +239,16 @@ async def test_a_cancelled_call_lets_go_of_the_connection_at_once() -> None:
             await call
         await asyncio.wait_for(gone.wait(), PATIENCE_S)
         await backend.aclose()
+
+
+async def test_a_conversation_goes_on_without_what_another_providers_adapter_kept_in_it() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    own = {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]}
+    signed = {**call, "extra_content": {"google": {"thought_signature": "c2ln"}}}
+    messages = [
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": "I look.", **own, "tool_calls": [signed]},
+        {"role": "tool", "tool_call_id": "c1", "content": "red"},
+    ]
+    sent = request_body(chat_params(messages=messages))["messages"]
+    assert sent == [messages[0], {"role": "assistant", "content": "I look.", "tool_calls": [call]}, messages[2]]

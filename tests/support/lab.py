@@ -79,6 +79,7 @@ class Lab:
         script: What the model says.
         http: Which private addresses HTTP tools may reach.
         prices: What models cost, by name.
+        backend: Where the model is; None = the scripted server, spoken to as most are.
     """
 
     client: Client
@@ -89,14 +90,15 @@ class Lab:
     script: MockScript | None = None
     http: HttpConfig = field(default_factory=lambda: HttpConfig(allow=["127.0.0.1:*"]))
     prices: dict[str, Price] = field(default_factory=dict)
+    backend: BackendConfig | None = None
     mock: Any = None
     llm_url: str = ""
 
     @contextlib.asynccontextmanager
     async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
         """Run a worker for the length of the block."""
-        backend = BackendConfig(base_url=self.llm_url, default_model="mock", prices=self.prices)
-        project = Project(backends={"mock": backend}, http=self.http)
+        scripted = BackendConfig(base_url=self.llm_url, default_model="mock", prices=self.prices)
+        project = Project(backends={"mock": self.backend or scripted}, http=self.http)
         chat = ChatActivities(build_backends(project))
         tools = ToolActivities(ToolCatalog.of(*self.tools), self.http)
         children = ChildActivities(lambda: ChildService(self.definitions))

@@ -6,10 +6,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,13 +17,17 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, DataDir, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, write, write_rows
 from engine.edge.cli.services import DEFAULT_DATA_DIR
-from engine.edge.cli.values import segment
+
+if TYPE_CHECKING:
+    from engine.settings import BackendConfig
 
 LOWEST_PYTHON = (3, 11)
 HTTP_TIMEOUT_S = 3.0
 LOW_BYTES = 1_000_000_000
 FULL_BYTES = 100_000_000
 """Below it a write-ahead log of SQLite may soon find no space any more."""
+LISTS_NONE = ("backend.bad_reply", "backend.not_found")
+"""Not every server has a list of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,14 +264,18 @@ def check_backends(project_file: Path | None, data_dir: Path) -> list[Finding]:
 
     _use_dev_model(data_dir)
     try:
-        project = load_project(find_project(project_file, []))
+        file = find_project(project_file, [])
+        project = load_project(file)
     except EngineError as error:
         return [Finding("everstep.toml", "error", error.message, error.hint)]
     if not project.backends:
         remedy = "`everstep dev` starts the bundled model; or set OPENAI_BASE_URL, or [backends.NAME] in everstep.toml"
         return [Finding("backends", "warning", "no LLM backend is configured", remedy)]
-    with ThreadPoolExecutor(len(project.backends)) as threads:
-        return list(threads.map(_check_backend, project.backends, project.backends.values()))
+    try:
+        told = _ask_backends(file)
+    except EngineError as error:
+        return [Finding("backends", "error", error.message, error.hint)]
+    return [_backend_finding(name, backend, told[name]) for name, backend in project.backends.items()]
 
 
 def _use_dev_model(data_dir: Path) -> None:
@@ -282,40 +289,35 @@ def _use_dev_model(data_dir: Path) -> None:
         os.environ.setdefault("EVERSTEP_MODEL_URL", f"http://{LOOPBACK}:{port}/v1")
 
 
-def _check_backend(name: str, backend: Any) -> Finding:
-    import httpx
+def _ask_backends(project_file: Path) -> dict[str, Any]:
+    """Ask as a worker would: the adapters are its own, and this program may not import them."""
+    import json
+    import subprocess
 
-    check = f"backend {name}"
-    key = os.environ.get(backend.api_key_env, "") if backend.api_key_env else ""
-    if backend.api_key_env and not key:
-        return Finding(check, "error", f"{backend.api_key_env} is not set", f"set it to the key of {backend.base_url}")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        answer = httpx.get(f"{backend.base_url.rstrip('/')}/models", headers=headers, timeout=HTTP_TIMEOUT_S)
-        answer.raise_for_status()
-        models = [str(item["id"]) for item in answer.json()["data"]]
-    except httpx.HTTPStatusError as error:
-        return Finding(check, "error", f"{backend.base_url} answers {error.response.status_code}", "check key and URL")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding(check, "error", f"{backend.base_url} does not answer ({error})", "start it, or correct base_url")
-    except (ValueError, KeyError, TypeError):
-        return Finding(check, "warning", f"{backend.base_url} lists no models", "prompts must name a model it knows")
-    missing = [model for model in backend.models if model not in models and not _has_model(backend, model, headers)]
-    if missing:
-        return Finding(
-            check, "error", f"{backend.base_url} does not have {', '.join(missing)}", f"it has {', '.join(models[:20])}"
-        )
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "worker", "models"],
+        env={**os.environ, "EVERSTEP_PROJECT_FILE": str(project_file)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        raise EngineError(process.stderr.strip() or f"the worker's program ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(process.stdout)
+    return answer
+
+
+def _backend_finding(name: str, backend: BackendConfig, told: dict[str, Any]) -> Finding:
+    check, place = f"backend {name}", backend.base_url
+    error = told.get("error")
+    if error is not None:
+        if error["code"] in LISTS_NONE:
+            return Finding(check, "warning", f"{place} lists no models", "prompts must name a model it knows")
+        return Finding(check, "error", error["message"], error.get("hint") or "check its address and key")
+    models = told["models"]
+    if told["missing"]:
+        remedy = f"it has {', '.join(models[:20])}" if models else "it has none"
+        return Finding(check, "error", f"{place} does not have {', '.join(told['missing'])}", remedy)
     there = dict.fromkeys([*backend.models, *models])
-    return Finding(check, "ok", f"{backend.base_url} has {', '.join([*there][:10])}")
-
-
-def _has_model(backend: Any, model: str, headers: dict[str, str]) -> bool:
-    """Ask for one model: some servers have more than they list."""
-    import httpx
-
-    place = f"{backend.base_url.rstrip('/')}/models/{segment(model)}"
-    try:
-        answer = httpx.get(place, headers=headers, timeout=HTTP_TIMEOUT_S)
-        return answer.is_success and answer.json().get("id") == model
-    except (httpx.HTTPError, ValueError, AttributeError):
-        return False
+    return Finding(check, "ok", f"{place} has {', '.join([*there][:10])}")

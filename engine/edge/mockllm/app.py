@@ -9,7 +9,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from engine.core.values import Json
-from engine.edge.mockllm.dialects import Asked, Dialect, NotAskedRight
+from engine.edge.mockllm.anthropic import AnthropicDialect
+from engine.edge.mockllm.dialects import Asked, Dialect, NotAskedRight, Routes
+from engine.edge.mockllm.gemini import GeminiDialect
+from engine.edge.mockllm.ollama import OllamaDialect
+from engine.edge.mockllm.ollama_routes import OllamaRoutes
 from engine.edge.mockllm.openai import OpenAIDialect
 from engine.edge.mockllm.replies import Reply, json_bytes, make_reply, text_of
 from engine.edge.mockllm.script import ECHO, MockRule, MockScript
@@ -21,7 +25,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
 _BROKEN = b'{"choices": [{"index": 0, "delta": {"content": "bro'
 
-DIALECTS: tuple[Dialect, ...] = (OpenAIDialect(),)
+ANTHROPIC = AnthropicDialect()
+DIALECTS: tuple[Dialect, ...] = (OpenAIDialect(), OllamaDialect(), ANTHROPIC, GeminiDialect())
+ROUTES: tuple[Routes, ...] = (OllamaRoutes(),)
 
 
 class MockLlm:
@@ -62,8 +68,8 @@ class MockLlm:
         elif (method, path) == ("DELETE", "/mock/calls"):
             self.reset()
             await _send_json(send, {"count": 0, "calls": []})
-        else:
-            await self._list(method, path, send)
+        elif method == "GET" or not await self._tell(method, path, await _read(receive), send):
+            await self._list(method, path, _listing(scope), send)
 
     def reset(self) -> None:
         """Forget all calls and start counting `times` and `{n}` anew."""
@@ -71,9 +77,27 @@ class MockLlm:
         self._hits = [0] * len(self._script.rules)
         self._count = 0
 
-    async def _list(self, method: str, path: str, send: Send) -> None:
+    async def _tell(self, method: str, path: str, raw: bytes, send: Send) -> bool:
         try:
-            told = (dialect.listing(method, path, self._script) for dialect in DIALECTS)
+            body = json.loads(raw)
+        except ValueError:
+            body = None
+        answers = (routes.told(method, path, body, self._script) for routes in ROUTES)
+        told = next((answer for answer in answers if answer is not None), None)
+        if told is None:
+            return False
+        if told.lines:
+            await _start(send, told.status, [(b"content-type", b"application/x-ndjson")])
+            for line in told.lines:
+                await send({"type": "http.response.body", "body": json_bytes(line) + b"\n", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await _send_body(send, b"" if told.body is None else json_bytes(told.body), status=told.status)
+        return True
+
+    async def _list(self, method: str, path: str, dialects: tuple[Dialect, ...], send: Send) -> None:
+        try:
+            told = (dialect.listing(method, path, self._script) for dialect in dialects)
             found = next((listing for listing in told if listing is not None), None)
         except KeyError as missing:
             problem = {"message": f"the script has no model {missing}", "type": "invalid_request_error"}
@@ -177,6 +201,11 @@ async def _stream(send: Send, dialect: Dialect, asked: Asked, rule: MockRule, re
 def _cut(reply: Reply, after_chars: int) -> Reply:
     text = (reply.text or "")[:after_chars]
     return Reply(reply.id, reply.model, text, [], "", reply.usage, reply.chunk_chars, reply.created)
+
+
+def _listing(scope: Scope) -> tuple[Dialect, ...]:
+    """Return who may list models to a caller: two dialects do it at one path, but one of them names its version."""
+    return (ANTHROPIC,) if any(name == b"anthropic-version" for name, _ in scope["headers"]) else DIALECTS
 
 
 def _role(message: Any) -> Any:

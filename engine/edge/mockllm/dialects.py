@@ -80,3 +80,33 @@ class Dialect(Protocol):
             KeyError: There is no such model.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer of a route that is no chat.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON value; None = the answer is empty.
+        lines: JSON values that are streamed, one a line, instead of a body.
+    """
+
+    status: int
+    body: Json = None
+    lines: tuple[Json, ...] = ()
+
+
+class Routes(Protocol):
+    """Routes beside those of a dialect that are asked with a body."""
+
+    def told(self, method: str, path: str, body: Any, script: MockScript) -> Told | None:
+        """Return the answer of a route; None = there is no such route.
+
+        Args:
+            method: Of the request.
+            path: Of the request.
+            body: JSON value of its body; None = it has none that can be read.
+            script: The rules.
+        """
+        ...
