@@ -46,6 +46,7 @@ from tests.support.servers import serve_app
 from worker import build_worker
 
 TENANT = "default"
+NO_MODEL = "http://127.0.0.1:1/v1"
 
 
 def plan_of(text: str, tools: Sequence[Tool[..., Any]] = (), agent: AgentSnapshot | None = None) -> Plan:
@@ -92,7 +93,7 @@ class Lab:
     prices: dict[str, Price] = field(default_factory=dict)
     backend: BackendConfig | None = None
     mock: Any = None
-    llm_url: str = ""
+    llm_url: str = NO_MODEL
 
     @contextlib.asynccontextmanager
     async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
