@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from engine.control.tools import load_catalog
 from engine.control.tracing import ExecutionTelemetry
 from engine.core.contracts.doors import WebhookParams, doors_queue
 from engine.core.errors import Conflict, EngineError, InvalidInput
+from engine.core.plan.ir import ToolContract
 from engine.core.run.events import EventRecord
 from engine.obs.logs import configure_logging
 from engine.obs.metrics import QUEUE_DEPTH
@@ -46,9 +47,9 @@ from engine.settings import Project, Settings, load_project
 from engine.store.blobs import BlobStore
 from engine.store.changes import Changes
 from engine.store.database import Database, open_database
+from engine.store.limits import LimitStore
 from engine.store.projection import ProjectionStore
 from engine.store.pulses import REPAIR, WORKER, Heart, PulseStore
-from engine.tooling import ToolCatalog
 from workflows.bulk import BulkWorkflow
 from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import Sink, SinkInterceptor
@@ -160,7 +161,7 @@ async def run_doors(
     settings: Settings,
     client: Client,
     database: Database,
-    catalog: ToolCatalog,
+    contracts: Mapping[str, ToolContract],
     project: Project,
     dispatcher: Dispatcher,
 ) -> None:
@@ -175,7 +176,7 @@ async def run_doors(
 
     queue, store, changes = settings.task_queue, ProjectionStore(database), Changes(database)
     temporal = TemporalConnection(settings, client)
-    definitions = DefinitionService(Definitions(database), catalog.contracts())
+    definitions = DefinitionService(Definitions(database), contracts)
     starter = StartService(
         store, definitions, temporal, task_queue=queue, limits=limits_of(settings), on_entered=dispatcher.wake
     )
@@ -268,13 +269,24 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _task_service(database: Database, catalog: ToolCatalog) -> Children:
+def _task_service(database: Database, contracts: Mapping[str, ToolContract]) -> Children:
     # imported late: the compiler behind it costs a tenth of a second, which no start without such steps need pay
     from engine.control.children import ChildService
     from engine.control.definitions import DefinitionService
     from engine.store.definitions import Definitions
 
-    return ChildService(DefinitionService(Definitions(database), catalog.contracts()))
+    return ChildService(DefinitionService(Definitions(database), contracts))
+
+
+async def _refresh(
+    contracts: MutableMapping[str, ToolContract], project: Project, settings: Settings, tools: ToolActivities
+) -> None:
+    """Pick up changed documents of OpenAPI services until cancelled."""
+    if project.tools.openapi:
+        # imported late, as what reads such documents is
+        from engine.control.openapi.refreshing import keep_fresh
+
+        await keep_fresh(contracts, lambda: project, settings.data_dir, changed=lambda: tools.learn(contracts))
 
 
 def _start_telemetry(role: Service, settings: Settings) -> Telemetry:
@@ -311,7 +323,8 @@ async def run_worker(settings: Settings) -> None:
     stopping = _stop_on_signals()
     more = deployment_of(settings)
     project = load_project(settings.project_file)
-    catalog = load_catalog(project)
+    catalog = load_catalog(project, settings.data_dir)
+    contracts = catalog.contracts()
     database = await open_database(settings.store_url)
     store = ProjectionStore(database)
     client = await connect(settings, holders=BlobStore(database))
@@ -328,10 +341,11 @@ async def run_worker(settings: Settings) -> None:
     live = LiveEvents(store, settler.note, told.stored if telemetry.traces or telemetry.metrics else None)
     telemetry.observe(QUEUE_DEPTH, lambda: [(live.waiting, {})])
     tokens = token_publisher(data_dir=settings.data_dir, store_url=settings.store_url)
-    chat = ChatActivities(build_backends(project), telemetry=telemetry, tokens=tokens)
-    tools = ToolActivities(catalog, project.http, telemetry=telemetry)
-    children = ChildActivities(lambda: _task_service(database, catalog), telemetry=telemetry)
+    chat = ChatActivities.of(project, limits=LimitStore(database), telemetry=telemetry, tokens=tokens)
+    tools = ToolActivities(catalog, project.http, config=project.tools, telemetry=telemetry)
+    children = ChildActivities(lambda: _task_service(database, contracts), telemetry=telemetry)
     flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())
+    refreshing = asyncio.create_task(_refresh(contracts, project, settings, tools), name="refresh")
     heart = Heart(PulseStore(database), WORKER, lambda: {"version": __version__, "queue": settings.task_queue})
     heart.start()
     tokens.start()
@@ -341,7 +355,7 @@ async def run_worker(settings: Settings) -> None:
         async with build_worker(client, chat=chat, tools=tools, **options):
             _announce("worker")
             dispatcher.start()
-            doors = asyncio.create_task(run_doors(settings, client, database, catalog, project, dispatcher))
+            doors = asyncio.create_task(run_doors(settings, client, database, contracts, project, dispatcher))
             doors.add_done_callback(lambda done: stopping.set())
             await stopping.wait()
             await dispatcher.stop()
@@ -351,6 +365,7 @@ async def run_worker(settings: Settings) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await doors
     finally:
+        refreshing.cancel()
         live.stop()
         await flusher
         settler.stop()
@@ -428,8 +443,8 @@ async def run_calls(settings: Settings) -> None:
     # what tools and their modules print must not get between the answers
     with contextlib.redirect_stdout(sys.stderr):
         project = load_project(settings.project_file)
-        chat = ChatActivities(build_backends(project))
-        tools = ToolActivities(load_catalog(project), project.http)
+        chat = ChatActivities.of(project)
+        tools = ToolActivities(load_catalog(project, settings.data_dir), project.http, config=project.tools)
         try:
             await serve_calls(chat, tools, out)
         finally:
@@ -445,8 +460,8 @@ async def show_tools(settings: Settings) -> None:
     """
     with contextlib.redirect_stdout(sys.stderr):
         project = load_project(settings.project_file)
-        contracts = load_catalog(project).contracts()
-        await ChatActivities(build_backends(project)).aclose()
+        contracts = load_catalog(project, settings.data_dir).contracts()
+        await ChatActivities.of(project).aclose()
     print(json.dumps({name: asdict(contract) for name, contract in contracts.items()}))  # noqa: T201
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import sys
 from typing import Any, TextIO
@@ -46,7 +45,7 @@ async def _answer(question: dict[str, Any], chat: ChatActivities, tools: ToolAct
     try:
         if question["kind"] == "chat":
             reply = await environment.run(chat.chat, _CHAT.validate_python(question["params"]))
-            return {"value": dataclasses.asdict(reply)}
+            return {"value": reply.to_json()}
         result = await environment.run(tools.call, _TOOL.validate_python(question["params"]))
         return {"value": result.output}
     except ApplicationError as error:

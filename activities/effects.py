@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.keeping import keep_early
-from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S
+from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S, POSTPONED
 from engine.core.contracts.failures import clip, failure_body
 from engine.core.errors import BugError, EngineError
 
@@ -20,6 +21,20 @@ T = TypeVar("T")
 HEARTBEAT_EVERY_S = 1.0
 """A cancel is told in the answer to a heartbeat; five beats fit into the heartbeat timeout."""
 assert HEARTBEAT_EVERY_S < HEARTBEAT_TIMEOUT_S
+
+
+class Postponed(Exception):
+    """The work cannot be done yet and holds no slot until it can.
+
+    Attributes:
+        wait_s: When it is to be made again.
+        note: What it wants to know then, as JSON.
+    """
+
+    def __init__(self, wait_s: float, note: Any) -> None:
+        super().__init__(f"waits for its turn for {wait_s:.1f} s")
+        self.wait_s = wait_s
+        self.note = note
 
 
 async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_timeout: Callable[[], EngineError]) -> T:
@@ -35,7 +50,8 @@ async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_t
 
     Raises:
         ApplicationError: Type = code, details = the failure body, never retried by Temporal. Errors that a task may
-            handle are marked benign, so that the worker does not log them as its own.
+            handle are marked benign, so that the worker does not log them as its own. Type `effect.postponed` for a
+            `Postponed`: Temporal makes the activity again when it is due.
         asyncio.CancelledError: The activity was cancelled or the worker stops.
     """
     beating = Heartbeat()
@@ -50,6 +66,15 @@ async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_t
         raise application_error(on_timeout() if limit.expired() else unexpected(error)) from None
     except EngineError as error:
         raise application_error(error) from None
+    except Postponed as later:
+        beating.stop()
+        activity.heartbeat(later.note)
+        raise ApplicationError(
+            str(later),
+            type=POSTPONED,
+            next_retry_delay=timedelta(seconds=later.wait_s),
+            category=ApplicationErrorCategory.BENIGN,
+        ) from None
     except asyncio.CancelledError as error:
         if _cancelled_from_outside():
             raise
@@ -70,10 +95,12 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        # what an earlier try noted, or the next one would not know it
+        self._noted = activity.info().heartbeat_details
         self._handle = self._loop.call_later(HEARTBEAT_EVERY_S, self._beat)
 
     def _beat(self) -> None:
-        activity.heartbeat()
+        activity.heartbeat(*self._noted)
         self._handle = self._loop.call_later(HEARTBEAT_EVERY_S, self._beat)
 
     def stop(self) -> None:

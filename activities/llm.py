@@ -1,4 +1,4 @@
-"""The chat activity: picks the backend that serves a model and asks it."""
+"""The chat activity: asks a model at the backend that the router picks, and says what it cost."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from activities.backends.ollama import OllamaBackend
 from activities.backends.openai import OpenAIBackend
 from activities.backends.transport import HttpBackend
 from activities.effects import run_effect
+from activities.limits import CallTurns, Limiter, Waited, call_id_of
+from activities.routing import Candidate, Router
 from activities.telling import told
 from activities.tracing import chat_span, effect_span
 from engine.broker.publishing import TokenPublisher
 from engine.core.contracts.activities import CHAT_ACTIVITY, ChatParams, ChatResult
-from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError
 from engine.core.plan.grant import DEFAULT_MODEL, check_permitted
 from engine.obs.telemetry import OFF, Telemetry
-from engine.settings import BackendConfig, BackendKind, Project
+from engine.settings import BackendConfig, BackendKind, Group, Project, RoutingPolicy
+from engine.store.limits import LimitStore
 
 ADAPTERS: Mapping[BackendKind, type[HttpBackend]] = {
     "openai": OpenAIBackend,
@@ -42,19 +44,57 @@ class ChatActivities:
     """The activity `llm.chat` with the backends it may use."""
 
     def __init__(
-        self, backends: Sequence[Backend], *, telemetry: Telemetry = OFF, tokens: TokenPublisher | None = None
+        self,
+        backends: Sequence[Backend],
+        *,
+        policy: RoutingPolicy = "order",
+        groups: Mapping[str, Group] | None = None,
+        limiter: Limiter | None = None,
+        telemetry: Telemetry = OFF,
+        tokens: TokenPublisher | None = None,
     ) -> None:
         """Bind the activity.
 
         Args:
             backends: In order of preference; the first one is the default.
+            policy: What puts the backends that have a model in order.
+            groups: Names for several models.
+            limiter: Keeps the backends' limits; None = nothing is limited.
             telemetry: Where spans and metrics go.
             tokens: Takes what models write, as it comes; None = nobody reads it.
         """
         self._tokens = tokens
         self._telemetry = telemetry
         self._backends = tuple(backends)
+        self._router = Router(backends, policy, groups)
+        self._limiter = limiter
         self._first_models: dict[str, str] = {}
+
+    @classmethod
+    def of(
+        cls,
+        project: Project,
+        *,
+        limits: LimitStore | None = None,
+        telemetry: Telemetry = OFF,
+        tokens: TokenPublisher | None = None,
+    ) -> ChatActivities:
+        """Return the activity with the backends, the routing and the groups of a project; see `__init__`.
+
+        Args:
+            project: The operator's project.
+            limits: Where workers share the limits of backends; None = they are not kept.
+            telemetry: Where spans and metrics go.
+            tokens: Takes what models write, as it comes; None = nobody reads it.
+        """
+        return cls(
+            build_backends(project),
+            policy=project.routing.policy,
+            groups=project.groups,
+            limiter=None if limits is None else Limiter(limits),
+            telemetry=telemetry,
+            tokens=tokens,
+        )
 
     @activity.defn(name=CHAT_ACTIVITY)
     async def chat(self, params: ChatParams) -> ChatResult:
@@ -71,50 +111,39 @@ class ChatActivities:
         """
 
         async def work() -> ChatResult:
-            backend = self.route(params.model)
-            model = params.model or await self._default_model(backend)
-            _check_model(params, model)
-            began = time.monotonic()
-            named = dataclasses.replace(params, model=model)
-            where = {"backend": backend.name, "base_url": backend.config.base_url}
-            with chat_span(self._telemetry, **where, params=named) as span:
-                with told(self._tokens, params.context) as tell:
-                    result = await backend.chat(named, tell)
-                span.done(result)
+            began, info = time.monotonic(), activity.info()
+            waited = Waited.of(info.heartbeat_details)
+            turns = CallTurns(self._limiter, params, call_id_of(params), waited)
+            result, route = await self._router.ask(
+                params.model, lambda item, n: self._ask(item, params, n, turns), turns.choose
+            )
+            told_route = {} if route is None else route.to_json()
+            if turns.waited_s:
+                told_route["waited_s"] = round(turns.waited_s, 3)
             return dataclasses.replace(
                 result,
                 took_s=round(time.monotonic() - began, 3),
-                cost=cost_of(backend.config, model, result),
-                deliveries=activity.info().attempt,
+                # those in which it was only put off are none of a lost worker's
+                deliveries=info.attempt - waited.times,
+                route=told_route or None,
             )
 
         with effect_span(self._telemetry, CHAT_ACTIVITY, params.context):
             return await run_effect(work, timeout_s=params.timeout_s, on_timeout=lambda: _timed_out(params))
 
-    def route(self, model: str) -> Backend:
-        """Return the backend that names the model, else the first that takes any; the first of all for an empty name.
-
-        Raises:
-            BackendError: `backend.none_configured`, or `backend.unknown_model` with the known names.
-        """
-        if not self._backends:
-            raise BackendError(
-                "no LLM backend is configured",
-                code="backend.none_configured",
-                hint='add [backends.NAME] base_url = "http://…/v1" to everstep.toml, or set OPENAI_API_KEY or '
-                "OPENAI_BASE_URL, or use `everstep dev`, which brings the bundled model",
-            )
-        if not model:
-            return self._backends[0]
-        for backend in self._backends:
-            if model in backend.config.models or model == backend.config.default_model:
-                return backend
-        for backend in self._backends:
-            if not backend.config.models:
-                return backend
-        known = sorted({name for backend in self._backends for name in backend.config.models})
-        hint = " ".join(part for part in (did_you_mean(model, known), f"known models: {', '.join(known)}") if part)
-        raise BackendError(f"no backend has the model '{model}'", code="backend.unknown_model", hint=hint)
+    async def _ask(self, item: Candidate, params: ChatParams, failed: int, turns: CallTurns) -> ChatResult:
+        backend = item.backend
+        model = item.model or await self._default_model(backend)
+        _check_model(params, model)
+        named = dataclasses.replace(params, model=model)
+        where = {"backend": backend.name, "base_url": backend.config.base_url}
+        async with turns.held(item) as results:
+            with chat_span(self._telemetry, **where, params=named) as span:
+                with told(self._tokens, params.context, failed) as tell:
+                    result = await backend.chat(named, tell)
+                span.done(result)
+            results.append(result)
+        return dataclasses.replace(result, cost=cost_of(backend.config, model, result))
 
     async def _default_model(self, backend: Backend) -> str:
         config = backend.config
@@ -133,6 +162,8 @@ class ChatActivities:
 
     async def aclose(self) -> None:
         """Close the connections of all backends."""
+        if self._limiter is not None:
+            await self._limiter.aclose()
         for backend in self._backends:
             await backend.aclose()
 
@@ -145,17 +176,23 @@ def cost_of(config: BackendConfig, asked: str, result: ChatResult) -> str | None
         asked: Name of the model that was asked for; servers often answer with a longer one.
         result: The reply.
     """
-    price = config.price_of(result.model, asked)
-    if price is None or result.usage is None:
+    price, usage = config.price_of(result.model, asked), result.usage
+    if price is None or usage is None:
         return None
-    dollars = (result.usage.prompt_tokens * price.input + result.usage.completion_tokens * price.output) / 1_000_000
-    return f"{dollars.normalize():f}"
+    read, written = usage.cached_tokens, usage.cache_write_tokens
+    millionths = (
+        (usage.prompt_tokens - read - written) * price.input
+        + read * (price.input if price.cached_input is None else price.cached_input)
+        + written * (price.input if price.cache_write is None else price.cache_write)
+        + usage.completion_tokens * price.output
+    )
+    return f"{(millionths / 1_000_000).normalize():f}"
 
 
 def _check_model(params: ChatParams, model: str) -> None:
-    """Refuse a model beyond the bound of the call; which one the operator's default is shows only here."""
+    """Refuse a model beyond the bound of the call; what stands behind a default or a group shows only here."""
     bound = params.context.allow
-    if bound is not None and not (not params.model and bound.permits("models", DEFAULT_MODEL)):
+    if bound is not None and not bound.permits("models", params.model or DEFAULT_MODEL):
         check_permitted(bound, "models", model)
 
 

@@ -13,12 +13,13 @@ from engine.core.contracts.activities import CallContext
 
 
 @contextmanager
-def told(tokens: TokenPublisher | None, context: CallContext) -> Iterator[Tell]:
+def told(tokens: TokenPublisher | None, context: CallContext, failed: int = 0) -> Iterator[Tell]:
     """Yield what takes the characters of a call; nothing of it can slow the call down or make it fail.
 
     Args:
         tokens: Where they go; None = nowhere.
         context: Who calls.
+        failed: How many backends broke this call off before, whose characters are void.
     """
     if tokens is None:
         yield tell_nobody
@@ -31,7 +32,7 @@ def told(tokens: TokenPublisher | None, context: CallContext) -> Iterator[Tell]:
         # the interpreter's id of the call is the activity's
         effect_id=info.activity_id,
         attempt=context.attempt,
-        delivery=info.attempt,
+        delivery=info.attempt + failed,
     )
     try:
         yield call.tell

@@ -47,6 +47,13 @@ _REQUEST = {
 }
 """Settings of a prompt by the names of their attributes, with the types that these may have."""
 
+_PARTS = {
+    "cache_read.input_tokens": "cached_tokens",
+    "cache_creation.input_tokens": "cache_write_tokens",
+    "reasoning.output_tokens": "reasoning_tokens",
+}
+"""What the conventions call parts of input and output tokens; they are told only of calls that have some."""
+
 
 @contextmanager
 def effect_span(telemetry: Telemetry, kind: str, context: CallContext) -> Iterator[None]:
@@ -124,6 +131,8 @@ class ChatSpan:
         if usage is not None:
             attributes["gen_ai.usage.input_tokens"] = usage.prompt_tokens
             attributes["gen_ai.usage.output_tokens"] = usage.completion_tokens
+            parts = {name: getattr(usage, member) for name, member in _PARTS.items()}
+            attributes |= {f"gen_ai.usage.{name}": tokens for name, tokens in parts.items() if tokens}
             for kind, tokens in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
                 self._telemetry.record(TOKENS, tokens, {**self.labels, "gen_ai.token.type": kind})
         if self._telemetry.content:
@@ -266,7 +275,7 @@ def tool_span(telemetry: Telemetry, params: ToolParams) -> Iterator[ToolSpan]:
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": params.tool.name,
         # `extension` is the conventions' word for calling a service, `function` for running something here
-        "gen_ai.tool.type": "extension" if params.tool.type == "api_call" else "function",
+        "gen_ai.tool.type": "function" if params.tool.type == "python" else "extension",
         "gen_ai.tool.call.id": f"{params.context.path}#{params.context.attempt}",
         "everstep.execution.id": params.context.execution_id,
     }

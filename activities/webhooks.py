@@ -17,8 +17,8 @@ from activities.net import (
     make_ssl_context,
     retry_after_s,
 )
-from activities.tools.guard import AddressGuard, GuardedTransport
 from engine import __version__
+from engine.control.guard import AddressGuard, GuardedTransport
 from engine.control.webhooks import message_of, signature_of
 from engine.core.contracts.doors import GIVE_UP_ACTIVITY, POST_ACTIVITY, WebhookParams
 from engine.core.errors import NotFound, ToolError
@@ -109,7 +109,7 @@ class WebhookActivities:
             await record(error=why)
             raise _again(why, None) from None
         except Exception as error:
-            # whatever it is, somebody has to see it: the address cannot be encoded, say
+            # whatever it is, somebody has to see it
             why = f"the message cannot be sent to {hook.url}: {type(error).__name__}: {error}"
             await record(error=why)
             raise _again(why, None) from error

@@ -13,7 +13,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.llm import ChatActivities, build_backends
+from activities.llm import ChatActivities
 from activities.tools.runner import ToolActivities
 from benchmarks.hand import HAND_WORKFLOWS
 from benchmarks.tools import note
@@ -40,7 +40,7 @@ async def run() -> None:
     client = await Client.connect(
         os.environ["TEMPORAL_ADDRESS"], data_converter=data_converter(Path(os.environ["BENCH_BLOBS"]))
     )
-    chat = ChatActivities(build_backends(project))
+    chat = ChatActivities.of(project)
     tools = ToolActivities(ToolCatalog.of(note), project.http)
     worker = Worker(
         client,

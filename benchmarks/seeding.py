@@ -145,7 +145,12 @@ class Maker:
             model=model,
             backend=backend,
             finish_reason="stop",
-            usage={"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+            usage={
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+                "cached_tokens": prompt // 2,
+            },
             cost=f"{(prompt * 3 + completion * 15) / 1e7:.9f}" if priced else None,
             reply={"role": "assistant", "content": self._text(self._words)},
         )

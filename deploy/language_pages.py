@@ -17,7 +17,15 @@ from engine.reference.members import Member, members_of
 from engine.reference.names import COMMON_FAILURES, NAMES
 from engine.reference.show import LATER, run_lines, spaced_json
 from engine.reference.walkthrough import FILES
-from engine.settings import BackendConfig, HttpConfig, Price, ToolsConfig
+from engine.settings import (
+    BackendConfig,
+    CredentialConfig,
+    HttpConfig,
+    IntegrationConfig,
+    OpenApiConfig,
+    Price,
+    ToolsConfig,
+)
 
 PROSE = Path(__file__).resolve().parent / "pages"
 HOMES = {Group.KIND: "kinds.md", Group.MODIFIER: "modifiers.md", Group.KEY: "task.md", Group.TOOL: "tools.md"}
@@ -152,6 +160,9 @@ def _tool_members(_: str) -> str:
 def _project(_: str) -> str:
     tables = (
         ("[tools]", ToolsConfig),
+        ("[tools.integrations.NAME]", IntegrationConfig),
+        ("[tools.openapi.NAME]", OpenApiConfig),
+        ("[tools.openapi.NAME.auth]", CredentialConfig),
         ("[http]", HttpConfig),
         ("[backends.NAME]", BackendConfig),
         ("[backends.NAME.prices.MODEL]", Price),

@@ -400,7 +400,7 @@ def chat_reply(text: str, *, model: str = "dry-run", tokens: int = 0) -> dict[st
         finish_reason="stop",
         usage=usage,
     )
-    return asdict(result)
+    return result.to_json()
 
 
 class ScriptedReplies:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from engine.core.contracts.execution import TASK_QUEUE
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput
+from engine.core.kinds import ToolEffect
 
 DEFAULT_API_PORT = 8700
 DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
@@ -24,6 +25,7 @@ MOST_DOLLARS = Decimal(1_000_000)
 
 BackendKind = Literal["openai", "anthropic", "gemini", "ollama"]
 """Which way of talking to models a backend speaks."""
+RoutingPolicy = Literal["order", "least_loaded", "cheapest", "fastest", "round_robin"]
 BACKEND_URLS: dict[BackendKind, str] = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
@@ -41,13 +43,33 @@ class Price(BaseModel):
 
     Attributes:
         input: Dollars for a million tokens of the request.
-        output: Dollars for a million tokens of the reply.
+        output: Dollars for a million tokens of the reply, thoughts included.
+        cached_input: The same for tokens of the request that come from the provider's cache; left out = as `input`.
+        cache_write: The same for tokens of the request that the provider writes to its cache; left out = as `input`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     input: Decimal = Field(ge=0, le=MOST_DOLLARS)
     output: Decimal = Field(ge=0, le=MOST_DOLLARS)
+    cached_input: Decimal | None = Field(default=None, ge=0, le=MOST_DOLLARS)
+    cache_write: Decimal | None = Field(default=None, ge=0, le=MOST_DOLLARS)
+
+
+class BackendLimits(BaseModel):
+    """What a backend may be asked by all workers together; what is left out is not bounded.
+
+    Attributes:
+        calls: Most calls at one time.
+        requests_per_minute: Most calls that begin in a minute.
+        tokens_per_minute: Most tokens of the calls that begin in a minute.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
 
 
 class BackendConfig(BaseModel):
@@ -60,7 +82,8 @@ class BackendConfig(BaseModel):
         api_key_env: Environment variable that holds the key; empty = no key is sent.
         models: Model names it serves; empty = any name is passed on.
         default_model: Model for prompts that name none; empty = the first of `models`.
-        max_connections: Most calls at one time.
+        max_connections: Most calls of a worker at one time.
+        limits: What all workers together may ask it; None = anything.
         prices: What its models cost, by name, `*` for all others; without a price the cost of a call is unknown.
     """
 
@@ -72,6 +95,7 @@ class BackendConfig(BaseModel):
     models: list[str] = Field(default_factory=list)
     default_model: str = ""
     max_connections: int = Field(default=200, ge=1)
+    limits: BackendLimits | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -88,12 +112,166 @@ class BackendConfig(BaseModel):
         return next((self.prices[name] for name in (*names, "*") if name in self.prices), None)
 
 
+class Group(BaseModel):
+    """Models and backends that a prompt names as one.
+
+    Attributes:
+        models: `BACKEND/MODEL`, or `MODEL` at every backend that names it, in order of preference.
+        policy: What puts them in order; None = that of `[routing]`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    models: list[str] = Field(min_length=1)
+    policy: RoutingPolicy | None = None
+
+
+class RoutingConfig(BaseModel):
+    """How a backend is picked if several can answer.
+
+    Attributes:
+        policy: `order` = that of everstep.toml, `least_loaded` = fewest calls under way for its `max_connections`,
+            `cheapest` = lowest price, `fastest` = shortest time for a token, `round_robin` = in turns.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: RoutingPolicy = "order"
+
+
+class IntegrationConfig(BaseModel):
+    """A shipped tool that the operator has switched on; which settings it needs, its provider says.
+
+    Attributes:
+        provider: What it speaks to; empty = what it is called.
+        base_url: Address of the service; empty = that of the public one.
+        api_key_env: Environment variable of the worker that holds the key.
+        host: Mail server.
+        port: Its port; None = the usual one for `tls`.
+        tls: `starttls`, `implicit` or `none`.
+        user: Name at the mail server; empty = no login.
+        password_env: Environment variable of the worker that holds the password.
+        sender: The only address that mail is sent from; empty = any.
+        timeout_s: Longest time of one call in seconds.
+        max_chars: Most characters of text in a result.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str = ""
+    base_url: str = ""
+    api_key_env: str = ""
+    host: str = ""
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str = ""
+    password_env: str = ""
+    sender: str = ""
+    timeout_s: float = Field(default=30.0, gt=0, le=3_600)
+    max_chars: int = Field(default=20_000, ge=200, le=1_000_000)
+
+
+_VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]*)?$"
+"""A variable's name; who writes the key itself is told before anything could show it."""
+
+
+class CredentialConfig(BaseModel):
+    """How a worker says who it is to a service: one of four ways, all by environment variables of the worker.
+
+    Attributes:
+        bearer_env: Variable that holds a bearer token.
+        basic_user_env: Variable that holds the name of a basic login.
+        basic_password_env: Variable that holds its password.
+        header: Header that carries the key.
+        query: Query parameter that carries it.
+        cookie: Cookie that carries it.
+        env: Variable that holds the key.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    bearer_env: str = Field(default="", pattern=_VARIABLE)
+    basic_user_env: str = Field(default="", pattern=_VARIABLE)
+    basic_password_env: str = Field(default="", pattern=_VARIABLE)
+    header: str = Field(default="", pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")
+    query: str = ""
+    cookie: str = Field(default="", pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")
+    env: str = Field(default="", pattern=_VARIABLE)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        places = [name for name in (self.header, self.query, self.cookie) if name]
+        basic = (self.basic_user_env, self.basic_password_env)
+        ways = bool(self.bearer_env) + any(basic) + len(places)
+        if ways != 1 or any(basic) != all(basic) or bool(self.env) != bool(places):
+            raise ValueError(
+                "write one of {bearer_env}, {basic_user_env, basic_password_env}, {header, env}, {query, env},"
+                " {cookie, env}; each …env is the name of an environment variable"
+            )
+        return self
+
+    @property
+    def goes_to(self) -> tuple[str, str]:
+        """Place and name of what carries it: `header`, `query` or `cookie`."""
+        if self.query:
+            return "query", self.query
+        return ("cookie", self.cookie) if self.cookie else ("header", self.header or "Authorization")
+
+
+class OpenApiConfig(BaseModel):
+    """A service whose operations are tools, named NAME_operationId.
+
+    Attributes:
+        document: Its OpenAPI document, 3.0 or 3.1, JSON or YAML: a file relative to everstep.toml, or an address.
+        base_url: Where the service is; empty = where the document says.
+        operations: Globs of the operationIds that are offered, those with `!` in front are not.
+        auth: How the worker says who it is, one way or a list of several; never seen by tasks and models.
+        effects: What operations do to the world, by glob; else reading methods read and the others write.
+        idempotent: Globs of operations that may be repeated, with `!` in front not; else PUT and DELETE may.
+        timeout_s: Longest time of one call in seconds.
+        refresh_s: Seconds after which a running process looks at the document again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    document: str = Field(min_length=1)
+    base_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    operations: list[str] = Field(default_factory=list)
+    auth: list[CredentialConfig] = Field(default_factory=list)
+    effects: dict[str, ToolEffect] = Field(default_factory=dict)
+    idempotent: list[str] = Field(default_factory=list)
+    timeout_s: float = Field(default=60.0, gt=0, le=3_600)
+    refresh_s: float = Field(default=300.0, ge=1)
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return [given] if isinstance(given, dict) else given
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the document is fetched."""
+        return self.document.lower().startswith(("http://", "https://"))
+
+
+ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,31}$")]
+"""What the names of a service's tools begin with."""
+
+
 class ToolsConfig(BaseModel):
-    """Where the operator's Python tools are: files or importable modules, relative to everstep.toml."""
+    """The operator's tools.
+
+    Attributes:
+        modules: Where those in Python are: files or importable modules, relative to everstep.toml.
+        integrations: Those shipped with the engine, by the name under which tasks call them.
+        openapi: Services whose operations are tools, by name.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     modules: list[str] = Field(default_factory=list)
+    integrations: dict[str, IntegrationConfig] = Field(default_factory=dict)
+    openapi: dict[ServiceName, OpenApiConfig] = Field(default_factory=dict)
 
 
 class HttpConfig(BaseModel):
@@ -109,10 +287,12 @@ class Project(BaseModel):
 
     Attributes:
         folder: Folder of the file; relative names in it start there.
-        tools: Python tools.
+        tools: Tools that tasks may name.
         http: Rules for outgoing HTTP.
         webhooks: Private addresses at which webhooks may be told.
         backends: LLM backends by name; the first one is the default.
+        routing: How one is picked if several have a model.
+        groups: Names for several models.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -122,6 +302,8 @@ class Project(BaseModel):
     http: HttpConfig = HttpConfig()
     webhooks: HttpConfig = HttpConfig()
     backends: dict[str, BackendConfig] = Field(default_factory=dict)
+    routing: RoutingConfig = RoutingConfig()
+    groups: dict[str, Group] = Field(default_factory=dict)
 
 
 class Settings(BaseSettings):
@@ -290,7 +472,10 @@ def _explain(path: Path, error: ValidationError) -> str:
     lines: list[str] = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
-        models = (Project, ToolsConfig, HttpConfig, BackendConfig, Price)
+        models = (
+            *(Project, ToolsConfig, IntegrationConfig, OpenApiConfig, CredentialConfig),
+            *(HttpConfig, BackendConfig, BackendLimits, Price, RoutingConfig, Group),
+        )
         known = {name for model in models for name in model.model_fields}
         hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""
         lines.append(f"{path}: {place}: {item['msg'].removeprefix('Value error, ')}{'; ' + hint if hint else ''}")

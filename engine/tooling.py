@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -31,7 +31,7 @@ Effect: TypeAlias = ToolEffect | Literal["none", "read", "write", "external"]
 DEFAULT_TIMEOUT_S = 60.0
 MAX_MESSAGE_CHARS = 500
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
+TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _ARGUMENT_LINE = re.compile(r"(\*{0,2}\w+)(?:\s*\([^)]*\))?:\s*(.*)")
 _OWN_CODE = re.compile(r"tool\.\S+\Z")
 _SECTION = re.compile(r"(args|arguments|returns|raises|yields|examples?|notes?|attributes):\s*\Z", re.IGNORECASE)
@@ -246,12 +246,19 @@ def tool(
 
 @dataclass(frozen=True)
 class ToolCatalog:
-    """The operator's Python tools by name; a value that is built at start and passed on."""
+    """The operator's tools by name; a value that is built at start and passed on.
+
+    Attributes:
+        tools: Those in Python.
+        others: Contracts of those that adapters of the worker call, such as integrations.
+    """
 
     tools: Mapping[str, Tool[..., Any]] = field(default_factory=dict)
+    others: Mapping[str, ToolContract] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", MappingProxyType(dict(self.tools)))
+        object.__setattr__(self, "others", MappingProxyType(dict(self.others)))
 
     @classmethod
     def of(cls, *tools: Tool[..., Any]) -> ToolCatalog:
@@ -266,13 +273,17 @@ class ToolCatalog:
                 raise InvalidInput(f"two tools are called '{item.name}'", code="config.duplicate_tool")
         return cls(by_name)
 
+    def with_tools(self, tools: Iterable[Tool[..., Any]]) -> ToolCatalog:
+        """Return a catalog that has these Python tools as well; they win over others of their names."""
+        return dataclasses.replace(self, tools={**self.tools, **{tool.name: tool for tool in tools}})
+
     def get(self, name: str) -> Tool[..., Any] | None:
-        """Return the tool of that name, or None."""
+        """Return the Python tool of that name, or None."""
         return self.tools.get(name)
 
     def contracts(self) -> dict[str, ToolContract]:
         """Return the contracts of all tools by name."""
-        return {name: item.contract() for name, item in self.tools.items()}
+        return {**self.others, **{name: item.contract() for name, item in self.tools.items()}}
 
 
 # --- how a call begins and ends; the same in a worker and in tests ---------------------------------------------------
@@ -365,7 +376,7 @@ def _check(target: Any, name: str, effect: ToolEffect | str, timeout_s: float) -
         raise refuse("is not made of a function", "put @tool on a plain or async function")
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise refuse("is a generator", "return a list instead of yielding")
-    if not _NAME.match(name):
+    if not TOOL_NAME.match(name):
         raise refuse("has a name that models cannot call", "use letters, digits, _ and -, at most 64 characters")
     if effect not in set(ToolEffect):
         raise refuse(f"has the unknown effect '{effect}'", f"use one of {', '.join(ToolEffect)}")

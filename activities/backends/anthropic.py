@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from activities.backends.anthropic_messages import THINKING, NoWord
 from activities.backends.anthropic_request import beta_features, request_body
 from activities.backends.base import Tell
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, usage_of
 from activities.backends.transport import HttpBackend, Outgoing
 from activities.net import header_text
-from engine.core.contracts.activities import ChatParams, ChatResult, Usage
+from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.errors import BackendError
 from engine.core.values import compact_json
 from engine.settings import BackendConfig
@@ -123,6 +123,7 @@ class _Usage(_Shape):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
+    output_tokens_details: Any = None
 
 
 class _Block(_Shape):
@@ -266,9 +267,14 @@ class AnthropicReader:
             return
         self._usage = now = self._usage.model_copy(update=usage.model_dump(exclude_none=True))
         # what was read from the cache, or written to it, is not among the input tokens
-        cached = (now.cache_creation_input_tokens or 0) + (now.cache_read_input_tokens or 0)
-        prompt, answer = (now.input_tokens or 0) + cached, now.output_tokens or 0
-        self.parts.usage = Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+        written, read = now.cache_creation_input_tokens or 0, now.cache_read_input_tokens or 0
+        self.parts.usage = usage_of(
+            (now.input_tokens or 0) + written + read,
+            now.output_tokens or 0,
+            cached=read,
+            cache_write=written,
+            reasoning=count_in(now.output_tokens_details, "thinking_tokens"),
+        )
 
 
 def _with_status(error: Any) -> Any:

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from activities.backends.base import Tell
 from activities.backends.gemini_call import call_path, request_body
 from activities.backends.gemini_contents import NoWord, signed
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, usage_of
 from activities.backends.transport import HttpBackend, Outgoing
 from engine.core.contracts.activities import ChatParams, ChatResult, Usage
 from engine.core.contracts.failures import clip
@@ -117,6 +117,7 @@ class _Usage(_Word):
     tool_use_prompt_token_count: int = 0
     candidates_token_count: int = 0
     thoughts_token_count: int = 0
+    cached_content_token_count: int = 0
 
 
 class _Chunk(_Word):
@@ -236,7 +237,7 @@ def _counted(usage: _Usage) -> Usage:
     # what is cached is a part of the prompt, what a tool of the server's own put in is counted beside it
     prompt = usage.prompt_token_count + usage.tool_use_prompt_token_count
     completion = usage.candidates_token_count + usage.thoughts_token_count
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return usage_of(prompt, completion, cached=usage.cached_content_token_count, reasoning=usage.thoughts_token_count)
 
 
 def _read_chunks(data: bytes) -> list[_Chunk]:

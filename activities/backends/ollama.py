@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from activities.backends.base import Tell, tell_nobody
 from activities.backends.ollama_request import NoWordForIt, request_body
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, usage_of
 from activities.backends.transport import MAX_ERROR_BYTES, HttpBackend, Outgoing
-from engine.core.contracts.activities import ChatParams, ChatResult, Usage
+from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.errors import BackendError
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -155,7 +155,7 @@ class OllamaReader:
         parts.finish_reason = "tool_calls" if reason == "stop" and parts.calls else reason
         if line.prompt_eval_count is not None or line.eval_count is not None:
             prompt, answer = line.prompt_eval_count or 0, line.eval_count or 0
-            parts.usage = Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+            parts.usage = usage_of(prompt, answer)
         self._is_done = True
 
 

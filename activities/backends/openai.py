@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 
 from activities.backends.base import Tell
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, usage_of
 from activities.backends.transport import HttpBackend, Outgoing
 from engine.core.contracts.activities import ChatParams, Usage
 from engine.core.values import Json
@@ -16,6 +16,8 @@ from engine.core.values import Json
 DONE = b"[DONE]"
 FOREIGN = ("thinking_blocks", "extra_content")
 """Members of assistant messages and of their tool calls that only the adapters of Anthropic and Gemini understand."""
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens")
+"""What servers call prompt tokens of their cache that do not name them in `prompt_tokens_details`."""
 
 
 class OpenAIBackend(HttpBackend):
@@ -137,6 +139,10 @@ class _Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    prompt_cache_hit_tokens: Any = None
+    cached_tokens: Any = None
 
 
 class _Chunk(BaseModel):
@@ -175,11 +181,7 @@ class OpenAIReader:
         parts.model = parts.model or chunk.model or ""
         parts.created = parts.created or int(chunk.created or 0)
         if chunk.usage is not None:
-            usage = chunk.usage
-            total = usage.total_tokens or usage.prompt_tokens + usage.completion_tokens
-            parts.usage = Usage(
-                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, total_tokens=total
-            )
+            parts.usage = _counted(chunk.usage)
         for choice in chunk.choices or ():
             if choice.index != 0:
                 continue
@@ -207,6 +209,25 @@ class OpenAIReader:
         given = function.arguments
         arguments = json.dumps(given) if isinstance(given, dict) else given or ""
         parts.add_call(index, call_id=call.id or "", name=function.name or "", arguments=arguments)
+
+
+def _counted(usage: _Usage) -> Usage:
+    told = usage.model_dump()
+    prompt, answer = told["prompt_tokens_details"], told["completion_tokens_details"]
+    # servers name what came from the cache in three ways, some in several at once
+    cached = (count_in(prompt, "cached_tokens"), *(count_in(told, name) for name in _CACHED))
+    reasoning = count_in(answer, "reasoning_tokens")
+    sums, total = usage.prompt_tokens + usage.completion_tokens, usage.total_tokens
+    # some count thoughts beside the reply and not as a part of it, which only the total shows
+    beside = reasoning if reasoning > 0 and total == sums + reasoning else 0
+    return usage_of(
+        usage.prompt_tokens,
+        usage.completion_tokens + beside,
+        total=total,
+        cached=max(cached),
+        cache_write=count_in(prompt, "cache_write_tokens"),
+        reasoning=reasoning,
+    )
 
 
 def _read_chunk(data: bytes) -> _Chunk:

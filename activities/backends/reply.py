@@ -52,6 +52,39 @@ class ReplyReader(Protocol):
         ...
 
 
+def usage_of(
+    prompt: int, answer: int, *, total: int = 0, cached: int = 0, cache_write: int = 0, reasoning: int = 0
+) -> Usage:
+    """Return the tokens of a call; parts that are more than the whole are cut, so that a price cannot go below zero.
+
+    Args:
+        prompt: Tokens of the request, with those of the cache.
+        answer: Tokens of the reply, with those that the model thought with.
+        total: Both, if the server says it.
+        cached: Those of the request that came from the cache.
+        cache_write: Those of the request that went into it.
+        reasoning: Those of the reply that the model thought with.
+    """
+    read = max(0, min(cached, prompt))
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=answer,
+        total_tokens=total or prompt + answer,
+        cached_tokens=read,
+        cache_write_tokens=max(0, min(cache_write, prompt - read)),
+        reasoning_tokens=max(0, min(reasoning, answer)),
+    )
+
+
+def count_in(details: Any, name: str) -> int:
+    """Return a count of an object; 0 if there is none.
+
+    What is only told beside the tokens of a call makes no reply a bad one, whatever its shape.
+    """
+    count = details.get(name) if isinstance(details, dict) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) else 0
+
+
 class ReplyParts:
     """The reply so far.
 

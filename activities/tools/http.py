@@ -7,7 +7,8 @@ import base64
 import binascii
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -26,7 +27,7 @@ from activities.net import (
     make_ssl_context,
     retry_after_s,
 )
-from activities.tools.guard import GRANT, AddressGuard, GuardedTransport
+from engine.control.guard import GRANT, AddressGuard, GuardedTransport
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
@@ -83,6 +84,23 @@ FROM_ARGUMENTS = frozenset(
 """What a call's arguments may override."""
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer below 400, whole.
+
+    Attributes:
+        url: Where it came from, after redirects.
+        status: Its status.
+        headers: Its headers.
+        body: Its body, decompressed.
+    """
+
+    url: httpx.URL
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
 class HttpTools:
     """Calls HTTP services; satisfies `ToolAdapter`."""
 
@@ -126,9 +144,43 @@ class HttpTools:
         """
         tool = params.tool
         call = merge_call(tool, params.arguments)
+        answer = await self.send(call, tool, params.context)
+        output: dict[str, Any] = {
+            "status_code": answer.status,
+            "headers": dict(answer.headers),
+            "json": parse_json(answer.body, tool),
+        }
+        if call.include_response_content:
+            output["content"] = base64.b64encode(answer.body).decode("ascii")
+        return output
+
+    async def send(
+        self,
+        call: HttpCall,
+        tool: ToolContract,
+        context: CallContext,
+        *,
+        marked: bool = True,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+        clean: Callable[[bytes], bytes] | None = None,
+    ) -> HttpAnswer:
+        """Send a request and return the answer as it came.
+
+        Args:
+            call: The request.
+            tool: Whose call it is.
+            context: Who calls.
+            marked: Whether it carries the call's key and the trace, which strangers need not see.
+            max_bytes: Longest body of an answer.
+            clean: Takes out of the body what nobody may see, before anything is made of it.
+
+        Raises:
+            ToolError: As `call`.
+            AuthorityError: As `call`.
+        """
         try:
             async with asyncio.timeout(call.timeout):
-                return await self._send(call, tool, params.context)
+                return await self._send(call, tool, context, marked=marked, max_bytes=max_bytes, clean=clean)
         except TimeoutError as error:
             raise ToolError(
                 f"tool '{tool.name}' took longer than {call.timeout:g} s",
@@ -138,24 +190,28 @@ class HttpTools:
         except HTTP_EXCEPTIONS as error:
             raise _net_error(tool, call, error) from error
 
-    async def _send(self, call: HttpCall, tool: ToolContract, context: CallContext) -> Json:
+    async def _send(
+        self,
+        call: HttpCall,
+        tool: ToolContract,
+        context: CallContext,
+        *,
+        marked: bool,
+        max_bytes: int,
+        clean: Callable[[bytes], bytes] | None,
+    ) -> HttpAnswer:
         with self._pool.client() as client:
-            request = _build_request(client, call, tool, context)
+            request = _build_request(client, call, tool, context, marked=marked)
             response = await client.send(request, stream=True, follow_redirects=call.follow_redirects)
             try:
-                body = await _read_body(response, tool)
+                body = await _read_body(response, tool, max_bytes)
             finally:
                 await response.aclose()
+        if clean is not None:
+            body = clean(body)
         if response.status_code >= 400:
             raise _status_error(tool, response, body)
-        output: dict[str, Any] = {
-            "status_code": response.status_code,
-            "headers": dict(response.headers),
-            "json": _parse_json(body, tool),
-        }
-        if call.include_response_content:
-            output["content"] = base64.b64encode(body).decode("ascii")
-        return output
+        return HttpAnswer(url=response.url, status=response.status_code, headers=response.headers, body=body)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -215,12 +271,12 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _build_request(
-    client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, context: CallContext
+    client: httpx.AsyncClient, call: HttpCall, tool: ToolContract, context: CallContext, *, marked: bool
 ) -> httpx.Request:
     headers = dict(call.headers)
-    if "idempotency-key" not in {name.lower() for name in headers}:
+    if marked and "idempotency-key" not in {name.lower() for name in headers}:
         headers["Idempotency-Key"] = header_text(context.key)
-    here = current_traceparent()
+    here = current_traceparent() if marked else ""
     if here and "traceparent" not in {name.lower() for name in headers}:
         headers["traceparent"] = here
     body: dict[str, Any] = {}
@@ -259,13 +315,13 @@ def _address_of(call: HttpCall) -> httpx.URL:
     return httpx.URL(call.url).copy_merge_params(call.params) if call.params else httpx.URL(call.url)
 
 
-async def _read_body(response: httpx.Response, tool: ToolContract) -> bytes:
+async def _read_body(response: httpx.Response, tool: ToolContract, max_bytes: int) -> bytes:
     parts, total = [], 0
     async for part in response.aiter_bytes():
         total += len(part)
-        if total > MAX_RESPONSE_BYTES:
+        if total > max_bytes:
             raise ToolError(
-                f"tool '{tool.name}': the answer is larger than {MAX_RESPONSE_BYTES // (1024 * 1024)} MB",
+                f"tool '{tool.name}': the answer is larger than {max_bytes // (1024 * 1024)} MB",
                 code="tool.too_large",
                 hint="ask the service for less, for example page by page",
             )
@@ -273,7 +329,12 @@ async def _read_body(response: httpx.Response, tool: ToolContract) -> bytes:
     return b"".join(parts)
 
 
-def _parse_json(body: bytes, tool: ToolContract) -> Json:
+def parse_json(body: bytes, tool: ToolContract) -> Json:
+    """Return a body as JSON, or None if it is none.
+
+    Raises:
+        ToolError: `tool.bad_result` if a history cannot hold it.
+    """
     try:
         parsed = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):

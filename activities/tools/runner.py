@@ -10,13 +10,16 @@ from temporalio import activity
 
 from activities.effects import run_effect
 from activities.tools.http import HttpTools
+from activities.tools.integrations.adapter import IntegrationTools
+from activities.tools.openapi import OpenApiTools
 from activities.tools.python import PythonTools
 from activities.tracing import effect_span, tool_span
 from engine.core.contracts.activities import TOOL_ACTIVITY, ToolParams, ToolResult, check_arguments
 from engine.core.errors import ToolError
+from engine.core.plan.ir import ToolContract
 from engine.core.values import Json
 from engine.obs.telemetry import OFF, Telemetry
-from engine.settings import HttpConfig
+from engine.settings import HttpConfig, ToolsConfig
 from engine.tooling import ToolCatalog
 
 THREADS = 32
@@ -39,22 +42,37 @@ class ToolActivities:
     """The activity `tool.call` with the adapters it may use."""
 
     def __init__(
-        self, catalog: ToolCatalog, http: HttpConfig, *, threads: int = THREADS, telemetry: Telemetry = OFF
+        self,
+        catalog: ToolCatalog,
+        http: HttpConfig,
+        *,
+        config: ToolsConfig | None = None,
+        threads: int = THREADS,
+        telemetry: Telemetry = OFF,
     ) -> None:
         """Bind the activity.
 
         Args:
-            catalog: The operator's Python tools.
+            catalog: The operator's tools.
             http: Which private addresses HTTP tools may reach.
+            config: How the operator switched on those that are not Python; None = there are none.
             threads: Most ordinary Python functions that run at one time.
             telemetry: Where spans and metrics go.
         """
         self._telemetry = telemetry
         self._http = HttpTools(http)
+        self._integrations = IntegrationTools(config.integrations if config else {}, self._http, http)
+        self._openapi = OpenApiTools(config.openapi if config else {}, catalog, self._http)
         self._adapters: Mapping[str, ToolAdapter] = {
             "python": PythonTools(catalog, threads=threads),
             "api_call": self._http,
+            "integration": self._integrations,
+            "openapi": self._openapi,
         }
+
+    def learn(self, contracts: Mapping[str, ToolContract]) -> None:
+        """Take note of contracts that have changed while the worker runs."""
+        self._openapi.learn(contracts)
 
     @activity.defn(name=TOOL_ACTIVITY)
     async def call(self, params: ToolParams) -> ToolResult:
@@ -84,6 +102,7 @@ class ToolActivities:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._integrations.close()
         await self._http.aclose()
 
 

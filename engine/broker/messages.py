@@ -49,7 +49,7 @@ class Told:
         effect_id: Id of the call: its step's path and attempt.
         path: The step.
         attempt: The attempt at the step, from 1.
-        delivery: How often the call was handed to a worker, from 1; each begins anew.
+        delivery: How often the call was handed to a worker, or to a further backend, from 1; each begins anew.
         pieces: Its characters.
     """
 

@@ -113,7 +113,7 @@ class TokenPublisher:
             path: The step.
             effect_id: Id of the call.
             attempt: The attempt at the step, from 1.
-            delivery: How often the call was handed to a worker, from 1.
+            delivery: How often the call was handed to a worker, or to a further backend, from 1.
         """
         want = Want(tenant, execution_id, 0)
         head = Told(want=want, effect_id=effect_id, path=path, attempt=attempt, delivery=delivery)

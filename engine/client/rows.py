@@ -18,6 +18,9 @@ class UsageCounts(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
     cost: str | None
     unpriced_calls: int
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from engine.core.errors import EngineError, RunError, run_error_from_json
 from engine.core.kinds import ExecutionStatus
+from engine.core.run.usage import TOKENS
 from engine.core.values import Json
 
 T = TypeVar("T")
@@ -60,6 +61,9 @@ class Usage:
         prompt_tokens: Tokens that went in.
         completion_tokens: Tokens that came out.
         total_tokens: Both.
+        cached_tokens: Tokens that went in from the providers' caches.
+        cache_write_tokens: Tokens that went in and were written to those caches.
+        reasoning_tokens: Tokens that came out as thoughts of the model.
         cost: Dollars of the calls whose price is known; None = no price is known.
         unpriced_calls: Calls of models whose price is not known.
     """
@@ -69,6 +73,9 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     cost: Decimal | None = None
     unpriced_calls: int = 0
 
@@ -80,7 +87,7 @@ class Usage:
         return cls(**counts, cost=None if cost is None else Decimal(str(cost)))
 
 
-_COUNTS = ("llm_calls", "tool_calls", "prompt_tokens", "completion_tokens", "total_tokens", "unpriced_calls")
+_COUNTS = ("llm_calls", "tool_calls", *TOKENS, "unpriced_calls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,7 +331,7 @@ class DefinitionService:
         if task.agent_id:
             agent = await self.definitions.get_agent(task.agent_id, tenant=task.tenant)
         tools = {
-            name: self.contracts.get(name, contract) if contract.type == "python" else contract
+            name: contract if contract.type == "api_call" else self.contracts.get(name, contract)
             for name, contract in plan.tools.items()
         }
         return plan_to_json(replace(plan, agent=snapshot_of(agent), tools=tools, stdlib=STDLIB_VERSION))

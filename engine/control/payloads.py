@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, pydantic_data_converter
 from temporalio.converter import (
     CompositePayloadConverter,
@@ -18,14 +20,22 @@ from temporalio.converter import (
 from engine.control.blobplaces import S3Place, open_s3
 from engine.control.blobs import S3, BlobDriver, FileDriver
 from engine.control.sealing import KeyRing, Sealer, read_ring
+from engine.core.contracts.activities import ChatResult
 from engine.settings import Settings
 from engine.store.blobs import BlobStore
 
 EXTERNAL_THRESHOLD_BYTES = 256 * 1024
 
+
+class _EngineJson(PydanticJSONPlainPayloadConverter):
+    def to_payload(self, value: Any) -> Payload | None:
+        # one of our results leaves out what older interpreters would tell of and newer ones would not
+        return super().to_payload(value.to_json() if isinstance(value, ChatResult) else value)
+
+
 # Temporal builds a payload converter for every workflow run; one JSON converter for all of them keeps its compiled
 # type adapters, which otherwise take more time than the run itself (1.5 ms each)
-_JSON = PydanticJSONPlainPayloadConverter()
+_JSON = _EngineJson()
 
 
 class EnginePayloadConverter(CompositePayloadConverter):

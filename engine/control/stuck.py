@@ -22,6 +22,7 @@ from temporalio.client import Client
 
 from engine.control.connect import RPC_TIMEOUT
 from engine.control.describing import Described, last_asked_us
+from engine.core.contracts.activities import POSTPONED
 from engine.core.errors import PayloadUnreadable
 from engine.core.run.projection import iso_time
 
@@ -100,6 +101,9 @@ class Diagnosis:
         return None
 
     async def _of_call(self, queue: str, call: PendingActivityInfo) -> Stuck | None:
+        if call.last_failure.application_failure_info.type == POSTPONED:
+            # it waits for its turn at a backend, which is no sign of anything wrong
+            return None
         if call.attempt >= MANY_ATTEMPTS and call.HasField("last_failure"):
             since_us = call.last_attempt_complete_time.ToMicroseconds() or time.time_ns() // 1_000
             return Stuck(

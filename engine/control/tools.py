@@ -1,4 +1,4 @@
-"""Reads the operator's Python tools: imports the modules named in everstep.toml and collects their `@tool` objects."""
+"""Gathers the operator's tools: `@tool` objects of the modules in everstep.toml, integrations, OpenAPI services."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from engine.control.integrations import integration_contracts
 from engine.core.contracts.failures import clip
 from engine.core.errors import InvalidInput
-from engine.settings import Project
+from engine.core.plan.ir import ToolContract
+from engine.settings import Project, Settings
 from engine.tooling import Tool, ToolCatalog
 
 __all__ = ["ToolCatalog", "load_catalog"]
 
 
-def load_catalog(project: Project) -> ToolCatalog:
-    """Import the project's tool modules and collect their tools.
+def load_catalog(project: Project, data_dir: Path | None = None) -> ToolCatalog:
+    """Import the project's tool modules, collect their tools, and add what else is switched on.
 
     The project's folder goes to the end of sys.path, so that tool modules can import their neighbours but none of them
     can hide a module of the engine.
 
     Args:
         project: The operator's project; `tools.modules` are files relative to its folder, or importable names.
+        data_dir: Where copies of fetched documents are kept; None = the data folder of the environment's settings.
 
     Returns:
-        All tools that stand at module level.
+        All tools that stand at module level, and the contracts of the integrations and of OpenAPI services.
 
     Raises:
         InvalidInput: `config.tool_module` if a module is missing or fails, `config.duplicate_tool` if two tools share a
-            name, `config.bad_tool` if a tool has no schema.
+            name, `config.bad_tool` if a tool has no schema, `config.integration` if an integration cannot work,
+            `config.openapi` if a document cannot be had or read.
     """
     folder = str(project.folder.absolute())
     if project.tools.modules and folder not in sys.path:
@@ -50,7 +55,32 @@ def load_catalog(project: Project) -> ToolCatalog:
                 )
             owners.setdefault(found.name, entry)
             found.contract()
-    return ToolCatalog(tools)
+    others = integration_contracts(project.tools.integrations)
+    for name in others.keys() & tools.keys():
+        raise InvalidInput(
+            f"two tools are called '{name}': one in {owners[name]}, one in [tools.integrations] of everstep.toml",
+            code="config.duplicate_tool",
+            hint="give the integration another name, and its provider as `provider`",
+        )
+    if project.tools.openapi:
+        taken = {**owners, **dict.fromkeys(others, "[tools.integrations]")}
+        others = {**others, **_operations(project, data_dir, taken)}
+    return ToolCatalog(tools, others)
+
+
+def _operations(project: Project, data_dir: Path | None, owners: Mapping[str, str]) -> dict[str, ToolContract]:
+    # it takes 0.1 s to import, which no start without such a service need pay
+    from engine.control.openapi.fetching import load_services
+
+    found = load_services(project, data_dir or Settings().data_dir)
+    for name in found.keys() & owners.keys():
+        raise InvalidInput(
+            f"two tools are called '{name}': one in {owners[name]}, one of the OpenAPI service"
+            f" '{found[name].spec['service']}'",
+            code="config.duplicate_tool",
+            hint="give one of them another name",
+        )
+    return found
 
 
 def _tools_of(module: ModuleType) -> list[Tool[..., Any]]:

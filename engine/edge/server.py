@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, MutableMapping
 
 import structlog
 import uvicorn
@@ -52,6 +52,7 @@ from engine.settings import Settings, load_project
 from engine.store.idempotency import IdempotencyStore
 
 GRACE_S = 3
+SERVICES_LOOK_S = 30.0
 """Seconds that requests under way get when the server stops; streams end at once."""
 
 
@@ -171,7 +172,7 @@ async def project_contracts(settings: Settings) -> dict[str, ToolContract]:
         InvalidInput: What `load_project` and `load_catalog` say.
     """
     project = load_project(settings.project_file)
-    return (await asyncio.to_thread(load_catalog, project)).contracts()
+    return (await asyncio.to_thread(load_catalog, project, settings.data_dir)).contracts()
 
 
 async def serve_api(
@@ -180,7 +181,7 @@ async def serve_api(
     listener: socket.socket | None = None,
     started: Callable[[], None] = _nothing,
     stop: asyncio.Event | None = None,
-    contracts: Mapping[str, ToolContract] | None = None,
+    contracts: MutableMapping[str, ToolContract] | None = None,
     temporal_address: str | None = None,
     answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> None:
@@ -191,7 +192,8 @@ async def serve_api(
         listener: A bound socket; None = bind the address of the settings.
         started: Called when requests are answered.
         stop: Ends the server when it is set; streams end at once, requests under way get three seconds.
-        contracts: Contracts of the operator's tools; None = import those of the project file.
+        contracts: Contracts of the operator's tools; None = import those of the project file. Operations of OpenAPI
+            services are kept fresh in it.
         temporal_address: The server's host:port, instead of what TEMPORAL_ADDRESS and profiles say.
         answer_timeout_s: How long an answer waits for a worker to take it, in seconds.
 
@@ -214,13 +216,28 @@ async def serve_api(
         ) as services:
             told = ExecutionTelemetry(telemetry, services.store)
             app = create_app(services, telemetry=telemetry)
-            async with app.state.metrics.kept_fresh():
-                await _serve(app, services, listener or own, started, stop or _stop_on_signals())
+            refreshing = asyncio.create_task(_refresh(settings, contracts), name="refresh")
+            try:
+                async with app.state.metrics.kept_fresh():
+                    await _serve(app, services, listener or own, started, stop or _stop_on_signals())
+            finally:
+                refreshing.cancel()
             await told.close()
     finally:
         await asyncio.to_thread(telemetry.close)
         if own is not None:
             own.close()
+
+
+async def _refresh(settings: Settings, contracts: MutableMapping[str, ToolContract]) -> None:
+    """Pick up changed documents of OpenAPI services until cancelled."""
+    # `dev` may put services in later
+    while not any(contract.type == "openapi" for contract in contracts.values()):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(SERVICES_LOOK_S)
+    # it takes 0.1 s to import, which no start without such services need pay
+    from engine.control.openapi.refreshing import keep_fresh
+
+    await keep_fresh(contracts, lambda: load_project(settings.project_file), settings.data_dir)
 
 
 async def _serve(

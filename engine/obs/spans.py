@@ -13,6 +13,7 @@ from typing import Any
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord
 from engine.core.run.tracing import Traceparent, read_traceparent, span_id
+from engine.core.run.usage import TOKENS
 from engine.obs.telemetry import SpanData, SpanEvent
 
 MOST_FOLLOWED = 20_000
@@ -20,6 +21,7 @@ MOST_FOLLOWED = 20_000
 
 _MARK = re.compile(r"[~!]\d+$")
 _COUNTER = re.compile(r"\[\d+\]|[~!]\d+")
+_TOKENS = tuple(name for name in TOKENS if name != "total_tokens")
 _UNTOLD = frozenset(
     {
         EventType.ANSWER_ACCEPTED.value,
@@ -83,7 +85,7 @@ class ExecutionSpans:
         self._about: dict[str, Any] = {}
         self._task = ""
         self._start_us = self._last_us = 0
-        self._sums = {"llm_calls": 0, "tool_calls": 0, "failed_attempts": 0, "prompt_tokens": 0, "completion_tokens": 0}
+        self._sums = {"llm_calls": 0, "tool_calls": 0, "failed_attempts": 0} | dict.fromkeys(_TOKENS, 0)
         self._cost: Decimal | None = Decimal(0)
         self.seq = 0
 
@@ -191,7 +193,7 @@ class ExecutionSpans:
             return
         sums["llm_calls"] += 1
         usage = body.get("usage") or {}
-        for name in ("prompt_tokens", "completion_tokens"):
+        for name in _TOKENS:
             sums[name] += int(usage.get(name) or 0)
         if body["outcome"] == "ok" and body.get("cost") is None:
             self._cost = None

@@ -67,7 +67,8 @@ CALLS: Final = (
         output=(
             "With `unwrap: true` the text of the reply, or the parsed object if there is an `output_schema`. Without"
             " it the whole reply in the shape of an OpenAI chat completion: text in `_.choices[0].message.content`,"
-            " parsed object in `_.choices[0].message.parsed`, `_.usage`, `_.model`."
+            " parsed object in `_.choices[0].message.parsed`, `_.usage`, `_.model`. Of `_.usage`, `cached_tokens`,"
+            " `cache_write_tokens` and `reasoning_tokens` are there only if there are some."
         ),
         notes=(
             "Roles are system, user, assistant, tool and developer. If a message list has no system message and the"
@@ -207,7 +208,8 @@ CALLS: Final = (
             ),
             failure(
                 "tool.http_status",
-                "an `api_call` was answered with a status of 400 or more; `error.details` has `status` and `body`",
+                "an `api_call` was answered with a status of 400 or more, an operation of an OpenAPI service with one"
+                " of 300 or more; `error.details` has `status` and `body`",
                 "look at the body; 408, 429, 503, 504 and 524 count as passing",
             ),
             failure("tool.timeout", "a call took longer than `timeout`", "raise `timeout` of the step or the tool"),
@@ -216,6 +218,26 @@ CALLS: Final = (
                 "tool.address_refused",
                 "an `api_call` leads to a private address",
                 'allow it in everstep.toml: `[http] allow = ["127.0.0.1:9000"]`',
+            ),
+            failure(
+                "tool.credentials",
+                "the worker lacks the environment variable that holds the key of a service",
+                "set it where the worker is started",
+            ),
+            failure(
+                "tool.smtp_status",
+                "a mail server refused a mail, its sender or a receiver; `error.details` has the `status`",
+                "look at the message; 4xx count as passing",
+            ),
+            failure(
+                "tool.not_text",
+                "the page that `web` was to fetch is a picture, an archive or the like",
+                "fetch it with an `api_call`, or leave it",
+            ),
+            failure(
+                "tool.service_moved",
+                "an OpenAPI service is no longer where it was when the execution began, and its key goes nowhere else",
+                "start the task anew, or give the service its former `base_url` for as long as such executions run",
             ),
             failure(
                 "effect.outcome_unknown",

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, case, func, select
 
 from engine.core.run.attempts import CANCELLED, RUNNING, AttemptFacts
 from engine.core.run.progress import Progress
+from engine.core.run.usage import TOKENS
 from engine.store.bulk import Change, given, replacing, upsert
 from engine.store.database import Database
 from engine.store.schema import attempts
@@ -60,7 +61,7 @@ def _if_failed(name: str) -> Change:
 _PUT = replacing(attempts)
 _ENDED = (
     *("ended_seq", "ended_us", "outcome", "error_code", "deliveries", "model", "backend"),
-    *("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano"),
+    *(*TOKENS, "cost_nano"),
 )
 _FINISH = upsert(
     attempts,
@@ -108,9 +109,7 @@ def attempt_row(tenant: str, execution_id: str, facts: AttemptFacts, closed_us: 
         "deliveries": facts.deliveries,
         "model": plain(facts.model),
         "backend": plain(facts.backend),
-        "prompt_tokens": facts.prompt_tokens,
-        "completion_tokens": facts.completion_tokens,
-        "total_tokens": facts.total_tokens,
+        **dict(zip(TOKENS, facts.tokens, strict=True)),
         "cost_nano": facts.cost_nano,
         "child_id": plain(facts.child_id, 64),
     }

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, selec
 
 from engine.core.errors import NotFound
 from engine.core.kinds import EventType, ExecutionStatus
-from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.events import EventRecord, roll_digest, roll_time
 from engine.core.run.projection import ExecutionFacts, Stamp, Wait
 from engine.core.run.usage import UsageSums
 from engine.store.attempts import AttemptReader
@@ -291,18 +291,19 @@ class ProjectionReader(AttemptReader):
         row = await self._one(query)
         return None if row is None else wait_of(row)
 
-    async def digest(self, execution_id: str) -> tuple[int, str]:
-        """Return the number of an execution's stored events and the rolling hash over them in order."""
+    async def digest(self, execution_id: str) -> tuple[int, str, int]:
+        """Return the number of an execution's stored events and the rolling hashes over them, and over their times."""
         mine = (executions.c.tenant == events.c.tenant) & (executions.c.id == events.c.execution_id)
-        columns = select(events.c.seq, events.c.type, events.c.body).join(executions, mine)
+        columns = select(events.c.seq, events.c.now_us, events.c.type, events.c.body).join(executions, mine)
         query = columns.where(executions.c.id == execution_id).order_by(*ROW_ORDER)
 
-        def roll(connection: Connection) -> tuple[int, str]:
-            count, digest = 0, ""
+        def roll(connection: Connection) -> tuple[int, str, int]:
+            count, digest, times = 0, "", 0
             for row in connection.execute(query):
                 count += 1
                 digest = roll_digest(digest, row.seq, row.type, row.body)
-            return count, digest
+                times = roll_time(times, row.now_us)
+            return count, digest, times
 
         return await self.database.run(roll)
 

@@ -200,6 +200,10 @@ executions = Table(
     Column("prompt_tokens", BigInteger, nullable=False, default=0, server_default="0"),
     Column("completion_tokens", BigInteger, nullable=False, default=0, server_default="0"),
     Column("total_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    # parts of these: what of the requests came from the providers' caches and went there, and thoughts
+    Column("cached_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cache_write_tokens", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("reasoning_tokens", BigInteger, nullable=False, default=0, server_default="0"),
     # thousand-millionths of a dollar over the calls whose price is known; NULL = there is none
     Column("cost_nano", BigInteger),
     Column("unpriced_calls", Integer, nullable=False, default=0, server_default="0"),
@@ -297,6 +301,10 @@ attempts = Table(
     Column("prompt_tokens", BigInteger),
     Column("completion_tokens", BigInteger),
     Column("total_tokens", BigInteger),
+    # NULL = none, or not told
+    Column("cached_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
     Column("cost_nano", BigInteger),
     Column("child_id", String(64), nullable=False, default=""),
     Index(None, "tenant", "started_us"),

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 
 from engine.core.kinds import StepKind
 from engine.core.run.tags import LABEL
-from engine.core.run.usage import UsageSums, nano_to_cost
+from engine.core.run.usage import TOKENS, UsageSums, nano_to_cost
 from engine.store.database import Database
 from engine.store.filters import Span
 from engine.store.schema import attempts, execution_tags, executions
@@ -35,9 +35,7 @@ SUMS = (
     _count(_IS_LLM).label("llm_calls"),
     _count(_IS_TOOL).label("tool_calls"),
     _count(attempts.c.outcome == "failed").label("failed_calls"),
-    func.coalesce(func.sum(attempts.c.prompt_tokens), 0).label("prompt_tokens"),
-    func.coalesce(func.sum(attempts.c.completion_tokens), 0).label("completion_tokens"),
-    func.coalesce(func.sum(attempts.c.total_tokens), 0).label("total_tokens"),
+    *(func.coalesce(func.sum(attempts.c[name]), 0).label(name) for name in TOKENS),
     func.sum(attempts.c.cost_nano).label("cost_nano"),
     _count(UNPRICED).label("unpriced_calls"),
 )
@@ -55,6 +53,9 @@ class CallSums:
         prompt_tokens: Tokens of requests, as far as backends told.
         completion_tokens: Tokens of replies.
         total_tokens: Both.
+        cached_tokens: Tokens of requests that came from the providers' caches.
+        cache_write_tokens: Tokens of requests that went into them.
+        reasoning_tokens: Tokens of replies that models thought with.
         cost_nano: Thousand-millionths of a dollar over calls with a known price; None = there is none.
         unpriced_calls: Replies whose price is not known.
     """
@@ -65,6 +66,9 @@ class CallSums:
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
     cost_nano: int | None
     unpriced_calls: int
 
@@ -80,9 +84,7 @@ class CallSums:
             "llm_calls": self.llm_calls,
             "tool_calls": self.tool_calls,
             "failed_calls": self.failed_calls,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.total_tokens,
+            **{name: getattr(self, name) for name in TOKENS},
             "cost": nano_to_cost(self.cost_nano),
             "unpriced_calls": self.unpriced_calls,
         }

@@ -45,7 +45,7 @@ from engine.testing.memory_run import Asked, MemoryExecution
 from engine.testing.memory_steering import MemorySteering
 from engine.testing.replies import RealTools, Replies, Script, Source
 from engine.testing.running import catalog_for, check_input, compile_any
-from engine.tooling import Tool, ToolCatalog
+from engine.tooling import Tool
 
 Scripted = Mapping[str, Json] | Sequence[Json] | Callable[[Call], Answered | None]
 """Replies by name, for all calls in order, or a function of the call; see `run_task`."""
@@ -86,8 +86,7 @@ class MemoryClient(MemorySteering, MemoryDoors):
         project: Path | None = None,
     ) -> None:
         self.replies = replies
-        catalog = catalog_for(Path("task"), project)
-        self._catalog = ToolCatalog({**catalog.tools, **{tool.name: tool for tool in tools}})
+        self._catalog = catalog_for(Path("task"), project).with_tools(tools)
         self._run_tools = run_tools
         self._sources: list[Source] = list(sources)
         self._plans: dict[str, list[Plan]] = {}

@@ -111,7 +111,7 @@ class _Line:
         self.sums.tool_calls += call.kind == StepKind.TOOL_CALL
         self.failed += call.outcome == "failed"
         if call.model or call.backend:
-            self.sums.add_reply(call.prompt_tokens, call.completion_tokens, call.total_tokens, call.cost_nano)
+            self.sums.add_reply(call.tokens, call.cost_nano)
 
 
 def usage_rows(

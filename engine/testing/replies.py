@@ -268,7 +268,7 @@ def _chat(reply: Json, *, tokens: int = 0) -> dict[str, Json]:
         finish_reason="stop",
         usage=Usage(completion_tokens=tokens, total_tokens=tokens),
     )
-    return dataclasses.asdict(result)
+    return result.to_json()
 
 
 def _error(given: Json) -> RunError:

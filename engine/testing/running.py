@@ -277,7 +277,7 @@ def run_task(
     """
     file = Path(task) if isinstance(task, Path) or (isinstance(task, str) and not _is_text(task)) else None
     catalog = catalog_for(file or Path("task"), project)
-    named = ToolCatalog({**catalog.tools, **{tool.name: tool for tool in tools}})
+    named = catalog.with_tools(tools)
     try:
         plan = compile_any(task if file is None else file, named.contracts())
     except DefinitionError as error:

@@ -218,7 +218,9 @@ async def test_thoughts_before_tool_calls_come_back_to_the_model_as_they_were() 
 async def test_prompt_tokens_include_those_that_were_cached_and_the_last_counts_hold() -> None:
     begun = start(input_tokens=5, cache_creation_input_tokens=20, cache_read_input_tokens=300, output_tokens=1)
     result = await ask(sse(begun, *text(0, "x"), *end("end_turn")))
-    assert result.usage == Usage(prompt_tokens=325, completion_tokens=9, total_tokens=334)
+    assert result.usage == Usage(
+        prompt_tokens=325, completion_tokens=9, total_tokens=334, cached_tokens=300, cache_write_tokens=20
+    )
 
 
 async def test_a_server_that_counts_nothing_has_no_usage() -> None:

@@ -61,6 +61,19 @@ async def test_a_streamed_reply_is_told_as_it_comes_and_put_together_with_its_us
     assert len(pieces) > 3
 
 
+async def test_parts_of_the_tokens_are_told_as_far_as_the_provider_has_words_for_them(kind: str) -> None:
+    parts = {"cached_tokens": 60, "cache_write_tokens": 30, "reasoning_tokens": 8}
+    words = {
+        "openai": ("cached_tokens", "reasoning_tokens"),
+        "anthropic": ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+        "gemini": ("cached_tokens", "reasoning_tokens"),
+        "ollama": (),
+    }
+    result, _ = await asked(kind, {"reply": "x", "usage": {"prompt_tokens": 100, "completion_tokens": 20, **parts}})
+    told = {name: parts[name] for name in words[kind]}
+    assert result.usage == Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120, **told)
+
+
 async def test_tool_calls_that_come_in_pieces_are_put_together_in_order(kind: str) -> None:
     calls = [{"name": "add", "arguments": {"a": 1, "b": 22}}, {"name": "look", "arguments": {"at": "ü"}}]
     result, _ = await asked(kind, {"tool_calls": calls, "stream": {"chunk_chars": 3}}, tools=[LOOK])

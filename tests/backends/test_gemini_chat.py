@@ -141,7 +141,9 @@ async def test_cached_and_tool_tokens_are_prompt_and_thoughts_are_completion() -
     early = {"promptTokenCount": 100, "totalTokenCount": 100}
     events = [chunk({"text": "x"}, usage=early), chunk(finish="STOP", usage=usage)]
     result = await ask(sse(*events))
-    assert result.usage == Usage(prompt_tokens=105, completion_tokens=27, total_tokens=132)
+    assert result.usage == Usage(
+        prompt_tokens=105, completion_tokens=27, total_tokens=132, cached_tokens=80, reasoning_tokens=20
+    )
 
 
 async def test_a_reply_without_usage_has_none() -> None:

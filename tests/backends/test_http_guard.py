@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.tools.guard import AddressGuard, is_public
+from engine.control.guard import AddressGuard, is_public
 from engine.core.errors import InvalidInput, ToolError
 from engine.settings import HttpConfig
 from tests.backends.loopback import raw_server, serving, simple_app

@@ -127,6 +127,38 @@ async def test_usage_and_finish_reason_may_be_set() -> None:
     assert reply["choices"][0]["finish_reason"] == "length"
 
 
+async def test_parts_of_the_tokens_stand_where_the_provider_has_them() -> None:
+    parts = {"cached_tokens": 40, "cache_write_tokens": 50, "reasoning_tokens": 6}
+    rule = {"reply": "x", "usage": {"prompt_tokens": 100, "completion_tokens": 10, **parts}}
+    messages = {"model": "m1", "messages": [{"role": "user", "content": "x"}], "max_tokens": 9}
+    contents = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
+    async with mock(rule) as client:
+        openai = (await ask(client)).json()["usage"]
+        anthropic = (await client.post("/v1/messages", json=messages)).json()["usage"]
+        gemini = (await client.post("/v1beta/models/m1:generateContent", json=contents)).json()["usageMetadata"]
+    assert openai == {
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "total_tokens": 110,
+        "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens_details": {"reasoning_tokens": 6},
+    }
+    assert anthropic == {
+        "input_tokens": 10,
+        "cache_creation_input_tokens": 50,
+        "cache_read_input_tokens": 40,
+        "output_tokens": 10,
+        "output_tokens_details": {"thinking_tokens": 6},
+    }
+    assert gemini == {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 4,
+        "totalTokenCount": 110,
+        "cachedContentTokenCount": 40,
+        "thoughtsTokenCount": 6,
+    }
+
+
 async def test_a_refusal_has_status_retry_after_and_body() -> None:
     rules: list[dict[str, Any]] = [
         {"status": 429, "retry_after_s": 1.5, "times": 1},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from activities.backends.openai import OpenAIBackend, fits_strict_mode, request_body
-from engine.core.contracts.activities import Usage
+from engine.core.contracts.activities import ChatResult, Usage
 from engine.edge.mockllm.app import MockLlm, create_app
 from engine.edge.mockllm.script import MockScript
 from tests.backends.loopback import chat_params, config, header, raw_server, serving, simple_app
@@ -62,6 +62,65 @@ async def test_a_streamed_reply_is_put_together_with_its_usage() -> None:
     assert result.usage == Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
     assert result.id == "chatcmpl-mock-1"
     assert result.created > 1_700_000_000
+
+
+async def used(**usage: Any) -> Usage | None:
+    """Return what is read of the usage of a whole reply."""
+    choice = {"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}
+    result: ChatResult = await ask(whole({"choices": [choice], "usage": usage}))
+    return result.usage
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0}},
+        {"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36},
+        {"cached_tokens": 64},
+        {"prompt_cache_hit_tokens": 64, "prompt_tokens_details": {"cached_tokens": 64}, "cached_tokens": None},
+    ],
+)
+async def test_tokens_of_the_cache_are_found_by_every_name_that_servers_have_for_them(told: dict[str, Any]) -> None:
+    found = await used(prompt_tokens=100, completion_tokens=5, total_tokens=105, **told)
+    assert found == Usage(prompt_tokens=100, completion_tokens=5, total_tokens=105, cached_tokens=64)
+
+
+async def test_tokens_that_went_into_the_cache_are_told_by_servers_that_know_them() -> None:
+    found = await used(prompt_tokens=100, completion_tokens=5, prompt_tokens_details={"cache_write_tokens": 90})
+    assert found == Usage(prompt_tokens=100, completion_tokens=5, total_tokens=105, cache_write_tokens=90)
+
+
+async def test_thoughts_that_a_server_counts_beside_the_reply_are_a_part_of_it_here() -> None:
+    details = {"reasoning_tokens": 386}
+    beside = await used(prompt_tokens=12, completion_tokens=1, total_tokens=399, completion_tokens_details=details)
+    assert beside == Usage(prompt_tokens=12, completion_tokens=387, total_tokens=399, reasoning_tokens=386)
+    inside = await used(prompt_tokens=12, completion_tokens=387, total_tokens=399, completion_tokens_details=details)
+    assert inside == beside
+
+
+@pytest.mark.parametrize("details", [None, [], "none", {"cached_tokens": None}, {"cached_tokens": "many"}, {}, -7])
+async def test_details_of_another_shape_make_no_reply_a_bad_one(details: Any) -> None:
+    found = await used(
+        prompt_tokens=3,
+        completion_tokens=1,
+        total_tokens=4,
+        prompt_tokens_details=details,
+        completion_tokens_details=details,
+        prompt_cache_hit_tokens=details,
+    )
+    assert found is not None
+    assert (found.total_tokens, found.cached_tokens, found.reasoning_tokens) == (4, 0, 0)
+
+
+async def test_parts_are_never_more_than_the_whole() -> None:
+    found = await used(
+        prompt_tokens=10,
+        completion_tokens=2,
+        total_tokens=12,
+        prompt_tokens_details={"cached_tokens": 11, "cache_write_tokens": 5},
+        completion_tokens_details={"reasoning_tokens": -3},
+    )
+    assert found == Usage(prompt_tokens=10, completion_tokens=2, total_tokens=12, cached_tokens=10)
 
 
 async def test_tool_calls_that_come_in_pieces_are_put_together_in_order() -> None:

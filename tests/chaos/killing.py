@@ -14,7 +14,7 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from engine.control.replaying import repair_execution
-from engine.core.run.events import EventRecord, body_of, roll_digest
+from engine.core.run.events import EventRecord, body_of, roll_digest, roll_time
 from tests.chaos.examples import tools
 from tests.support.lab import Ended, Lab, open_lab, plan_of
 from tests.support.processes import WorkerProcess
@@ -192,8 +192,8 @@ async def run_case(
 
 
 async def _read_events(case: Case, events: list[EventRecord]) -> None:
-    digest = ""
+    digest, times = "", 0
     for event in events:
-        digest = roll_digest(digest, event.seq, event.type, event.body)
+        digest, times = roll_digest(digest, event.seq, event.type, event.body), roll_time(times, event.now_us)
         case.events[(event.type, str(body_of(event).get("path", "")))] += 1
-    case.proved = (len(events), digest) == (case.ended.events, case.ended.digest)
+    case.proved = (len(events), digest, times) == (case.ended.events, case.ended.digest, case.ended.times)

@@ -135,7 +135,7 @@ async def test_without_a_crash_the_live_events_are_those_of_the_history(
         assert await lab.events(handle) == before
         assert not replaced, handle.id
         if not ended.cancelled:
-            assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
+            assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
         carried += await runs_of(lab, handle) > 1
     await settle_all(lab)
     compared = await assert_rows_are_those_of_the_histories(lab, [handle.id for handle, _ in group.ended], lab.folder)
@@ -191,12 +191,12 @@ async def test_after_kills_a_replay_of_the_history_restores_every_event(
     differed = 0
     for handle, ended in group.ended:
         before = await lab.events(handle) if await lab.store.tenant_of(handle.id) else []
-        whole = not ended.cancelled and await lab.store.digest(handle.id) == (ended.events, ended.digest)
+        whole = not ended.cancelled and await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
         replaced = await repair(lab, handle)
         # where count and hash say that nothing was lost, the replay finds nothing to mend, down to the last byte
         assert not (whole and replaced), (handle.id, before, await lab.events(handle))
         if not ended.cancelled:
-            assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
+            assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
         assert not await repair(lab, handle), "a second repair finds nothing more"
         differed += replaced
     await settle_all(lab)

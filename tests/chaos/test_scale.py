@@ -64,7 +64,7 @@ async def test_a_long_loop_continues_as_new_many_times_and_gives_the_right_resul
     # a run lives for a second at least, so a fast machine gets further in each run of the short form
     assert len(sizes) - 1 >= (10 if full else 3), "continue-as-new happens many times"
     assert all(events < MOST_EVENTS and size < MOST_BYTES for events, size in sizes), sizes
-    assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
+    assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
 
 
 async def test_a_slow_item_of_a_wide_map_holds_up_nothing(lab: Lab, full: bool):
@@ -84,7 +84,7 @@ main:
         ended = await asyncio.wait_for(lab.end_of(handle), 1_500)
         await lab.until(handle, "finish")
     assert ended.output == sum(range(items))
-    assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
+    assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
     assert all(events < MOST_EVENTS and size < MOST_BYTES for events, size in await sizes_of_runs(lab, handle))
 
     events = await lab.events(handle)

@@ -140,7 +140,7 @@ main:
         age = await weeks.age(handle)
         told = await weeks.lab.store.list_events(handle.id, tenant=TENANT, transitions_only=True, limit=1_000_000)
         carried = len({event.run_id for event in events}) - 1
-        assert await weeks.lab.store.digest(handle.id) == (ended.events, ended.digest)
+        assert await weeks.lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
         await check(weeks.lab, handle)
     assert ended.output == [rounds, rounds - 1 + sum(range(8))]
     assert len(told) >= 2_000

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.seeding import AGENTS, BATCH, TASKS, Maker, made_executions, seed_store
+from engine.core.run.usage import TOKENS
 from engine.edge.cli.api import Api
 from engine.edge.cli.executions import all_events
 from engine.edge.cli.exits import Exit
@@ -269,7 +270,7 @@ async def test_pages_of_long_values_are_short_and_the_client_and_the_command_los
 
 
 async def test_usage_is_the_sum_of_what_the_executions_say(seeded: httpx.AsyncClient, everything: list[View]) -> None:
-    names = ("llm_calls", "tool_calls", "prompt_tokens", "completion_tokens", "total_tokens", "unpriced_calls")
+    names = ("llm_calls", "tool_calls", *TOKENS, "unpriced_calls")
     expected = {name: sum(view["usage"][name] for view in everything) for name in names}
     cost = sum(Decimal(view["usage"]["cost"] or 0) for view in everything)
     for by in ("model", "backend", "task", "agent", "day", "label"):
@@ -283,6 +284,7 @@ async def test_usage_is_the_sum_of_what_the_executions_say(seeded: httpx.AsyncCl
         assert Decimal(report["total"]["cost"]) == cost
     total = (await get(seeded, "/usage", by="task"))["total"]
     assert {name: total[name] for name in names} == expected
+    assert 0 < total["cached_tokens"] < total["prompt_tokens"]
     odd = next(item for item in (await get(seeded, "/usage"))["items"] if item["key"] == "odd-9")
     assert (odd["cost"], odd["unpriced_calls"]) == (None, odd["llm_calls"])
 
@@ -335,6 +337,8 @@ async def test_the_command_sums_up_what_was_used(
     code, out, err = await Cli(api.url, capsys)("usage", "--by", "model")
     assert code == Exit.OK, err
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0][0] == "MODEL"
+    # nothing was written to a cache, or thought
+    assert lines[0] == ["MODEL", "CALLS", "FAILED", "PROMPT", "CACHED", "REPLY", "TOKENS", "COST"]
+    assert lines[-1][4] == str((await get(seeded, "/usage"))["total"]["cached_tokens"])
     assert {line[0] for line in lines[1:]} == {"small-1", "large-2", "odd-9", "total"}
     assert "is not known" in err

@@ -459,9 +459,9 @@ async def _end(lab: Lab, execution_id: str, ended: Ended) -> dict[str, Any]:
     runs: dict[str, list[int]] = {}
     for event in await lab.store.list_events(execution_id, tenant=TENANT):
         runs.setdefault(event.run_id, []).append(event.seq)
-    count, digest = await lab.store.digest(execution_id)
-    # a cancelled workflow has no result that could carry count and hash
-    assert ended.cancelled or (ended.events, ended.digest) == (count, digest)
+    count, digest, times = await lab.store.digest(execution_id)
+    # a cancelled workflow has no result that could carry count and hashes
+    assert ended.cancelled or (ended.events, ended.digest, ended.times) == (count, digest, times)
     return {
         "cancelled": ended.cancelled,
         "output": ended.output,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from activities.children import ChildActivities
-from activities.llm import ChatActivities, build_backends
+from activities.llm import ChatActivities
 from activities.tools.runner import ToolActivities
 from engine.control.children import ChildService
 from engine.control.compiling import compile_text
@@ -31,13 +32,14 @@ from engine.core.contracts.execution import (
     ExecutionParams,
 )
 from engine.core.plan.codec import plan_to_json
-from engine.core.plan.ir import AgentSnapshot, Plan
+from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
 from engine.core.run.events import EventRecord, body_of
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Price, Project
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
+from engine.store.limits import LimitStore
 from engine.store.projection import ProjectionStore
 from engine.tooling import Tool, ToolCatalog
 from tests.support.patience import PATIENCE_S
@@ -77,10 +79,11 @@ class Lab:
         folder: A folder of the test's own.
         queue: A task queue of the test's own.
         tools: Python tools of the worker.
+        others: Contracts of its other tools; `project` says how these are reached.
         script: What the model says.
         http: Which private addresses HTTP tools may reach.
         prices: What models cost, by name.
-        backend: Where the model is; None = the scripted server, spoken to as most are.
+        project: What everstep.toml says; None = that the model is the scripted server.
     """
 
     client: Client
@@ -88,10 +91,11 @@ class Lab:
     folder: Path
     queue: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
     tools: Sequence[Tool[..., Any]] = ()
+    others: Mapping[str, ToolContract] = field(default_factory=dict)
     script: MockScript | None = None
     http: HttpConfig = field(default_factory=lambda: HttpConfig(allow=["127.0.0.1:*"]))
     prices: dict[str, Price] = field(default_factory=dict)
-    backend: BackendConfig | None = None
+    project: Project | None = None
     mock: Any = None
     llm_url: str = NO_MODEL
 
@@ -99,9 +103,10 @@ class Lab:
     async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
         """Run a worker for the length of the block."""
         scripted = BackendConfig(base_url=self.llm_url, default_model="mock", prices=self.prices)
-        project = Project(backends={"mock": self.backend or scripted}, http=self.http)
-        chat = ChatActivities(build_backends(project))
-        tools = ToolActivities(ToolCatalog.of(*self.tools), self.http)
+        project = self.project or Project(backends={"mock": scripted}, http=self.http)
+        chat = ChatActivities.of(project, limits=LimitStore(self.store.database))
+        catalog = dataclasses.replace(ToolCatalog.of(*self.tools), others=self.others)
+        tools = ToolActivities(catalog, self.http, config=project.tools)
         children = ChildActivities(lambda: ChildService(self.definitions))
         live = LiveEvents(self.store, _ignore_ended)
         flusher = asyncio.create_task(live.run())

@@ -13,7 +13,9 @@ from engine.core.run.effects import Failed, Ok
 from engine.core.schemas import value_problems
 from engine.dryrun import START_US, Answered, chat_reply, failed
 from engine.edge.cli.answering import answer_hint
+from engine.edge.cli.children import with_children
 from engine.edge.cli.eventtext import EventLines
+from engine.edge.cli.storytext import usage_line
 from engine.edge.cli.titles import WORDS, Titles, titles_of
 from engine.edge.cli.tree import Line, RunTree
 from engine.edge.cli.treesteps import UNKNOWN, State
@@ -158,6 +160,24 @@ def test_the_end_of_a_call_tells_model_tokens_cost_and_time() -> None:
         events_of("name: a\nmain: [{prompt: x}]", lambda call: Answered(Ok(reply, deliveries=2), after_s=1.5)),
     )
     assert "returned  main.0  prompt  model=small  tokens=12+5  cost=$0.00042  time=1.5 s  deliveries=2" in lines
+
+
+def test_the_end_of_a_call_tells_what_of_its_tokens_was_cached_or_thought() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17, "cached_tokens": 8, "reasoning_tokens": 2}
+    reply = {**chat_reply("fine", model="small"), "usage": usage}
+    source = "name: a\nmain: [{prompt: x}]"
+    lines, _ = told(source, events_of(source, lambda call: Answered(Ok(reply))))
+    assert "returned  main.0  prompt  model=small  tokens=12+5 (8 cached, 2 reasoning)  time=1 ms" in lines
+
+
+def test_a_sum_of_usage_tells_its_parts_and_those_of_children_are_added() -> None:
+    own = {"llm_calls": 2, "total_tokens": 1_500, "cached_tokens": 1_000, "reasoning_tokens": 0, "cost": "0.5"}
+    assert usage_line(own) == "2 model calls, 1,500 tokens (1,000 cached), $0.5"
+    child = {"status": "succeeded", "usage": {**own, "cache_write_tokens": 7}}
+    assert with_children(own, [child]) == (
+        "2 model calls, 1,500 tokens (1,000 cached), $0.5"
+        " (with its child: 4 model calls, 3,000 tokens (2,000 cached, 7 written to the cache), $1)"
+    )
 
 
 def test_a_call_that_failed_tells_the_code_and_its_attempt_the_rest() -> None:

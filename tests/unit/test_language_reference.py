@@ -93,6 +93,7 @@ def test_errors_that_no_example_shows_come_from_calls_and_workers() -> None:
         *(ROOT / "activities").rglob("*.py"),
         *(ROOT / "engine/core/contracts").glob("*.py"),
         ROOT / "engine/core/run/children.py",
+        ROOT / "engine/control/guard.py",
         ROOT / "engine/control/versions.py",
     ]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)

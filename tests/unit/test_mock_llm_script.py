@@ -87,6 +87,18 @@ def test_a_script_may_be_the_bare_list_of_rules_or_empty(tmp_path: Path) -> None
         ("- stream: {chars: 3}\n", ["rules.0.stream.chars", "there are chunk_chars, delay_s"]),
         ("- tool_calls: [{args: 1}]\n", ["rules.0.tool_calls.0.args", "there are name, id, arguments"]),
         ("- {reply: a, json: 1}\n", ["rules.0: reply and json exclude each other"]),
+        (
+            "- usage: {prompt_tokens: 9, completion_tokens: 1, cached_tokens: 8, cache_write_tokens: 2}\n",
+            ["rules.0.usage: cached_tokens and cache_write_tokens are parts of prompt_tokens, but they are more"],
+        ),
+        (
+            "- usage: {prompt_tokens: 9, completion_tokens: 1, reasoning_tokens: 2}\n",
+            ["rules.0.usage: reasoning_tokens are a part of completion_tokens, but they are more"],
+        ),
+        (
+            "- usage: {prompt_tokens: 9, completion_tokens: 1, cache_tokens: 2}\n",
+            ["rules.0.usage.cache_tokens", "did you mean 'cached_tokens'?"],
+        ),
         ("rules: [", ["s.yaml"]),
         ("rules:\n  - status: 99\n", ["rules.0.status"]),
         ("just text", ["s.yaml"]),

@@ -185,6 +185,53 @@ def test_inboxes_of_other_names_are_other_inboxes_and_of_one_name_the_oldest_tak
     assert stepper.outcome == ["a", "o", "b"]
 
 
+NESTED = """
+name: t
+main:
+  - listen:
+      busy: BUSY
+      until: 'true'
+      do:
+        - set: {first: $ _}
+        - listen: {until: _ == 'over', busy: enqueue, do: [{sleep: 1}, {evaluate: $ _}]}
+        - evaluate: $ [state.first, _]
+"""
+
+
+@pytest.mark.parametrize("busy", ["reject", "enqueue", "join", "interrupt", "rollback"])
+def test_a_step_that_listens_inside_a_turn_of_another_one_takes_what_it_waits_for(busy: str) -> None:
+    stepper = Stepper(NESTED.replace("BUSY", busy))
+    assert stepper.message("a")["path"] == "main.0"
+    told = stepper.message("b")
+    assert (told["disposition"], told["path"]) == ("started", "main.0.do[0].1")
+    stepper.go()
+    assert stepper.message("over")["disposition"] == "started"
+    stepper.go()
+    assert stepper.outcome == [["a"] if busy == "join" else "a", "over"]
+
+
+def test_a_turn_that_waits_for_something_else_is_a_turn() -> None:
+    stepper = Stepper(
+        """
+        name: t
+        main:
+          - parallel:
+              - listen: {until: 'true', do: [{wait_for_input: {info: x}}]}
+              - [{sleep: 1}, {listen: {until: 'true', do: {evaluate: $ _}}}]
+        """
+    )
+    stepper.message("a")
+    assert stepper.happen() is not None
+    assert stepper.message("b")["path"] == "main.0[1].1"
+
+
+def test_an_execution_that_began_before_that_was_mended_goes_on_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper = Stepper(NESTED.replace("BUSY", "enqueue"))
+    monkeypatch.setattr(stepper.effects, "patched", lambda patch: False)
+    stepper.message("a")
+    assert stepper.message("b")["disposition"] == "queued"
+
+
 def test_no_more_than_a_thousand_messages_wait() -> None:
     stepper = Stepper("main: [{sleep: 1h}]")
     for _ in range(1_000):

@@ -152,10 +152,16 @@ def test_a_wait_is_a_span_from_its_opening_to_its_answer() -> None:
 
 
 def test_the_execution_tells_what_it_used_and_an_unknown_cost_stays_unknown() -> None:
-    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7, "cached_tokens": 4, "reasoning_tokens": 1}
     ended = {"path": "main.0", "kind": "prompt", "attempt": 1, "outcome": "ok", "usage": usage}
     known = by_name(retell(ID, records(("effect.finished", {**ended, "cost": "0.25"}), step("main.0")), DONE))
-    assert known["execution greet"].attributes["everstep.usage.prompt_tokens"] == 5
+    used = known["execution greet"].attributes
+    assert [used[f"everstep.usage.{name}"] for name in ("prompt_tokens", "cached_tokens", "cache_write_tokens")] == [
+        5,
+        4,
+        0,
+    ]
+    assert used["everstep.usage.reasoning_tokens"] == 1
     assert known["execution greet"].attributes["everstep.usage.cost"] == 0.25
     unknown = by_name(retell(ID, records(("effect.finished", {**ended, "cost": None}), step("main.0")), DONE))
     assert unknown["execution greet"].attributes["everstep.usage.cost"] is None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, inspect
 
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.attempts import AttemptFacts, attempt_view
@@ -15,7 +18,11 @@ from engine.core.run.events import EventRecord
 from engine.core.run.projection import execution_view
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
+from engine.store.filters import Span
+from engine.store.migrating import SCRIPTS
 from engine.store.projection import ProjectionStore
+from engine.store.rebuilding import rows_of
+from engine.store.usage import UsageReader
 from tests.support.postgres import store_url
 
 T0 = 1_800_000_000_000_000
@@ -102,6 +109,55 @@ async def test_an_attempt_runs_until_its_call_ends_in_a_later_batch(store: Proje
         "ended_seq": 5,
         "failed_seq": None,
     }
+
+
+USED = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+PARTS = {"cached_tokens": 5, "cache_write_tokens": 3, "reasoning_tokens": 2}
+
+
+def replied(seq: int, path: str, usage: dict[str, int]) -> EventRecord:
+    return finished(seq, path, kind="prompt", model="m", backend="b", usage=usage, cost="0.1")
+
+
+async def test_parts_of_tokens_are_kept_and_summed_in_one_batch_or_in_several(store: ProjectionStore) -> None:
+    await store.append_events([init(), started(2, kind="prompt"), replied(3, "main.0", USED | PARTS)])
+    await store.append_events([started(4, "main.1", kind="prompt")])
+    await store.append_events([replied(5, "main.1", USED | PARTS), started(6, "main.2", kind="prompt")])
+    await store.append_events([replied(7, "main.2", USED)])
+    first, second, third = [attempt_view(facts)["usage"] for facts in await attempts(store)]
+    # what is not told of is no 0
+    assert (first, second, third) == (USED | PARTS, USED | PARTS, USED)
+    sums = (await store.get_execution("e1", tenant="default")).usage
+    assert (sums.total_tokens, sums.cached_tokens, sums.cache_write_tokens, sums.reasoning_tokens) == (39, 10, 6, 4)
+    report = await UsageReader(store.database).report("model", tenant="default", span=Span())
+    assert report.total.to_usage() == sums
+    ((_, _, line),) = report.items
+    assert {name: line.to_json()[name] for name in PARTS} == {name: 2 * count for name, count in PARTS.items()}
+
+
+async def test_a_store_of_before_knows_of_no_parts_and_counts_those_that_come(store: ProjectionStore) -> None:
+    await store.append_events([init(), started(2, kind="prompt"), replied(3, "main.0", USED)])
+    before = await store.database.run(lambda connection: rows_of(connection, "e1"))
+    await store.database.run(lambda connection: move(connection, command.downgrade, "0009"), write=True)
+    columns = await store.database.run(lambda connection: names_of(connection))
+    assert not columns & PARTS.keys()
+    await store.database.run(lambda connection: move(connection, command.upgrade, "head"), write=True)
+    assert await store.database.run(lambda connection: rows_of(connection, "e1")) == before
+    await store.append_events([started(4, "main.1", kind="prompt"), replied(5, "main.1", USED | PARTS)])
+    assert (await store.get_execution("e1", tenant="default")).usage.cached_tokens == 5
+
+
+def move(connection: Connection, step: Callable[[Config, str], None], revision: str) -> None:
+    """Run migrations up or down."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    config.attributes["connection"] = connection
+    step(config, revision)
+
+
+def names_of(connection: Connection) -> set[str]:
+    """Return the columns of the tables that hold tokens."""
+    return {column["name"] for table in ("executions", "attempts") for column in inspect(connection).get_columns(table)}
 
 
 async def test_a_failed_attempt_tells_its_code_and_the_pause_after_it(store: ProjectionStore) -> None:

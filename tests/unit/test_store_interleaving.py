@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.kinds import ExecutionStatus
-from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.events import EventRecord, roll_digest, roll_time
 from engine.core.run.progress import Progress
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
@@ -47,6 +47,7 @@ def body_of_any(draw: st.DrawFn, now: int) -> dict[str, Any]:
     path = draw(st.sampled_from(PATHS))
     code = draw(st.sampled_from(["wait.expired", "backend.refused"]))
     usage = {"prompt_tokens": now, "completion_tokens": 2, "total_tokens": now + 2}
+    parts = {"cached_tokens": now // 2, "cache_write_tokens": 1, "reasoning_tokens": 2}
     return {
         "path": path,
         "effect_id": draw(st.sampled_from(["main.0#1", "main.0#2"])),
@@ -54,7 +55,7 @@ def body_of_any(draw: st.DrawFn, now: int) -> dict[str, Any]:
         "kind": draw(st.sampled_from(["prompt", "tool_call", "foreach"])),
         "name": f"n{now}",
         "outcome": draw(st.sampled_from(["ok", "failed", "cancelled"])),
-        "usage": draw(st.sampled_from([None, usage])),
+        "usage": draw(st.sampled_from([None, usage, usage | parts])),
         "cost": draw(st.sampled_from([None, f"0.0{now}"])),
         "model": draw(st.sampled_from(["m1", "m2"])),
         "backend": "b1",
@@ -148,10 +149,11 @@ def test_any_interleaving_of_events_and_ends_leaves_the_same_rows(tmp_path: Path
 
         async def check_facts(name: str, expected: Sequence[EventRecord], end: ExecutionEnd | None) -> None:
             assert await store.list_events(name, tenant="default") == list(expected)
-            progress, digest = Progress(), ""
+            progress, digest, times = Progress(), "", 0
             for record in expected:
                 progress.apply(record)
                 digest = roll_digest(digest, record.seq, record.type, record.body)
+                times = roll_time(times, record.now_us)
             facts = await store.get_execution(name, tenant="default")
             assert (facts.last_seq, facts.transition_count, facts.terminal_seen, facts.usage) == (
                 progress.last_seq,
@@ -165,7 +167,7 @@ def test_any_interleaving_of_events_and_ends_leaves_the_same_rows(tmp_path: Path
                 assert opened == progress.open_waits
                 attempts = await store.list_attempts(name, tenant="default")
                 assert attempts == sorted(progress.attempts.values(), key=lambda facts: facts.place)
-            assert await store.digest(name) == (len(expected), digest)
+            assert await store.digest(name) == (len(expected), digest, times)
 
         async def compare(records: list[EventRecord], actions: list[Any], names: Sequence[str], **more: Any) -> None:
             mixed, ordered, replaced = names

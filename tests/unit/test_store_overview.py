@@ -39,9 +39,10 @@ def call(seq: int, number: int, **end: Any) -> list[EventRecord]:
 
 async def test_a_reply_without_a_price_is_counted_the_same_everywhere(store: ProjectionStore) -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    parts = {"cached_tokens": 1, "cache_write_tokens": 7, "reasoning_tokens": 2}
     good = {"outcome": "ok", "reply": {"content": "x"}, "usage": usage}
     records = [
-        *call(1, 0, **good, model="m", backend="b", cost="0.5"),
+        *call(1, 0, **{**good, "usage": usage | parts}, model="m", backend="b", cost="0.5"),
         *call(3, 1, **good, model="m", backend="b"),
         # a server that names no model: its reply has no price either
         *call(5, 2, **good, backend="b"),
@@ -53,6 +54,7 @@ async def test_a_reply_without_a_price_is_counted_the_same_everywhere(store: Pro
     hour = (await OverviewReader(store.database).hour(tenant="default")).usage.to_json()
     report = (await UsageReader(store.database).report("model", tenant="default", span=Span())).total.to_json()
     assert (told["llm_calls"], told["unpriced_calls"], told["cost"]) == (4, 2, "0.5")
+    assert {name: told[name] for name in parts} == parts
     assert hour == told
     assert {name: report[name] for name in told} == told
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
-from engine.core.run.events import EventRecord, roll_digest
+from engine.core.run.events import EventRecord, roll_digest, roll_time
 from engine.store.database import Database, open_database
 from engine.store.ends import ExecutionEnd
 from engine.store.filters import ExecutionFilter
@@ -260,11 +260,11 @@ async def test_the_digest_runs_over_all_events_in_order(store: ProjectionStore) 
     batch: Sequence[EventRecord] = [init(), step(2), step(3)]
     await store.append_events([batch[0], batch[2]])
     await store.append_events([batch[1]])
-    expected = ""
+    expected, times = "", 0
     for item in batch:
-        expected = roll_digest(expected, item.seq, item.type, item.body)
-    assert await store.digest("e1") == (3, expected)
-    assert await store.digest("nobody") == (0, "")
+        expected, times = roll_digest(expected, item.seq, item.type, item.body), roll_time(times, item.now_us)
+    assert await store.digest("e1") == (3, expected, times)
+    assert await store.digest("nobody") == (0, "", 0)
 
 
 async def test_lists_are_paged_and_filtered(store: ProjectionStore) -> None:

@@ -13,8 +13,9 @@ from engine.core.run.effects import Call, CallOutcome, Ok
 from engine.core.run.events import EventRecord
 from engine.core.run.story import Story
 from engine.core.run.story_parts import StepState, StepStory, clipped
-from engine.core.run.story_views import LOST_WORKER, seqs_of, show_whole, step_row, step_view, story_view
+from engine.core.run.story_views import LOST_WORKER, attempt_view, seqs_of, show_whole, step_row, step_view, story_view
 from engine.core.run.story_words import entries
+from engine.core.run.usage import PARTS
 from engine.core.values import compact_json
 from engine.dryrun import START_US, Answer, Answered, DryRun, chat_reply, failed
 from engine.testing.suite import run_file
@@ -339,6 +340,28 @@ def test_what_inner_steps_used_counts_for_those_around_them_and_an_unknown_price
         "main.1": (1, 7, "0.25"),
     }
     assert story.totals()[""].unpriced_calls == 1
+
+
+def test_parts_of_tokens_stand_in_events_outputs_sums_and_words_where_they_were_told() -> None:
+    told = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    parts = {"cached_tokens": 6, "reasoning_tokens": 3}
+    left = [Ok({**priced("a"), "usage": usage}) for usage in (told, told | parts)]
+    source = "name: a\nmain: [{prompt: x}, {evaluate: \"$ get(_.usage, 'cached_tokens', 0)\"}, {prompt: y}]"
+    ran = run(source, None, lambda call: Answered(left.pop(0)))
+    story = story_of(ran)
+    assert [event.body["usage"] for event in ran.events if event.type == "effect.finished"] == [
+        told,
+        told | parts,
+    ]
+    outputs = [event.body["output"] for event in ran.events if event.type == "step"]
+    assert (outputs[0]["usage"], outputs[1]) == (told, 0)
+    sums = story.totals()[""].to_json()
+    assert [sums[name] for name in PARTS] == [6, 0, 3]
+    shown = [attempt_view(story.steps[path].attempts[0])["usage"] for path in ("main.0", "main.2")]
+    assert shown == [told, told | parts]
+    assert [item["what"] for item in entries(records_of(ran.events))][-2].endswith(
+        "(13 tokens, 6 cached, 3 reasoning, $0.0021)"
+    )
 
 
 # --- values --------------------------------------------------------------------------------------------------------

@@ -63,6 +63,14 @@ def test_other_files_are_not(project: Path) -> None:
     assert watch.changed() == []
 
 
+def test_a_document_of_a_service_that_is_saved_has_changed(project: Path) -> None:
+    services = '[tools.openapi.a]\ndocument = "a.yaml"\n[tools.openapi.b]\ndocument = "https://b.example/a.yaml"\n'
+    project.write_text(f"{project.read_text()}\n{services}")
+    watch = ProjectWatch(project)
+    (project.parent / "a.yaml").write_text("openapi: 3.1.0\n")
+    assert watch.changed() == ["a.yaml"]
+
+
 def test_a_file_that_is_removed_and_one_that_is_made_have_changed(project: Path) -> None:
     watch = ProjectWatch(project)
     (project.parent / "tools.py").unlink()
@@ -108,6 +116,21 @@ async def test_contracts_are_read_by_a_process_of_its_own(project: Path, guard: 
     assert (look.type, look.effect.value, look.idempotent) == ("python", "read", True)
     assert look.parameters is not None
     assert set(look.parameters["properties"]) == {"place", "depth"}
+
+
+async def test_contracts_of_services_are_read_with_the_others(project: Path, guard: Guard) -> None:
+    (project.parent / "a.yaml").write_text("openapi: 3.1.0\npaths: {/x: {get: {operationId: op}}}\n")
+    text = '[tools.openapi.a]\ndocument = "a.yaml"\nbase_url = "https://a.example"\nauth = {bearer_env = "A_KEY"}\n'
+    with project.open("a") as file:
+        file.write(f"\n{text}")
+    environment = {**os.environ, "EVERSTEP_PROJECT_FILE": str(project), "A_KEY": "sk-secret"}
+    contracts = await read_contracts(environment, guard)
+    assert set(contracts) == {"look", "a_op"}
+    assert (contracts["a_op"].type, contracts["a_op"].spec["base_url"]) == ("openapi", "https://a.example")
+    assert "sk-secret" not in str(contracts)
+    (project.parent / "everstep.toml").write_text(text.replace("https://", "ftp://"))
+    with pytest.raises(EngineError, match=r"tools\.openapi\.a\.base_url"):
+        await read_contracts(environment, guard)
 
 
 async def test_a_module_that_cannot_be_imported_is_told_with_its_reason(project: Path, guard: Guard) -> None:

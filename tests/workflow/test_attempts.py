@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.core.errors import ToolError
 from engine.core.run.attempts import AttemptFacts
+from engine.core.run.events import body_of
 from engine.core.run.projection import Wait
 from engine.core.run.usage import UsageSums
 from engine.edge.mockllm.script import MockRule, MockScript, MockUsage
@@ -15,6 +16,7 @@ from engine.settings import Price
 from engine.store.rebuilding import rows_of
 from engine.tooling import ToolContext, tool
 from tests.support.lab import TENANT, Lab, open_lab
+from tests.support.rows import assert_rows_are_those_of_the_histories, settle_all
 
 TASK = """
 name: whole
@@ -32,10 +34,13 @@ SCRIPT = MockScript(
     rules=[
         MockRule(status=429, times=1),
         MockRule(json_reply={"n": "seven"}, times=1, usage=MockUsage(prompt_tokens=10, completion_tokens=4)),
-        MockRule(json_reply={"n": 7}, usage=MockUsage(prompt_tokens=30, completion_tokens=3)),
+        MockRule(
+            json_reply={"n": 7},
+            usage=MockUsage(prompt_tokens=30, completion_tokens=3, cached_tokens=20, reasoning_tokens=1),
+        ),
     ]
 )
-PRICES = {"*": Price(input=Decimal("0.5"), output=Decimal(2))}
+PRICES = {"*": Price(input=Decimal("0.5"), output=Decimal(2), cached_input=Decimal("0.05"))}
 CREATED_US = 1_800_000_000_000_000
 
 
@@ -91,6 +96,17 @@ async def test_retries_a_repair_a_failing_tool_and_an_answer_stand_in_the_rows(
             *("effect.started", "effect.finished", "step"),
             *("wait", "answer.accepted", "resume", "finish"),
         ]
+        # a part of the tokens that is 0 is left out
+        assert [body_of(events[seq - 1])["usage"] for seq in (6, 9)] == [
+            {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
+            {
+                "prompt_tokens": 30,
+                "completion_tokens": 3,
+                "total_tokens": 33,
+                "cached_tokens": 20,
+                "reasoning_tokens": 1,
+            },
+        ]
         at = {event.seq: event.now_us for event in events}
         prompt: dict[str, Any] = {"path": "main.0", "label": "ask", "kind": "prompt"}
         replied: dict[str, Any] = {"model": "mock", "backend": "mock"}
@@ -139,7 +155,9 @@ async def test_retries_a_repair_a_failing_tool_and_an_answer_stand_in_the_rows(
                 prompt_tokens=30,
                 completion_tokens=3,
                 total_tokens=33,
-                cost_nano=21_000,
+                cached_tokens=20,
+                reasoning_tokens=1,
+                cost_nano=12_000,
                 **prompt,
                 **replied,
             ),
@@ -156,7 +174,9 @@ async def test_retries_a_repair_a_failing_tool_and_an_answer_stand_in_the_rows(
             prompt_tokens=40,
             completion_tokens=7,
             total_tokens=47,
-            cost_nano=34_000,
+            cached_tokens=20,
+            reasoning_tokens=1,
+            cost_nano=25_000,
         )
         assert (facts.labels, facts.actor, facts.trace_id) == (["red"], "ann via app", "1" * 32)
         assert (facts.created_us, facts.task_id, facts.task_version) == (CREATED_US, "t1", 3)
@@ -177,6 +197,9 @@ async def test_retries_a_repair_a_failing_tool_and_an_answer_stand_in_the_rows(
             actor="test",
             answer={"go": True},
         )
+
+        await settle_all(lab)
+        await assert_rows_are_those_of_the_histories(lab, [name], tmp_path)
 
         rows = await lab.store.database.run(lambda connection: rows_of(connection, name))
         tags = {(row["kind"], row["name"], row["value"], row["created_us"]) for row in rows["execution_tags"]}

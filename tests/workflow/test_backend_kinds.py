@@ -55,7 +55,7 @@ async def test_one_task_gives_the_same_on_every_kind_of_backend(lab: Lab, kind: 
     file = lab.folder / "everstep.toml"
     url = lab.llm_url.removesuffix("/v1") + ADAPTERS[kind][1]
     file.write_text(f'[backends.mine]\nkind = "{kind}"\nbase_url = "{url}"\ndefault_model = "m"\n')
-    lab.backend = load_project(file).backends["mine"]
+    lab.project = load_project(file)
     async with lab.worker():
         handle = await lab.start(TASK, {"topic": "tea"})
         ended = await lab.end_of(handle)

@@ -128,4 +128,4 @@ async def test_an_execution_outlives_its_worker_and_two_apis_tell_the_same_of_it
     stored = await lab.store.list_events(name, tenant=TENANT)
     assert [record.seq for record in stored] == list(range(1, len(stored) + 1))
     result = await lab.client.get_workflow_handle(name).result()
-    assert await lab.store.digest(name) == (result["events"], result["digest"])
+    assert await lab.store.digest(name) == (result["events"], result["digest"], result["times"])

@@ -251,7 +251,7 @@ async def test_a_reindex_may_run_beside_a_worker(lab: Lab):
     await reindex(lab, ids=tuple(handle.id for handle in handles))
     assert differences(after, await dump(lab.store.database)) == []
     for handle, end in zip(handles, await ends, strict=True):
-        assert await lab.store.digest(handle.id) == (end.events, end.digest)
+        assert await lab.store.digest(handle.id) == (end.events, end.digest, end.times)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.core.run.tracing import read_traceparent, span_id
-from engine.edge.mockllm.script import MockRule, MockScript
+from engine.edge.mockllm.script import MockRule, MockScript, MockUsage
 from tests.support.lab import Lab, open_lab
 from tests.support.otlp_receiver import OtlpReceiver, Received, Tree
 from tests.support.processes import WorkerProcess, worker_process
@@ -23,6 +23,7 @@ from tests.support.traced import ApiProcess, api_process
 pytestmark = pytest.mark.timeout(400)
 
 NOTES = 180
+USED = MockUsage(prompt_tokens=12, completion_tokens=5, cached_tokens=8, reasoning_tokens=2)
 """Calls of the loop: their history is longer than what a run has when it continues as new."""
 
 TOOLS = """
@@ -118,7 +119,7 @@ async def open_shop(address: str, folder: Path, **environment: str) -> AsyncIter
     """Run receiver, model, worker and API for the length of the block."""
     receiver = OtlpReceiver()
     (folder / "shop_tools.py").write_text(TOOLS, encoding="utf-8")
-    script = MockScript(rules=[MockRule(times=1, status=429), MockRule(reply="the-secret-answer")])
+    script = MockScript(rules=[MockRule(times=1, status=429), MockRule(reply="the-secret-answer", usage=USED)])
     async with serve_app(receiver) as collector, open_lab(address, folder, script=script) as lab:
         own = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
@@ -263,8 +264,12 @@ def _check_attributes(tree: Tree, execution_id: str, child_id: str) -> None:
     assert (asked["gen_ai.request.temperature"], asked["gen_ai.request.max_tokens"]) == (0.5, 77)
     assert asked["gen_ai.response.finish_reasons"] == ["stop"]
     assert asked["gen_ai.response.id"]
-    assert asked["gen_ai.usage.input_tokens"] > 0
-    assert asked["gen_ai.usage.output_tokens"] > 0
+    assert {name: value for name, value in asked.items() if name.startswith("gen_ai.usage.")} == {
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 5,
+        "gen_ai.usage.cache_read.input_tokens": 8,
+        "gen_ai.usage.reasoning.output_tokens": 2,
+    }
     assert asked["server.address"] == "127.0.0.1"
     attempts = tree.named(*EXECUTION, "step main.0 ask", "activity llm.chat")
     assert [span.attributes["everstep.attempt"] for span in attempts] == [1, 2]

@@ -66,7 +66,7 @@ async def test_an_execution_that_waits_with_a_plan_of_format_1_is_answered_and_f
         await lab.until(handle, "finish")
     assert ended.error is None
     assert ended.output[:2] == [{"go": True}, 8]
-    assert await lab.store.digest(handle.id) == (ended.events, ended.digest)
+    assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
     assert await repair_execution(lab.client, lab.store, handle.id, replay_run) is False, "the replay tells the same"
     (row,) = (await Upkeep(lab.store.database).rows_of(handle.id))["executions"]
     assert row["interpreter"] == INTERPRETER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.core.errors import ToolError
@@ -14,6 +14,8 @@ from engine.core.values import Json
 CHAT_ACTIVITY = "llm.chat"
 TOOL_ACTIVITY = "tool.call"
 
+POSTPONED = "effect.postponed"
+"""Type of the failure by which a call asks Temporal to make it again later; it is no attempt of a step."""
 HEARTBEAT_TIMEOUT_S = 5.0
 """How long a worker may be silent about a running effect before Temporal gives the effect to another one."""
 
@@ -68,11 +70,29 @@ class ChatParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call as the backend counted them."""
+    """Tokens of one call as the backend counted them.
+
+    Attributes:
+        prompt_tokens: Tokens of the request.
+        completion_tokens: Tokens of the reply.
+        total_tokens: Both.
+        cached_tokens: Those of the request that the provider read from its cache; 0 = none, or it told nothing of them.
+        cache_write_tokens: Those of the request that it wrote to its cache.
+        reasoning_tokens: Those of the reply that the model thought with.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the counts; the last three, which are parts of the others, only as far as they are not 0."""
+        counts: dict[str, Json] = asdict(self)
+        whole = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return {name: count for name, count in counts.items() if count or name in whole}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +110,8 @@ class ChatResult:
         took_s: How long the backend took; repair rounds of an attempt share its time.
         cost: Price of the call in dollars as decimal text; None = the price is not known.
         deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
+        route: How the backend was found, if there was a choice: {policy, passed_over?: [{backend, why}], tried?:
+            [{backend, code}]}; and `waited_s`, if it waited for its turn.
     """
 
     id: str
@@ -102,6 +124,14 @@ class ChatResult:
     took_s: float = 0.0
     cost: str | None = None
     deliveries: int = 1
+    route: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what the interpreter gets, which tells of the usage as it gets it.
+
+        So a call whose tokens have no parts is told alike by interpreters that know of parts and by older ones.
+        """
+        return asdict(self) | {"usage": None if self.usage is None else self.usage.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

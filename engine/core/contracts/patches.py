@@ -32,5 +32,11 @@ class Patch:
     what: str
 
 
-PATCHES: tuple[Patch, ...] = ()
+INNER_LISTENS = Patch(
+    "inner-listens",
+    since=2,
+    what="a message goes to the step that waits for it, also inside a turn of another step that listens there",
+)
+
+PATCHES: tuple[Patch, ...] = (INNER_LISTENS,)
 """All patches whose old way is still there, the oldest first."""

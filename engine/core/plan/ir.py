@@ -30,7 +30,7 @@ class ToolContract:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python` or `api_call`.
+        type: `python`, `api_call`, `integration` or `openapi`.
         parameters: JSON Schema of the arguments; None = anything.
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
@@ -40,7 +40,7 @@ class ToolContract:
     """
 
     name: str
-    type: Literal["python", "api_call"]
+    type: Literal["python", "api_call", "integration", "openapi"]
     parameters: Json = None
     effect: ToolEffect = ToolEffect.WRITE
     idempotent: bool = False
@@ -52,6 +52,13 @@ class ToolContract:
     def repeatable(self) -> bool:
         """Whether a call may be made again when its outcome was lost."""
         return self.idempotent or self.effect in (ToolEffect.NONE, ToolEffect.READ)
+
+    @property
+    def takes_address(self) -> bool:
+        """Whether its spec or its arguments say whom a call reaches; else that is the operator's matter."""
+        if self.type == "integration":
+            return self.spec.get("provider") == "web"
+        return self.type in ("api_call", "openapi")
 
 
 @dataclass(frozen=True, slots=True)

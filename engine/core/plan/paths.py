@@ -147,8 +147,8 @@ class Places:
         if op.get("op") == StepKind.YIELD:
             names.add(op["workflow"])
         contract = self._tools.get(op["tool"]) if op.get("op") == StepKind.TOOL_CALL else None
-        if contract is not None and contract.get("type") != "python":
-            # what a tool of the task itself does stands in the plan; those in Python have only their name here
+        if contract is not None and contract.get("type") == "api_call":
+            # what a tool of the task itself does stands in the plan; the operator's have only their name here
             shown["contract"] = contract
         return shown
 

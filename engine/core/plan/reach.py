@@ -47,8 +47,7 @@ def op_reach(plan: Plan, op: Op) -> Reach:
     secrets = secrets_in(op)
     if isinstance(op, ToolCallOp):
         contract = plan.tools.get(op.tool)
-        is_http = contract is not None and contract.type == "api_call"
-        hosts = _hosts_of_call(contract, op.arguments) if contract is not None and is_http else []
+        hosts = _hosts_of_call(contract, op.arguments) if contract is not None and contract.takes_address else []
         return Reach(tools=(op.tool,), hosts=_sorted(hosts), secrets=secrets)
     if isinstance(op, PromptOp):
         return Reach(models=(_model_of(plan, op),), secrets=secrets)
@@ -95,6 +94,9 @@ def _model_of(plan: Plan, op: PromptOp | AgentOp) -> str:
 
 
 def _hosts_of_call(contract: ToolContract, arguments: Value) -> list[str]:
+    if contract.type == "openapi":
+        # no argument says where the service is, and no redirect is followed
+        return [_host_of(Lit(contract.spec.get("base_url")))]
     given, computed = _argument(arguments, "url")
     if computed and _takes(contract, "url"):
         return [ANY]
@@ -108,15 +110,13 @@ def _hosts_of_agent(plan: Plan, op: AgentOp) -> tuple[str, ...]:
     """Return the hosts of an agent's HTTP tools, whose arguments the model makes."""
     contracts = (plan.tools.get(name) for name in op.tools)
     hosts = (
-        _hosts_of_call(contract, Expr("_"))
-        for contract in contracts
-        if contract is not None and contract.type == "api_call"
+        _hosts_of_call(contract, Expr("_")) for contract in contracts if contract is not None and contract.takes_address
     )
     return _sorted(host for found in hosts for host in found)
 
 
 def hosts_of_call(contract: ToolContract, arguments: dict[str, Json]) -> tuple[str, ...]:
-    """Return the hosts that a call of an `api_call` tool may go to, its arguments being known.
+    """Return the hosts that a call of a tool that takes an address may go to, its arguments being known.
 
     Args:
         contract: The tool.

@@ -120,12 +120,16 @@ class Toolbox:
             if value is not None
         ]
         if fixed:
+            # others than those in Python are declared here the same way
+            kind, owner, place = ("tool", "the operator", "everstep.toml")
+            if found.type == "python":
+                kind, owner, place = "Python tool", "its own code", "the `@tool` of the function"
             self.findings.error(
                 codes.CONFLICT,
-                f"the Python tool '{spec.name.text}' has its {' and '.join(fixed)} from its own code",
+                f"the {kind} '{spec.name.text}' has its {' and '.join(fixed)} from {owner}",
                 spec.position,
                 path=spec.path,
-                hint="leave it out here, or change it in the `@tool` of the function",
+                hint=f"leave it out here, or change it in {place}",
             )
         self.contracts[spec.name.text] = replace(
             found,

@@ -9,7 +9,7 @@ from typing import Any
 from engine.core.kinds import EventType
 from engine.core.run.events import EventRecord
 from engine.core.run.times import iso_time
-from engine.core.run.usage import cost_to_nano, nano_to_cost, tokens_of
+from engine.core.run.usage import PARTS, TOKENS, cost_to_nano, nano_to_cost, tokens_of
 
 ATTEMPT_EVENTS = frozenset(
     {EventType.EFFECT_STARTED.value, EventType.EFFECT_FINISHED.value, EventType.ATTEMPT_FAILED.value}
@@ -43,6 +43,9 @@ class AttemptFacts:
         prompt_tokens: Tokens of the request; None = not told.
         completion_tokens: Tokens of the reply.
         total_tokens: Both.
+        cached_tokens: Tokens of the request that came from the provider's cache; None = none, or not told.
+        cache_write_tokens: Tokens of the request that went into it.
+        reasoning_tokens: Tokens of the reply that the model thought with.
         cost_nano: Its price in thousand-millionths of a dollar; None = unknown.
         child_id: The execution that it started.
     """
@@ -67,8 +70,23 @@ class AttemptFacts:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     cost_nano: int | None = None
     child_id: str = ""
+
+    @property
+    def tokens(self) -> tuple[int | None, ...]:
+        """Its counts in the order of `TOKENS`."""
+        return (
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.total_tokens,
+            self.cached_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
 
     @property
     def place(self) -> tuple[int, str]:
@@ -124,6 +142,10 @@ def _end(known: AttemptFacts, record: EventRecord, body: Mapping[str, Any]) -> N
     known.prompt_tokens = tokens_of(usage, "prompt_tokens")
     known.completion_tokens = tokens_of(usage, "completion_tokens")
     known.total_tokens = tokens_of(usage, "total_tokens")
+    # one that is 0 is left out of the event
+    known.cached_tokens = tokens_of(usage, "cached_tokens")
+    known.cache_write_tokens = tokens_of(usage, "cache_write_tokens")
+    known.reasoning_tokens = tokens_of(usage, "reasoning_tokens")
     known.cost_nano = cost_to_nano(body.get("cost"))
 
 
@@ -144,17 +166,14 @@ def attempt_view(facts: AttemptFacts) -> dict[str, Any]:
 
     Returns:
         {id, path, label, kind, name, attempt, outcome, error_code, started_at, ended_at, took_s, retry_in_s,
-        deliveries, model, backend, usage {prompt_tokens, completion_tokens, total_tokens} or null, cost, child_id,
-        started_seq, ended_seq, failed_seq}; what is unknown is null.
+        deliveries, model, backend, usage {prompt_tokens, completion_tokens, total_tokens, those of `PARTS` that there
+        are} or null, cost, child_id, started_seq, ended_seq, failed_seq}; what is unknown is null.
     """
     took_s = None
     if facts.started_us is not None and facts.ended_us is not None:
         took_s = (facts.ended_us - facts.started_us) / 1_000_000
-    counts = {
-        "prompt_tokens": facts.prompt_tokens,
-        "completion_tokens": facts.completion_tokens,
-        "total_tokens": facts.total_tokens,
-    }
+    told = zip(TOKENS, facts.tokens, strict=True)
+    counts = {name: count for name, count in told if count is not None or name not in PARTS}
     return {
         "id": facts.effect_id,
         "path": facts.path,
@@ -171,7 +190,7 @@ def attempt_view(facts: AttemptFacts) -> dict[str, Any]:
         "deliveries": facts.deliveries,
         "model": facts.model or None,
         "backend": facts.backend or None,
-        "usage": None if all(count is None for count in counts.values()) else counts,
+        "usage": None if all(count is None for count in facts.tokens) else counts,
         "cost": nano_to_cost(facts.cost_nano),
         "child_id": facts.child_id or None,
         "started_seq": facts.started_seq,

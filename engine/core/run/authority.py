@@ -24,7 +24,7 @@ def model_bound(plan: Plan, model: str) -> Grant | None:
 
 def tool_bound(plan: Plan, contract: ToolContract) -> Grant | None:
     """Return what a tool call carries of the plan's bound: the hosts of HTTP tools, which redirects show only later."""
-    return None if contract.type != "api_call" or plan.allow.hosts is None else Grant(hosts=plan.allow.hosts)
+    return None if not contract.takes_address or plan.allow.hosts is None else Grant(hosts=plan.allow.hosts)
 
 
 def check_model(plan: Plan, model: str) -> None:
@@ -53,7 +53,7 @@ def check_tool(plan: Plan, contract: ToolContract, arguments: dict[str, Json]) -
         AuthorityError: `authority.denied`.
     """
     check_permitted(plan.allow, "tools", contract.name)
-    if contract.type == "api_call" and plan.allow.hosts is not None:
+    if contract.takes_address and plan.allow.hosts is not None:
         for host in hosts_of_call(contract, arguments):
             # where a redirect leads, and what an unreadable address means, only the activity can tell
             if host != ANY:

@@ -56,8 +56,8 @@ class Event:
         effect.started: path, effect_id, kind, name, attempt, request; of a task also child_id, task_id, version
         effect.finished: path, effect_id, kind, attempt, outcome (ok, failed, cancelled), error? {code, message},
             took_s?, deliveries? (if it was handed to a worker more than once); of a prompt also model, backend,
-            finish_reason, usage, cost (dollars as text, null = unknown), reply (the message); a tool's output stands
-            in the event of its step
+            finish_reason, usage (without cached_tokens, cache_write_tokens, reasoning_tokens that are 0), cost (dollars
+            as text, null = unknown), reply (the message); a tool's output stands in the event of its step
         attempt.failed: path, effect_id (of its last call; PATH#ATTEMPT if it made none), kind, attempt, error,
             retry_in_s (null = no more)
         branch.failed: path, error, taken? (collect, skip, race, undo; interrupt and rollback: the path is that of a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.core.contracts.execution import MessageSignal, RecordedTurn
+from engine.core.contracts.patches import INNER_LISTENS
 from engine.core.errors import ForkDiverged, RunError
 from engine.core.kinds import EventType
 from engine.core.plan.ops import ListenOp
@@ -174,7 +175,7 @@ def _hand_over(walker: Walker, branch: Branch, frame: ListenFrame, message: Kept
     message.busy = "join" if _policy(_op(walker, branch, frame), message.busy) == "join" else "enqueue"
     frame.queue.append(message)
     wait = branch.stack[-1]
-    if isinstance(wait, WaitFrame) and branch.stack[-2] is frame:
+    if isinstance(wait, WaitFrame) and _is_idle(branch, frame):
         _begin_from_idle(walker, branch, frame, wait, message)
 
 
@@ -255,7 +256,16 @@ def _open_listens(walker: Walker, name: str) -> list[Listening]:
         if isinstance(frame, ListenFrame) and not _goes_away(branch, index)
         if _op(walker, branch, frame).messages == name
     ]
-    return sorted(found, key=lambda place: (not isinstance(place[0].stack[-1], WaitFrame), place[1].opened))
+    right = sorted(found, key=lambda place: (not _is_idle(*place), place[1].opened))
+    # before, a step whose turn waited for anything counted as one without a turn
+    before = sorted(found, key=lambda place: (not isinstance(place[0].stack[-1], WaitFrame), place[1].opened))
+    is_other = [frame for _, frame in right] != [frame for _, frame in before]
+    return right if not is_other or walker.effects.patched(INNER_LISTENS) else before
+
+
+def _is_idle(branch: Branch, frame: ListenFrame) -> bool:
+    """Return whether a step waits for a message, which nothing in a turn of its own does."""
+    return isinstance(branch.stack[-1], WaitFrame) and branch.stack[-2] is frame
 
 
 def _goes_away(branch: Branch, index: int) -> bool:
@@ -267,7 +277,7 @@ def _goes_away(branch: Branch, index: int) -> bool:
 def _take(walker: Walker, branch: Branch, frame: ListenFrame, signal: MessageSignal) -> None:
     op = _op(walker, branch, frame)
     top = branch.stack[-1]
-    if isinstance(top, WaitFrame) and branch.stack[-2] is frame:
+    if isinstance(top, WaitFrame) and _is_idle(branch, frame):
         _take_idle(walker, branch, frame, top, signal)
         return
     policy = _policy(op, signal.busy)

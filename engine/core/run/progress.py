@@ -172,7 +172,7 @@ class Progress:
         facts = apply_attempt(self.attempts, record, body)
         if is_reply(kind, body):
             # as `usage.apply` does, from what has been read of the body
-            self.usage.add_reply(facts.prompt_tokens, facts.completion_tokens, facts.total_tokens, facts.cost_nano)
+            self.usage.add_reply(facts.tokens, facts.cost_nano)
         else:
             self.usage.apply(kind, body)
         if kind == EventType.EFFECT_STARTED:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from engine.core.run.usage import UsageSums
+from engine.core.run.usage import TOKENS, UsageSums
 from engine.core.values import Json, compact_json
 
 MORE = "…"
@@ -132,9 +132,8 @@ def add_usage(total: UsageSums, other: UsageSums) -> None:
     total.llm_calls += other.llm_calls
     total.tool_calls += other.tool_calls
     total.failed_attempts += other.failed_attempts
-    total.prompt_tokens += other.prompt_tokens
-    total.completion_tokens += other.completion_tokens
-    total.total_tokens += other.total_tokens
+    for name in TOKENS:
+        setattr(total, name, getattr(total, name) + getattr(other, name))
     total.unpriced_calls += other.unpriced_calls
     if other.cost_nano is not None:
         total.cost_nano = other.cost_nano + (total.cost_nano or 0)

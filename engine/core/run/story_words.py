@@ -10,7 +10,7 @@ from engine.core.run.events import EventRecord, body_of
 from engine.core.run.projection import is_listening
 from engine.core.run.story_parts import clipped
 from engine.core.run.times import iso_time
-from engine.core.run.usage import cost_to_nano, nano_to_cost
+from engine.core.run.usage import cost_to_nano, nano_to_cost, parts_text
 from engine.core.values import Json
 
 Body = dict[str, Any]
@@ -187,12 +187,18 @@ def _said_call_end(body: Body, _now_us: int) -> str:
         return f"the call was stopped{took}{again}"
     if "reply" not in body:
         return f"the call ended well{took}{again}"
-    tokens = (body.get("usage") or {}).get("total_tokens")
-    facts = [f"{tokens} tokens" if tokens else "", dollars_text(body.get("cost"))]
+    usage = body.get("usage") or {}
+    tokens = usage.get("total_tokens")
+    facts = [f"{tokens} tokens" if tokens else "", parts_text(usage), dollars_text(body.get("cost"))]
     reason = body.get("finish_reason")
     facts.append(f"finish reason {reason}" if reason not in (None, "", "stop") else "")
     told = ", ".join(fact for fact in facts if fact)
-    return f"model {body.get('model')} answered{took}{f' ({told})' if told else ''}{again}"
+    failed = ", ".join(f"{item['backend']} ({item['code']})" for item in (body.get("route") or {}).get("tried", ()))
+    at = f" at {body.get('backend')}, after {failed} failed," if failed else ""
+    waited = (body.get("route") or {}).get("waited_s")
+    if waited:
+        took = f" {seconds_text(waited)} after it was due{took and f' and{took}'}"
+    return f"model {body.get('model')} answered{at}{took}{f' ({told})' if told else ''}{again}"
 
 
 def _said_attempt_failed(body: Body, _now_us: int) -> str:

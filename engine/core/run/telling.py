@@ -37,5 +37,7 @@ def _told_result(op: Op, outcome: Ok) -> dict[str, Json]:
         told["deliveries"] = outcome.deliveries
     if isinstance(op, PromptOp):
         told |= {name: outcome.value.get(name) for name in ("model", "backend", "finish_reason", "usage", "cost")}
+        if outcome.value.get("route"):
+            told["route"] = outcome.value["route"]
         told["reply"] = outcome.value["message"]
     return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -13,6 +13,10 @@ from engine.core.values import Json
 _NANO = Decimal(1_000_000_000)
 _MOST_NANO = (1 << 63) - 1
 """What a column of the store can hold."""
+PARTS = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
+"""Counts of tokens that others hold: what of a request came from the provider's cache and went there, and thoughts."""
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", *PARTS)
+"""All counts of tokens of a reply's `usage`."""
 
 
 def cost_to_nano(cost: Json) -> int | None:
@@ -34,10 +38,16 @@ def nano_to_cost(nano: int | None) -> str | None:
     return text.rstrip(".")
 
 
-def tokens_of(usage: Json, name: str) -> int | None:
+def tokens_of(usage: Json | Mapping[str, Any], name: str) -> int | None:
     """Return one of the counts of a reply's `usage`, or None if the backend told none."""
-    count = usage.get(name) if isinstance(usage, dict) else None
+    count = usage.get(name) if isinstance(usage, Mapping) else None
     return count if isinstance(count, int) and not isinstance(count, bool) else None
+
+
+def parts_text(usage: Json | Mapping[str, Any]) -> str:
+    """Return `800 cached, 40 reasoning` for a `usage` or a sum of them; empty if it has none of these parts."""
+    words = zip(PARTS, ("cached", "written to the cache", "reasoning"), strict=True)
+    return ", ".join(f"{count:,} {word}" for name, word in words if (count := tokens_of(usage, name)))
 
 
 def is_reply(kind: str, body: Mapping[str, Any]) -> bool:
@@ -56,6 +66,9 @@ class UsageSums:
         prompt_tokens: Tokens of the requests, as far as backends told.
         completion_tokens: Tokens of the replies.
         total_tokens: Both.
+        cached_tokens: Tokens of requests that came from the providers' caches, as far as backends told.
+        cache_write_tokens: Tokens of requests that went into those caches.
+        reasoning_tokens: Tokens of replies that models thought with.
         cost_nano: Thousand-millionths of a dollar over the replies whose price is known; None = there is none.
         unpriced_calls: Replies whose price is not known.
     """
@@ -66,6 +79,9 @@ class UsageSums:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     cost_nano: int | None = None
     unpriced_calls: int = 0
 
@@ -78,33 +94,24 @@ class UsageSums:
             self.failed_attempts += 1
         elif is_reply(kind, body):
             usage = body.get("usage")
-            self.add_reply(
-                tokens_of(usage, "prompt_tokens"),
-                tokens_of(usage, "completion_tokens"),
-                tokens_of(usage, "total_tokens"),
-                cost_to_nano(body.get("cost")),
-            )
+            self.add_reply([tokens_of(usage, name) for name in TOKENS], cost_to_nano(body.get("cost")))
 
-    def add_reply(
-        self, prompt_tokens: int | None, completion_tokens: int | None, total_tokens: int | None, cost_nano: int | None
-    ) -> None:
-        """Take one more reply of a model; what is not known of it is None."""
-        self.prompt_tokens += prompt_tokens or 0
-        self.completion_tokens += completion_tokens or 0
-        self.total_tokens += total_tokens or 0
+    def add_reply(self, counts: Sequence[int | None], cost_nano: int | None) -> None:
+        """Take one more reply of a model, with its counts in the order of `TOKENS`; what is not known is None."""
+        for name, count in zip(TOKENS, counts, strict=True):
+            if count:
+                setattr(self, name, getattr(self, name) + count)
         if cost_nano is None:
             self.unpriced_calls += 1
         else:
             self.cost_nano = cost_nano + (self.cost_nano or 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return {llm_calls, tool_calls, prompt_tokens, completion_tokens, total_tokens, cost, unpriced_calls}."""
+        """Return {llm_calls, tool_calls, the counts of `TOKENS`, cost, unpriced_calls}."""
         return {
             "llm_calls": self.llm_calls,
             "tool_calls": self.tool_calls,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.total_tokens,
+            **{name: getattr(self, name) for name in TOKENS},
             "cost": nano_to_cost(self.cost_nano),
             "unpriced_calls": self.unpriced_calls,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.core.run.usage import cost_to_nano, nano_to_cost
+from engine.core.run.usage import PARTS, cost_to_nano, nano_to_cost
 from engine.edge.cli.storytext import pages, usage_line
 from engine.edge.cli.values import segment
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST_ASKED = 1_000
 MOST_SHOWN = 20
-_SUMMED = ("llm_calls", "tool_calls", "total_tokens", "unpriced_calls")
+_SUMMED = ("llm_calls", "tool_calls", "total_tokens", *PARTS, "unpriced_calls")
 
 
 def children_of(api: Api, execution_id: str) -> list[dict[str, Any]]:

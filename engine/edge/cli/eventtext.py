@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from engine.core.run.times import iso_time
+from engine.core.run.usage import parts_text
 from engine.edge.cli.titles import BLOCK_PATH, UNNAMED, Titles
 from engine.edge.cli.values import clip, duration
 
@@ -117,13 +118,13 @@ def _wanted(body: Mapping[str, Any]) -> dict[str, Any]:
 def _end_of_call(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a person is told of the end of a call; its result stands in the event of its step."""
     usage = body.get("usage") or {}
-    tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    tokens, parts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")], parts_text(usage)
     return {
         "attempt": body["attempt"] if body.get("attempt", 1) != 1 else None,
         # what the error says stands in the event of the failed attempt
         "error": (body.get("error") or {}).get("code"),
         "model": body.get("model"),
-        "tokens": f"{tokens[0]}+{tokens[1]}" if None not in tokens else None,
+        "tokens": f"{tokens[0]}+{tokens[1]}{f' ({parts})' if parts else ''}" if None not in tokens else None,
         "cost": f"${body['cost']}" if body.get("cost") is not None else None,
         "time": duration(body["took_s"]) if body.get("took_s") else None,
         "deliveries": body.get("deliveries"),

@@ -102,9 +102,15 @@ def _project(word: str) -> Iterator[dict[str, str]]:
 def _project_members() -> Iterator[tuple[str, str, str]]:
     """Yield table, name and meaning of the members of everstep.toml."""
     # it takes 0.2 s to import
-    from engine.settings import BackendConfig, HttpConfig, ToolsConfig
+    from engine.settings import BackendConfig, CredentialConfig, HttpConfig, OpenApiConfig, ToolsConfig
 
-    for table, model in (("tools", ToolsConfig), ("http", HttpConfig), ("backends.NAME", BackendConfig)):
+    for table, model in (
+        ("tools", ToolsConfig),
+        ("tools.openapi.NAME", OpenApiConfig),
+        ("tools.openapi.NAME.auth", CredentialConfig),
+        ("http", HttpConfig),
+        ("backends.NAME", BackendConfig),
+    ):
         text = model.__doc__ or ""
         for name in model.model_fields:
             told = re.search(rf"^ +{name}: (.+)$", text, re.MULTILINE)

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 PAGE = 500
 DEFAULT_LIMIT = 20
 
+_NUMBERS = (
+    *("calls", "failed_calls", "prompt_tokens", "cached_tokens", "cache_write_tokens"),
+    *("completion_tokens", "reasoning_tokens", "total_tokens"),
+)
+_PARTS = ("CACHED", "WRITTEN", "REASONING")
+"""Columns of `usage` that are shown if anything stands in them."""
+
 
 class SortBy(StrEnum):
     """What `ls` sorts by."""
@@ -139,8 +146,10 @@ def usage(
         return
     rows = [_usage_row(str(item.get("name") or item["key"] or "-"), item) for item in report["items"]]
     rows.append(_usage_row("total", report["total"]))
-    heads = (by.value.upper(), "CALLS", "FAILED", "PROMPT", "REPLY", "TOKENS", "COST")
-    write(table(heads, rows))
+    heads = (by.value.upper(), "CALLS", "FAILED", "PROMPT", "CACHED", "WRITTEN", "REPLY", "REASONING", "TOKENS", "COST")
+    # not all providers have a cache, or tell what models think with
+    shown = [number for number in range(len(heads)) if heads[number] not in _PARTS or rows[-1][number] != "0"]
+    write(table([heads[number] for number in shown], [[row[number] for number in shown] for row in rows]))
     if report["truncated"]:
         note(f"there are more than {limit} lines; the total counts them too")
     if report["total"]["unpriced_calls"]:
@@ -193,8 +202,7 @@ def _show_table(items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _usage_row(name: str, sums: Mapping[str, Any]) -> tuple[str, ...]:
-    numbers = ("calls", "failed_calls", "prompt_tokens", "completion_tokens", "total_tokens")
-    return (name, *(str(sums[number]) for number in numbers), _cost(sums) or "-")
+    return (name, *(str(sums[number]) for number in _NUMBERS), _cost(sums) or "-")
 
 
 def _cost(sums: Mapping[str, Any]) -> str:

@@ -166,18 +166,19 @@ def _step_lines(
 
 
 def _attempt_lines(attempt: Mapping[str, Any], text: StoryText) -> Iterator[str]:
-    from engine.core.run.usage import cost_to_nano, tokens_of
+    from engine.core.run.usage import cost_to_nano, parts_text, tokens_of
     from engine.edge.cli.treesteps import usage_text
 
     round_ = f", repair round {attempt['round']}" if attempt["round"] else ""
     answered = attempt["model"] or ""
     by = f"{answered} ({attempt['backend']})" if answered and attempt["backend"] else answered
+    usage = attempt["usage"]
     facts = (
         clock(attempt["started_at"]) if attempt["started_at"] else "",
         attempt["outcome"],
         "" if attempt["took_s"] is None else duration(attempt["took_s"]),
         by or attempt["name"] or "",
-        usage_text(tokens_of(attempt["usage"], "total_tokens") or 0, cost_to_nano(attempt["cost"])),
+        usage_text(tokens_of(usage, "total_tokens") or 0, cost_to_nano(attempt["cost"]), parts_text(usage)),
         f"finish reason {attempt['finish_reason']}" if attempt["finish_reason"] not in (None, "stop") else "",
         f"handed out {attempt['deliveries']} times: a worker was lost" if attempt["deliveries"] > 1 else "",
     )

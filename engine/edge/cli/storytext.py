@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from engine.core.run.usage import cost_to_nano
+from engine.core.run.usage import cost_to_nano, parts_text
 from engine.edge.cli.treesteps import usage_text
 
 INDENT: Final = "    "
@@ -88,10 +88,11 @@ class StoryText:
 
 
 def usage_line(usage: Mapping[str, Any] | None) -> str:
-    """Return calls, tokens and cost of a usage sum: `3 model calls, 2 tool calls, 1,200 tokens, $0.0021`."""
+    """Return calls, tokens and cost of a usage sum: `3 model calls, 2 tool calls, 1,200 tokens (9 cached), $0.0021`."""
     usage = usage or {}
     calls = [_number(usage, "llm_calls", "model call"), _number(usage, "tool_calls", "tool call")]
-    used = usage_text(int(usage.get("total_tokens") or 0), cost_to_nano(usage.get("cost"))).replace("  ", ", ")
+    tokens, cost = int(usage.get("total_tokens") or 0), cost_to_nano(usage.get("cost"))
+    used = usage_text(tokens, cost, parts_text(usage)).replace("  ", ", ")
     unpriced = int(usage.get("unpriced_calls") or 0)
     unknown = f"price of {unpriced} calls unknown" if unpriced > 1 else "price of 1 call unknown" if unpriced else ""
     return ", ".join(part for part in (*calls, used, unknown) if part)

@@ -95,10 +95,11 @@ class Branch:
     steps: dict[int, Step] = field(default_factory=dict)
 
 
-def usage_text(tokens: int, cost_nano: int | None) -> str:
-    """Return `1,200 tokens  $0.0021`; empty if there are neither."""
+def usage_text(tokens: int, cost_nano: int | None, parts: str = "") -> str:
+    """Return `1,200 tokens (800 cached)  $0.0021`; empty if there are neither."""
     cost = "" if cost_nano is None else f"${nano_to_cost(cost_nano)}"
-    return "  ".join(part for part in (f"{tokens:,} tokens" if tokens else "", cost) if part)
+    told = f"{tokens:,} tokens{f' ({parts})' if parts else ''}" if tokens else ""
+    return "  ".join(part for part in (told, cost) if part)
 
 
 def told(error: Any) -> str:

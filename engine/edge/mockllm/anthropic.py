@@ -59,7 +59,7 @@ class AnthropicDialect:
                 **_head(reply),
                 "content": blocks,
                 "stop_reason": FINISH.get(reply.finish_reason, reply.finish_reason),
-                "usage": _input_usage(reply) | {"output_tokens": reply.usage["completion_tokens"]},
+                "usage": _input_usage(reply) | _output_usage(reply),
             }
         )
 
@@ -87,8 +87,7 @@ class AnthropicDialect:
         """See `Dialect`."""
         del asked
         delta = {"stop_reason": FINISH.get(reply.finish_reason, reply.finish_reason), "stop_sequence": None}
-        usage = {"output_tokens": reply.usage["completion_tokens"]}
-        return _event("message_delta", delta=delta, usage=usage) + _event("message_stop")
+        return _event("message_delta", delta=delta, usage=_output_usage(reply)) + _event("message_stop")
 
     def broken(self) -> bytes:
         """See `Dialect`."""
@@ -195,12 +194,20 @@ def _head(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _input_usage(reply: Reply) -> dict[str, int]:
+def _input_usage(reply: Reply) -> dict[str, Any]:
+    read, written = reply.usage["cached_tokens"], reply.usage["cache_write_tokens"]
     return {
-        "input_tokens": reply.usage["prompt_tokens"],
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        # what was read from the cache, or written to it, is not among the input tokens
+        "input_tokens": reply.usage["prompt_tokens"] - written - read,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
     }
+
+
+def _output_usage(reply: Reply) -> dict[str, Any]:
+    thoughts = reply.usage["reasoning_tokens"]
+    details = {"output_tokens_details": {"thinking_tokens": thoughts}} if thoughts else {}
+    return {"output_tokens": reply.usage["completion_tokens"], **details}
 
 
 def _call_head(call: dict[str, Any]) -> dict[str, Any]:

@@ -171,10 +171,14 @@ def _chunk(reply: Reply, parts: list[Json]) -> dict[str, Any]:
 def _end(reply: Reply, parts: list[Json]) -> dict[str, Any]:
     made = _chunk(reply, parts)
     made["candidates"][0]["finishReason"] = FINISHED.get(reply.finish_reason, reply.finish_reason)
+    cached, thoughts = reply.usage["cached_tokens"], reply.usage["reasoning_tokens"]
     made["usageMetadata"] = {
         "promptTokenCount": reply.usage["prompt_tokens"],
-        "candidatesTokenCount": reply.usage["completion_tokens"],
+        # thoughts stand beside the reply's tokens here, what is cached is a part of the prompt's
+        "candidatesTokenCount": reply.usage["completion_tokens"] - thoughts,
         "totalTokenCount": reply.usage["total_tokens"],
+        **({"cachedContentTokenCount": cached} if cached else {}),
+        **({"thoughtsTokenCount": thoughts} if thoughts else {}),
     }
     return made
 

@@ -51,7 +51,7 @@ class OpenAIDialect:
                 "created": reply.created,
                 "model": reply.model,
                 "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-                "usage": reply.usage,
+                "usage": _usage(reply),
             }
         )
 
@@ -77,7 +77,7 @@ class OpenAIDialect:
         options = asked.rest.get("stream_options")
         if not (isinstance(options, dict) and options.get("include_usage")):
             return finish + DONE
-        body = _head(reply) | {"choices": [], "usage": reply.usage}
+        body = _head(reply) | {"choices": [], "usage": _usage(reply)}
         return finish + b"data: " + json_bytes(body) + b"\n\n" + DONE
 
     def broken(self) -> bytes:
@@ -109,6 +109,16 @@ def _event(reply: Reply, delta: dict[str, Any], *, finish_reason: str | None = N
 
 def _head(reply: Reply) -> dict[str, Any]:
     return {"id": reply.id, "object": "chat.completion.chunk", "created": reply.created, "model": reply.model}
+
+
+def _usage(reply: Reply) -> dict[str, Any]:
+    told = reply.usage
+    parts: dict[str, Any] = {}
+    if told["cached_tokens"]:
+        parts["prompt_tokens_details"] = {"cached_tokens": told["cached_tokens"]}
+    if told["reasoning_tokens"]:
+        parts["completion_tokens_details"] = {"reasoning_tokens": told["reasoning_tokens"]}
+    return {name: told[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")} | parts
 
 
 def _model(name: str) -> dict[str, Any]:

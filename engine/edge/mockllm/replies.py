@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.values import Json, compact_json
-from engine.edge.mockllm.script import MockRule, fill
+from engine.edge.mockllm.script import MockRule, MockUsage, fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Reply:
         text: The text; None if there are only tool calls.
         tool_calls: OpenAI-shaped tool calls.
         finish_reason: Why the reply ended.
-        usage: {prompt_tokens, completion_tokens, total_tokens}.
+        usage: {prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens}.
         chunk_chars: Most characters of a streamed chunk; None = all in one.
         created: Unix time in seconds.
     """
@@ -80,12 +80,11 @@ def pieces_of(text: str, size: int | None) -> list[str]:
 
 
 def _usage(rule: MockRule, messages: list[Any], text: str | None) -> dict[str, int]:
-    if rule.usage is not None:
-        prompt, answer = rule.usage.prompt_tokens, rule.usage.completion_tokens
-    else:
+    usage = rule.usage
+    if usage is None:
         prompt = sum(len(text_of(message).split()) for message in messages)
-        answer = max(1, len((text or "").split()))
-    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+        usage = MockUsage(prompt_tokens=prompt, completion_tokens=max(1, len((text or "").split())))
+    return {**usage.model_dump(), "total_tokens": usage.prompt_tokens + usage.completion_tokens}
 
 
 def text_of(message: Any) -> str:

@@ -35,10 +35,29 @@ class MockStream(_Part):
 
 
 class MockUsage(_Part):
-    """Token counts of a reply: {prompt_tokens, completion_tokens}."""
+    """Token counts of a reply, and parts of them, which providers tell as far as they have words for them.
+
+    Attributes:
+        prompt_tokens: Tokens of the request.
+        completion_tokens: Tokens of the reply.
+        cached_tokens: Those of the request that came from the cache.
+        cache_write_tokens: Those of the request that were written to the cache.
+        reasoning_tokens: Those of the reply that the model thought with.
+    """
 
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    cache_write_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _are_parts(self) -> Self:
+        if self.cached_tokens + self.cache_write_tokens > self.prompt_tokens:
+            raise ValueError("cached_tokens and cache_write_tokens are parts of prompt_tokens, but they are more")
+        if self.reasoning_tokens > self.completion_tokens:
+            raise ValueError("reasoning_tokens are a part of completion_tokens, but they are more")
+        return self
 
 
 class MockRule(_Part):

@@ -18,6 +18,9 @@ _USAGE: Final[_Object] = {
     "prompt_tokens": 12,
     "completion_tokens": 4,
     "total_tokens": 16,
+    "cached_tokens": 8,
+    "cache_write_tokens": 0,
+    "reasoning_tokens": 0,
     "cost": "0.000004",
     "unpriced_calls": 0,
 }
@@ -171,7 +174,7 @@ _ATTEMPT: Final[_Object] = {
     "deliveries": 1,
     "model": "gpt-4o-mini",
     "backend": "openai",
-    "usage": {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16},
+    "usage": {"prompt_tokens": 12, "completion_tokens": 4, "total_tokens": 16, "cached_tokens": 8},
     "cost": "0.000004",
     "child_id": None,
 }

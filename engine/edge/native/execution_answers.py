@@ -43,6 +43,9 @@ class UsageView(Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int = Field(description="Those of the prompts that came from the providers' caches.")
+    cache_write_tokens: int = Field(description="Those of the prompts that the providers wrote to their caches.")
+    reasoning_tokens: int = Field(description="Those of the completions that models thought with.")
     cost: str | None = Field(description="Dollars of the calls whose price is known; null = none is.")
     unpriced_calls: int
 
@@ -387,6 +390,9 @@ class UsageRow(Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
     cost: str | None
     unpriced_calls: int
 

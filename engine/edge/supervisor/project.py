@@ -29,7 +29,8 @@ Stamp = tuple[int, int, int] | None
 class ProjectWatch:
     """Says when everstep.toml, or a tool module that it names, was saved.
 
-    Modules are watched as far as they lie in the project's folder; what they import is not.
+    Modules are watched as far as they lie in the project's folder; what they import is not. So are documents of OpenAPI
+    services that are files.
     """
 
     def __init__(self, project_file: Path) -> None:
@@ -40,6 +41,7 @@ class ProjectWatch:
         """
         self._file = project_file.absolute()
         self._modules: list[str] = []
+        self._documents: list[str] = []
         self._stamps = self._look()
 
     async def next_change(self, stop: asyncio.Event) -> list[str]:
@@ -72,9 +74,15 @@ class ProjectWatch:
         # a file that cannot be read at the moment names what it named before
         with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
             body = tomllib.loads(self._file.read_text(encoding="utf-8"))
-            named = body.get("tools", {}).get("modules", [])
+            tools = body.get("tools", {})
+            named = tools.get("modules", [])
             self._modules = [entry for entry in named if isinstance(entry, str)]
+            services = tools.get("openapi", {})
+            services = services.values() if isinstance(services, dict) else ()
+            documents = [item.get("document") for item in services if isinstance(item, dict)]
+            self._documents = [entry for entry in documents if isinstance(entry, str) and "://" not in entry]
         files = [self._file, *(file for entry in self._modules for file in self._files_of(entry))]
+        files += [self._file.parent / entry for entry in self._documents]
         return {file: _stamp(file) for file in files}
 
     def _files_of(self, entry: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Keeps HTTP tools away from private addresses: resolves, checks and connects to the very address that was checked."""
+"""Keeps outgoing HTTP from private addresses: resolves, checks and connects to the very address that was checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import httpcore
 import httpx
 
-from activities.net import MAX_PORT
 from engine.core.errors import InvalidInput, ToolError
 from engine.core.plan.grant import Grant, check_permitted, host_entry
 from engine.settings import HttpConfig
@@ -20,6 +19,7 @@ from engine.settings import HttpConfig
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _ENTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
+_MAX_PORT = 65_535
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -148,7 +148,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             httpcore.ConnectError: None of them answers.
             httpcore.LocalProtocolError: There is no such port.
         """
-        if not 0 < port <= MAX_PORT:
+        if not 0 < port <= _MAX_PORT:
             raise httpcore.LocalProtocolError(f"there is no port {port}")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in await self._guard.resolve(host.strip("[]"), port):

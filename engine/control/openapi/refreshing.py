@@ -1,0 +1,72 @@
+"""Picks up changed documents of OpenAPI services while a process runs, for executions that start from then on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+import structlog
+
+from engine.control.openapi.fetching import reload_services
+from engine.core.errors import InvalidInput
+from engine.core.plan.ir import ToolContract
+from engine.settings import Project
+
+IDLE_S = 300.0
+"""How long a process without services waits until it looks whether everstep.toml names some."""
+
+log = structlog.get_logger("everstep.openapi")
+
+
+async def keep_fresh(
+    contracts: MutableMapping[str, ToolContract],
+    project: Callable[[], Project],
+    data_dir: Path,
+    *,
+    changed: Callable[[], None] | None = None,
+) -> None:
+    """Look at the documents again and again until cancelled.
+
+    What cannot be had or used is logged, and the operations stay as they were.
+
+    Args:
+        contracts: Those of all tools; operations are put in, replaced and taken out here.
+        project: Gives the operator's project as it is now.
+        data_dir: Folder in which copies are kept.
+        changed: Called after the contracts have changed.
+    """
+    pause_s = 0.0
+    while True:
+        try:
+            now = project()
+            # the first time they have just been loaded
+            found = await reload_services(now, data_dir) if pause_s else None
+            pause_s = min((config.refresh_s for config in now.tools.openapi.values()), default=IDLE_S)
+        except InvalidInput as error:
+            log.warning("openapi operations stay as they were", reason=error.message)
+            pause_s = pause_s or IDLE_S
+        else:
+            if found is not None and take_over(contracts, found) and changed is not None:
+                changed()
+        await asyncio.sleep(pause_s)
+
+
+def take_over(contracts: MutableMapping[str, ToolContract], found: dict[str, ToolContract]) -> bool:
+    """Put operations into the contracts of all tools, in place of those that were there; other tools keep their names.
+
+    Returns:
+        Whether anything has changed.
+    """
+    gone = [name for name, contract in contracts.items() if contract.type == "openapi" and name not in found]
+    for name in gone:
+        del contracts[name]
+    new = {
+        name: contract
+        for name, contract in found.items()
+        if name not in contracts or (contracts[name].type == "openapi" and contracts[name] != contract)
+    }
+    contracts.update(new)
+    if gone or new:
+        log.info("openapi operations changed", gone=gone, new=sorted(new))
+    return bool(gone or new)
