@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -232,6 +233,6 @@ def tokens_of(params: ChatParams) -> int:
 
 
 def call_id_of(params: ChatParams) -> str:
-    """Return the id under which the running activity takes its turns."""
-    info = activity.info()
-    return f"{params.context.execution_id}/{info.activity_id}"[:255]
+    """Return the id under which the running activity takes its turns; a hash, so that no execution stands there."""
+    told = f"{params.context.execution_id}/{activity.info().activity_id}"
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()

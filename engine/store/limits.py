@@ -176,8 +176,9 @@ class _Desk:
 
     def _begin(self, bound: Bounds) -> Turn:
         if bound.calls is not None:
-            # a worker that was lost may have taken one for the same call
-            self._connection.execute(delete(backend_calls).where(backend_calls.c.id == self._call_id))
+            # a worker that was lost may have taken one for the same call; others of its places end here
+            over = (backend_calls.c.backend == bound.backend) & (backend_calls.c.until_us <= self._now_us)
+            self._connection.execute(delete(backend_calls).where((backend_calls.c.id == self._call_id) | over))
             place = {"id": self._call_id, "backend": bound.backend, "until_us": self._now_us + HELD_US}
             self._connection.execute(insert(backend_calls).values(place))
         if bound.requests is not None or bound.tokens is not None:

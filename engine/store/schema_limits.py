@@ -28,11 +28,11 @@ backend_sent = Table(
     Column("tokens", BigInteger, nullable=False),
 )
 
-# One row for each call under way at a backend that bounds them; a worker that lives renews it.
+# One row for each call under way at a backend that bounds them, by a hash; a worker that lives renews it.
 backend_calls = Table(
     "backend_calls",
     truth,
-    Column("id", String(255), primary_key=True),
+    Column("id", String(64), primary_key=True),
     Column("backend", String(128), nullable=False),
     Column("until_us", BigInteger, nullable=False),
     Index("ix_backend_calls_backend", "backend", "until_us"),

@@ -35,7 +35,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "backend_calls",
-        sa.Column("id", _text(255), nullable=False),
+        sa.Column("id", _text(64), nullable=False),
         sa.Column("backend", _text(128), nullable=False),
         sa.Column("until_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_backend_calls")),
