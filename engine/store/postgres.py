@@ -31,6 +31,17 @@ ANSWER_S = 60.0
 LOCK_WAIT = "10s"
 IDLE_IN_TRANSACTION = "60s"
 """A process that stands still in the middle of a transaction loses its locks after this long."""
+KEPT_ALIVE = {
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "60000",
+}
+"""How the server notices within a minute that a process is gone without a word.
+
+In the middle of a statement no other limit of its counts, and the system's own is two hours: so long its locks would be
+held.
+"""
 
 CHANNEL = "everstep"
 TELL = text("SELECT pg_notify('everstep', '') WHERE pg_current_xact_id_if_assigned() IS NOT NULL")
@@ -99,6 +110,7 @@ def _read(url: URL) -> tuple[URL, int, dict[str, Any]]:
         "application_name": query.pop("application_name", "everstep"),
         "lock_timeout": LOCK_WAIT,
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+        **KEPT_ALIVE,
         # the statements are short; compiling them would take longer than running them
         "jit": "off",
     }

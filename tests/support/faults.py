@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+NOTICED_S = 10.0
 _READ = 65_536
 _ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: the end of the connection is a RST."""
@@ -25,7 +26,10 @@ class Fault(StrEnum):
     DELAY = "delay"
     """What is said arrives later."""
     HALF_OPEN = "half-open"
-    """All is accepted and nothing arrives; connections of that time never come to life again."""
+    """All is accepted and nothing arrives; connections of that time never come to life again.
+
+    After a while the server's side ends, as its system does that hears nothing from the other one (`KEPT_ALIVE`).
+    """
     GARBAGE = "garbage"
     """Instead of the next answer comes what no server says, and then the end of the connection."""
 
@@ -107,6 +111,7 @@ class FaultLine:
             pair.server.close()
         elif self.fault is Fault.HALF_OPEN:
             pair.dead = True
+            asyncio.get_running_loop().call_later(NOTICED_S, _reset, pair.server)
         elif self.fault is Fault.GARBAGE:
             pair.spoiled = True
 

@@ -22,6 +22,7 @@ from engine.edge.cli.doctor import check_store
 from engine.store.changes import Changes
 from engine.store.database import Database, migrate, open_database
 from engine.store.migrating import HEAD, current_revision
+from engine.store.postgres import KEPT_ALIVE
 from engine.store.schema import NAMING, agents, projection, pulses, tasks, truth
 from tests.support.cutting import Line, line_to
 from tests.support.patience import PATIENCE_S, START_S
@@ -87,6 +88,16 @@ async def test_words_of_the_url_that_other_programs_know_are_taken(postgres: Pos
         assert (await connection.execute(text("SHOW application_name"))).scalar() == "mine"
     assert database.engine.pool.size() == 2  # type: ignore[attr-defined]
     await database.close()
+
+
+async def test_the_server_looks_whether_a_silent_process_is_still_there(postgres: PostgresServer, name: str) -> None:
+    # the server's own limits do not count in the middle of a statement, and its system's is two hours
+    database = await open_database(postgres.url(name))
+    async with database.read() as connection:
+        shown = {setting: (await connection.execute(text(f"SHOW {setting}"))).scalar() for setting in KEPT_ALIVE}
+    await database.close()
+    assert shown.pop("tcp_user_timeout") in ("60000", "1min")
+    assert shown == {"tcp_keepalives_idle": "20", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "4"}
 
 
 async def test_the_longest_time_of_a_statement_stands_in_the_url(postgres: PostgresServer, name: str) -> None:
