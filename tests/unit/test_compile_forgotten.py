@@ -94,6 +94,7 @@ def test_a_mark_in_the_middle_of_a_text_gets_a_warning(text: str, offset: int) -
         "agent.py",
         "www.state.gov",
         "mail the agent.",
+        "input. agent",
         "a_b",
         "__init__",
         "snake_case_name",

@@ -242,7 +242,8 @@ def _check_attributes(tree: Tree, execution_id: str, child_id: str) -> None:
     assert request.attributes["http.route"] == "/api/tasks/{task_id}/executions"
     assert request.attributes["http.response.status_code"] == 201
     (root,) = tree.named(*EXECUTION)
-    assert root.service == "everstep-worker"
+    # whoever stores the end tells of it: an API that is asked just then may be the first
+    assert root.service in ("everstep-worker", "everstep-api")
     assert root.error is None
     about = root.attributes
     assert (about["everstep.status"], about["everstep.task.version"], about["everstep.tenant"]) == (

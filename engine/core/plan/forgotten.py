@@ -18,6 +18,8 @@ MAX_CHARS = 200
 _ROOTS = "steps|state|inputs|outputs|input|agent|task|execution|error|results"
 _MAYBE = re.compile(rf"(?<![\w.])(?:_(?!\w)|(?:{_ROOTS})\s{{0,3}}[.\[]|[a-z]\w{{0,30}}\s{{0,3}}[.(])")
 """What every expression that is worth a warning holds; it spares the parser most texts."""
+_END_OF_SENTENCE = re.compile(r"\w\.\s")
+"""Python would take it for a member; nobody writes one so, but every sentence that another one follows."""
 _FILE = re.compile(
     rf"(?:{_ROOTS})\.(?:txt|csv|tsv|json|jsonl|ya?ml|toml|ini|md|rst|log|html?|xml|pdf|docx?|xlsx?|py|js|sh|sql|db|zip"
     rf"|gz|png|jpe?g|svg|gov|com|org|net|io)\Z"
@@ -82,7 +84,7 @@ def is_plausible(source: str, names: Collection[str]) -> bool:
         source: The text.
         names: Root names that exist at its place.
     """
-    if not _MAYBE.search(source) or is_file_name(source):
+    if not _MAYBE.search(source) or is_file_name(source) or _END_OF_SENTENCE.search(source):
         return False
     try:
         if compile_expression(source).problems(names):
