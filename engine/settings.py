@@ -72,6 +72,30 @@ class BackendLimits(BaseModel):
     tokens_per_minute: int | None = Field(default=None, ge=1)
 
 
+class Capabilities(BaseModel):
+    """What a model can do; None = not known, which counts as yes where nobody asks for it.
+
+    Attributes:
+        chat: It answers messages.
+        tools: It calls tools.
+        vision: It reads images.
+        json_schema: Its replies can be bound to a JSON Schema.
+        stream: It answers bit by bit.
+        embed: It turns texts into vectors.
+        context: Most tokens of request and reply together.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    chat: bool | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    json_schema: bool | None = None
+    stream: bool | None = None
+    embed: bool | None = None
+    context: int | None = Field(default=None, ge=1)
+
+
 class BackendConfig(BaseModel):
     """One LLM backend.
 
@@ -85,6 +109,7 @@ class BackendConfig(BaseModel):
         max_connections: Most calls of a worker at one time.
         limits: What all workers together may ask it; None = anything.
         prices: What its models cost, by name, `*` for all others; without a price the cost of a call is unknown.
+        capabilities: What its models can do, by name, `*` for all others.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -97,6 +122,7 @@ class BackendConfig(BaseModel):
     max_connections: int = Field(default=200, ge=1)
     limits: BackendLimits | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
+    capabilities: dict[str, Capabilities] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:
@@ -110,6 +136,11 @@ class BackendConfig(BaseModel):
     def price_of(self, *names: str) -> Price | None:
         """Return the price of a model that goes by these names, the first that is listed; None = it is not known."""
         return next((self.prices[name] for name in (*names, "*") if name in self.prices), None)
+
+    def capabilities_of(self, *names: str) -> Capabilities:
+        """Return what a model that goes by these names can do, as far as it is known."""
+        known = self.capabilities
+        return next((known[name] for name in (*names, "*") if name in known), Capabilities())
 
 
 class Group(BaseModel):
@@ -474,7 +505,7 @@ def _explain(path: Path, error: ValidationError) -> str:
         place = ".".join(str(part) for part in item["loc"])
         models = (
             *(Project, ToolsConfig, IntegrationConfig, OpenApiConfig, CredentialConfig),
-            *(HttpConfig, BackendConfig, BackendLimits, Price, RoutingConfig, Group),
+            *(HttpConfig, BackendConfig, BackendLimits, Capabilities, Price, RoutingConfig, Group),
         )
         known = {name for model in models for name in model.model_fields}
         hint = did_you_mean(str(item["loc"][-1]), known) if item["type"] == "extra_forbidden" else ""

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from engine.core.errors import EngineError, InvalidInput, Unavailable
 from engine.store import postgres
 from engine.store import schema_blobs as schema_blobs  # its tables belong to the store too
+from engine.store import schema_conversations as schema_conversations  # and its
 from engine.store import schema_doors as schema_doors  # its tables belong to the store too
 from engine.store import schema_limits as schema_limits  # and its
 from engine.store.full import explain_sqlite
