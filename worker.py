@@ -46,6 +46,7 @@ from engine.obs.telemetry import Service, Telemetry
 from engine.settings import Project, Settings, load_project
 from engine.store.blobs import BlobStore
 from engine.store.changes import Changes
+from engine.store.conversations import ConversationStore
 from engine.store.database import Database, open_database
 from engine.store.limits import LimitStore
 from engine.store.projection import ProjectionStore
@@ -341,7 +342,8 @@ async def run_worker(settings: Settings) -> None:
     live = LiveEvents(store, settler.note, told.stored if telemetry.traces or telemetry.metrics else None)
     telemetry.observe(QUEUE_DEPTH, lambda: [(live.waiting, {})])
     tokens = token_publisher(data_dir=settings.data_dir, store_url=settings.store_url)
-    chat = ChatActivities.of(project, limits=LimitStore(database), telemetry=telemetry, tokens=tokens)
+    shared: dict[str, Any] = {"limits": LimitStore(database), "conversations": ConversationStore(database)}
+    chat = ChatActivities.of(project, **shared, telemetry=telemetry, tokens=tokens)
     tools = ToolActivities(catalog, project.http, config=project.tools, telemetry=telemetry)
     children = ChildActivities(lambda: _task_service(database, contracts), telemetry=telemetry)
     flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())

@@ -14,6 +14,7 @@ from activities.backends.gemini import GeminiBackend
 from activities.backends.ollama import OllamaBackend
 from activities.backends.openai import OpenAIBackend
 from activities.backends.transport import HttpBackend
+from activities.conversations import Conversations
 from activities.effects import run_effect
 from activities.limits import CallTurns, Limiter, Waited, call_id_of
 from activities.routing import Candidate, Router
@@ -25,6 +26,7 @@ from engine.core.errors import BackendError
 from engine.core.plan.grant import DEFAULT_MODEL, check_permitted
 from engine.obs.telemetry import OFF, Telemetry
 from engine.settings import BackendConfig, BackendKind, Group, Project, RoutingPolicy
+from engine.store.conversations import ConversationStore
 from engine.store.limits import LimitStore
 
 ADAPTERS: Mapping[BackendKind, type[HttpBackend]] = {
@@ -50,6 +52,7 @@ class ChatActivities:
         policy: RoutingPolicy = "order",
         groups: Mapping[str, Group] | None = None,
         limiter: Limiter | None = None,
+        conversations: ConversationStore | None = None,
         telemetry: Telemetry = OFF,
         tokens: TokenPublisher | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class ChatActivities:
             policy: What puts the backends that have a model in order.
             groups: Names for several models.
             limiter: Keeps the backends' limits; None = nothing is limited.
+            conversations: Where workers keep conversations; None = nowhere, and calls carry them whole.
             telemetry: Where spans and metrics go.
             tokens: Takes what models write, as it comes; None = nobody reads it.
         """
@@ -68,6 +72,7 @@ class ChatActivities:
         self._backends = tuple(backends)
         self._router = Router(backends, policy, groups)
         self._limiter = limiter
+        self._conversations = Conversations(conversations)
         self._first_models: dict[str, str] = {}
 
     @classmethod
@@ -76,6 +81,7 @@ class ChatActivities:
         project: Project,
         *,
         limits: LimitStore | None = None,
+        conversations: ConversationStore | None = None,
         telemetry: Telemetry = OFF,
         tokens: TokenPublisher | None = None,
     ) -> ChatActivities:
@@ -84,6 +90,7 @@ class ChatActivities:
         Args:
             project: The operator's project.
             limits: Where workers share the limits of backends; None = they are not kept.
+            conversations: Where they share conversations; None = calls carry them whole.
             telemetry: Where spans and metrics go.
             tokens: Takes what models write, as it comes; None = nobody reads it.
         """
@@ -92,6 +99,7 @@ class ChatActivities:
             policy=project.routing.policy,
             groups=project.groups,
             limiter=None if limits is None else Limiter(limits),
+            conversations=conversations,
             telemetry=telemetry,
             tokens=tokens,
         )
@@ -107,16 +115,18 @@ class ChatActivities:
             The reply.
 
         Raises:
-            ApplicationError: A `backend.…` error, or `authority.denied`, with its failure body.
+            ApplicationError: A `backend.…` error, `authority.denied`, or `conversation.missing`, with its failure body.
         """
 
         async def work() -> ChatResult:
             began, info = time.monotonic(), activity.info()
             waited = Waited.of(info.heartbeat_details)
-            turns = CallTurns(self._limiter, params, call_id_of(params), waited)
+            asked = await self._conversations.whole(params)
+            turns = CallTurns(self._limiter, asked, call_id_of(asked), waited)
             result, route = await self._router.ask(
-                params.model, lambda item, n: self._ask(item, params, n, turns), turns.choose
+                asked.model, lambda item, n: self._ask(item, asked, n, turns), turns.choose
             )
+            await self._conversations.keep(params, result)
             told_route = {} if route is None else route.to_json()
             if turns.waited_s:
                 told_route["waited_s"] = round(turns.waited_s, 3)

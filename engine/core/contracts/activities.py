@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine.core.contracts.conversations import Conversation
 from engine.core.errors import ToolError
 from engine.core.plan.grant import Grant
 from engine.core.plan.ir import ToolContract
+from engine.core.plan.needs import Needs, ToolMode
 from engine.core.schemas import value_problems
 from engine.core.values import Json
 
@@ -44,18 +46,70 @@ class CallContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """What all model calls of an execution may use, and what it knows to have used.
+
+    Attributes:
+        tokens: Most tokens; None = any number.
+        cost_nano: Most thousand-millionths of a dollar; None = any.
+        tokens_used: Tokens of the replies that it got.
+        cost_nano_used: What they cost.
+    """
+
+    tokens: int | None = None
+    cost_nano: int | None = None
+    tokens_used: int = 0
+    cost_nano_used: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """That an outcome may be one that is kept from an equal call, and is to be kept.
+
+    Attributes:
+        ttl_s: How long it is kept, in seconds.
+        key: What else makes calls equal, as the author says.
+        is_fresh: Whether the call is made all the same, since what was kept did not do.
+    """
+
+    ttl_s: float
+    key: Json = None
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wants:
+    """Who may answer a call, beside the model that it names.
+
+    Attributes:
+        models: Further models or groups, in order of preference.
+        needs: What whoever answers must be able to do; None = nothing beside what the call itself shows.
+        tool_mode: How the tools are offered.
+    """
+
+    models: list[str] = field(default_factory=list)
+    needs: Needs | None = None
+    tool_mode: ToolMode = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatParams:
     """One chat completion.
 
     Attributes:
         context: Who calls.
         messages: OpenAI-shaped messages [{role, content, name?, tool_calls?, tool_call_id?}].
-        model: Model name; empty = the backend's default model.
+        model: Name of a model or a group; empty = the backend's default model.
         settings: Sampling settings {temperature?, top_p?, max_tokens?, stop?, seed?, …}; others go to the backend.
         tools: [{type: function, function: {name, description?, parameters}}].
         tool_choice: As in the OpenAI API, or None.
         output_schema: JSON Schema of a structured reply, or None.
         timeout_s: Longest time of the call in seconds.
+        conversation: What the messages go on with, after those that the worker keeps; None = they are all there is.
+            The worker keeps them and the reply's message, as it is told, behind them.
+        wants: What the step says of who may answer beside the name; None = nothing.
+        limits: What the execution may use; None = anything.
+        keep: Whether the reply may be a kept one; None = it may not.
     """
 
     context: CallContext
@@ -66,6 +120,10 @@ class ChatParams:
     tool_choice: Json = None
     output_schema: Json = None
     timeout_s: float = 600.0
+    conversation: Conversation | None = None
+    wants: Wants | None = None
+    limits: CallLimits | None = None
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +168,9 @@ class ChatResult:
         took_s: How long the backend took; repair rounds of an attempt share its time.
         cost: Price of the call in dollars as decimal text; None = the price is not known.
         deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
-        route: How the backend was found, if there was a choice: {policy, passed_over?: [{backend, why}], tried?:
-            [{backend, code}]}; and `waited_s`, if it waited for its turn.
+        route: How the backend was found, if there was a choice: {policy, passed_over?: [{backend?, model?, why}],
+            tried?: [{backend, model?, code}]}; and `waited_s`, if it waited for its turn.
+        cached: Whether it was kept from an equal call, and nothing was asked and paid.
     """
 
     id: str
@@ -125,6 +184,7 @@ class ChatResult:
     cost: str | None = None
     deliveries: int = 1
     route: dict[str, Any] | None = None
+    cached: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """Return what the interpreter gets, which tells of the usage as it gets it.
@@ -143,12 +203,14 @@ class ToolParams:
         tool: The contract from the plan.
         arguments: JSON object that fits the tool's schema.
         timeout_s: Longest time of the call in seconds.
+        keep: Whether the output may be a kept one; None = it may not.
     """
 
     context: CallContext
     tool: ToolContract
     arguments: dict[str, Any]
     timeout_s: float
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +221,13 @@ class ToolResult:
         output: JSON value.
         took_s: How long the tool took.
         deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
+        cached: Whether it was kept from an equal call, and nothing was called.
     """
 
     output: Json
     took_s: float = 0.0
     deliveries: int = 1
+    cached: bool = False
 
 
 def check_arguments(params: ToolParams) -> None:
