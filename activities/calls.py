@@ -12,40 +12,51 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.llm import ChatActivities
+from activities.lookups import LookupActivities
 from activities.tools.runner import ToolActivities
 from engine.core.contracts.activities import ChatParams, ToolParams
+from engine.core.contracts.lookups import EmbedParams, SearchParams
 
 _CHAT: TypeAdapter[ChatParams] = TypeAdapter(ChatParams)
 _TOOL: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
+_EMBED: TypeAdapter[EmbedParams] = TypeAdapter(EmbedParams)
+_SEARCH: TypeAdapter[SearchParams] = TypeAdapter(SearchParams)
 
 
-async def serve_calls(chat: ChatActivities, tools: ToolActivities, out: TextIO) -> None:
+async def serve_calls(chat: ChatActivities, tools: ToolActivities, lookups: LookupActivities, out: TextIO) -> None:
     """Answer one JSON line on standard input with another until the input ends.
 
     Its own first line is {"ready": true}, so that nobody takes the start of this process for the time of a call.
-    In: {"kind": "chat" | "tool", "params": ChatParams | ToolParams}. Out: {"value": …}, what the step gets, or
-    {"error": failure body}.
+    In: {"kind": "chat" | "tool" | "embed" | "search", "params": ChatParams, ToolParams, EmbedParams or SearchParams}.
+    Out: {"value": …}, what the step gets, or {"error": failure body}.
 
     Args:
         chat: The chat activity.
         tools: The tool activity.
+        lookups: The activities of vectors and documents.
         out: Where answers go; nothing else may be written there.
     """
     out.write(f"{json.dumps({'ready': True})}\n")
     out.flush()
     while line := await asyncio.to_thread(sys.stdin.readline):
-        answer = await _answer(json.loads(line), chat, tools)
+        answer = await _answer(json.loads(line), chat, tools, lookups)
         out.write(f"{json.dumps(answer)}\n")
         out.flush()
 
 
-async def _answer(question: dict[str, Any], chat: ChatActivities, tools: ToolActivities) -> dict[str, Any]:
+async def _answer(
+    question: dict[str, Any], chat: ChatActivities, tools: ToolActivities, lookups: LookupActivities
+) -> dict[str, Any]:
     # outside of a worker the activities need an environment for their heartbeats
     environment = ActivityEnvironment()
     try:
         if question["kind"] == "chat":
             reply = await environment.run(chat.chat, _CHAT.validate_python(question["params"]))
             return {"value": reply.to_json()}
+        if question["kind"] == "embed":
+            return {"value": await environment.run(lookups.embed, _EMBED.validate_python(question["params"]))}
+        if question["kind"] == "search":
+            return {"value": await environment.run(lookups.search, _SEARCH.validate_python(question["params"]))}
         result = await environment.run(tools.call, _TOOL.validate_python(question["params"]))
         return {"value": result.output}
     except ApplicationError as error:

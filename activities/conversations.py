@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from engine.core.contracts.activities import ChatParams, ChatResult
-from engine.core.contracts.conversations import CONVERSATION_MISSING, chain_all
+from engine.core.contracts.conversations import CONVERSATION_MISSING, chain_all, kept_reply
 from engine.core.errors import BackendError, Unavailable
 from engine.store.conversations import ConversationStore, Said
 
@@ -65,7 +65,7 @@ class Conversations:
         said = params.conversation
         if said is None or self._store is None:
             return
-        added = [*params.messages, result.message]
+        added = [*params.messages, kept_reply(result.message, said.known + len(params.messages))]
         row = Said(
             tenant=params.context.tenant,
             execution_id=params.context.execution_id,

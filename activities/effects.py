@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.keeping import keep_early
+from activities.masking import text_without_secrets
 from engine.core.contracts.activities import HEARTBEAT_TIMEOUT_S, POSTPONED
 from engine.core.contracts.failures import clip, failure_body
 from engine.core.errors import BugError, EngineError
@@ -21,6 +23,34 @@ T = TypeVar("T")
 HEARTBEAT_EVERY_S = 1.0
 """A cancel is told in the answer to a heartbeat; five beats fit into the heartbeat timeout."""
 assert HEARTBEAT_EVERY_S < HEARTBEAT_TIMEOUT_S
+
+
+_BEATING: ContextVar[Heartbeat] = ContextVar("beating")
+
+
+def note_progress(told: str | float) -> None:
+    """Let the heartbeats of the present effect carry how far it is; threads of its context may call it too.
+
+    Args:
+        told: A text, or the part that is done.
+    """
+    beating = _BEATING.get(None)
+    if beating is not None:
+        beating.note({"progress": text_without_secrets(told) if isinstance(told, str) else told})
+
+
+def keep_note(note: dict[str, Any]) -> None:
+    """Let a further delivery of the present effect, should its worker be lost, know something; told at once."""
+    beating = _BEATING.get(None)
+    if beating is not None:
+        beating.note(note)
+        activity.heartbeat(note)
+
+
+def kept_note() -> Any:
+    """Return what an earlier delivery of the present effect noted last; None = nothing."""
+    noted = activity.info().heartbeat_details
+    return noted[0] if noted else None
 
 
 class Postponed(Exception):
@@ -55,6 +85,7 @@ async def run_effect(work: Callable[[], Awaitable[T]], *, timeout_s: float, on_t
         asyncio.CancelledError: The activity was cancelled or the worker stops.
     """
     beating = Heartbeat()
+    _BEATING.set(beating)
     limit = asyncio.timeout(timeout_s)
     try:
         async with limit:
@@ -102,6 +133,10 @@ class Heartbeat:
     def _beat(self) -> None:
         activity.heartbeat(*self._noted)
         self._handle = self._loop.call_later(HEARTBEAT_EVERY_S, self._beat)
+
+    def note(self, noted: Any) -> None:
+        """Let the beats from now on carry a note, in place of the one before."""
+        self._noted = (noted,)
 
     def stop(self) -> None:
         """Beat no more."""

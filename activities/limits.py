@@ -15,9 +15,10 @@ from typing import Any
 import structlog
 from temporalio import activity
 
+from activities.candidates import Candidate
 from activities.effects import Postponed
-from activities.routing import Candidate
 from engine.core.contracts.activities import ChatParams, ChatResult
+from engine.core.contracts.lookups import EmbedParams, LookupResult
 from engine.core.errors import Unavailable
 from engine.settings import BackendConfig
 from engine.store.limits import HELD_US, Bounds, LimitStore, Turn
@@ -136,7 +137,7 @@ class CallTurns:
         waited: What it knows of earlier tries.
     """
 
-    def __init__(self, limiter: Limiter | None, params: ChatParams, call_id: str, waited: Waited) -> None:
+    def __init__(self, limiter: Limiter | None, params: ChatParams | EmbedParams, call_id: str, waited: Waited) -> None:
         self._limiter = limiter
         self._params = params
         self._call_id = call_id
@@ -191,14 +192,23 @@ class CallTurns:
         except Unavailable:
             raise self._postponed(STORE_AWAY_S) from None
 
+    def put_off(self, wait_s: float) -> Postponed:
+        """Return what lets the call be made again later, since it has to wait for something else.
+
+        Args:
+            wait_s: In how many seconds.
+        """
+        since_us = self.waited.since_us or time.time_ns() // 1_000
+        return Postponed(wait_s, Waited(self.waited.times + 1, since_us, self.waited.promised).note())
+
     def _postponed(self, wait_s: float) -> Postponed:
         waited = Waited(self.waited.times + 1, self.waited.since_us, self.waited.promised)
         return Postponed(wait_s, waited.note())
 
     @asynccontextmanager
-    async def held(self, item: Candidate) -> AsyncIterator[list[ChatResult]]:
+    async def held(self, item: Candidate) -> AsyncIterator[list[Any]]:
         """Hold the turn of a candidate that `choose` returned; put the result, if there is one, into what is given."""
-        limiter, results = self._limiter, list[ChatResult]()
+        limiter, results = self._limiter, list[ChatResult | LookupResult]()
         bounds = None if limiter is None else limiter.bounds_of(item.backend.name, item.backend.config)
         if limiter is None or bounds is None:
             yield results
@@ -225,14 +235,16 @@ class CallTurns:
         return (self._limiter.now_us() - self.waited.since_us) / 1e6
 
 
-def tokens_of(params: ChatParams) -> int:
+def tokens_of(params: ChatParams | EmbedParams) -> int:
     """Return how many tokens a call will use, about: characters by four, and what the reply may have at most."""
+    if isinstance(params, EmbedParams):
+        return sum(len(text) + len(params.instruction) for text in params.texts) // CHARS_PER_TOKEN
     chars = sum(len(json.dumps(part, ensure_ascii=False)) for part in (params.messages, params.tools))
     most = next((params.settings.get(name) for name in ("max_tokens", "max_completion_tokens")), None)
     return chars // CHARS_PER_TOKEN + (most if isinstance(most, int) and most > 0 else REPLY_TOKENS)
 
 
-def call_id_of(params: ChatParams) -> str:
+def call_id_of(params: ChatParams | EmbedParams) -> str:
     """Return the id under which the running activity takes its turns; a hash, so that no execution stands there."""
     told = f"{params.context.execution_id}/{activity.info().activity_id}"
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()

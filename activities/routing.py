@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from activities.backends.base import Backend
+from activities.candidates import ANYONE, FAILS_OVER, Candidate, Fit, Route, all_failed, named, once, those_that_fit
+from engine.core.contracts.lookups import LookupResult
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError
 from engine.settings import Group, RoutingPolicy
 
 T = TypeVar("T")
-
-FAILS_OVER = frozenset({"backend.rate_limited", "backend.overloaded", "backend.unreachable", "backend.cut_off"})
-"""Errors after which another backend may be asked: no whole reply arrived, and this one may be well again later."""
 
 BREAKS_AFTER = 3
 """Failures in a row after which a backend is passed over; one that limits its rate is well, and says when to come."""
@@ -27,38 +26,6 @@ MEASURED_S = 60.0
 """How long a measured speed counts; afterwards a backend is measured again."""
 WEIGHT = 0.3
 """Of the newest call in the measured speed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A backend that can answer a call, and the model that it is asked for; empty = its default."""
-
-    backend: Backend
-    model: str
-
-
-@dataclass(slots=True)
-class Route:
-    """How a call found its backend.
-
-    Attributes:
-        policy: What put the candidates in order.
-        passed_over: {backend, why} of those that were not asked at first.
-        tried: {backend, code} of those that failed before one answered, or all did.
-    """
-
-    policy: str
-    passed_over: list[dict[str, str]] = field(default_factory=list)
-    tried: list[dict[str, str]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return {policy, passed_over?, tried?}."""
-        body: dict[str, Any] = {"policy": self.policy}
-        if self.passed_over:
-            body["passed_over"] = self.passed_over
-        if self.tried:
-            body["tried"] = self.tried
-        return body
 
 
 @dataclass(slots=True)
@@ -73,6 +40,7 @@ class Health:
         probing: Whether a call tries if it is well again.
         pace_s: Seconds for a token of a reply, a moving average; None = not measured.
         measured_at: When it was measured last.
+        down: Why a check of all workers found that it does not answer; empty = it does, or an own call got an answer.
     """
 
     in_flight: int = 0
@@ -82,6 +50,7 @@ class Health:
     probing: bool = False
     pace_s: float | None = None
     measured_at: float = 0.0
+    down: str = ""
 
 
 class Router:
@@ -111,6 +80,25 @@ class Router:
         self._health = {backend.name: Health() for backend in backends}
         self._turn = 0
 
+    # --- what others tell --------------------------------------------------------------------------------------------
+
+    def take_over(self, before: Router) -> None:
+        """Know of backends that are still the same objects what another router knows; both go on together."""
+        same = {id(backend) for backend in before._backends}
+        for backend in self._backends:
+            if id(backend) in same:
+                self._health[backend.name] = before._health[backend.name]
+        self._turn = before._turn
+
+    def tell(self, down: Mapping[str, str]) -> None:
+        """Pass over backends that do not answer, as long as others can.
+
+        Args:
+            down: By name, why; all others are well again as far as this goes.
+        """
+        for name, health in self._health.items():
+            health.down = down.get(name, "")
+
     # --- who can answer ----------------------------------------------------------------------------------------------
 
     def candidates(self, asked: str) -> list[Candidate]:
@@ -130,15 +118,40 @@ class Router:
                 "OPENAI_BASE_URL, or use `everstep dev`, which brings the bundled model",
             )
         if asked in self._groups:
-            members = [found for member in self._groups[asked].models for found in self._members(member, asked)]
-            # one that two members name is one candidate
-            return list({(item.backend.name, item.model): item for item in members}.values())
+            return once(found for member in self._groups[asked].models for found in self._members(member, asked))
         if not asked:
             return [Candidate(self._backends[0], "")]
         found = self._that_have(asked)
         if not found:
             raise self._unknown(asked, f"no backend has the model '{asked}'")
         return found
+
+    def _of_each(self, asked: Sequence[str], fit: Fit, route: Route) -> list[tuple[str, list[Candidate]]]:
+        """Return the candidates of each name; of several names those that nobody has are passed over."""
+        if len(asked) == 1:
+            found = self.candidates(asked[0])
+            if fit.searches and not asked[0] and fit.lacks(found[0]):
+                others = self._others()
+                found = others if any(item.backend is found[0].backend for item in others) else [*found, *others]
+            return [(asked[0], found)]
+        entries: list[tuple[str, list[Candidate]]] = []
+        unknown: list[BackendError] = []
+        for name in asked:
+            try:
+                entries.append((name, self.candidates(name)))
+            except BackendError as error:
+                if error.code != "backend.unknown_model":
+                    raise
+                unknown.append(error)
+                route.passed_over.append({"model": name, "why": "no backend has it"})
+        if not entries:
+            raise unknown[0]
+        return entries
+
+    def _others(self) -> list[Candidate]:
+        """Return all models that backends name."""
+        names = ((item, name) for item in self._backends for name in (item.config.default_model, *item.config.models))
+        return once(Candidate(backend, name) for backend, name in names if name)
 
     def policy_of(self, asked: str) -> RoutingPolicy:
         """Return what puts the candidates of a name in order."""
@@ -170,32 +183,38 @@ class Router:
 
     async def ask(
         self,
-        asked: str,
+        asked: str | Sequence[str],
         call: Callable[[Candidate, int], Awaitable[T]],
         choose: Callable[[Sequence[Candidate]], Awaitable[Candidate]] | None = None,
+        fit: Fit = ANYONE,
     ) -> tuple[T, Route | None]:
         """Ask the best candidate, and the next one if it fails in a way that passes.
 
         Args:
-            asked: Name of a model or a group; empty = the default.
+            asked: Name of a model or a group, or several in order of preference; empty = the default.
             call: Makes the call; it is given how many were made before.
             choose: Picks of those in order the first that may be asked now; None = the first one may. What it raises
                 ends it all.
+            fit: What the call asks of whoever answers it.
 
         Returns:
             What it returned, and how the backend was found; None if there was no choice.
 
         Raises:
             BackendError: That of the candidate that was asked first, with `details.tried`; it may be tried again when
-                the first of those that failed asks for it.
+                the first of those that failed asks for it. `backend.no_candidate` if nobody can answer the call.
         """
-        candidates = self.candidates(asked)
-        if len(candidates) == 1:
+        names = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+        route = Route(self.policy_of(names[0]) if len(names) == 1 else self._policy)
+        entries = self._of_each(names, fit, route)
+        candidates = once(item for _, found in entries for item in found)
+        fitting = those_that_fit(candidates, fit, route)
+        if len(candidates) == len(names) == 1:
             only = candidates[0] if choose is None else await choose(candidates)
             return await self._watched(only, call, 0), None
-        route = Route(self.policy_of(asked))
         failed: list[BackendError] = []
-        left = self._in_order(candidates, route)
+        left = self._in_order([(name, [item for item in found if item in fitting]) for name, found in entries], route)
+        left = self._ready_first(left, candidates, fit, route)
         while left:
             candidate = left[0] if choose is None else await choose(left)
             left.remove(candidate)
@@ -203,25 +222,45 @@ class Router:
                 return await self._watched(candidate, call, len(failed)), route
             except BackendError as error:
                 failed.append(error)
-                route.tried.append({"backend": candidate.backend.name, "code": error.code})
+                route.tried.append({**named(candidate, candidates), "code": error.code})
                 if error.code not in FAILS_OVER or not error.retryable:
                     break
-        raise _all_failed(failed, route)
+        raise all_failed(failed, route)
 
-    def _in_order(self, candidates: Sequence[Candidate], route: Route) -> list[Candidate]:
-        now = self._clock()
-        ranked = sorted(candidates, key=self._rank(route.policy))
-        if route.policy == "round_robin":
+    def _in_order(self, entries: Sequence[tuple[str, list[Candidate]]], route: Route) -> list[Candidate]:
+        """Return the candidates of several names as the policy puts them; `order` leaves each name its place."""
+        if route.policy != "order" or len(entries) == 1:
+            return self._ranked(once(item for _, found in entries for item in found), route.policy)
+        return once(item for name, found in entries for item in self._ranked(found, self.policy_of(name)))
+
+    def _ranked(self, candidates: Sequence[Candidate], policy: str) -> list[Candidate]:
+        ranked = sorted(candidates, key=self._rank(policy))
+        if policy == "round_robin" and ranked:
             turn, self._turn = self._turn % len(ranked), self._turn + 1
             ranked = ranked[turn:] + ranked[:turn]
-        ready = [item for item in ranked if not self._why_not(item, now)]
+        return ranked
+
+    def _ready_first(
+        self, ranked: Sequence[Candidate], among: Sequence[Candidate], fit: Fit, route: Route
+    ) -> list[Candidate]:
+        now = self._clock()
+        ready: list[Candidate] = []
+        second: list[tuple[Candidate, str]] = []
+        rest: list[Candidate] = []
         for item in ranked:
-            why = self._why_not(item, now)
+            why, better = self._why_not(item, now), fit.second(item)
             if why:
-                route.passed_over.append({"backend": item.backend.name, "why": why})
+                rest.append(item)
+                route.passed_over.append({**named(item, among), "why": why})
+            elif better:
+                second.append((item, better))
+            else:
+                ready.append(item)
+        if ready:
+            route.passed_over += [{**named(item, among), "why": why} for item, why in second]
         # the last resort: whoever is due first
-        rest = sorted((item for item in ranked if item not in ready), key=lambda item: self._of(item).closed_until)
-        return ready + rest
+        rest.sort(key=lambda item: self._of(item).closed_until)
+        return [*ready, *(item for item, _ in second), *rest]
 
     def _rank(self, policy: str) -> Callable[[Candidate], float]:
         now = self._clock()
@@ -245,7 +284,7 @@ class Router:
         health = self._of(item)
         if health.closed_until > now:
             return health.why
-        return "is being tried" if health.probing else ""
+        return "is being tried" if health.probing else health.down
 
     def _of(self, item: Candidate) -> Health:
         return self._health[item.backend.name]
@@ -266,7 +305,7 @@ class Router:
             health.in_flight -= 1
             if is_probe:
                 health.probing = False
-        health.failures, health.closed_until = 0, 0.0
+        health.failures, health.closed_until, health.down = 0, 0.0, ""
         self._note_pace(health, self._clock() - began, result)
         return result
 
@@ -285,6 +324,8 @@ class Router:
             health.why = f"failed {health.failures} times in a row"
 
     def _note_pace(self, health: Health, took_s: float, result: object) -> None:
+        if isinstance(result, LookupResult):
+            return  # vectors say nothing of how fast a backend writes
         usage = getattr(result, "usage", None)
         pace_s = took_s / max(1, getattr(usage, "completion_tokens", 0))
         known = health.pace_s
@@ -295,18 +336,3 @@ class Router:
 def _price(item: Candidate) -> float:
     price = item.backend.config.price_of(item.model or item.backend.config.default_model)
     return float("inf") if price is None else float(price.input + price.output)
-
-
-def _all_failed(failed: Sequence[BackendError], route: Route) -> BackendError:
-    first, last = failed[0], failed[-1]
-    told = first if last.code in FAILS_OVER else last
-    waits = [error.details["retry_after_s"] for error in failed if "retry_after_s" in error.details]
-    details = {key: value for key, value in told.details.items() if key != "retry_after_s"}
-    if len(waits) == len(failed):
-        # if one of them asks for no pause, it may be asked at once
-        details["retry_after_s"] = min(waits)
-    others = ", ".join(f"{item['backend']} ({item['code']})" for item in route.tried)
-    hint = f"asked were {others}" + (f"; {told.hint}" if told.hint else "")
-    return BackendError(
-        told.message, code=told.code, hint=hint, retryable=told.retryable, details={**details, "tried": route.tried}
-    )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: ours and hand-written in interleaved pairs; `projection`: reads; `streams`, `failover`."""
+"""`python -m benchmarks`: ours and hand-written in turns; with a word behind it `projection`, `streams`, and so on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import cold, crashes, failover, projection, report, steady, streams
+from benchmarks import cancels, cold, crashes, failover, projection, report, steady, streams
 from benchmarks.crashes import Herds
 from benchmarks.figures import FIGURES, Series, spread_of
 from benchmarks.processes import ROOT
@@ -165,6 +165,8 @@ def main() -> int:
         return projection.main(sys.argv[2:])
     if sys.argv[1:2] == ["streams"]:
         return streams.main(sys.argv[2:])
+    if sys.argv[1:2] == ["cancels"]:
+        return cancels.main(sys.argv[2:])
     if sys.argv[1:2] == ["failover"]:
         return failover.main(sys.argv[2:])
     arguments = read_arguments()

@@ -35,6 +35,7 @@ from engine.core.contracts.execution import (
 )
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.codec import plan_to_json
+from engine.core.plan.ir import ToolContract
 from engine.edge.supervisor.temporal import SERVER_ENVIRONMENT, find_temporal, server_command
 
 QUIET_STEP_S = 0.1
@@ -202,6 +203,11 @@ class Stand:
             memo={"tenant": TENANT, "task_id": name, "task_version": 1},
             static_summary=name,
         )
+
+    def learn(self, text: str, contract: ToolContract) -> None:
+        """Make the plan of a task that calls a tool of its own."""
+        plan = compile_text(text, contracts={contract.name: contract}).plan
+        self._plans[text] = plan.task, plan_to_json(plan)
 
     def _plan(self, text: str) -> tuple[str, dict[str, Any]]:
         if text not in self._plans:

@@ -18,10 +18,12 @@ from engine.reference.names import COMMON_FAILURES, NAMES
 from engine.reference.show import LATER, run_lines, spaced_json
 from engine.reference.walkthrough import FILES
 from engine.settings import (
+    AcpConfig,
     BackendConfig,
     CredentialConfig,
     HttpConfig,
     IntegrationConfig,
+    McpConfig,
     OpenApiConfig,
     Price,
     ToolsConfig,
@@ -140,7 +142,7 @@ def _section(title: str) -> str:
 
 
 def _later(group: str) -> str:
-    found = [entry for entry in SECTIONS["Later"] if entry.group is Group(group)]
+    found = [entry for entry in entries_of(Group(group)) if entry.is_later]
     return "\n\n".join(render_entry(entry) for entry in found)
 
 
@@ -163,6 +165,8 @@ def _project(_: str) -> str:
         ("[tools.integrations.NAME]", IntegrationConfig),
         ("[tools.openapi.NAME]", OpenApiConfig),
         ("[tools.openapi.NAME.auth]", CredentialConfig),
+        ("[tools.mcp.NAME]", McpConfig),
+        ("[tools.acp.NAME]", AcpConfig),
         ("[http]", HttpConfig),
         ("[backends.NAME]", BackendConfig),
         ("[backends.NAME.prices.MODEL]", Price),

@@ -13,9 +13,10 @@ from typing import Any
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage, check_arguments
 from engine.core.contracts.children import ChildParams, ResolvedTask, ResolveParams
 from engine.core.contracts.execution import AnswerSignal, EventSignal, MessageSignal
+from engine.core.contracts.lookups import EmbedParams, SearchParams, made_up
 from engine.core.contracts.patches import Patch
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import InvalidInput, LimitExceeded, ToolError, run_error_from_json
+from engine.core.errors import BackendError, InvalidInput, LimitExceeded, ToolError, run_error_from_json
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
 from engine.core.plan.ops import TaskOp
@@ -29,11 +30,14 @@ from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.state import WaitFrame
 from engine.core.run.walker import Identity
 from engine.core.schemas import value_problems
-from engine.core.values import Json, canonical_json
+from engine.core.values import Json, canonical_json, compact_json
+from engine.talks import Talks
 
 START_US = 1_767_225_600_000_000
 """2026-01-01T00:00:00Z: a dry run gives the same result whenever it is made."""
 MOST_ACTIVATIONS = 1_000_000
+CALLS = "$calls"
+"""Member of a scripted reply: the tools that the model asks for."""
 _COUNTER = re.compile(r"\[\d+\]|~\d+")
 
 
@@ -101,10 +105,10 @@ def _refused(call: Call) -> Answered | None:
 def _timed(answered: Answered, call: Call) -> Answered:
     """Write into a result how long it took, as the activity does."""
     outcome = answered.outcome
-    if not isinstance(outcome, Ok) or not isinstance(call.params, ChatParams | ToolParams):
+    if not isinstance(outcome, Ok) or not isinstance(call.params, ChatParams | ToolParams | EmbedParams | SearchParams):
         return answered
     value = outcome.value
-    if isinstance(call.params, ChatParams) and isinstance(value, dict):
+    if not isinstance(call.params, ToolParams) and isinstance(value, dict):
         value = {**value, "took_s": answered.after_s}
     return Answered(replace(outcome, value=value, took_s=answered.after_s), answered.after_s)
 
@@ -129,6 +133,7 @@ class MemoryEffects:
         waits: Bodies of the waits that were opened, by wait id.
         asked: Numbers of the waits whose answer was asked for.
         holds: Says which timers do not pass by themselves; None = all do.
+        talks: What agents and models have said.
     """
 
     handler: Handler
@@ -141,6 +146,7 @@ class MemoryEffects:
     waits: dict[str, dict[str, Json]] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
     holds: Callable[[str], bool] | None = None
+    talks: Talks = field(default_factory=Talks)
 
     def now_us(self) -> int:
         """See `Effects.now_us`."""
@@ -162,8 +168,17 @@ class MemoryEffects:
             if self.on_refused is not None:
                 self.on_refused(call, refused)
         else:
-            answered = _timed(self.handler(call), call)
+            answered = self._answer(call)
         self._push(self.clock_us + round(answered.after_s * 1e6), "call", call.id, answered.outcome)
+
+    def _answer(self, call: Call) -> Answered:
+        try:
+            whole = self.talks.whole(call)
+        except BackendError as error:
+            return Answered(Failed(error))
+        answered = _timed(self.handler(whole), whole)
+        self.talks.keep(call, whole, answered.outcome)
+        return answered
 
     def cancel_call(self, call_id: str) -> None:
         """See `Effects.cancel_call`."""
@@ -403,12 +418,36 @@ def chat_reply(text: str, *, model: str = "dry-run", tokens: int = 0) -> dict[st
     return result.to_json()
 
 
+def with_calls(reply: dict[str, Json], calls: Json) -> dict[str, Json]:
+    """Return a reply that asks for tool calls: a list of {TOOL: ARGUMENTS}."""
+    named = [(name, given) for call in calls for name, given in dict(call).items()]
+    bodies = [
+        {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": compact_json(given or {})}}
+        for number, (name, given) in enumerate(named)
+    ]
+    message = {**reply["message"], "tool_calls": bodies}
+    return {**reply, "message": message, "finish_reason": "tool_calls"}
+
+
+def agent_paths(path: str) -> list[str]:
+    """Return the path of the agent in whose turn a step stands, as a list; empty if it stands in none."""
+    around, turn, _ = path.rpartition(".turn[")
+    return [around] if turn else []
+
+
+def _scripted_chat(reply: Json) -> dict[str, Json]:
+    if isinstance(reply, dict) and CALLS in reply:
+        return with_calls(chat_reply(""), reply[CALLS])
+    return chat_reply(reply if isinstance(reply, str) else canonical_json(reply))
+
+
 class ScriptedReplies:
     """Answers calls from a table, and invents what the table does not say.
 
     Args:
         table: Replies by step label, step path, tool or task; a list is used up item by item, its last item stays.
-            For prompts a text is the reply, anything else is its JSON.
+            For prompts a text is the reply, {$calls: [{TOOL: ARGUMENTS}]} one that asks for tools, anything else is its
+            JSON. The replies of an agent go by its own label or path.
     """
 
     def __init__(self, table: Mapping[str, Json] | None = None) -> None:
@@ -419,7 +458,7 @@ class ScriptedReplies:
         """Answer one call."""
         params = call.params
         is_chat = isinstance(params, ChatParams)
-        names = [call.summary, params.context.path]
+        names = [call.summary, params.context.path, *agent_paths(params.context.path)]
         if isinstance(params, ToolParams):
             names.append(params.tool.name)
         elif isinstance(params, ChildParams):
@@ -428,9 +467,9 @@ class ScriptedReplies:
             if name in self._table:
                 replies = self._table[name]
                 reply = replies.pop(0) if len(replies) > 1 else replies[0]
-                return Answered(
-                    Ok(chat_reply(reply if isinstance(reply, str) else canonical_json(reply)) if is_chat else reply)
-                )
+                if isinstance(params, EmbedParams | SearchParams):
+                    return Answered(Ok(made_up(params, reply)))
+                return Answered(Ok(_scripted_chat(reply) if is_chat else reply))
         # an unlabelled prompt can be named by its path only
         self.invented[params.context.path if is_chat and call.summary.startswith("prompt") else call.summary] = None
         return Answered(Ok(self._invent(call)))
@@ -440,8 +479,13 @@ class ScriptedReplies:
         if isinstance(params, ChatParams):
             if params.output_schema is not None:
                 return chat_reply(canonical_json(example_of(params.output_schema)))
+            if params.tool_choice == "required" and params.tools:
+                function = params.tools[0]["function"]
+                return with_calls(chat_reply(""), [{function["name"]: example_of(function.get("parameters"))}])
             words = str(params.messages[-1].get("content", ""))[:60]
             return chat_reply(f"(reply to: {words})", model=params.model or "dry-run")
+        if isinstance(params, EmbedParams | SearchParams):
+            return made_up(params)
         if not isinstance(params, ToolParams):
             name = params.task.name if isinstance(params, ChildParams) else params.task
             return {"dry_run": True, "task": name, "arguments": params.input}

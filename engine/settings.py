@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.core.contracts.execution import TASK_QUEUE
+from engine.core.contracts.pools import ALL_POOLS, POOL_HINT, is_pool
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import InvalidInput
+from engine.core.errors import ExpressionSyntaxError, InvalidInput
 from engine.core.kinds import ToolEffect
+from engine.core.lang.expression import compile_expression
 
 DEFAULT_API_PORT = 8700
 DEFAULT_TEMPORAL_ADDRESS = "127.0.0.1:7233"
 PROJECT_FILE = "everstep.toml"
 BUNDLED_MODEL = "smollm2"
+BUNDLED_CONTEXT = 4096
+"""Tokens that it has room for."""
 MOST_DOLLARS = Decimal(1_000_000)
 """For a million tokens; a larger price is a mistake in writing."""
 
 BackendKind = Literal["openai", "anthropic", "gemini", "ollama"]
 """Which way of talking to models a backend speaks."""
+OpenAiApi = Literal["chat", "responses"]
 RoutingPolicy = Literal["order", "least_loaded", "cheapest", "fastest", "round_robin"]
 BACKEND_URLS: dict[BackendKind, str] = {
     "openai": "https://api.openai.com/v1",
@@ -101,28 +117,47 @@ class BackendConfig(BaseModel):
 
     Attributes:
         kind: What it speaks; `openai` is spoken by most servers.
+        api: Which of OpenAI's two ways: `chat` (/chat/completions) or `responses` (/responses); of kind openai only.
         base_url: Its address: of an `openai` one up to and without `/chat/completions`, such as
             `http://127.0.0.1:8080/v1`; without one that of the provider, if `kind` says who it is.
         api_key_env: Environment variable that holds the key; empty = no key is sent.
+        api_key_secret: Secret of the operator's tenant that holds the key, instead of a variable.
         models: Model names it serves; empty = any name is passed on.
+        pull: Whether those of `models` that it lacks are fetched; only an Ollama server does that.
         default_model: Model for prompts that name none; empty = the first of `models`.
         max_connections: Most calls of a worker at one time.
         limits: What all workers together may ask it; None = anything.
         prices: What its models cost, by name, `*` for all others; without a price the cost of a call is unknown.
         capabilities: What its models can do, by name, `*` for all others.
+        warm_first: Whether of calls that begin with the same long text one goes ahead, so that the others find it in
+            the provider's cache; None = if `kind` is `anthropic`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     kind: BackendKind = "openai"
+    api: OpenAiApi = "chat"
     base_url: str = ""
     api_key_env: str = ""
+    api_key_secret: str = ""
     models: list[str] = Field(default_factory=list)
+    pull: bool = False
     default_model: str = ""
     max_connections: int = Field(default=200, ge=1)
     limits: BackendLimits | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
     capabilities: dict[str, Capabilities] = Field(default_factory=dict)
+    warm_first: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.api_key_env and self.api_key_secret:
+            raise ValueError("its key is in a variable (api_key_env) or is a secret (api_key_secret), not both")
+        if self.api != "chat" and self.kind != "openai":
+            raise ValueError(f"only a backend of kind openai has a choice of api, this one is of kind {self.kind}")
+        if self.pull and self.kind != "ollama":
+            raise ValueError("only a backend of kind ollama fetches models (pull)")
+        return self
 
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:
@@ -163,11 +198,46 @@ class RoutingConfig(BaseModel):
     Attributes:
         policy: `order` = that of everstep.toml, `least_loaded` = fewest calls under way for its `max_connections`,
             `cheapest` = lowest price, `fastest` = shortest time for a token, `round_robin` = in turns.
+        embed: The model that makes vectors where nobody names one; empty = the first one of a backend of which
+            `capabilities` say that it embeds, else the bundled one.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     policy: RoutingPolicy = "order"
+    embed: str = ""
+
+
+class BudgetConfig(BaseModel):
+    """What model calls may use together in a period, and which calls those are.
+
+    Attributes:
+        per: The period, by UTC; `execution` = each execution has a budget of its own.
+        cost: Most dollars; None = any amount.
+        tokens: Most tokens; None = any number.
+        tasks: Globs of the tasks whose calls count.
+        tenants: Globs of the tenants.
+        each: `tenant`, `task`: each of them has a budget of its own instead of one for all.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    per: Literal["hour", "day", "month", "execution"] = "day"
+    cost: Decimal | None = Field(default=None, gt=0, le=1_000_000_000)
+    tokens: int | None = Field(default=None, ge=1)
+    tasks: list[str] = Field(default_factory=lambda: ["*"])
+    tenants: list[str] = Field(default_factory=lambda: ["*"])
+    each: list[Literal["tenant", "task"]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.cost is None and self.tokens is None:
+            raise ValueError("it needs cost, in dollars, or tokens, or both")
+        return self
+
+
+BudgetName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+"""What a budget is called where it is shown and in errors."""
 
 
 class IntegrationConfig(BaseModel):
@@ -285,8 +355,126 @@ class OpenApiConfig(BaseModel):
         return self.document.lower().startswith(("http://", "https://"))
 
 
+class McpConfig(BaseModel):
+    """An MCP server whose tools are tools, named NAME_tool: a program that is started, or an address.
+
+    Attributes:
+        command: The program, looked up beside everstep.toml if it holds a slash, else where programs are.
+        args: Its arguments.
+        env: Its variables beside a few usual ones (PATH, HOME, …): texts, or `env:NAME` for a variable of the process
+            that starts it.
+        cwd: The folder in which it runs, relative to that of everstep.toml.
+        url: Address of a server that speaks streamable HTTP.
+        auth: How the worker says who it is to it, one way or a list of several; never seen by tasks and models.
+        headers: Further headers, none of which is secret.
+        tools: Globs of the tools that are offered, those with `!` in front are not.
+        effects: What tools do to the world, by glob; else those that say they only read do, and the others write.
+        idempotent: Globs of tools that may be repeated, with `!` in front not; else those that say so may.
+        timeout_s: Longest time of one call in seconds.
+        idle_s: Seconds without a call after which a worker ends its session.
+        refresh_s: Seconds after which a running process looks at the definitions again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str = ""
+    args: list[str] = Field(default_factory=list)
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(default_factory=dict)
+    cwd: str = ""
+    url: str = Field(default="", pattern=r"^(https?://[^\s#@]+)?$")
+    auth: list[CredentialConfig] = Field(default_factory=list)
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")], str] = Field(default_factory=dict)
+    tools: list[str] = Field(default_factory=list)
+    effects: dict[str, ToolEffect] = Field(default_factory=dict)
+    idempotent: list[str] = Field(default_factory=list)
+    timeout_s: float = Field(default=60.0, gt=0, le=3_600)
+    idle_s: float = Field(default=300.0, gt=0)
+    refresh_s: float = Field(default=300.0, ge=1)
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return [given] if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("it needs command, a program that is started, or url, an address; and not both")
+        others = {"auth", "headers"} if self.command else {"args", "env", "cwd"}
+        if misplaced := sorted(others & self.model_fields_set):
+            raise ValueError(f"{', '.join(misplaced)} means nothing beside {'command' if self.command else 'url'}")
+        for name, value in self.env.items():
+            if value.startswith("env:") and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
+                raise ValueError(f"env.{name}: write env: and the name of an environment variable")
+        return self
+
+
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,31}$")]
 """What the names of a service's tools begin with."""
+
+
+class AcpConfig(BaseModel):
+    """A remote agent that speaks the Agent Connect Protocol and is called as a tool of its name.
+
+    Attributes:
+        url: Address of its server, up to and without `/runs`.
+        agent_id: The agent there; empty = the one that the server takes by itself.
+        auth: How the worker says who it is, one way or a list of several; never seen by tasks and models.
+        config: Its configuration, told with each run.
+        description: For models and people; empty = what its descriptor says.
+        effect: What it does to the world.
+        idempotent: Whether a run may be created again with the same key.
+        timeout_s: Longest time of one call in seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(pattern=r"^https?://[^\s?#@]+$")
+    agent_id: str = ""
+    auth: list[CredentialConfig] = Field(default_factory=list)
+    config: dict[str, Any] = Field(default_factory=dict)
+    description: str = ""
+    effect: ToolEffect = ToolEffect.WRITE
+    idempotent: bool = False
+    timeout_s: float = Field(default=600.0, gt=0, le=86_400)
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return [given] if isinstance(given, dict) else given
+
+
+def _pool_name(name: str) -> str:
+    if not is_pool(name):
+        raise ValueError(f"a pool cannot be called '{name}': {POOL_HINT}")
+    return name
+
+
+class ApproveConfig(BaseModel):
+    """Which calls of a tool wait for a person, whatever a task says.
+
+    Attributes:
+        condition: Condition on the arguments (`_`), in the file `if`; empty = all calls.
+        deadline_s: Seconds after which the call is denied; None = it waits as long as it takes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    condition: str = Field(default="", alias="if")
+    deadline_s: float | None = Field(default=None, gt=0, le=10 * 365 * 86_400)
+
+    @field_validator("condition", mode="after")
+    @classmethod
+    def _is_an_expression(cls, given: str) -> str:
+        source = given.strip().removeprefix("$ ").strip()
+        if source:
+            try:
+                problems = list(compile_expression(source).problems({"_"}))
+            except ExpressionSyntaxError as error:
+                raise ValueError(f"'{given}' is no expression: {error.message}") from None
+            if problems:
+                raise ValueError(f"'{given}': {problems[0].message}; `_` is the object of the arguments")
+        return source
 
 
 class ToolsConfig(BaseModel):
@@ -296,6 +484,15 @@ class ToolsConfig(BaseModel):
         modules: Where those in Python are: files or importable modules, relative to everstep.toml.
         integrations: Those shipped with the engine, by the name under which tasks call them.
         openapi: Services whose operations are tools, by name.
+        mcp: MCP servers whose tools are tools, by name.
+        tenants: Who may use which tools: tenants by globs of names. A tool that several globs name is for the tenants
+            of all of them, one that none names is for everybody.
+        acp: Remote agents that are tools, by the name under which tasks call them.
+        max_result_chars: Most characters of a result, by globs of names, of which the first that fits counts. A text
+            is cut, any other result that is longer is an error.
+        system: Globs of the operations that tasks may use as system tools; without it those that read or start.
+        pools: Pools of workers that make the calls of tools, by globs of names; the first that fits counts.
+        approve: Whose calls wait for a person, by globs of names: all (`true`), or those for which `if` holds.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -303,6 +500,18 @@ class ToolsConfig(BaseModel):
     modules: list[str] = Field(default_factory=list)
     integrations: dict[str, IntegrationConfig] = Field(default_factory=dict)
     openapi: dict[ServiceName, OpenApiConfig] = Field(default_factory=dict)
+    mcp: dict[ServiceName, McpConfig] = Field(default_factory=dict)
+    tenants: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
+    acp: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")], AcpConfig] = Field(default_factory=dict)
+    max_result_chars: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    system: list[str] = Field(default_factory=lambda: ["*.list", "*.get", "execution.create"])
+    pools: dict[str, Annotated[str, AfterValidator(_pool_name)]] = Field(default_factory=dict)
+    approve: dict[str, Literal[True] | ApproveConfig] = Field(default_factory=dict)
+
+    def permits(self, tool: str, tenant: str) -> bool:
+        """Say whether a tenant may use a tool of that name."""
+        found = [names for glob, names in self.tenants.items() if fnmatch.fnmatchcase(tool, glob)]
+        return not found or any(tenant in names for names in found)
 
 
 class HttpConfig(BaseModel):
@@ -324,6 +533,7 @@ class Project(BaseModel):
         backends: LLM backends by name; the first one is the default.
         routing: How one is picked if several have a model.
         groups: Names for several models.
+        budgets: What model calls may use in a period, by name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -335,6 +545,7 @@ class Project(BaseModel):
     backends: dict[str, BackendConfig] = Field(default_factory=dict)
     routing: RoutingConfig = RoutingConfig()
     groups: dict[str, Group] = Field(default_factory=dict)
+    budgets: dict[BudgetName, BudgetConfig] = Field(default_factory=dict)
 
 
 class Settings(BaseSettings):
@@ -356,6 +567,7 @@ class Settings(BaseSettings):
         oidc_scope_claim: Claim that holds the scopes.
         oidc_actor_claim: Claim that names who it is; empty = `email`, else `sub`.
         task_queue: Temporal task queue of the workers.
+        pool: Pool of which this worker only makes the calls, `*` = its own and those of all pools that its tools name.
         deployment: Name of the worker deployment that Temporal knows this worker by; empty = workers have no versions.
         build_id: Version of this worker in it; empty = the engine's version.
         versioning: `auto_upgrade` = a running execution goes on with whatever version is current, `pinned` = with the
@@ -379,10 +591,13 @@ class Settings(BaseSettings):
         blobs_secret_key: What belongs to it.
         encryption_keys: Key ring for what Temporal is given, `ID:BASE64,ID:BASE64`: the first encrypts, all of them
             decrypt; empty = payloads are not encrypted.
+        secrets_keys: Key ring for stored secrets, written alike; empty = that of `encryption_keys`, else a key that is
+            made once and kept in `data_dir`.
         codec_origins: Origins of web pages, such as Temporal's UI, that may ask the codec server.
         retention_days: Days after its end at which an execution is purged; None = never.
         max_running: Most executions that run at one time, others wait; None = any number. Children do not count.
         max_running_per_tenant: Most of one tenant.
+        reconcile_s: Seconds between two looks at all backends: how they are, which models they have.
     """
 
     model_config = SettingsConfigDict(env_prefix="EVERSTEP_", extra="ignore")
@@ -401,6 +616,7 @@ class Settings(BaseSettings):
     oidc_scope_claim: str = "scope"
     oidc_actor_claim: str = ""
     task_queue: str = TASK_QUEUE
+    pool: str = ""
     deployment: str = ""
     build_id: str = ""
     versioning: Literal["auto_upgrade", "pinned"] = "auto_upgrade"
@@ -420,10 +636,17 @@ class Settings(BaseSettings):
     blobs_access_key: SecretStr | None = None
     blobs_secret_key: SecretStr | None = None
     encryption_keys: SecretStr = SecretStr("")
+    secrets_keys: SecretStr = SecretStr("")
     codec_origins: Annotated[tuple[str, ...], NoDecode] = ()
     retention_days: float | None = Field(default=None, gt=0)
     max_running: int | None = Field(default=None, ge=1)
     max_running_per_tenant: int | None = Field(default=None, ge=1)
+    reconcile_s: float = Field(default=30.0, ge=1, le=86_400)
+
+    @field_validator("pool", mode="after")
+    @classmethod
+    def _is_a_pool(cls, given: str) -> str:
+        return given if given in ("", ALL_POOLS) else _pool_name(given)
 
     @field_validator("api_key", "signing_key", mode="after")
     @classmethod
@@ -482,7 +705,10 @@ def load_project(path: Path) -> Project:
         project = project.model_copy(update={"backends": {"openai": openai, **project.backends}})
     bundled = os.environ.get("EVERSTEP_MODEL_URL", "")
     if bundled:
-        backend = BackendConfig(base_url=bundled, models=[BUNDLED_MODEL])
+        can = Capabilities(
+            chat=True, tools=False, vision=False, json_schema=True, stream=True, embed=False, context=BUNDLED_CONTEXT
+        )
+        backend = BackendConfig(base_url=bundled, models=[BUNDLED_MODEL], capabilities={BUNDLED_MODEL: can})
         project = project.model_copy(update={"backends": {**project.backends, "bundled": backend}})
     return project
 
@@ -504,7 +730,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
         models = (
-            *(Project, ToolsConfig, IntegrationConfig, OpenApiConfig, CredentialConfig),
+            *(Project, ToolsConfig, IntegrationConfig, OpenApiConfig, McpConfig, CredentialConfig),
+            *(AcpConfig, ApproveConfig),
             *(HttpConfig, BackendConfig, BackendLimits, Capabilities, Price, RoutingConfig, Group),
         )
         known = {name for model in models for name in model.model_fields}

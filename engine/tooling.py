@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.contracts.failures import clip
+from engine.core.contracts.pools import POOL_HINT, is_pool
 from engine.core.errors import ExpressionError, InvalidInput, ToolError
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
@@ -47,6 +48,7 @@ class ToolContext:
         path: Step path of the call.
         attempt: The attempt, from 1.
         tenant: Tenant id.
+        report: Takes what `progress` is told; None = nobody looks.
     """
 
     idempotency_key: str
@@ -54,9 +56,10 @@ class ToolContext:
     path: str
     attempt: int
     tenant: str
+    report: Callable[[str | float], None] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, called: CallContext) -> ToolContext:
+    def of(cls, called: CallContext, report: Callable[[str | float], None] | None = None) -> ToolContext:
         """Return what a tool may know of a call."""
         return cls(
             idempotency_key=called.key,
@@ -64,7 +67,22 @@ class ToolContext:
             path=called.path,
             attempt=called.attempt,
             tenant=called.tenant,
+            report=report,
         )
+
+    def progress(self, told: str | float) -> None:
+        """Say how far the call is, from any thread and as often as one likes: the last word of each second counts.
+
+        Args:
+            told: A text, of which 500 characters are kept, or the part that is done, from 0 to 1.
+
+        Raises:
+            ValueError: If a number is below 0 or above 1.
+        """
+        if not isinstance(told, str) and not 0 <= told <= 1:
+            raise ValueError(f"progress is a text or a number from 0 to 1, not {told}")
+        if self.report is not None:
+            self.report(clip(told, MAX_MESSAGE_CHARS) if isinstance(told, str) else float(told))
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,8 @@ class Tool(Generic[P, R]):
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
         timeout_s: Longest time of one call in seconds.
+        process: Whether each call runs in a process of its own, which is killed when the call is cancelled.
+        pool: Pool of workers that makes the calls; empty = every worker does.
     """
 
     function: Callable[P, R]
@@ -86,6 +106,8 @@ class Tool(Generic[P, R]):
     effect: ToolEffect
     idempotent: bool
     timeout_s: float
+    process: bool = False
+    pool: str = ""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -105,6 +127,7 @@ class Tool(Generic[P, R]):
             idempotent=self.idempotent,
             description=self.description,
             timeout_s=self.timeout_s,
+            pool=self.pool,
         )
 
     @cached_property
@@ -195,6 +218,8 @@ def tool(
     effect: Effect = ToolEffect.WRITE,
     idempotent: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    process: bool = False,
+    pool: str = "",
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -207,6 +232,8 @@ def tool(
     effect: Effect = ToolEffect.WRITE,
     idempotent: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    process: bool = False,
+    pool: str = "",
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Make a function a tool that tasks may call; used bare or with keywords.
 
@@ -221,17 +248,22 @@ def tool(
         effect: `none`, `read`, `write` or `external`.
         idempotent: Whether a repeated call with the same idempotency key does no harm.
         timeout_s: Longest time of one call in seconds.
+        process: Whether each call runs in a process of its own, which is killed when the call is cancelled or out of
+            time; a thread could only be left behind. It costs the start of a Python process.
+        pool: Pool of workers that makes the calls, such as `gpu`: those started with `everstep worker --pool gpu`.
 
     Returns:
         The tool, or a decorator if called with keywords.
 
     Raises:
-        InvalidInput: `config.bad_tool` if the name, the effect, the time or the shape of the function will not do.
+        InvalidInput: `config.bad_tool` if the name, the effect, the time, the pool or the shape of the function will
+            not do.
     """
 
     def decorate(target: Callable[P, R]) -> Tool[P, R]:
         label = name or getattr(target, "__name__", "")
         _check(target, label, effect, timeout_s)
+        _check_pool(label, pool)
         return Tool(
             function=target,
             name=label,
@@ -239,6 +271,8 @@ def tool(
             effect=ToolEffect(effect),
             idempotent=idempotent,
             timeout_s=float(timeout_s),
+            process=process,
+            pool=pool,
         )
 
     return decorate if function is None else decorate(function)
@@ -251,10 +285,14 @@ class ToolCatalog:
     Attributes:
         tools: Those in Python.
         others: Contracts of those that adapters of the worker call, such as integrations.
+        sources: Name and file of the module where each of those in Python was found.
+        rules: What everstep.toml says of those in Python, by name: members of their contracts.
     """
 
     tools: Mapping[str, Tool[..., Any]] = field(default_factory=dict)
     others: Mapping[str, ToolContract] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", MappingProxyType(dict(self.tools)))
@@ -283,20 +321,41 @@ class ToolCatalog:
 
     def contracts(self) -> dict[str, ToolContract]:
         """Return the contracts of all tools by name."""
-        return {**self.others, **{name: item.contract() for name, item in self.tools.items()}}
+        own = {
+            name: dataclasses.replace(item.contract(), **self.rules.get(name, {})) for name, item in self.tools.items()
+        }
+        return {**self.others, **own}
+
+    def source_of(self, name: str) -> tuple[str, str]:
+        """Return name and file of the module where a Python tool is found again by another process.
+
+        Raises:
+            KeyError: If there is no such tool.
+        """
+        if name in self.sources:
+            return self.sources[name]
+        function = self.tools[name].function
+        return function.__module__, str(getattr(function, "__globals__", {}).get("__file__", ""))
 
 
 # --- how a call begins and ends; the same in a worker and in tests ---------------------------------------------------
 
 
-def call_arguments(tool: Tool[..., Any], params: ToolParams) -> dict[str, Any]:
+def call_arguments(
+    tool: Tool[..., Any], params: ToolParams, report: Callable[[str | float], None] | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments of a call.
+
+    Args:
+        tool: The tool.
+        params: The call.
+        report: Takes what the tool says of its progress.
 
     Raises:
         ToolError: `tool.bad_arguments` if they do not fit the function.
     """
     try:
-        return tool.bind(params.arguments, ToolContext.of(params.context))
+        return tool.bind(params.arguments, ToolContext.of(params.context, report))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = "/".join(str(part) for part in first["loc"]) or "arguments"
@@ -389,6 +448,15 @@ def _check(target: Any, name: str, effect: ToolEffect | str, timeout_s: float) -
             raise refuse(
                 f"has a default for '{parameter.name}' that JSON cannot hold", "use None and replace it inside"
             )
+
+
+def _check_pool(name: str, pool: str) -> None:
+    if pool and not is_pool(pool):
+        raise InvalidInput(
+            f"tool '{name}' has a pool that cannot be called '{pool}'",
+            code="config.bad_tool",
+            hint=POOL_HINT,
+        )
 
 
 def _is_json(value: Any) -> bool:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S, TOOL_ACTIVITY, ChatParams
+from engine.core.contracts.activities import CHAT_ACTIVITY, HEARTBEAT_TIMEOUT_S, TOOL_ACTIVITY, ChatParams, ToolParams
 from engine.core.contracts.children import RESOLVE_ACTIVITY, ChildParams, ResolveParams
 from engine.core.contracts.execution import ATTRIBUTE_STATUS, SINK_EXTERN
 from engine.core.contracts.failures import OUTCOME_UNKNOWN, run_error_of
+from engine.core.contracts.lookups import EMBED_ACTIVITY, SEARCH_ACTIVITY, EmbedParams, SearchParams
 from engine.core.contracts.patches import Patch
+from engine.core.contracts.pools import pool_queue
 from engine.core.errors import BackendError, RunError, ToolError
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -130,16 +132,16 @@ class TemporalEffects:
 
     def start_call(self, call: Call) -> None:
         """See `Effects.start_call`."""
-        is_chat = isinstance(call.params, ChatParams)
         if isinstance(call.params, ChildParams):
             self._keep_call(call, ChildRun(call.params))
             return
         # Temporal keeps the summary of the first time and compares none; to make it again is 3 % of a replay
         summary = None if self._replaying else call.summary or None
-        name = RESOLVE_ACTIVITY if isinstance(call.params, ResolveParams) else TOOL_ACTIVITY
+        pool = call.params.tool.pool if isinstance(call.params, ToolParams) else ""
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
-            CHAT_ACTIVITY if is_chat else name,
+            activity_of(call),
             call.params,
+            task_queue=pool_queue(workflow.info().task_queue, pool) if pool else None,
             activity_id=call.id,
             result_type=dict,
             start_to_close_timeout=timedelta(seconds=call.timeout_s + TIMEOUT_MARGIN_S),
@@ -232,6 +234,21 @@ class TemporalEffects:
         return 0.0 if started is None else (self.now_us() - started) / 1e6
 
 
+def activity_of(call: Call) -> str:
+    """Return the type of the activity that makes a call."""
+    match call.params:
+        case ChatParams():
+            return CHAT_ACTIVITY
+        case EmbedParams():
+            return EMBED_ACTIVITY
+        case SearchParams():
+            return SEARCH_ACTIVITY
+        case ResolveParams():
+            return RESOLVE_ACTIVITY
+        case _:
+            return TOOL_ACTIVITY
+
+
 def was_unread(done: asyncio.Task[Any]) -> bool:
     """Whether a worker could not read the arguments of a call, and so did not make it."""
     error = None if done.cancelled() else done.exception()
@@ -253,8 +270,8 @@ def read_outcome(call: Call, done: asyncio.Task[Any]) -> CallOutcome:
         result: Json = done.result()
         if isinstance(call.params, ResolveParams):
             return Ok(result)
-        value = result if isinstance(call.params, ChatParams) else result["output"]
-        return Ok(value, result.get("took_s") or 0.0, result.get("deliveries") or 1)
+        value = result if isinstance(call.params, ChatParams | EmbedParams | SearchParams) else result["output"]
+        return Ok(value, result.get("took_s") or 0.0, result.get("deliveries") or 1, bool(result.get("cached")))
     if is_cancelled_exception(error):
         return Stopped()
     cause = error.cause if isinstance(error, ActivityError) else error
@@ -265,7 +282,7 @@ def _read_error(call: Call, cause: BaseException | None) -> RunError:
     name = call.summary
     if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
         return run_error_of(cause.details[0])
-    kind = BackendError if isinstance(call.params, ChatParams) else ToolError
+    kind = BackendError if isinstance(call.params, ChatParams | EmbedParams) else ToolError
     # a failure without our body was written by Temporal or its SDK: the worker stopped, or could not send the outcome
     never_ran = isinstance(cause, ApplicationError) and cause.type == NOT_REGISTERED
     untold = isinstance(cause, ApplicationError) and not call.repeatable and not never_ran

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from activities.backends.anthropic_messages import THINKING, NoWord
 from activities.backends.anthropic_request import beta_features, request_body
-from activities.backends.base import Tell
+from activities.backends.base import ReadSecret, Tell
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, usage_of
 from activities.backends.transport import HttpBackend, Outgoing
 from activities.net import header_text
@@ -54,9 +54,9 @@ class AnthropicBackend(HttpBackend):
     chat_path: ClassVar[str] = "/v1/messages"
     models_path: ClassVar[str] = "/v1/models?limit=1000"  # a page has twenty otherwise
 
-    def __init__(self, name: str, config: BackendConfig) -> None:
+    def __init__(self, name: str, config: BackendConfig, read_secret: ReadSecret | None = None) -> None:
         """See `HttpBackend`."""
-        super().__init__(name, config)
+        super().__init__(name, config, read_secret)
         self._base_url = self._base_url.removesuffix("/v1")
 
     def outgoing(self, params: ChatParams) -> Outgoing:
@@ -94,8 +94,8 @@ class AnthropicBackend(HttpBackend):
         except (ValueError, KeyError, TypeError):
             return False
 
-    def _headers(self) -> dict[str, str]:
-        return {**super()._headers(), "anthropic-version": VERSION}
+    async def _headers(self) -> dict[str, str]:
+        return {**(await super()._headers()), "anthropic-version": VERSION}
 
 
 def _is_served(model: Any) -> bool:

@@ -179,10 +179,15 @@ def _called(conversation: Conversation) -> list[str]:
 
 
 def _mark_stable_part(conversation: Conversation, tools: list[dict[str, Any]] | None) -> None:
-    """Ask the service to keep tools and system text, which the calls of a step share.
+    """Ask the service to keep tools and system text, which the calls of a step share, and a conversation that goes on.
 
-    An author who sets `cache_control`, or marks parts of messages, decides alone; null means no caching.
+    What was said last in a conversation is marked, since the next call reads all before it again; a single question is
+    not, since to keep what nobody reads again costs more than not to. An author who sets `cache_control`, or marks
+    parts of messages, decides alone; null means no caching.
     """
     for blocks in (tools, conversation.system):
         if blocks:
             blocks[-1] = {**blocks[-1], "cache_control": _CACHED}
+    asked = [turn["content"] for turn in conversation.turns if turn["role"] == "user"]
+    if len(asked) > 1:
+        asked[-1][-1] = {**asked[-1][-1], "cache_control": _CACHED}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import SecretStr
 
 from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.settings import BackendConfig
@@ -12,10 +15,28 @@ Tell = Callable[[str, str, int, str], None]
 """Takes what a model writes, as it comes: kind (content, reasoning, tool_call), characters, number of the tool call and
 which member of it they belong to (name, arguments); never waits and never raises."""
 
+ReadSecret = Callable[[str], Awaitable[SecretStr]]
+"""Reads a secret of the operator's tenant by its name; raises `SecretError`."""
+
 
 def tell_nobody(kind: str, text: str, call: int, member: str) -> None:
     """Take what a model writes for nobody."""
     del kind, text, call, member
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of texts.
+
+    Attributes:
+        model: Model that made them.
+        vectors: One for each text, in order.
+        prompt_tokens: Tokens of all texts; None = the server did not say.
+    """
+
+    model: str
+    vectors: list[list[float]]
+    prompt_tokens: int | None
 
 
 class Backend(Protocol):
@@ -38,6 +59,22 @@ class Backend(Protocol):
 
         Raises:
             BackendError: The reply did not come or cannot be used.
+        """
+        ...
+
+    async def embed(
+        self, model: str, texts: Sequence[str], *, settings: Mapping[str, Any] | None = None, key: str = ""
+    ) -> Embeddings:
+        """Turn texts into vectors; the caller bounds the time.
+
+        Args:
+            model: The model; never empty.
+            texts: The texts.
+            settings: Further members of the request.
+            key: Idempotency key.
+
+        Raises:
+            BackendError: The vectors did not come, or the provider has none (`backend.no_embeddings`).
         """
         ...
 

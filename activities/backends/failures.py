@@ -34,6 +34,7 @@ def error_of_status(
     base_url: str,
     model: str,
     path: str,
+    what: str = "chat completions",
     retry_after_s: float | None = None,
 ) -> BackendError:
     """Classify an answer that is not a success.
@@ -44,7 +45,8 @@ def error_of_status(
         backend: Name of the backend.
         base_url: Its address.
         model: The model that was asked for.
-        path: What the address of a chat call ends in.
+        path: What the address of the call ends in.
+        what: What was asked for.
         retry_after_s: What the server asked for.
 
     Returns:
@@ -82,7 +84,7 @@ def error_of_status(
         return error(f"does not know the model '{model}'", "unknown_model")
     if status in (404, 405) or 300 <= status < 400:
         return error(
-            f"has no chat completions under {base_url}",
+            f"has no {what} under {base_url}",
             "not_found",
             hint=f"base_url in everstep.toml is the address up to and without {path}",
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from activities.backends.base import Tell
+from activities.backends.base import Embeddings, Tell
 from activities.backends.gemini_call import call_path, request_body
 from activities.backends.gemini_contents import NoWord, signed
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, usage_of
-from activities.backends.transport import HttpBackend, Outgoing
+from activities.backends.transport import HttpBackend, Outgoing, numbers_of
 from engine.core.contracts.activities import ChatParams, ChatResult, Usage
 from engine.core.contracts.failures import clip
 from engine.core.errors import BackendError
@@ -41,18 +43,14 @@ class GeminiBackend(HttpBackend):
 
     chat_path: ClassVar[str] = "/models/MODEL:streamGenerateContent"
     models_path: ClassVar[str] = "/models?pageSize=1000"
+    embed_texts: ClassVar[int] = 100
 
     def outgoing(self, params: ChatParams) -> Outgoing:
         """See `HttpBackend`."""
         try:
             return Outgoing(call_path(params.model), request_body(params))
         except NoWord as error:
-            raise BackendError(
-                f"backend '{self.name}' {error}",
-                code="backend.refused",
-                hint=error.hint,
-                details={"backend": self.name},
-            ) from None
+            raise self._no_word(error) from None
 
     def reader(self, tell: Tell) -> GeminiReader:
         """See `HttpBackend`."""
@@ -73,6 +71,28 @@ class GeminiBackend(HttpBackend):
     def model_in(self, body: Any) -> str:
         """See `HttpBackend`."""
         return str(body["name"]).removeprefix("models/")
+
+    def embed_call(self, model: str, texts: Sequence[str], settings: Mapping[str, Any]) -> Outgoing:
+        """See `HttpBackend`; settings stand in each request, `dimensions` has another name there."""
+        beside = {"outputDimensionality" if name == "dimensions" else name: value for name, value in settings.items()}
+        try:
+            path = call_path(model).partition(":")[0]
+        except NoWord as error:
+            raise self._no_word(error) from None
+        name = unquote(path.removeprefix("/"))
+        requests = [{**beside, "model": name, "content": {"parts": [{"text": text}]}} for text in texts]
+        return Outgoing(f"{path}:batchEmbedContents", {"requests": requests})
+
+    def embedded_in(self, body: Any) -> Embeddings:
+        """See `HttpBackend`; not all models tell of tokens."""
+        tokens = (body.get("usageMetadata") or {}).get("promptTokenCount")
+        vectors = [numbers_of(item["values"]) for item in body["embeddings"]]
+        return Embeddings("", vectors, None if tokens is None else int(tokens))
+
+    def _no_word(self, error: NoWord) -> BackendError:
+        return BackendError(
+            f"backend '{self.name}' {error}", code="backend.refused", hint=error.hint, details={"backend": self.name}
+        )
 
 
 # --- the reply -------------------------------------------------------------------------------------------------------
@@ -105,6 +125,7 @@ class _Candidate(_Word):
     index: int = 0
     content: _Content | None = None
     finish_reason: str | None = None
+    logprobs_result: Any = None
 
 
 class _Feedback(_Word):
@@ -194,6 +215,7 @@ class GeminiReader:
     def _take_candidate(self, candidate: _Candidate) -> None:
         for part in (candidate.content.parts if candidate.content else None) or ():
             self._take_part(part)
+        self.parts.logprobs += _logprobs(candidate.logprobs_result)
         reason = candidate.finish_reason
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
             if reason not in FINISHED:
@@ -231,6 +253,24 @@ class GeminiReader:
                 hint="details.reason says why; change the prompt, or loosen safetySettings in the settings of the step",
                 details={"backend": self._backend, "reason": clip(f"{reason} {feedback.block_reason_message or ''}")},
             )
+
+
+def _logprobs(told: Any) -> list[dict[str, Any]]:
+    """Return how likely the tokens of a candidate were, in OpenAI's words."""
+    held = told if isinstance(told, dict) else {}
+    chosen, tops = held.get("chosenCandidates"), held.get("topCandidates")
+    others = tops if isinstance(tops, list) else []
+    made: list[dict[str, Any]] = []
+    for number, item in enumerate(chosen if isinstance(chosen, list) else ()):
+        top = others[number].get("candidates") if number < len(others) and isinstance(others[number], dict) else None
+        more = [_logprob(other) for other in top if isinstance(other, dict)] if isinstance(top, list) else []
+        if isinstance(item, dict):
+            made.append({**_logprob(item), **({"top_logprobs": more} if more else {})})
+    return made
+
+
+def _logprob(item: dict[str, Any]) -> dict[str, Any]:
+    return {"token": item.get("token", ""), "logprob": item.get("logProbability", 0.0)}
 
 
 def _counted(usage: _Usage) -> Usage:

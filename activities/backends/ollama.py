@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from activities.backends.base import Tell, tell_nobody
+from activities.backends.base import Embeddings, Tell, tell_nobody
 from activities.backends.ollama_request import NoWordForIt, request_body
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, usage_of
-from activities.backends.transport import MAX_ERROR_BYTES, HttpBackend, Outgoing
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, logprobs_in, usage_of
+from activities.backends.transport import MAX_ERROR_BYTES, HttpBackend, Outgoing, numbers_of
 from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.errors import BackendError
 
@@ -28,6 +29,7 @@ class OllamaBackend(HttpBackend):
 
     chat_path: ClassVar[str] = "/api/chat"
     models_path: ClassVar[str] = "/api/tags"
+    embed_texts: ClassVar[int] = 128
 
     async def chat(self, params: ChatParams, tell: Tell = tell_nobody) -> ChatResult:
         """See `HttpBackend`."""
@@ -60,6 +62,16 @@ class OllamaBackend(HttpBackend):
     def models_in(self, body: Any) -> list[str]:
         """See `HttpBackend`; the tag `latest` is left out, as it is what a name without a tag means."""
         return [str(item["name"]).removesuffix(":latest") for item in body["models"]]
+
+    def embed_call(self, model: str, texts: Sequence[str], settings: Mapping[str, Any]) -> Outgoing:
+        """See `HttpBackend`."""
+        return Outgoing("/api/embed", {"truncate": False, **settings, "model": model, "input": list(texts)})
+
+    def embedded_in(self, body: Any) -> Embeddings:
+        """See `HttpBackend`."""
+        tokens = body.get("prompt_eval_count")
+        vectors = [numbers_of(vector) for vector in body["embeddings"]]
+        return Embeddings(str(body.get("model") or ""), vectors, None if tokens is None else int(tokens))
 
     async def has_model(self, name: str) -> bool:
         """Ask for one model, since there are several ways to write its name.
@@ -108,6 +120,7 @@ class _Line(BaseModel):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
+    logprobs: Any = None
     error: Any = None
 
 
@@ -134,6 +147,7 @@ class OllamaReader:
         if line.message is not None:
             parts.started = True
             self._take_message(line.message)
+        parts.logprobs += logprobs_in(line.logprobs)
         if line.done:
             self._take_end(line)
 

@@ -1,8 +1,8 @@
-"""Looks after the models of an Ollama server: fetch, delete, describe; and embeds texts with them."""
+"""Looks after the models of an Ollama server: fetch, delete, describe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from activities.backends.framing import json_lines
 from activities.backends.ollama import OllamaBackend, Shape, read_as
 from activities.backends.reply import ErrorInReply, ReplyError
 from activities.backends.transport import LIST_TIMEOUT_S, MAX_ERROR_BYTES
-from activities.net import CONNECT_TIMEOUT_S, HTTP_EXCEPTIONS
+from activities.net import HTTP_EXCEPTIONS
 from engine.core.errors import BackendError
 
 MAX_PROGRESS_BYTES = 1024 * 1024 * 1024
@@ -55,21 +55,6 @@ class ModelFacts:
     quantization: str
 
 
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Vectors of texts.
-
-    Attributes:
-        model: Model that made them.
-        vectors: One for each text, in order.
-        prompt_tokens: Tokens of all texts; None = the server did not say.
-    """
-
-    model: str
-    vectors: list[list[float]]
-    prompt_tokens: int | None
-
-
 class OllamaModels(OllamaBackend):
     """The models of one Ollama server.
 
@@ -92,7 +77,7 @@ class OllamaModels(OllamaBackend):
             with self._pool.client() as client:
                 url = f"{self._base_url}/api/pull"
                 body = {"model": model, "stream": True}
-                async with client.stream("POST", url, json=body, headers=self._headers()) as response:
+                async with client.stream("POST", url, json=body, headers=await self._headers()) as response:
                     answered = True
                     await self._raise_for_status(response, model)
                     async for line in json_lines(response.aiter_bytes(), max_bytes=MAX_PROGRESS_BYTES):
@@ -106,8 +91,9 @@ class OllamaModels(OllamaBackend):
         except ReplyError as error:
             raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
         except ErrorInReply as error:
+            problem = self._mask.json(error.problem)
             raise error_in_reply(
-                error.problem, backend=self.name, base_url=self._base_url, model=model, path="/api/pull"
+                problem, backend=self.name, base_url=self._base_url, model=model, path="/api/pull"
             ) from error
         if not has_ended:
             raise BackendError(
@@ -142,30 +128,13 @@ class OllamaModels(OllamaBackend):
             quantization=shown.details.quantization_level,
         )
 
-    async def embed(self, model: str, texts: Sequence[str], *, settings: Mapping[str, Any] | None = None) -> Embeddings:
-        """Turn texts into vectors; the caller bounds the time.
-
-        Args:
-            model: The model.
-            texts: The texts; none of them is cut to fit.
-            settings: Further members of the request: dimensions, keep_alive, options, truncate.
-
-        Raises:
-            BackendError: `backend.context_too_long` if a text is too long for the model, or another one.
-        """
-        body = {"truncate": False, **(settings or {}), "model": model, "input": list(texts)}
-        embedded = self._read_whole(_Embedded, await self._request("POST", "/api/embed", body, is_slow=True))
-        if len(embedded.embeddings) != len(texts):
-            raise self._bad_reply(f"sent {len(embedded.embeddings)} vectors for {len(texts)} texts")
-        return Embeddings(embedded.model or model, embedded.embeddings, embedded.prompt_eval_count)
-
-    async def _request(self, method: str, path: str, body: dict[str, Any], *, is_slow: bool = False) -> httpx.Response:
+    async def _request(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
         self._require_port()
-        limits = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S) if is_slow else httpx.Timeout(LIST_TIMEOUT_S)
+        limits = httpx.Timeout(LIST_TIMEOUT_S)
         try:
             with self._pool.client() as client:
                 url = f"{self._base_url}{path}"
-                response = await client.request(method, url, json=body, headers=self._headers(), timeout=limits)
+                response = await client.request(method, url, json=body, headers=await self._headers(), timeout=limits)
         except HTTP_EXCEPTIONS as error:
             raise self._net_error(error, answered=False) from error
         if not response.is_success:
@@ -199,12 +168,6 @@ class _Shown(BaseModel):
     details: _Details
     capabilities: list[str] = Field(default_factory=list)
     model_info: dict[str, Any] = Field(default_factory=dict)
-
-
-class _Embedded(BaseModel):
-    model: str = ""
-    embeddings: list[list[float]]
-    prompt_eval_count: int | None = None
 
 
 def _pull_problem(text: str) -> Any:

@@ -59,7 +59,8 @@ def _tools_of(params: ChatParams) -> list[dict[str, Any]]:
     choice = params.tool_choice
     if not params.tools or choice == "none":
         return []
-    if choice is None or choice == "auto":
+    # of an agent it is a wish: the engine itself makes no other call, and goes on where one is missing
+    if choice in (None, "auto") or (choice == "required" and params.conversation is not None):
         return params.tools
     raise NoWordForIt(
         f"Ollama has no tool_choice, so that {clip(compact_json(choice), 100)} cannot be kept",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
-from activities.backends.base import Tell
-from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, usage_of
-from activities.backends.transport import HttpBackend, Outgoing
+from activities.backends.base import Embeddings, Tell
+from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, logprobs_in, usage_of
+from activities.backends.transport import HttpBackend, Outgoing, numbers_of
 from engine.core.contracts.activities import ChatParams, Usage
 from engine.core.values import Json
 
 DONE = b"[DONE]"
-FOREIGN = ("thinking_blocks", "extra_content")
-"""Members of assistant messages and of their tool calls that only the adapters of Anthropic and Gemini understand."""
+FOREIGN = ("thinking_blocks", "extra_content", "reasoning_items")
+"""Members of assistant messages and of their tool calls that only other adapters understand."""
 _CACHED = ("prompt_cache_hit_tokens", "cached_tokens")
 """What servers call prompt tokens of their cache that do not name them in `prompt_tokens_details`."""
 
@@ -24,6 +25,7 @@ class OpenAIBackend(HttpBackend):
     """One OpenAI-compatible backend."""
 
     chat_path: ClassVar[str] = "/chat/completions"
+    embed_texts: ClassVar[int] = 256
 
     def outgoing(self, params: ChatParams) -> Outgoing:
         """See `HttpBackend`."""
@@ -40,6 +42,18 @@ class OpenAIBackend(HttpBackend):
     def models_in(self, body: Any) -> list[str]:
         """See `HttpBackend`."""
         return [str(item["id"]) for item in body["data"]]
+
+    def embed_call(self, model: str, texts: Sequence[str], settings: Mapping[str, Any]) -> Outgoing:
+        """See `HttpBackend`."""
+        body = {"encoding_format": "float", **settings, "model": model, "input": list(texts)}
+        return Outgoing("/embeddings", body)
+
+    def embedded_in(self, body: Any) -> Embeddings:
+        """See `HttpBackend`; some servers answer out of order."""
+        items = sorted(body["data"], key=lambda item: int(item["index"]))
+        tokens = (body.get("usage") or {}).get("prompt_tokens")
+        vectors = [numbers_of(item["embedding"]) for item in items]
+        return Embeddings(str(body.get("model") or ""), vectors, None if tokens is None else int(tokens))
 
 
 # --- the call --------------------------------------------------------------------------------------------------------
@@ -133,6 +147,7 @@ class _Choice(BaseModel):
     delta: _Message | None = None
     message: _Message | None = None
     finish_reason: str | None = None
+    logprobs: Any = None
 
 
 class _Usage(BaseModel):
@@ -187,6 +202,8 @@ class OpenAIReader:
                 continue
             parts.started = True
             parts.finish_reason = choice.finish_reason or parts.finish_reason
+            if isinstance(choice.logprobs, dict):
+                parts.logprobs += logprobs_in(choice.logprobs.get("content"))
             message = choice.delta or choice.message
             if message is not None:
                 self._take_message(message)

@@ -85,6 +85,12 @@ def count_in(details: Any, name: str) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
+def logprobs_in(told: Any) -> list[dict[str, Any]]:
+    """Return those of what a server tells of tokens that are in the shape of OpenAI's; whatever else it says."""
+    items = told if isinstance(told, list) else []
+    return [item for item in items if isinstance(item, dict) and "token" in item and "logprob" in item]
+
+
 class ReplyParts:
     """The reply so far.
 
@@ -95,6 +101,7 @@ class ReplyParts:
         finish_reason: stop, length, tool_calls or content_filter; empty as long as none was named.
         usage: Token counts; None = the server has sent none.
         started: Whether anything of a message has come.
+        logprobs: How likely each token of the text was, [{token, logprob, …}]; empty = the server did not say.
 
     Args:
         tell: Takes what the model writes, as it comes.
@@ -108,6 +115,7 @@ class ReplyParts:
         self.finish_reason = ""
         self.usage: Usage | None = None
         self.started = False
+        self.logprobs: list[dict[str, Any]] = []
         self._text: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
@@ -174,6 +182,7 @@ class ReplyParts:
             message=message,
             finish_reason=self.finish_reason or ("tool_calls" if calls else "stop"),
             usage=self.usage,
+            logprobs=self.logprobs or None,
         )
 
     def _call(self, index: int) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from activities.backends.base import Tell, tell_nobody
+from activities.backends.base import Embeddings, ReadSecret, Tell, tell_nobody
 from activities.backends.failures import error_in_reply, error_of_status
 from activities.backends.framing import json_lines, sse_events
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyReader
@@ -33,12 +34,17 @@ from activities.net import (
 )
 from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.contracts.failures import clip
-from engine.core.errors import BackendError
+from engine.core.errors import BackendError, SecretError
+from engine.obs.redaction import Mask
 from engine.settings import BackendConfig
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
+MAX_EMBED_CHARS = 200_000
+"""Of the texts of one call for vectors; more go into several calls."""
 LIST_TIMEOUT_S = 10.0
+SENT_KEYS = 2
+"""Keys before the present one that are taken out of answers."""
 
 STREAMS: dict[str, Callable[..., AsyncIterator[bytes]]] = {
     "text/event-stream": sse_events,
@@ -68,18 +74,24 @@ class HttpBackend(ABC):
     Attributes:
         models_path: Where the models are listed, below the base URL.
         chat_path: What the address of a chat call ends in, for hints.
+        embed_texts: Most texts of one call for vectors; 0 = the provider makes none.
     """
 
     models_path: ClassVar[str] = "/models"
     chat_path: ClassVar[str]
+    embed_texts: ClassVar[int] = 0
 
-    def __init__(self, name: str, config: BackendConfig) -> None:
+    def __init__(self, name: str, config: BackendConfig, read_secret: ReadSecret | None = None) -> None:
         """Prepare the adapter; no connection is made yet.
 
         Args:
-            name: Name of the backend in everstep.toml.
-            config: Its entry there.
+            name: Name of the backend.
+            config: What the operator says of it.
+            read_secret: Reads a secret of the operator's tenant; None = keys are in variables only.
         """
+        self._read_secret = read_secret
+        self._sent: list[str] = []
+        self._mask = Mask(())
         self.name = name
         self.config = config
         self._base_url = config.base_url.rstrip("/")
@@ -120,6 +132,22 @@ class HttpBackend(ABC):
         """
         return str(body["id"])
 
+    def embed_call(self, model: str, texts: Sequence[str], settings: Mapping[str, Any]) -> Outgoing:
+        """Say a call for vectors in the backend's words.
+
+        Raises:
+            BackendError: `backend.no_embeddings` if the provider has none.
+        """
+        raise no_embeddings(self.name, type(self).__name__.removesuffix("Backend"))
+
+    def embedded_in(self, body: Any) -> Embeddings:
+        """Return the vectors in a reply; its model may be left empty.
+
+        Raises:
+            ValueError, KeyError, TypeError: It has another shape.
+        """
+        raise TypeError("there are none")
+
     # --- calls -------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -149,7 +177,7 @@ class HttpBackend(ABC):
         outgoing = self.outgoing(params)
         body = json.dumps(outgoing.body, separators=(",", ":"), allow_nan=False).encode()
         headers = {
-            **self._headers(),
+            **(await self._headers()),
             **outgoing.headers,
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
@@ -169,15 +197,86 @@ class HttpBackend(ABC):
         except ReplyError as error:
             raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
         except ErrorInReply as error:
+            problem = self._mask.json(error.problem)
             raise error_in_reply(
-                error.problem, backend=self.name, base_url=self._base_url, model=params.model, path=self.chat_path
+                problem, backend=self.name, base_url=self._base_url, model=params.model, path=self.chat_path
             ) from error
         if not reader.parts.started:
             raise self._bad_reply("sent a reply without choices")
         return reader.parts.result(backend=self.name, model=params.model, now_s=int(time.time()))
 
+    async def embed(
+        self, model: str, texts: Sequence[str], *, settings: Mapping[str, Any] | None = None, key: str = ""
+    ) -> Embeddings:
+        """Turn texts into vectors, in as many calls as their number needs; the caller bounds the time.
+
+        Args:
+            model: The model.
+            texts: The texts; none of them is cut to fit.
+            settings: Further members of the request.
+            key: Idempotency key.
+
+        Returns:
+            The vectors in the order of the texts.
+
+        Raises:
+            BackendError: `backend.no_embeddings`, `backend.context_too_long` if a text is too long for the model, or
+                another one as for `chat`.
+        """
+        if not texts:
+            return Embeddings(model, [], 0)
+        done = [
+            await self._embed(model, part, settings or {}, f"{key}/{number}" if key else "")
+            for number, part in enumerate(batches(texts, self.embed_texts))
+        ]
+        if len({len(vector) for item in done for vector in item.vectors}) > 1:
+            raise self._bad_reply("sent vectors of several lengths")
+        counts = [item.prompt_tokens for item in done if item.prompt_tokens is not None]
+        return Embeddings(
+            next((item.model for item in done if item.model), model),
+            [vector for item in done for vector in item.vectors],
+            sum(counts) if len(counts) == len(done) else None,
+        )
+
+    async def _embed(self, model: str, texts: Sequence[str], settings: Mapping[str, Any], key: str) -> Embeddings:
+        self._require_port()
+        outgoing = self.embed_call(model, texts, settings)
+        # escaped, so that half a character of some text does not stop it
+        body = json.dumps(outgoing.body, separators=(",", ":"), allow_nan=False).encode()
+        known = {"Idempotency-Key": header_text(key)} if key else {}
+        headers = {**(await self._headers()), **outgoing.headers, "Content-Type": "application/json", **known}
+        answered = False
+        try:
+            with self._pool.client() as client:
+                url = f"{self._base_url}{outgoing.path}"
+                async with client.stream("POST", url, content=body, headers=headers) as response:
+                    answered = True
+                    await self._raise_for_status(response, model, path=outgoing.path)
+                    raw = await _read_whole(response)
+        except HTTP_EXCEPTIONS as error:
+            raise self._net_error(error, answered=answered) from error
+        except ReplyError as error:
+            raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
+        try:
+            found = self.embedded_in(json.loads(raw))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._bad_reply(f"sent vectors that cannot be read: {clip(str(error), 200)}") from error
+        if len(found.vectors) != len(texts):
+            raise self._bad_reply(f"sent {len(found.vectors)} vectors for {len(texts)} texts")
+        if not all(found.vectors):
+            raise self._bad_reply("sent a vector without numbers")
+        return found
+
     async def list_models(self) -> list[str]:
         """Return the names of the models that the server says it has.
+
+        Raises:
+            BackendError: As for `chat`.
+        """
+        return (await self.listed())[0]
+
+    async def listed(self) -> tuple[list[str], Any]:
+        """Return the names of the models that the server says it has, and all that it says.
 
         Raises:
             BackendError: As for `chat`.
@@ -186,7 +285,8 @@ class HttpBackend(ABC):
         if not response.is_success:
             raise self._status_error(response, response.content[:MAX_ERROR_BYTES], "")
         try:
-            return self.models_in(response.json())
+            body = response.json()
+            return self.models_in(body), body
         except (ValueError, KeyError, TypeError) as error:
             raise self._bad_reply(f"sent a list of models that cannot be read: {clip(str(error), 200)}") from error
 
@@ -206,7 +306,7 @@ class HttpBackend(ABC):
 
     async def _fetch(self, method: str, path: str, body: Any = None) -> httpx.Response:
         self._require_port()
-        headers = self._headers()
+        headers = await self._headers()
         try:
             with self._pool.client() as client:
                 return await client.request(
@@ -222,10 +322,10 @@ class HttpBackend(ABC):
     async def _read(self, response: httpx.Response, reader: ReplyReader) -> None:
         media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media not in STREAMS:
-            reader.take(await _read_whole(response))
+            reader.take(self._mask.bytes(await _read_whole(response)))
             return
         async for data in STREAMS[media](response.aiter_bytes(), max_bytes=MAX_REPLY_BYTES):
-            reader.take(data)
+            reader.take(self._mask.bytes(data))
         if not reader.is_whole:
             raise BackendError(
                 f"backend '{self.name}' broke the reply off in the middle",
@@ -236,7 +336,7 @@ class HttpBackend(ABC):
 
     # --- what went wrong ---------------------------------------------------------------------------------------------
 
-    async def _raise_for_status(self, response: httpx.Response, model: str) -> None:
+    async def _raise_for_status(self, response: httpx.Response, model: str, *, path: str = "") -> None:
         if response.is_success:
             return
         body = b""
@@ -244,16 +344,17 @@ class HttpBackend(ABC):
             body += part
             if len(body) >= MAX_ERROR_BYTES:
                 break
-        raise self._status_error(response, body[:MAX_ERROR_BYTES], model)
+        raise self._status_error(response, body[:MAX_ERROR_BYTES], model, path=path)
 
-    def _status_error(self, response: httpx.Response, body: bytes, model: str) -> BackendError:
+    def _status_error(self, response: httpx.Response, body: bytes, model: str, *, path: str = "") -> BackendError:
         return error_of_status(
             response.status_code,
-            body,
+            self._mask.bytes(body),
             backend=self.name,
             base_url=self._base_url,
             model=model,
-            path=self.chat_path,
+            path=path or self.chat_path,
+            what="embeddings" if path else "chat completions",
             retry_after_s=retry_after_s(response.headers),
         )
 
@@ -266,7 +367,7 @@ class HttpBackend(ABC):
         else:
             code, retryable = "backend.unreachable", fault is not NetFault.BAD_REQUEST
         return BackendError(
-            f"backend '{self.name}': {describe_fault(error, where=self._base_url)}",
+            self._mask.text(f"backend '{self.name}': {describe_fault(error, where=self._base_url)}"),
             code=code,
             hint="" if answered else f"is a server running at {self._base_url}?",
             retryable=retryable,
@@ -279,13 +380,26 @@ class HttpBackend(ABC):
 
     def _bad_reply(self, text: str) -> BackendError:
         return BackendError(
-            f"backend '{self.name}' {text}", code="backend.bad_reply", retryable=True, details={"backend": self.name}
+            self._mask.text(f"backend '{self.name}' {text}"),
+            code="backend.bad_reply",
+            retryable=True,
+            details={"backend": self.name},
         )
 
-    def _headers(self) -> dict[str, str]:
+    async def _headers(self) -> dict[str, str]:
+        key = await self._key()
+        if key and key not in self._sent:
+            # a server may show what it was sent; of those before, answers may still come
+            self._sent = [key, *self._sent[:SENT_KEYS]]
+            self._mask = Mask(self._sent)
+        return self.key_headers(key) if key else {}
+
+    async def _key(self) -> str:
+        if self.config.api_key_secret:
+            return await self._stored_key()
         variable = self.config.api_key_env
         if not variable:
-            return {}
+            return ""
         # looked up per call, so that a key never stands in a value that could be printed
         key = os.environ.get(variable, "").strip()
         if not key or not key.isascii():
@@ -296,7 +410,64 @@ class HttpBackend(ABC):
                 hint=f"set {variable} where the worker is started",
                 details={"backend": self.name},
             )
-        return self.key_headers(key)
+        return key
+
+    async def _stored_key(self) -> str:
+        name = self.config.api_key_secret
+        try:
+            if self._read_secret is None:
+                raise SecretError("this process reads no secrets", code="secret.missing")
+            # read per call, as variables are: a changed one counts at once
+            key = (await self._read_secret(name)).get_secret_value().strip()
+        except SecretError as error:
+            raise self._no_key(f"the secret '{name}', which cannot be read: {error.message}", error.hint) from error
+        if not key.isascii() or not key.isprintable():
+            raise self._no_key(f"the secret '{name}', which holds something that is not ASCII", "set it again")
+        return key
+
+    def _no_key(self, what: str, hint: str) -> BackendError:
+        return BackendError(
+            f"backend '{self.name}' needs a key: {what}",
+            code="backend.auth",
+            hint=hint,
+            details={"backend": self.name},
+        )
+
+
+def batches(texts: Sequence[str], most: int) -> list[Sequence[str]]:
+    """Return texts in parts, none larger than a provider takes; in order."""
+    parts: list[list[str]] = [[]]
+    chars = 0
+    for text in texts:
+        if parts[-1] and (len(parts[-1]) >= max(most, 1) or chars + len(text) > MAX_EMBED_CHARS):
+            parts.append([])
+            chars = 0
+        parts[-1].append(text)
+        chars += len(text)
+    return list(parts)
+
+
+def numbers_of(values: Any) -> list[float]:
+    """Return the numbers of a vector.
+
+    Raises:
+        ValueError, TypeError: It is none.
+    """
+    vector = [float(value) for value in values]
+    if not all(map(math.isfinite, vector)):
+        raise ValueError("a vector holds something that is no number")
+    return vector
+
+
+def no_embeddings(backend: str, provider: str) -> BackendError:
+    """Return the error of a backend whose provider turns no texts into vectors."""
+    return BackendError(
+        f"backend '{backend}' makes no vectors: {provider} has no embeddings",
+        code="backend.no_embeddings",
+        hint="name a model of another backend in `model` of the step, or set [routing] embed; the bundled model is "
+        "called minilm",
+        details={"backend": backend},
+    )
 
 
 async def _read_whole(response: httpx.Response) -> bytes:

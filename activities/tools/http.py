@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import mimetypes
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from activities.masking import has_secrets, without_secrets
 from activities.net import (
     CONNECT_TIMEOUT_S,
     HTTP_EXCEPTIONS,
@@ -33,6 +35,7 @@ from engine.core.contracts.failures import clip
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
 from engine.core.plan.ir import ToolContract
+from engine.core.schemas import value_problems
 from engine.core.values import Json, compact_json, to_json_value
 from engine.obs.telemetry import current_traceparent
 from engine.settings import HttpConfig
@@ -46,8 +49,18 @@ RETRYABLE_STATUS = frozenset({408, 429, 503, 504, 524})
 _Scalar = str | int | float | bool
 
 
+class HttpFile(BaseModel):
+    """A file of a form; its content is base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: str
+    filename: str = ""
+    content_type: str = ""
+
+
 class HttpCall(BaseModel):
-    """One request: {method, url, headers?, params?, json? | data? | content?, cookies?, follow_redirects?, timeout?}.
+    """One request: {method, url, headers?, params?, json? | data? | files? | content?, cookies?, follow_redirects?, …}.
 
     Attributes:
         method: HTTP verb.
@@ -56,11 +69,13 @@ class HttpCall(BaseModel):
         params: Query parameters; a list repeats its name.
         body: JSON body (`json` in the definition).
         data: Form fields.
+        files: Files of a form by field: content in base64, or {content, filename?, content_type?}.
         content: Raw body, base64.
         cookies: Cookies.
         follow_redirects: Whether redirects are followed.
         timeout: Longest time in seconds.
         include_response_content: Whether the output holds the answer's raw body.
+        answer: JSON Schema of the answer's JSON (`schema` in the definition); None = anything.
     """
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
@@ -72,16 +87,19 @@ class HttpCall(BaseModel):
     body: Json = Field(default=None, alias="json")
     data: dict[str, Any] | str | None = None
     content: str | None = None
+    files: dict[str, str | HttpFile] | None = None
     cookies: dict[str, str] = Field(default_factory=dict)
     follow_redirects: bool = False
     timeout: float | None = Field(default=None, gt=0)
     include_response_content: bool = True
+    answer: Json = Field(default=None, alias="schema")
 
 
 FROM_ARGUMENTS = frozenset(
-    {"url", "method", "headers", "params", "json", "json_", "data", "content", "cookies", "follow_redirects"}
+    {"url", "method", "headers", "params", "json", "json_", "data", "content", "files", "cookies", "follow_redirects"}
 )
 """What a call's arguments may override."""
+BODIES = frozenset({"json", "data", "content", "files"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +168,7 @@ class HttpTools:
             "headers": dict(answer.headers),
             "json": parse_json(answer.body, tool),
         }
+        _check_answer(tool, call, output["json"])
         if call.include_response_content:
             output["content"] = base64.b64encode(answer.body).decode("ascii")
         return output
@@ -202,13 +221,15 @@ class HttpTools:
     ) -> HttpAnswer:
         with self._pool.client() as client:
             request = _build_request(client, call, tool, context, marked=marked)
-            response = await client.send(request, stream=True, follow_redirects=call.follow_redirects)
+            if call.follow_redirects and has_secrets():
+                response = await _send_within(client, request, tool)
+            else:
+                response = await client.send(request, stream=True, follow_redirects=call.follow_redirects)
             try:
                 body = await _read_body(response, tool, max_bytes)
             finally:
                 await response.aclose()
-        if clean is not None:
-            body = clean(body)
+        body = without_secrets(body if clean is None else clean(body))
         if response.status_code >= 400:
             raise _status_error(tool, response, body)
         return HttpAnswer(url=response.url, status=response.status_code, headers=response.headers, body=body)
@@ -252,9 +273,13 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
         taken = {name.lower() for name in defined}
         free = {name: value for name, value in _object(given.get("headers")).items() if name.lower() not in taken}
         merged["headers"] = {**free, **defined}
-    if given.keys() & {"json", "data", "content"}:
+    if given.keys() & BODIES:
         # a request has one body: what the arguments bring replaces the definition's, of whatever kind
-        for name in {"json", "data", "content"} - given.keys():
+        kept = set(given)
+        if "files" in merged and not isinstance(merged.get("data"), str) and given.keys() & {"files", "data"}:
+            # the fields of a form may come from elsewhere than its files
+            kept |= {"files", "data"}
+        for name in BODIES - kept:
             merged.pop(name, None)
     try:
         return HttpCall.model_validate(merged)
@@ -280,7 +305,11 @@ def _build_request(
     if here and "traceparent" not in {name.lower() for name in headers}:
         headers["traceparent"] = here
     body: dict[str, Any] = {}
-    if call.content is not None:
+    if call.files is not None:
+        if call.content is not None or isinstance(call.data, str) or "body" in call.model_fields_set:
+            raise ToolError(f"tool '{tool.name}': files stand beside another body", code="tool.bad_arguments")
+        body = {"files": _files(tool, call.files), "data": call.data or None}
+    elif call.content is not None:
         try:
             body["content"] = base64.b64decode(call.content, validate=True)
         except binascii.Error as error:
@@ -308,6 +337,52 @@ def _build_request(
             f"tool '{tool.name}': the request cannot be built: {error}", code="tool.bad_arguments"
         ) from error
     return request
+
+
+def _files(tool: ToolContract, files: Mapping[str, str | HttpFile]) -> list[tuple[str, tuple[str, bytes, str]]]:
+    found = []
+    for name, given in files.items():
+        file = HttpFile(content=given) if isinstance(given, str) else given
+        try:
+            content = base64.b64decode(file.content, validate=True)
+        except binascii.Error as error:
+            message = f"tool '{tool.name}': the content of the file '{name}' is not base64: {error}"
+            raise ToolError(message, code="tool.bad_arguments") from error
+        kind = file.content_type or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
+        found.append((name, (file.filename or name, content, kind)))
+    return found
+
+
+def _check_answer(tool: ToolContract, call: HttpCall, answer: Json) -> None:
+    problems = [] if call.answer is None else value_problems(answer, call.answer)
+    if problems:
+        raise ToolError(
+            f"tool '{tool.name}': the answer does not fit its schema: {clip('; '.join(problems), 500)}",
+            code="tool.bad_result",
+            hint="look at the service, or at `schema` of the api_call",
+        )
+
+
+async def _send_within(client: httpx.AsyncClient, request: httpx.Request, tool: ToolContract) -> httpx.Response:
+    """Send a request that holds secrets and follow redirects within its origin: nobody else is meant to get them."""
+    origin = _origin(request.url)
+    for _ in range(MAX_REDIRECTS):
+        response = await client.send(request, stream=True, follow_redirects=False)
+        if response.next_request is None:
+            return response
+        await response.aclose()
+        request = response.next_request
+        if _origin(request.url) != origin:
+            raise ToolError(
+                f"tool '{tool.name}': a call with secrets is not followed from {origin} to {_origin(request.url)}",
+                code="tool.redirect_refused",
+                hint="call the service where it is, so that it is clear who gets the secrets",
+            )
+    raise httpx.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=request)
+
+
+def _origin(url: httpx.URL) -> str:
+    return str(url.copy_with(path="/", query=None, fragment=None, username=None, password=None)).rstrip("/")
 
 
 def _address_of(call: HttpCall) -> httpx.URL:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, unquote
 
 from activities.tools.http import HttpAnswer, HttpCall, HttpTools, parse_json
-from activities.tools.openapi_parts import body_of, cookie_pair, header_value, path_text, query_pairs
+from activities.tools.openapi_parts import body_of, header_value, path_text, query_pairs
+from engine.control.credentials import Mask, carried, cookie_pair, secrets_of
 from engine.control.openapi.arguments import is_json
 from engine.control.openapi.services import origin_of
 from engine.core.contracts.activities import ToolParams
 from engine.core.errors import InvalidInput, ToolError
 from engine.core.plan.ir import ToolContract
 from engine.core.values import Json
-from engine.settings import CredentialConfig, OpenApiConfig
+from engine.settings import OpenApiConfig
 from engine.tooling import ToolCatalog
 
-MASK = "***"
-MIN_MASKED_CHARS = 4
-"""What is shorter stands in every other text by chance."""
 _DOTS = frozenset({".", ".."})
 
 
@@ -69,17 +66,17 @@ class OpenApiTools:
         """
         tool = params.tool
         config = self._registered(tool)
-        secrets = _secrets_of(tool, config)
-        call = _build(tool, params.arguments, _carried(config, secrets))
+        secrets = secrets_of(config.auth, f"tool '{tool.name}'")
+        call = _build(tool, params.arguments, carried(config.auth, secrets))
         # a service may show what it was sent
-        mask = _Mask(list(secrets.values()))
+        mask = Mask(secrets.values())
         try:
             answer = await self._http.send(call, tool, params.context, clean=mask.bytes)
             if answer.status >= 300:
                 raise _sent_on(tool, answer)
             return _output(tool, answer)
         except ToolError as error:
-            raise _without(error, mask) from None
+            raise mask.error(error) from None
 
     def _registered(self, tool: ToolContract) -> OpenApiConfig:
         name = str(tool.spec.get("service"))
@@ -106,76 +103,10 @@ class OpenApiTools:
         return config
 
 
-# --- credentials ---------------------------------------------------------------------------------------------------
-
-
-def _secrets_of(tool: ToolContract, config: OpenApiConfig) -> dict[str, str]:
-    """Return the values of all variables that the credentials name; looked up per call, so that nothing keeps them."""
-    found: dict[str, str] = {}
-    for way in config.auth:
-        for variable in (way.bearer_env, way.basic_user_env, way.basic_password_env, way.env):
-            if not variable:
-                continue
-            value = os.environ.get(variable, "").strip()
-            if not value or not (value.isascii() and value.isprintable()):
-                state = "is not set" if not value else "holds something that cannot stand in a request"
-                raise ToolError(
-                    f"tool '{tool.name}' needs a credential, but the environment variable {variable} {state}",
-                    code="tool.credentials",
-                    hint=f"set {variable} where the worker is started",
-                )
-            found[variable] = value
-    return found
-
-
-def _carried(config: OpenApiConfig, secrets: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return (place, name, value) of what says who the worker is."""
-    return [(*way.goes_to, _value_of(way, secrets)) for way in config.auth]
-
-
-def _value_of(way: CredentialConfig, secrets: Mapping[str, str]) -> str:
-    if way.bearer_env:
-        return f"Bearer {secrets[way.bearer_env]}"
-    if way.basic_user_env:
-        both = f"{secrets[way.basic_user_env]}:{secrets[way.basic_password_env]}"
-        return f"Basic {base64.b64encode(both.encode()).decode('ascii')}"
-    return secrets[way.env]
-
-
-class _Mask:
-    """Takes secrets out of bytes and texts, also where they are written as in a URL, in JSON or in base64."""
-
-    def __init__(self, secrets: list[str]) -> None:
-        forms: set[str] = set()
-        for secret in secrets:
-            in_json = secret.replace("\\", "\\\\").replace('"', '\\"')
-            forms |= {secret, quote(secret, safe=""), quote_plus(secret), in_json, in_json.replace("/", "\\/")}
-            forms.add(cookie_pair("", secret)[1:])
-        forms |= {base64.b64encode(f"{one}:{two}".encode()).decode("ascii") for one in secrets for two in secrets}
-        kept = sorted((form for form in forms if len(form) >= MIN_MASKED_CHARS), key=len, reverse=True)
-        self._in_text = re.compile("|".join(map(re.escape, kept))) if kept else None
-        self._in_bytes = re.compile(b"|".join(re.escape(form.encode()) for form in kept)) if kept else None
-
-    def bytes(self, body: bytes) -> bytes:
-        """Return a body without them."""
-        return body if self._in_bytes is None else self._in_bytes.sub(MASK.encode(), body)
-
-    def text(self, text: str) -> str:
-        """Return a text without them."""
-        return text if self._in_text is None else self._in_text.sub(MASK, text)
-
-
-def _without(error: ToolError, mask: _Mask) -> ToolError:
-    details = {key: mask.text(item) if isinstance(item, str) else item for key, item in error.details.items()}
-    return ToolError(
-        mask.text(error.message), code=error.code, hint=error.hint, retryable=error.retryable, details=details
-    )
-
-
 # --- request and answer --------------------------------------------------------------------------------------------
 
 
-def _build(tool: ToolContract, arguments: Mapping[str, Any], carried: list[tuple[str, str, str]]) -> HttpCall:
+def _build(tool: ToolContract, arguments: Mapping[str, Any], credentials: list[tuple[str, str, str]]) -> HttpCall:
     spec = tool.spec
     given = {name: value for name, value in arguments.items() if value is not None}
     path = str(spec["path"])
@@ -197,7 +128,7 @@ def _build(tool: ToolContract, arguments: Mapping[str, Any], carried: list[tuple
     # some servers decode a path before they look at its parts
     if not _DOTS.isdisjoint(re.split(r"[/\\]", unquote(path))):
         raise ToolError(f"tool '{tool.name}': a part of the path would be . or ..", code="tool.bad_arguments")
-    for place, name, value in carried:
+    for place, name, value in credentials:
         if place == "query":
             pairs.append((quote(name, safe=""), quote(value, safe="")))
         elif place == "cookie":

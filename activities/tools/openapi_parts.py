@@ -46,11 +46,6 @@ def header_value(parameter: Mapping[str, Any], value: Json) -> str:
     return _simple(parameter, value, lambda part: part)
 
 
-def cookie_pair(name: str, value: str) -> str:
-    """Return a cookie as it stands in the request; what would end it is percent-encoded."""
-    return f"{name}={quote(value, safe='!#$&()*+-./:<=>?@[]^_`{|}~')}"
-
-
 def _simple(parameter: Mapping[str, Any], value: Json, encode: Any) -> str:
     if parameter.get("json"):
         return str(encode(compact_json(value)))

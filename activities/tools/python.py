@@ -1,4 +1,4 @@
-"""Calls the operator's Python tools: async ones in the event loop, ordinary ones in threads that may be left behind."""
+"""Calls the operator's Python functions: async ones in the event loop, ordinary ones in threads or processes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from activities.effects import note_progress
+from activities.tools.processes import ProcessCalls
 from engine.core.contracts.activities import ToolParams
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ToolError
 from engine.core.values import Json
 from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
 
+PROCESSES = 8
+"""Calls in processes of their own that run at one time."""
+
 
 class PythonTools:
     """Calls tools of a catalog; satisfies `ToolAdapter`."""
 
-    def __init__(self, catalog: ToolCatalog, *, threads: int) -> None:
+    def __init__(self, catalog: ToolCatalog, *, threads: int, processes: int = PROCESSES) -> None:
         """Bind the catalog.
 
         Args:
             catalog: The operator's tools.
             threads: Most ordinary functions that run at one time, those left behind by a cancel included.
+            processes: Most calls of tools with `process=True` that run at one time.
         """
         self._catalog = catalog
         self._slots = asyncio.Semaphore(threads)
+        self._processes = ProcessCalls(catalog, processes)
 
     async def call(self, params: ToolParams) -> Json:
         """Call a tool.
@@ -40,10 +47,12 @@ class PythonTools:
 
         Raises:
             ToolError: tool.unknown, tool.bad_arguments, tool.bad_result, tool.failed, or a `tool.…` error that the
-                function raised itself.
+                function raised itself; tool.crashed and tool.too_large of a process.
         """
         tool = self._find(params.tool.name)
-        arguments = call_arguments(tool, params)
+        if tool.process:
+            return await self._processes.call(tool, params, note_progress)
+        arguments = call_arguments(tool, params, note_progress)
         try:
             if inspect.iscoroutinefunction(tool.function):
                 result = await tool.function(**arguments)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
-from engine.author.calls import Message, Settings, messages_json, offered_json
+from engine.author.calls import Message, Model, Needs, Settings, messages_json, model_json, offered_json
 from engine.author.places import author_error
 from engine.author.schemas import Schema, schema_of
 from engine.author.step import Modifiers, Step, make_step, part
@@ -18,9 +18,11 @@ from engine.core.values import Json
 _AGENT_KEYS = (
     "instructions",
     "model",
+    "needs",
     "settings",
     "extra_settings",
     "tools",
+    "tool_mode",
     "rules",
     "max_rounds",
     "parallelism",
@@ -126,10 +128,12 @@ def agent(
     /,
     *,
     instructions: str | Expr | None = None,
-    model: str | Expr | None = None,
+    model: Model | None = None,
+    needs: Needs | None = None,
     settings: Settings | None = None,
     extra_settings: Mapping[str, Value] | None = None,
     tools: Literal["all"] | Sequence[str | AnyTool] | None = None,
+    tool_mode: Literal["auto", "native", "json"] | None = None,
     rules: Sequence[ToolRule] = (),
     max_rounds: int | None = None,
     parallelism: int | None = None,
@@ -139,15 +143,17 @@ def agent(
     unwrap: bool | None = None,
     **modifiers: Unpack[Modifiers],
 ) -> Step:
-    """Let a model use tools, round after round, until it answers. Planned only: this version does not run it yet.
+    """Let a model use tools, round after round, until it answers.
 
     Args:
         messages: One message of the user (text or template), or messages made by `system`, `user` and `assistant`.
         instructions: The system message.
-        model: Model name; default: the agent's or the backend's.
+        model: A model or a group, or several in order of preference; default: the agent's or the backend's.
+        needs: What whoever answers must be able to do.
         settings: Sampling settings.
         extra_settings: Settings that only some backends know.
         tools: What it may use: `"all"` tools of the task, or some by name or as themselves.
+        tool_mode: How they are offered; see `prompt`.
         rules: What it must observe about its tools.
         max_rounds: Most calls of the model.
         parallelism: Most tool calls at one time.
@@ -162,9 +168,11 @@ def agent(
         "agent": messages_json(messages, "agent"),
         **given(
             instructions=plain(instructions, "instructions"),
-            model=plain(model, "model"),
+            model=model_json(model),
+            needs=plain(needs, "needs"),
             settings=plain(merged, "settings") or None,
             tools=offered_json(tools),
+            tool_mode=plain(tool_mode, "tool_mode"),
             rules=_rules(rules),
             max_rounds=plain(max_rounds, "max_rounds"),
             parallelism=plain(parallelism, "parallelism"),
@@ -196,7 +204,7 @@ def embed(
     model: str | None = None,
     **modifiers: Unpack[Modifiers],
 ) -> Step:
-    """Turn a text or a list of texts into vectors. Planned only: this version does not run it yet.
+    """Turn a text or a list of texts into vectors.
 
     Args:
         text: The text or texts; the output is `{vectors}`, one for each.
@@ -247,7 +255,7 @@ def search(
     options: SearchOptions | None = None,
     **modifiers: Unpack[Modifiers],
 ) -> Step:
-    """Search documents by words, by meaning, or by both. Planned only: this version does not run it yet.
+    """Search documents by words, by meaning, or by both.
 
     Args:
         text: The words to look for; the output is `{docs}`, the best first.

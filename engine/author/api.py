@@ -19,6 +19,7 @@ from engine.author.blocks import (
 )
 from engine.author.calls import (
     Message,
+    Needs,
     Settings,
     assistant,
     call_tool,
@@ -54,6 +55,7 @@ __all__ = [
     "Limits",
     "Message",
     "Modifiers",
+    "Needs",
     "Next",
     "Require",
     "Retry",

@@ -18,7 +18,18 @@ from engine.tooling import Tool
 if TYPE_CHECKING:
     from engine.author.task import Task
 
-_PROMPT_KEYS = ("model", "settings", "extra_settings", "tools", "tool_choice", "output", "repair", "unwrap")
+_PROMPT_KEYS = (
+    "model",
+    "needs",
+    "settings",
+    "extra_settings",
+    "tools",
+    "tool_choice",
+    "tool_mode",
+    "output",
+    "repair",
+    "unwrap",
+)
 _CHOICES = ("auto", "none", "required")
 
 
@@ -58,15 +69,44 @@ class Settings(TypedDict, total=False):
     response_format: Mapping[str, Value]
 
 
+class Needs(TypedDict, total=False):
+    """What whoever answers must be able to do.
+
+    Attributes:
+        tools: It calls tools.
+        vision: It reads images.
+        json_schema: Its replies can be bound to a JSON Schema.
+        context: Tokens that request and reply together may have at least.
+        max_price: Most dollars for a million tokens, of the request and of the reply alike.
+    """
+
+    tools: bool
+    vision: bool
+    json_schema: bool
+    context: int
+    max_price: float
+
+
+Model = str | Expr | Sequence[str | Expr]
+"""A model or a group by its name, or several in order of preference."""
+
+
+def model_json(model: Model | None) -> Json:
+    """Return whom a step asks as a task file has it."""
+    return plain(model if model is None or isinstance(model, (str, Expr)) else list(model), "model")
+
+
 def prompt(
     messages: str | Expr | Message | Sequence[Message | Mapping[str, Value]],
     /,
     *,
-    model: str | Expr | None = None,
+    model: Model | None = None,
+    needs: Needs | None = None,
     settings: Settings | None = None,
     extra_settings: Mapping[str, Value] | None = None,
     tools: Literal["all"] | Sequence[str | AnyTool] | None = None,
     tool_choice: Literal["auto", "none", "required"] | AnyTool | Mapping[str, Value] | None = None,
+    tool_mode: Literal["auto", "native", "json"] | None = None,
     output: Schema | None = None,
     repair: int | None = None,
     unwrap: bool | None = None,
@@ -76,12 +116,15 @@ def prompt(
 
     Args:
         messages: One message of the user (text or template), or messages made by `system`, `user` and `assistant`.
-        model: Model name; default: the agent's or the backend's.
+        model: A model or a group, or several in order of preference; default: the agent's or the backend's.
+        needs: What whoever answers must be able to do.
         settings: Sampling settings.
         extra_settings: Settings that only some backends know.
         tools: What the model may call: `"all"` tools of the task, or some by name or as themselves.
         tool_choice: `auto`, `none`, `required`, or the tool it must call; one that has only a name is
             `{"type": "function", "function": {"name": …}}`.
+        tool_mode: How the tools are offered: by the backend's own means, in words with JSON as the answer, or in words
+            only to models that have no tool calls (`auto`, the default).
         output: What the reply must be: a pydantic model, another type, or a JSON Schema.
         repair: Rounds in which a reply that does not fit is sent back.
         unwrap: Whether only the reply's text or object is the output, and not the whole response.
@@ -91,10 +134,12 @@ def prompt(
     body = {
         "prompt": messages_json(messages, "prompt"),
         **given(
-            model=plain(model, "model"),
+            model=model_json(model),
+            needs=plain(needs, "needs"),
             settings=plain(merged, "settings") or None,
             tools=offered_json(tools),
             tool_choice=_choice(tool_choice),
+            tool_mode=plain(tool_mode, "tool_mode"),
             output_schema=None if output is None else schema_of(output, "output"),
             repair=plain(repair, "repair"),
             unwrap=plain(unwrap, "unwrap"),

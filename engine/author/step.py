@@ -89,11 +89,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """How long the output of a step is used again.
+    """How long the reply or output of an equal call is used again.
 
     Attributes:
         ttl: For how long.
-        key: What the output depends on; default: the step's input.
+        key: What else must be the same, beside the call itself.
     """
 
     ttl: Duration
@@ -110,7 +110,7 @@ class Modifiers(TypedDict, total=False):
     Attributes:
         label: The author's name for the step, for `steps['label']`.
         when: The step runs only if this is true; otherwise its input passes through.
-        cache: How long its output is used again for the same input, or a `Cache`. Planned only: it does nothing yet.
+        cache: How long the reply or output of an equal call is used again, or a `Cache`; for prompts and tools.
         retry: How often it is tried again.
         timeout: Longest time of one attempt.
         total_timeout: Longest time of all attempts together.

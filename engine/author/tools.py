@@ -34,6 +34,9 @@ class HttpTool:
         parameters: The arguments: a JSON Schema or a type.
         effect: What it does to the world; default: by its method.
         idempotent: Whether a repeated call does no harm.
+        approve: Which calls wait for a person: True, a condition on the arguments (`_`), or {if, info, deadline, …}.
+        files: Files of a form by field, in base64.
+        answer: What the answer's JSON must fit: a JSON Schema or a type.
     """
 
     name: str
@@ -51,6 +54,9 @@ class HttpTool:
     parameters: Schema | None = None
     effect: Effect | None = None
     idempotent: bool | None = None
+    approve: Value = None
+    files: Mapping[str, Value] | None = None
+    answer: Schema | None = None
 
     def plain(self) -> dict[str, Json]:
         """Return the tool as a task file has it."""
@@ -63,6 +69,8 @@ class HttpTool:
                 json=plain(self.json, "json"),
                 data=plain(self.data, "data"),
                 cookies=plain(self.cookies, "cookies"),
+                files=plain(self.files, "files"),
+                schema=None if self.answer is None else schema_of(self.answer, "answer"),
                 follow_redirects=plain(self.follow_redirects, "follow_redirects"),
                 include_response_content=plain(self.include_response_content, "include_response_content"),
             ),
@@ -76,6 +84,7 @@ class HttpTool:
                 effect=plain(self.effect, "effect"),
                 idempotent=plain(self.idempotent, "idempotent"),
                 timeout=None if self.timeout is None else seconds(self.timeout, "timeout"),
+                approve=plain(self.approve, "approve"),
             ),
             "api_call": request,
         }
@@ -83,17 +92,21 @@ class HttpTool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTool:
-    """A function that models may ask for; its caller runs it.
+    """A function that steps call and models may ask for; its caller runs it.
 
     Attributes:
-        name: The name by which models call it.
+        name: The name by which steps and models call it.
         description: For models.
         parameters: The arguments: a JSON Schema or a type.
+        timeout: How long its caller is waited for.
+        approve: As for `HttpTool`.
     """
 
     name: str
     description: str | None = None
     parameters: Schema | None = None
+    timeout: Duration | None = None
+    approve: Value = None
 
     def plain(self) -> dict[str, Json]:
         """Return the tool as a task file has it."""
@@ -103,6 +116,8 @@ class FunctionTool:
             **given(
                 description=plain(self.description, "description"),
                 parameters=None if self.parameters is None else schema_of(self.parameters, "parameters"),
+                timeout=None if self.timeout is None else seconds(self.timeout, "timeout"),
+                approve=plain(self.approve, "approve"),
             ),
         }
 

@@ -17,6 +17,7 @@ from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
 from engine.client.doors import AsyncDoors
 from engine.client.following import Followed, Patience
+from engine.client.registry import AsyncRegistry
 from engine.client.requests import Request, TaskSource
 from engine.client.rows import (
     AttemptRow,
@@ -42,7 +43,7 @@ T = TypeVar("T")
 PAGE = 200
 
 
-class AsyncClient(AsyncSteering, AsyncDoors):
+class AsyncClient(AsyncSteering, AsyncDoors, AsyncRegistry):
     """Talks to an Everstep API from asyncio code.
 
         async with AsyncClient() as client:

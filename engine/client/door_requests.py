@@ -111,6 +111,23 @@ def delete(path: str) -> Request[None]:
     return Request("DELETE", path, _nothing, repeatable=False)
 
 
+def post(
+    path: str, body: Mapping[str, Any], key: str | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Request[View]:
+    """Make or do something; with its key it happens once."""
+    return Request("POST", path, _view, body=dict(body), key=key or new_key(), timeout_s=timeout_s)
+
+
+def patch(path: str, body: Mapping[str, Any]) -> Request[View]:
+    """Change something."""
+    return Request("PATCH", path, _view, body=_plain(body), timeout_s=ANSWER_TIMEOUT_S)
+
+
+def put(path: str, body: Mapping[str, Any]) -> Request[View]:
+    """Put something into the place of what is there."""
+    return Request("PUT", path, _view, body=_plain(body), timeout_s=ANSWER_TIMEOUT_S)
+
+
 # --- schedules -------------------------------------------------------------------------------------------------------
 
 

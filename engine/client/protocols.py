@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, Unpack
 from engine.author.task import Task
 from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.door_protocols import AsyncDoorsProtocol, DoorsProtocol
+from engine.client.registry_protocols import AsyncRegistryProtocol, RegistryProtocol
 from engine.client.requests import TaskSource
 from engine.client.rows import (
     AttemptRow,
@@ -33,7 +34,7 @@ from engine.client.wire import StreamEvent
 from engine.core.values import Json
 
 
-class EverstepClient(DoorsProtocol, Protocol):
+class EverstepClient(DoorsProtocol, RegistryProtocol, Protocol):
     """A client for ordinary code: `Client`, or `MemoryClient` in tests; `Client` says what each method does."""
 
     def __enter__(self) -> Self: ...
@@ -232,7 +233,7 @@ class EverstepClient(DoorsProtocol, Protocol):
         ...
 
 
-class AsyncEverstepClient(AsyncDoorsProtocol, Protocol):
+class AsyncEverstepClient(AsyncDoorsProtocol, AsyncRegistryProtocol, Protocol):
     """A client for asyncio: `AsyncClient`, or `AsyncMemoryClient` in tests; `Client` says what each method does."""
 
     async def __aenter__(self) -> Self: ...

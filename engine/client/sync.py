@@ -16,6 +16,7 @@ from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
 from engine.client.doors import Doors
 from engine.client.following import Followed, Patience
+from engine.client.registry import Registry
 from engine.client.requests import Request, TaskSource
 from engine.client.rows import (
     AttemptRow,
@@ -41,7 +42,7 @@ T = TypeVar("T")
 PAGE = 200
 
 
-class Client(Steering, Doors):
+class Client(Steering, Doors, Registry):
     """Talks to an Everstep API.
 
         with Client() as client:

@@ -106,7 +106,7 @@ async def apply_tasks(
             code="apply.no_set",
             hint="give the set a name; only tasks that were applied under that name are removed",
         )
-    compiled = await _compile_all(service, files, dialect)
+    compiled = await _compile_all(service, files, dialect, tenant)
     owner = {"tenant": tenant, "applied_set": applied_set, "actor": actor}
     changes = [await _change_of(service, item, made, owner) for item, made in compiled]
     if prune:
@@ -120,7 +120,7 @@ async def apply_tasks(
 
 
 async def _compile_all(
-    service: DefinitionService, files: Sequence[TaskFile], dialect: Dialect
+    service: DefinitionService, files: Sequence[TaskFile], dialect: Dialect, tenant: str
 ) -> list[tuple[TaskFile, Compiled]]:
     done: list[tuple[TaskFile, Compiled]] = []
     wrong: list[tuple[str, list[Diagnostic]]] = []
@@ -128,7 +128,9 @@ async def _compile_all(
     for item in files:
         await asyncio.sleep(0)  # a folder of hundreds must not hold up every other request
         try:
-            made = compile_text(item.source, file=item.file, contracts=service.contracts, dialect=dialect)
+            made = compile_text(
+                item.source, file=item.file, contracts=service.contracts, dialect=dialect, tenant=tenant
+            )
         except DefinitionError as error:
             wrong.append((item.file, list(error.diagnostics)))
             continue

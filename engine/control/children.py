@@ -54,7 +54,7 @@ class ChildService:
         check_input(task, params.input)
         check_requirements(body, params.input, task.name)
         if params.grant != OPEN:
-            _check_authority(plan_from_json(body), params.grant)
+            check_authority(plan_from_json(body), params.grant)
         return ResolvedTask(
             id=task.id,
             version=task.version,
@@ -77,11 +77,11 @@ class ChildService:
                 params.task_id, tenant=params.tenant, version=params.version, removed=True
             )
             plan = plan_from_json(await self._definitions.plan_for_start(task))
-        _check_authority(plan, params.grant)
+        check_authority(plan, params.grant)
         return plan_to_json(replace(plan, allow=narrow(plan.allow, params.grant)))
 
 
-def _check_authority(plan: Plan, grant: Grant) -> None:
+def check_authority(plan: Plan, grant: Grant) -> None:
     """Compare what a child may touch with what those above it permit.
 
     Raises:

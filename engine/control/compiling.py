@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 from zoneinfo import available_timezones
 
+from engine.control.toolrules import offered_to
 from engine.core.diagnostics import Diagnostic, Findings, Severity
 from engine.core.errors import CompileError
 from engine.core.kinds import Dialect
@@ -63,6 +64,7 @@ def compile_text(
     contracts: Mapping[str, ToolContract],
     agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
     dialect: Dialect = "everstep",
+    tenant: str | None = None,
 ) -> Compiled:
     """Compile the text of a task.
 
@@ -72,6 +74,7 @@ def compile_text(
         contracts: The operator's tools by name.
         agent: The settings of the agent the task belongs to.
         dialect: What the text is read as if it has no key `dialect`.
+        tenant: Whose task it is; None = nobody's, who may name all tools.
 
     Returns:
         The plan, the task as JSON, and the warnings.
@@ -83,7 +86,14 @@ def compile_text(
     doubled = Findings()
     root = parse_source(text, file, doubled)
     return compile_tree(
-        root, source=text, file=file, contracts=contracts, agent=agent, dialect=dialect, read=doubled.items
+        root,
+        source=text,
+        file=file,
+        contracts=contracts,
+        agent=agent,
+        dialect=dialect,
+        read=doubled.items,
+        tenant=tenant,
     )
 
 
@@ -96,6 +106,7 @@ def compile_tree(
     agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
     dialect: Dialect = "everstep",
     read: Sequence[Diagnostic] = (),
+    tenant: str | None = None,
 ) -> Compiled:
     """Compile the tree of a task, whatever it was read from.
 
@@ -107,12 +118,14 @@ def compile_tree(
         agent: As for `compile_text`.
         dialect: As for `compile_text`.
         read: What its reader found wrong with it, to be reported along with everything else.
+        tenant: As for `compile_text`.
 
     Raises:
         CompileError: As by `compile_text`.
     """
     name = PurePath(file).stem or "task"
     dialect = dialect_of(root, dialect)
+    contracts = offered_to(contracts, tenant)
     if dialect == "contenox":
         plan, items = _compile_chain(root, name, contracts, agent)
     else:

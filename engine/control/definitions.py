@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import structlog
+
 from engine.control.compiling import Compiled, compile_text
 from engine.control.request_keys import id_for, key_reused
+from engine.control.toolrules import present_tools
 from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
 from engine.core.errors import Conflict, DefinitionError, NotFound
@@ -17,7 +20,7 @@ from engine.core.kinds import Dialect
 from engine.core.plan.codec import check_library, plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
 from engine.core.plan.dispatch import dispatch_changes
-from engine.core.plan.ir import STDLIB_VERSION, AgentSnapshot, ToolContract
+from engine.core.plan.ir import STDLIB_VERSION, AgentSnapshot, Drift, Plan, ToolContract
 from engine.core.plan.planned import refuse_planned
 from engine.core.run.projection import iso_time
 from engine.core.values import Json
@@ -25,6 +28,11 @@ from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWri
 
 BESIDE_THE_PLAN = ("description", "canonical_name", "metadata", "dispatch")
 """Keys of a task that no plan holds; with the plan's hash they decide whether a text says something new."""
+
+MOST_TOLD = 10_000
+"""Changes of tools that a process remembers to have told."""
+
+log = structlog.get_logger("everstep.tools")
 
 JSON_FILE = "body"
 """Name of the source in diagnostics when a task came as a JSON object."""
@@ -122,6 +130,7 @@ class DefinitionService:
         self.definitions = definitions
         self.contracts = contracts
         self.versions = VersionService(definitions)
+        self._told: set[tuple[str, int, Drift]] = set()
 
     async def create_agent(
         self,
@@ -320,7 +329,7 @@ class DefinitionService:
         """Return a task's plan with the present settings of its agent, contracts of its tools and expression library.
 
         Raises:
-            CompileError: `task.not_runnable` if something in it is only planned.
+            CompileError: `task.not_runnable` if something in it is only planned, or a tool is not there for its tenant.
             BugError: `plan.stdlib` if it was made for a newer expression library.
         """
         plan = plan_from_json(task.plan)
@@ -330,16 +339,34 @@ class DefinitionService:
         agent = None
         if task.agent_id:
             agent = await self.definitions.get_agent(task.agent_id, tenant=task.tenant)
-        tools = {
-            name: contract if contract.type == "api_call" else self.contracts.get(name, contract)
-            for name, contract in plan.tools.items()
-        }
-        return plan_to_json(replace(plan, agent=snapshot_of(agent), tools=tools, stdlib=STDLIB_VERSION))
+        plan = present_tools(plan, self.contracts, task.tenant)
+        if plan.drift:
+            self._tell_drift(task, plan)
+        return plan_to_json(replace(plan, agent=snapshot_of(agent), stdlib=STDLIB_VERSION))
+
+    def _tell_drift(self, task: TaskFacts, plan: Plan) -> None:
+        """Tell once of the tools of a version that are not what they were when it was stored."""
+        for drift in plan.drift:
+            mark = (task.id, task.version, drift)
+            if mark not in self._told:
+                if len(self._told) >= MOST_TOLD:
+                    self._told.clear()
+                self._told.add(mark)
+                log.warning(
+                    "tool.drift",
+                    task=task.name,
+                    version=task.version,
+                    tool=drift.tool,
+                    before=drift.before,
+                    after=drift.after,
+                    changes=list(drift.changes),
+                )
 
     async def _compile(self, source: str, *, tenant: str, file: str, agent_id: str, dialect: Dialect) -> Compiled:
         agent = await self.definitions.get_agent(agent_id, tenant=tenant) if agent_id else None
-        contracts = self.contracts
-        return compile_text(source, file=file, contracts=contracts, agent=snapshot_of(agent), dialect=dialect)
+        return compile_text(
+            source, file=file, contracts=self.contracts, agent=snapshot_of(agent), dialect=dialect, tenant=tenant
+        )
 
     async def _store(
         self,

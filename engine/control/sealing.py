@@ -37,7 +37,7 @@ THREAD_BYTES = 64 * 1024
 
 _KEY, _NONCE, _BOUND, _PACKED = "everstep-key", "everstep-nonce", "everstep-bound", "everstep-packed"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-HINT = "make keys with `everstep keys encryption ID`; EVERSTEP_ENCRYPTION_KEYS=ID:BASE64,ID:BASE64"
+HINT = "make keys with `everstep keys encryption ID`; {}=ID:BASE64,ID:BASE64"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,8 +60,12 @@ class KeyRing:
         return next(iter(self.keys.items()))
 
 
-def read_ring(text: str) -> KeyRing | None:
-    """Read EVERSTEP_ENCRYPTION_KEYS; None = nothing is encrypted.
+def read_ring(text: str, source: str = "EVERSTEP_ENCRYPTION_KEYS") -> KeyRing | None:
+    """Read a key ring as EVERSTEP_ENCRYPTION_KEYS holds one; None = there is none, and nothing is encrypted.
+
+    Args:
+        text: The keys.
+        source: Where they stand.
 
     Raises:
         InvalidInput: `config.invalid`; it never shows a key.
@@ -73,7 +77,8 @@ def read_ring(text: str) -> KeyRing | None:
         name, _, encoded = part.strip().partition(":")
         problem = _problem_of(name, encoded, keys)
         if problem:
-            raise InvalidInput(f"key {number} of EVERSTEP_ENCRYPTION_KEYS {problem}", code="config.invalid", hint=HINT)
+            hint = HINT.format(source)
+            raise InvalidInput(f"key {number} of {source} {problem}", code="config.invalid", hint=hint)
         keys[name] = _bytes_of(encoded)
     return KeyRing(keys)
 

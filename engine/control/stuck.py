@@ -116,9 +116,13 @@ class Diagnosis:
         waits = call.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED and call.attempt <= 1
         if not waits:
             return None
-        return await self._no_worker(queue, call.scheduled_time.ToMicroseconds(), activities=True)
+        # the calls of a pool wait in a queue of their own
+        asked = call.activity_options.task_queue.name or queue
+        since_us = call.scheduled_time.ToMicroseconds()
+        pool = asked.removeprefix(f"{queue}-") if asked != queue else ""
+        return await self._no_worker(asked, since_us, activities=True, pool=pool)
 
-    async def _no_worker(self, queue: str, waits_us: int, *, activities: bool) -> Stuck | None:
+    async def _no_worker(self, queue: str, waits_us: int, *, activities: bool, pool: str = "") -> Stuck | None:
         if time.time_ns() // 1_000 - waits_us < WAITING_S * 1e6:
             return None
         key = (queue, activities)
@@ -127,6 +131,14 @@ class Diagnosis:
         if self._asked[key] > waits_us:
             # somebody has asked for work since: the workers have much to do, and this comes in its turn
             return None
+        if pool:
+            return Stuck(
+                NO_WORKER,
+                f"no worker of the pool {pool!r} has asked for work of its task queue {queue!r} since"
+                f" {iso_time(waits_us)}",
+                f"start one with `everstep worker --pool {pool}`, or see why those there are too busy",
+                waits_us,
+            )
         return Stuck(
             NO_WORKER,
             f"no worker has asked for work of the task queue {queue!r} since {iso_time(waits_us)}",

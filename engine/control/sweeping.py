@@ -18,6 +18,7 @@ from engine.control.purging import PurgeFinisher, PurgeService
 from engine.core.errors import NotFound
 from engine.store.blobs import Blob, BlobStore
 from engine.store.database import Database
+from engine.store.kept import KeptStore
 from engine.store.pulses import PulseStore
 
 TURN_S = 2.0
@@ -56,11 +57,13 @@ class Sweep:
     _learned: bool = False
     _finisher: PurgeFinisher = field(init=False)
     _blobs: BlobStore = field(init=False)
+    _kept: KeptStore = field(init=False)
 
     def __post_init__(self) -> None:
         """Build what does the work."""
         self._finisher = PurgeFinisher(self.client, self.database, self.drivers)
         self._blobs = BlobStore(self.database)
+        self._kept = KeptStore(self.database)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; whatever does not answer is asked again."""
@@ -87,6 +90,8 @@ class Sweep:
 
     async def look(self) -> None:
         """Purge what is too old, let go of what is gone, remove payloads that nobody refers to."""
+        while await self._kept.sweep(now_us=time.time_ns() // 1_000):
+            pass
         await self._learn()
         if self.retention_days is not None:
             before_us = time.time_ns() // 1_000 - int(self.retention_days * _DAY_US)

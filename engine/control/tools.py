@@ -1,4 +1,4 @@
-"""Gathers the operator's tools: `@tool` objects of the modules in everstep.toml, integrations, OpenAPI services."""
+"""Gathers the operator's tools: `@tool` objects of the modules in everstep.toml, integrations, services."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from engine.control.integrations import integration_contracts
+from engine.control.toolrules import ruled, rules_for
 from engine.core.contracts.failures import clip
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
@@ -33,20 +34,22 @@ def load_catalog(project: Project, data_dir: Path | None = None) -> ToolCatalog:
         data_dir: Where copies of fetched documents are kept; None = the data folder of the environment's settings.
 
     Returns:
-        All tools that stand at module level, and the contracts of the integrations and of OpenAPI services.
+        All tools that stand at module level, and the contracts of integrations, OpenAPI services and MCP servers.
 
     Raises:
         InvalidInput: `config.tool_module` if a module is missing or fails, `config.duplicate_tool` if two tools share a
             name, `config.bad_tool` if a tool has no schema, `config.integration` if an integration cannot work,
-            `config.openapi` if a document cannot be had or read.
+            `config.openapi` if a document cannot be had or read, `config.mcp` if an MCP server is registered wrongly.
     """
     folder = str(project.folder.absolute())
     if project.tools.modules and folder not in sys.path:
         sys.path.append(folder)
     owners: dict[str, str] = {}
+    sources: dict[str, tuple[str, str]] = {}
     tools: dict[str, Tool[..., Any]] = {}
     for entry in project.tools.modules:
-        for found in _tools_of(_import(entry, project.folder.absolute())):
+        module = _import(entry, project.folder.absolute())
+        for found in _tools_of(module):
             if tools.setdefault(found.name, found) is not found:
                 raise InvalidInput(
                     f"two tools are called '{found.name}': one in {owners[found.name]}, one in {entry}",
@@ -54,6 +57,7 @@ def load_catalog(project: Project, data_dir: Path | None = None) -> ToolCatalog:
                     hint="give one of them another name: @tool(name=…)",
                 )
             owners.setdefault(found.name, entry)
+            sources.setdefault(found.name, (module.__name__, str(module.__file__ or "")))
             found.contract()
     others = integration_contracts(project.tools.integrations)
     for name in others.keys() & tools.keys():
@@ -65,7 +69,12 @@ def load_catalog(project: Project, data_dir: Path | None = None) -> ToolCatalog:
     if project.tools.openapi:
         taken = {**owners, **dict.fromkeys(others, "[tools.integrations]")}
         others = {**others, **_operations(project, data_dir, taken)}
-    return ToolCatalog(tools, others)
+    if project.tools.mcp:
+        others = {**others, **_of_servers(project, data_dir, {**dict.fromkeys(others, "another service"), **owners})}
+    if project.tools.acp:
+        others = {**others, **_agents(project, data_dir, {**dict.fromkeys(others, "another service"), **owners})}
+    rules = rules_for(tools, project.tools)
+    return ToolCatalog(tools, ruled(others, project.tools), sources=sources, rules=rules)
 
 
 def _operations(project: Project, data_dir: Path | None, owners: Mapping[str, str]) -> dict[str, ToolContract]:
@@ -81,6 +90,33 @@ def _operations(project: Project, data_dir: Path | None, owners: Mapping[str, st
             hint="give one of them another name",
         )
     return found
+
+
+def _of_servers(project: Project, data_dir: Path | None, owners: Mapping[str, str]) -> dict[str, ToolContract]:
+    # as above: the SDK takes 0.3 s to import
+    from engine.control.mcp.keeping import load_servers
+
+    found = load_servers(project, data_dir or Settings().data_dir)
+    for name in found.keys() & owners.keys():
+        raise InvalidInput(
+            f"two tools are called '{name}': one in {owners[name]}, one of the MCP server"
+            f" '{found[name].spec['server']}'",
+            code="config.duplicate_tool",
+            hint="give the server another name",
+        )
+    return found
+
+
+def _agents(project: Project, data_dir: Path | None, owners: Mapping[str, str]) -> dict[str, ToolContract]:
+    from engine.control.acpagents import load_agents
+
+    for name in project.tools.acp.keys() & owners.keys():
+        raise InvalidInput(
+            f"two tools are called '{name}': one in {owners[name]}, one in [tools.acp] of everstep.toml",
+            code="config.duplicate_tool",
+            hint="give the remote agent another name",
+        )
+    return load_agents(project, data_dir or Settings().data_dir)
 
 
 def _tools_of(module: ModuleType) -> list[Tool[..., Any]]:

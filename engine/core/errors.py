@@ -11,6 +11,8 @@
     │  ├─ ExpressionError, InputRejected, LimitExceeded, WaitExpired, StepTimeout, TaskError
     │  ├─ AuthorityError          beyond what `allow` of the task permits; nothing was called
     │  ├─ ToolError               refused, failed, timed out, outcome unknown
+    │  ├─ SecretError             a secret that a call names is not there, or cannot be read; nothing was called
+    │  ├─ BudgetError             a budget of the operator leaves nothing for a call; nothing was called
     │  ├─ ChildError              an execution that a step started did not succeed; has the code of its own error
     │  └─ BackendError            unreachable, rate limited, overloaded, refused, bad reply, context too long
     ├─ PayloadUnreadable      the operator must act: a stored payload is gone, damaged, or its key is not known here
@@ -227,6 +229,18 @@ class ToolError(RunError):
     default_code = "tool.failed"
 
 
+class SecretError(RunError):
+    """A secret that a call names is not there, or cannot be read; nothing was called."""
+
+    default_code = "secret.missing"
+
+
+class BudgetError(RunError):
+    """A budget of the operator leaves nothing for a call; nothing was called."""
+
+    default_code = "budget.exhausted"
+
+
 class ChildError(RunError):
     """An execution that a step started did not succeed.
 
@@ -270,6 +284,8 @@ _BY_PREFIX: dict[str, type[RunError]] = {
     "task": TaskError,
     "authority": AuthorityError,
     "tool": ToolError,
+    "secret": SecretError,
+    "budget": BudgetError,
     "effect": ToolError,
     "backend": BackendError,
 }

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 
 from engine import __version__
 from engine.control.executions import ANSWER_TIMEOUT_S
+from engine.control.known import known_secrets
 from engine.control.tools import load_catalog
 from engine.control.tracing import ExecutionTelemetry
 from engine.core.errors import Conflict
@@ -32,7 +33,10 @@ from engine.edge.http.openapi import install_document
 from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.services import Services, open_services
 from engine.edge.native import codec, definitions, executions, health, keys, listing, metrics, overview, story, streams
+from engine.edge.native.backends import router as backends_router
+from engine.edge.native.budgets import router as budgets_router
 from engine.edge.native.bulk import router as bulk_router
+from engine.edge.native.docs import router as docs_router
 from engine.edge.native.documents import DOCS
 from engine.edge.native.examples import ANSWERS
 from engine.edge.native.hooks import public as public_hooks
@@ -41,14 +45,16 @@ from engine.edge.native.links import public as public_links
 from engine.edge.native.links import router as links_router
 from engine.edge.native.messages import router as messages_router
 from engine.edge.native.metrics import ApiMetrics
+from engine.edge.native.models import router as models_router
 from engine.edge.native.purging import router as purge_router
 from engine.edge.native.schedules import router as schedules_router
+from engine.edge.native.secrets import router as secrets_router
 from engine.edge.native.steering import router as steering_router
 from engine.edge.native.webhooks import router as webhooks_router
 from engine.obs.logs import configure_logging
 from engine.obs.start import start_telemetry
 from engine.obs.telemetry import OFF, Telemetry
-from engine.settings import Settings, load_project
+from engine.settings import Project, Settings, load_project
 from engine.store.idempotency import IdempotencyStore
 
 GRACE_S = 3
@@ -60,11 +66,12 @@ def _all_routes() -> APIRouter:
     routes = APIRouter()
     # lists first: `/executions/counts` is no execution
     front = (listing.router, overview.router, story.router)
-    data = (purge_router, codec.router)
+    data = (purge_router, codec.router, secrets_router, docs_router)
     steering = (steering_router, links_router, messages_router)
     doors = (schedules_router, webhooks_router, hooks_router, bulk_router)
     usual = (definitions.router, executions.router, streams.router, keys.router)
-    for router in (*front, *usual, *data, *steering, *doors):
+    registry = (backends_router, models_router, budgets_router)
+    for router in (*front, *usual, *data, *steering, *doors, *registry):
         # the least that a route needs; those that change something say so themselves
         routes.include_router(router, prefix="/api", dependencies=[MAY_READ])
     for router in (health.router, public_links, public_hooks):
@@ -205,7 +212,7 @@ async def serve_api(
     refuse_open_bind(settings)
     if not structlog.is_configured():
         # unconfigured, structlog writes every line to standard output, which belongs to programs
-        configure_logging(settings.log_level, settings.log_json)
+        configure_logging(settings.log_level, settings.log_json).learn(known_secrets(settings))
     if contracts is None:
         contracts = await project_contracts(settings)
     own = bind(settings) if listener is None else None
@@ -230,14 +237,31 @@ async def serve_api(
 
 
 async def _refresh(settings: Settings, contracts: MutableMapping[str, ToolContract]) -> None:
-    """Pick up changed documents of OpenAPI services until cancelled."""
-    # `dev` may put services in later
-    while not any(contract.type == "openapi" for contract in contracts.values()):  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(SERVICES_LOOK_S)
-    # it takes 0.1 s to import, which no start without such services need pay
-    from engine.control.openapi.refreshing import keep_fresh
+    """Pick up changed definitions of OpenAPI services and MCP servers until cancelled."""
 
-    await keep_fresh(contracts, lambda: load_project(settings.project_file), settings.data_dir)
+    async def there(kind: str) -> None:
+        # `dev` may put services in later
+        while not any(contract.type == kind for contract in contracts.values()):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(SERVICES_LOOK_S)
+
+    def project() -> Project:
+        return load_project(settings.project_file)
+
+    async def of_services() -> None:
+        await there("openapi")
+        # it takes 0.1 s to import, which no start without such services need pay
+        from engine.control.openapi.refreshing import keep_fresh
+
+        await keep_fresh(contracts, project, settings.data_dir)
+
+    async def of_servers() -> None:
+        await there("mcp")
+        # imported late, as above
+        from engine.control.mcp.refreshing import keep_fresh
+
+        await keep_fresh(contracts, project, settings.data_dir)
+
+    await asyncio.gather(of_services(), of_servers())
 
 
 async def _serve(

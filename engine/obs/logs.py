@@ -12,6 +12,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from engine.obs.redaction import Redactor, hide_carriers
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -37,12 +39,15 @@ class _Patient:
             self._stream.flush()
 
 
-def configure_logging(level: str = "info", json: bool = False) -> None:
+def configure_logging(level: str = "info", json: bool = False) -> Redactor:
     """Send structlog's events, and warnings of the standard library's loggers, to stderr.
 
     Args:
         level: debug, info, warning or error; an unknown word means info.
         json: Lines as JSON instead of text.
+
+    Returns:
+        What takes secrets out of all lines, as far as it is told of them.
     """
     number = LEVELS.get(level.lower(), logging.INFO)
     shared: list[structlog.types.Processor] = [
@@ -56,6 +61,8 @@ def configure_logging(level: str = "info", json: bool = False) -> None:
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
     renderer: list[structlog.types.Processor] = [as_json, structlog.processors.JSONRenderer()] if json else [as_text]
+    redactor = Redactor()
+    renderer = [hide_carriers, *renderer, redactor]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -73,6 +80,13 @@ def configure_logging(level: str = "info", json: bool = False) -> None:
     root.handlers[:] = [handler]
     # libraries are quieter than we are: their info lines are about every request
     root.setLevel(max(number, logging.WARNING))
+    return redactor
+
+
+def redactor_in_use() -> Redactor:
+    """Return what takes secrets out of this process's lines; before logging is configured, one that nothing uses."""
+    found = (one for one in structlog.get_config()["processors"] if isinstance(one, Redactor))
+    return next(found, Redactor())
 
 
 def _add_temporal_fields(logger: Any, method: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -85,3 +99,13 @@ def _add_temporal_fields(logger: Any, method: str, line: structlog.types.EventDi
             line.setdefault("execution", about["workflow_id"])
             line.setdefault("run", about.get("workflow_run_id") or about.get("run_id"))
     return line
+
+
+def lines_to_stderr() -> None:
+    """Let lines go to stderr in a process that has not set up logging, such as a command that only looks at something.
+
+    Unconfigured, structlog writes them to standard output, which belongs to programs.
+    """
+    if not structlog.is_configured():
+        # looked up for each line: tests and callers put another stream there
+        structlog.configure(logger_factory=lambda *_: structlog.WriteLogger(sys.stderr))

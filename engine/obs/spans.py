@@ -13,7 +13,7 @@ from typing import Any
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import EventRecord
 from engine.core.run.tracing import Traceparent, read_traceparent, span_id
-from engine.core.run.usage import TOKENS
+from engine.core.run.usage import MODEL_KINDS, TOKENS, TOOL_KINDS, is_reply
 from engine.obs.telemetry import SpanData, SpanEvent
 
 MOST_FOLLOWED = 20_000
@@ -187,11 +187,10 @@ class ExecutionSpans:
 
     def _finished(self, body: dict[str, Any]) -> None:
         sums, kind = self._sums, body["kind"]
-        if kind == "tool_call":
-            sums["tool_calls"] += 1
-        if kind != "prompt":
+        sums["tool_calls"] += kind in TOOL_KINDS
+        sums["llm_calls"] += kind in MODEL_KINDS
+        if kind not in MODEL_KINDS and not is_reply(EventType.EFFECT_FINISHED, body):
             return
-        sums["llm_calls"] += 1
         usage = body.get("usage") or {}
         for name in _TOKENS:
             sums[name] += int(usage.get(name) or 0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from engine.reference.agents import AGENTS
 from engine.reference.calls import CALLS
 from engine.reference.choices import CHOICES
 from engine.reference.entry import Entry, Group
 from engine.reference.keys import KEYS
-from engine.reference.later import LATER
+from engine.reference.lookups import LOOKUPS
 from engine.reference.loops import LOOPS
 from engine.reference.modifiers import MODIFIERS
 from engine.reference.pure import PURE
@@ -20,7 +21,7 @@ from engine.reference.waits import WAITS
 SECTIONS: Final = MappingProxyType[str, tuple[Entry, ...]](
     {
         "Compute": PURE,
-        "Call": CALLS,
+        "Call": (*CALLS, *AGENTS, *LOOKUPS),
         "Choose": CHOICES,
         "Loop": LOOPS,
         "At the same time": TOGETHER,
@@ -28,10 +29,9 @@ SECTIONS: Final = MappingProxyType[str, tuple[Entry, ...]](
         "Modifiers": MODIFIERS,
         "Keys of a task": KEYS,
         "Types of tools": TOOL_KINDS,
-        "Later": LATER,
     }
 )
-"""Headings and the entries under them; the last one has words of all groups."""
+"""Headings and the entries under them."""
 
 ENTRIES: Final = tuple(entry for section in SECTIONS.values() for entry in section)
 

@@ -63,6 +63,26 @@ CALLS: Final = (
                 output={"text": "Hi!", "tokens": 3},
                 text="Without `unwrap` the output is the whole reply.",
             ),
+            example(
+                """
+                main:
+                  - label: describe
+                    prompt:
+                      - role: user
+                        content:
+                          - {type: text, text: What is this?}
+                          - {type: image_url, image_url: {url: $ _.picture}}
+                    model: [fast, claude/claude-haiku-4-5, smollm2]
+                    needs: {context: 16000, max_price: 5}
+                    unwrap: true
+                """,
+                {"picture": "https://pictures.example/1.png"},
+                replies={"describe": "A cat."},
+                output="A cat.",
+                seen=(("calls[0].request.models", ["fast", "claude/claude-haiku-4-5", "smollm2"]),),
+                text="A list of models and groups is asked in order: the next one if the one before cannot answer now."
+                " Those that do not meet the needs are passed over; here also those that read no images.",
+            ),
         ),
         output=(
             "With `unwrap: true` the text of the reply, or the parsed object if there is an `output_schema`. Without"
@@ -76,6 +96,14 @@ CALLS: Final = (
             "`tools` are offered to the model, and the calls it asks for stand in"
             " `_.choices[0].message.tool_calls`; the step does not run them (`auto_run_tools:"
             " true` is refused so far).",
+            "`model` names a model, a group of [everstep.toml](../backends.md#several-backends-for-a-model), or several"
+            " of both in order of preference; each name may be computed, and so may the list. Names that no backend has"
+            " are passed over as long as another one is left.",
+            "Needs hold for whoever answers: what is not known of a model counts as yes, but a price. Messages with"
+            " images need a model that reads images by themselves. A step that names no model asks the default one, or"
+            " any other that meets its needs if that does not.",
+            "With `tool_mode: json` the tools are described in the system message, and JSON in the reply becomes"
+            " `tool_calls` as those of other models; so it is with `auto` where a model is known to have none.",
             "Without `retry` it makes up to four attempts on errors that may pass; one attempt takes at most ten"
             " minutes, or `timeout`.",
         ),
@@ -117,6 +145,11 @@ CALLS: Final = (
                 "name one under `[backends]` in everstep.toml, or set `OPENAI_API_KEY`",
             ),
             failure("backend.unknown_model", "no backend has that model", "see `models` in everstep.toml"),
+            failure(
+                "backend.no_candidate",
+                "none of the models meets the needs; the message says what each of them lacks",
+                "name other models, ask for less in `needs`, or correct `capabilities` and `prices` in everstep.toml",
+            ),
             failure("backend.timeout", "the model took too long; tried again", "raise `timeout`, lower `max_tokens`"),
             failure("backend.unreachable", "the backend cannot be reached; tried again", "`everstep doctor`"),
         ),
@@ -169,6 +202,8 @@ CALLS: Final = (
         ),
         notes=(
             "Without `arguments` the step's input `_` is passed on, which must be an object, or null for none.",
+            "`secrets.NAME` in the arguments is a reference to a [secret](secrets.md), which the worker looks up right"
+            " before the call.",
             "The arguments are checked against the tool's schema before it is called; what is written out is checked"
             " before the task is accepted.",
             "How often a call may be repeated depends on the tool's `effect` and `idempotent`: see"
@@ -218,6 +253,11 @@ CALLS: Final = (
                 "tool.address_refused",
                 "an `api_call` leads to a private address",
                 'allow it in everstep.toml: `[http] allow = ["127.0.0.1:9000"]`',
+            ),
+            failure(
+                "secret.missing",
+                "the call names a secret that the tenant does not have; nothing was called",
+                "set it: `everstep secrets set NAME`",
             ),
             failure(
                 "tool.credentials",

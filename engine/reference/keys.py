@@ -146,7 +146,12 @@ KEYS: Final = (
         notes=(
             "Without it an execution may run a million steps; rounds, time and tokens have no limit.",
             "`finally` and `undo` steps run all the same.",
-            "The limit `cost` is planned only: an execution with it is refused ([W614](../diagnostics.md#w614)).",
+            "`tokens` and `cost` are compared before each model call with what it may use: its messages and"
+            " `max_tokens`. A call that does not fit into what is left is not made. Calls side by side reserve what"
+            " they may use; one without `max_tokens` waits near the limit until no other is under way. So a limit is"
+            " exceeded by one call at most.",
+            "With `cost` a model whose price is not known is not asked (`backend.unpriced`). Replies that a `cache` gives"
+            " cost nothing. See [budgets](../budgets.md) for those of the operator.",
         ),
         failures=(
             failure(
@@ -173,6 +178,13 @@ KEYS: Final = (
                 "raise `limits.tokens`",
                 "limits: {tokens: 10}\nmain: [{label: ask, prompt: x}]",
                 replies={"ask": {"$reply": "y", "$tokens": 11}},
+            ),
+            failure(
+                "limit.cost",
+                "the model calls together cost more dollars, or the next one may",
+                "raise `limits.cost`, bound replies by `max_tokens`, or use a cheaper model",
+                "limits: {cost: 0.5}\nmain: [{label: ask, prompt: x}]",
+                replies={"ask": {"$reply": "y", "$cost": 0.6}},
             ),
         ),
         see=("timeout", "while"),

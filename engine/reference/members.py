@@ -65,6 +65,7 @@ _TYPES: Final = MappingProxyType(
     {
         "prompt": "text or list of messages",
         "tools": "`all` or list of names and functions",
+        "model": "name or list of names",
         "arguments": "object or expression",
         "set": "object or expression",
         "input_schema": "JSON Schema",

@@ -68,6 +68,50 @@ MODIFIERS: Final = (
         see=("if",),
     ),
     Entry(
+        "cache",
+        Group.MODIFIER,
+        "Takes the reply or output of an equal call that was made before, instead of making the call again.",
+        (
+            example(
+                """
+                main:
+                  - prompt: "What is {{ _.lower() }}?"
+                    unwrap: true
+                    cache: 7d
+                """,
+                "Rain",
+                replies=["Water that falls."],
+                output="Water that falls.",
+                text="For a week, whoever asks the same gets this reply; it costs nothing and takes no time.",
+            ),
+            example(
+                """
+                tools: [{name: rates, api_call: {method: GET, url: "https://rates.example/today"}}]
+                main:
+                  - tool: rates
+                    cache: {ttl: 1d, key: $ _.day}
+                """,
+                {"day": "2026-11-20"},
+                replies={"rates": {"status_code": 200, "headers": {}, "json": {"eur": 1.1}}},
+                output={"status_code": 200, "headers": {}, "json": {"eur": 1.1}},
+                text="With a `key` calls are equal only if it is the same too: here the day.",
+            ),
+        ),
+        notes=(
+            "It stands on `prompt` steps, and on `tool` steps whose tool has the effect `none` or `read`; anywhere else"
+            " it is an error ([E509](../diagnostics.md#e509)).",
+            "Equal are calls of one tenant with the same model and backends, settings, messages, tools, `output_schema`"
+            " and `key`, or the same tool and arguments, whatever the task or step is called.",
+            "Not kept is a reply that was cut off, calls tools, or does not fit its `output_schema`, and what is longer"
+            " than a million characters. A later attempt of a step always calls anew, and what it gets is kept"
+            " instead.",
+            "The history shows what was taken as `cached`, with no tokens and a cost of 0. It is gone when the"
+            " execution that brought it is purged.",
+            "In memory (`dry-run`, `test`) nothing is kept, and the step runs each time.",
+        ),
+        see=("retry", "prompt", "tool"),
+    ),
+    Entry(
         "retry",
         Group.MODIFIER,
         "Says how often, and after which errors, the step is tried again.",

@@ -57,6 +57,11 @@ NAMES: Final = (
     Name(("error",), "in `on_error`: the error; in `finally`: the error or null"),
     Name(("output",), "in `finally`: the output of `main` or null"),
     Name(("results",), "in `reduce`: what the fold has given so far"),
+    Name(
+        ("secrets.crm",),
+        "in `arguments` of a tool step: a reference to a [secret](secrets.md), which can be part of a text and nothing"
+        " else",
+    ),
     Name(("task.name", "execution.id", "agent.name"), "who runs"),
 )
 """All names that a task itself gives to its expressions."""
@@ -82,6 +87,11 @@ COMMON_FAILURES: Final = (
         ("expression.not_json",),
         "the result is no JSON, such as NaN or a function",
         "compute a number, text, list or object",
+    ),
+    CommonFailure(
+        ("expression.secret",),
+        "a secret is compared, changed or looked into",
+        "let it be a part of a text: `f\"Bearer {secrets.crm}\"`",
     ),
     CommonFailure(
         ("expression.fuel", "expression.too_large"),

@@ -1,4 +1,4 @@
-"""What the reference says of the types of tools: python, api_call, function."""
+"""What the reference says of the types of tools: python, api_call, system, function."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ TOOL_KINDS: Final = (
             ),
         ),
         notes=(
+            "With `process=True` each call runs in a process of its own, which is killed when the call is cancelled or"
+            " out of time; with `pool=…` only workers of that pool make it. `context.progress(…)` says how far it is.",
             "The function's annotations become the schema of its arguments, its docstring their description. It may be"
             " `async`; other functions run in a thread. Parameters and results are JSON or pydantic models.",
             "A task needs no `tools:` for it. An entry there may change `description` and `timeout`; schema, effect and"
@@ -76,19 +78,69 @@ TOOL_KINDS: Final = (
             ),
         ),
         notes=(
-            "The arguments of a step may set url, method, headers, params, json, data, content, cookies and"
+            "The arguments of a step may set url, method, headers, params, json, data, content, files, cookies and"
             " follow_redirects. They win over the definition; params and cookies are merged by name, and so are"
             " headers, where the definition wins.",
             "Every request carries an `Idempotency-Key` header: the same for all repetitions of one step.",
+            "Texts of the definition may hold `{{ secrets.NAME }}`, and nothing else in braces: a reference to a"
+            " [secret](secrets.md).",
             "Private addresses are refused unless the operator allows them (`[http] allow` in everstep.toml).",
         ),
         see=("tool", "python"),
     ),
     Entry(
+        "system",
+        Group.TOOL,
+        "An operation on tasks, executions or agents of the same tenant.",
+        (
+            example(
+                """
+                tools:
+                  - name: start_report
+                    type: system
+                    system: {resource: execution, operation: create, arguments: {task: report}}
+                main:
+                  - tool: start_report
+                    arguments: {input: {month: $ _}}
+                  - evaluate: $ _.id
+                """,
+                "May",
+                replies={"start_report": {"id": "0f6c", "task_id": "77aa", "task": "report", "version": 2}},
+                output="0f6c",
+                text="The execution runs on its own; a step `task` waits for its result.",
+            ),
+        ),
+        notes=(
+            "Resources and operations are agent (list, get), task (list, get, create, update, delete) and execution"
+            " (list, get, create); `subresource: execution` of a task means its executions. Arguments that stand in the"
+            " definition are fixed, `resource_id` is the `id`, or the task of an execution.",
+            "The operator permits operations under `[tools] system`; without it those that read, and"
+            " `execution.create`. `allow.tasks` of the task holds for what is read and started; a task with `allow` cannot write tasks.",
+        ),
+        see=("task", "python"),
+    ),
+    Entry(
         "function",
         Group.TOOL,
-        "A function that models are told of and that your own program runs; steps cannot call it.",
+        "A function that your own program runs: a step that calls it waits for the answer; models are told of it too.",
         (
+            example(
+                """
+                tools:
+                  - name: pick_seat
+                    type: function
+                    timeout: 10m
+                    parameters: {type: object, properties: {row: {type: integer}}}
+                main:
+                  - tool: pick_seat
+                    arguments: {row: 3}
+                    label: seat
+                  - evaluate: {seat: $ _.number}
+                """,
+                answers={"seat": {"number": 17}},
+                output={"seat": 17},
+                text="The wait says `{kind: function_call, tool, arguments}`; its answer is the step's output.",
+            ),
             example(
                 """
                 tools:
@@ -118,6 +170,10 @@ TOOL_KINDS: Final = (
                 output='{"place": "Oslo"}',
             ),
         ),
-        see=("prompt",),
+        notes=(
+            "Your program finds the call among the waits of the execution and answers it like any other wait. Without a"
+            " `timeout` it is waited for as long as it takes.",
+        ),
+        see=("prompt", "tool", "wait_for_input"),
     ),
 )

@@ -54,6 +54,22 @@ _NEXT: Final = {
         ),
     ]
 }
+_APPROVE: Final = (
+    {
+        "anyOf": [
+            {"type": ["boolean", "string"]},
+            closed(
+                {
+                    "if": (ref("expression"), "Which calls; `_` are the arguments. Left out = all."),
+                    "info": (ANY, "What the person who decides is told beside tool and arguments."),
+                    "deadline": (ref("amount"), "How long it waits, such as 24h."),
+                    "default": (ANY, "The decision at the deadline; without it the call is denied."),
+                }
+            ),
+        ]
+    },
+    "Which calls wait for a person, who may approve, change the arguments, or deny with a reason.",
+)
 _RULE: Final = closed(
     {
         "first": (FLAG, "It must be called before any other tool."),
@@ -62,28 +78,26 @@ _RULE: Final = closed(
         "at_most": (whole(1, 1_000_000), "Most calls of it."),
         "ends": (FLAG, "The loop ends with its result."),
         "required": (FLAG, "The loop cannot end before it was called."),
-        "approve": (
-            {
-                "anyOf": [
-                    {"type": ["boolean", "string"]},
-                    closed(
-                        {
-                            "if": (ref("expression"), "Which calls; `_` are the arguments. Left out = all."),
-                            "info": (ANY, "What the person who decides is told beside tool and arguments."),
-                            "deadline": (ref("amount"), "How long it waits, such as 24h."),
-                            "default": (ANY, "The decision at the deadline; without it the call is denied."),
-                        }
-                    ),
-                ]
-            },
-            "Which calls wait for a person, who may approve, change the arguments, or deny with a reason.",
+        "approve": _APPROVE,
+    }
+)
+_NEEDS: Final = closed(
+    {
+        "tools": (FLAG, "It calls tools."),
+        "vision": (FLAG, "It reads images."),
+        "json_schema": (FLAG, "Its replies can be bound to a JSON Schema."),
+        "context": (whole(1, vocabulary.MAX_CONTEXT), "Tokens that request and reply together may have at least."),
+        "max_price": (
+            {"type": "number", "minimum": 0, "maximum": vocabulary.MAX_PRICE},
+            "Most dollars for a million tokens, of the request and of the reply alike; a model without a price is "
+            "passed over.",
         ),
     }
 )
 _EMBED: Final = {
     "text": (_TEXTS, "A text or a list of texts."),
     "embed_instruction": (TEXT, "What the vectors are for, as some models want to be told."),
-    "model": (TEXT, "Name of the model; left out = the backend's default."),
+    "model": (TEXT, "Name of the model; left out = the default for embeddings."),
 }
 
 
@@ -173,7 +187,12 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
             },
             "Asks a model: the text of one user message, or a list of messages {role, content}.",
         ),
-        "model": (TEXT, "Name of the model; left out = the agent's or the backend's default."),
+        "model": (
+            _TEXTS,
+            "Name of a model or a group, or a list of them in order of preference; left out = the agent's or the "
+            "backend's default.",
+        ),
+        "needs": (_NEEDS, "What whoever answers must be able to do, and may cost at most."),
         "settings": (OBJECT, "Sampling settings: temperature, top_p, max_tokens, stop, seed, …"),
         "tools": (
             {
@@ -203,6 +222,11 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
             {"anyOf": [one_of("auto", "none", "required"), OBJECT]},
             "Whether the model has to use a tool: auto, none, required, or a named function.",
         ),
+        "tool_mode": (
+            one_of(*vocabulary.TOOL_MODES),
+            "How the tools are offered: native = by the backend's own means, json = in words, answered with JSON, auto "
+            "(if left out) = in words only to models that are known to have no tool calls.",
+        ),
         "output_schema": (
             ref("json_schema"),
             "JSON Schema of the reply; a reply that does not fit is sent back with what is wrong.",
@@ -221,7 +245,7 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                 "else": TEXT,
             },
             "Lets a model use tools, round after round, until it answers: the text of one user message, or a list of "
-            "messages {role, content}. Planned only: this version does not run it yet.",
+            "messages {role, content}.",
         ),
         "instructions": (TEXT, "The system message of the agent."),
         "rules": (
@@ -234,13 +258,11 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
         ),
         "embed": (
             {"anyOf": [_TEXTS, closed(_EMBED, "text")]},
-            "Turns a text or a list of texts into vectors; output: {vectors}. Planned only: this version does not run "
-            "it yet.",
+            "Turns a text or a list of texts into vectors; output: {vectors}.",
         ),
         "search": (
             {"anyOf": [TEXT, closed(_SEARCH)]},
-            "Searches documents by words, by meaning, or by both; output: {docs}, the best first. Planned only: this "
-            "version does not run it yet.",
+            "Searches documents by words, by meaning, or by both; output: {docs}, the best first.",
         ),
         "tool": (TEXT, "Calls a tool of the task or of the operator."),
         "arguments": (
@@ -377,15 +399,14 @@ MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     ref("duration"),
                     closed(
                         {
-                            "ttl": (ref("duration"), "How long an output is used again."),
-                            "key": (ANY, "What the output depends on; the step's input if left out."),
+                            "ttl": (ref("duration"), "How long it is kept."),
+                            "key": (ANY, "What else must be the same, beside the call itself."),
                         },
                         "ttl",
                     ),
                 ]
             },
-            "Takes the output of an earlier run of the step with the same input. Planned only: this version does not "
-            "do it yet.",
+            "Takes the reply or output of an equal call that was made before; on prompts and on tools that only read.",
         ),
         "retry": (
             closed(
@@ -431,24 +452,40 @@ _CALL: Final = closed(
         "json": (ANY, "Body as JSON."),
         "data": ({"type": ["object", "string"]}, "Body as a form, or as text."),
         "content": (TEXT, "Any other body, as base64."),
+        "files": (OBJECT, "Files of a form: base64 by field, or {content, filename, content_type}."),
         "cookies": (OBJECT, "Cookies."),
         "timeout": (ref("duration"), "Longest time of one call."),
         "follow_redirects": (FLAG, "Whether redirects are followed."),
         "include_response_content": (FLAG, "Whether the output has the body as bytes as well."),
+        "params_schema": (ref("json_schema"), "Another word for the tool's `parameters`."),
+        "schema": (ref("json_schema"), "JSON Schema that the answer's JSON must fit."),
     },
     "url",
+)
+_SYSTEM: Final = closed(
+    {
+        "resource": (one_of("agent", "task", "execution"), "What it is about."),
+        "operation": (one_of("list", "get", "create", "update", "delete"), "What is done."),
+        "subresource": (one_of("execution"), "`execution` of a task: its executions are meant."),
+        "resource_id": (TEXT, "Which one, if that is fixed."),
+        "arguments": (OBJECT, "Arguments that are fixed; calls give the others."),
+    },
+    "resource",
+    "operation",
 )
 _TOOL: Final = closed(
     {
         "name": (ref("name"), "Name by which steps and models call it."),
-        "type": (one_of("python", "api_call", "function"), "By its other members if left out."),
+        "type": (one_of("python", "api_call", "function", "system"), "By its other members if left out."),
         "description": (TEXT, "What it does, for models and people."),
         "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
         "effect": (one_of(*ToolEffect), "What it does to the world; only none and read may be repeated freely."),
         "idempotent": (FLAG, "Whether a repeated call with the same key does no harm."),
         "timeout": (ref("duration"), "Longest time of one call; 60s if left out."),
+        "approve": _APPROVE,
         "api_call": (_CALL, "The HTTP request it makes."),
         "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
+        "system": (_SYSTEM, "An operation on tasks, executions or agents."),
     }
 )
 
@@ -474,7 +511,7 @@ TASK_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
                     "tokens": (whole(1, 1_000_000_000_000), "Most tokens of all model calls together."),
                     "cost": (
                         {"type": "number", "minimum": 0.000_001, "maximum": 1_000_000_000},
-                        "Most that all model calls together may cost, in US dollars. Planned only: not enforced yet.",
+                        "Most that all model calls together may cost, in US dollars.",
                     ),
                 }
             ),

@@ -29,6 +29,8 @@ KEPT_S = 86_400.0
 
 WORKER = "worker"
 REPAIR = "repair"
+POOL = "pool"
+"""A worker that only makes the calls of a pool's tools, and tells no events."""
 API = "api"
 TEMPORAL = "temporal"
 """Kind of the one row that says which Temporal the executions are in; it is no process and never goes."""
@@ -44,7 +46,7 @@ class Pulse:
 
     Attributes:
         name: `kind:host:pid`.
-        kind: worker, repair or api.
+        kind: worker, repair, pool or api.
         at_us: When it spoke, Unix microseconds.
         info: {version, queue, …}; of a repair `scanned_us`, the time of its last complete scan, and `scan_every_s`.
     """
@@ -130,7 +132,7 @@ class Heart:
 
     Args:
         store: Where the beats go.
-        kind: worker, repair or api.
+        kind: worker, repair, pool or api.
         info: Returns what to say with each beat.
     """
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 
 from engine.core.kinds import StepKind
 from engine.core.run.tags import LABEL
-from engine.core.run.usage import TOKENS, UsageSums, nano_to_cost
+from engine.core.run.usage import MODEL_KINDS, TOKENS, TOOL_KINDS, UsageSums, nano_to_cost
 from engine.store.database import Database
 from engine.store.filters import Span
 from engine.store.schema import attempts, execution_tags, executions
@@ -19,11 +19,12 @@ from engine.store.schema import attempts, execution_tags, executions
 UsageBy = Literal["model", "backend", "task", "agent", "day", "label"]
 
 _DAY_US = 86_400_000_000
-_IS_LLM = attempts.c.kind == StepKind.PROMPT.value
-_IS_TOOL = attempts.c.kind == StepKind.TOOL_CALL.value
+_IS_LLM = attempts.c.kind.in_([kind.value for kind in MODEL_KINDS])
+_IS_TOOL = attempts.c.kind.in_([kind.value for kind in TOOL_KINDS])
 # only a reply names them, so a call without has none
 _IS_REPLY = or_(attempts.c.model != "", attempts.c.backend != "")
-UNPRICED = and_(_IS_LLM, _IS_REPLY, attempts.c.cost_nano.is_(None))
+_OF_MODEL = or_(_IS_LLM, attempts.c.kind == StepKind.SEARCH.value)
+UNPRICED = and_(_OF_MODEL, _IS_REPLY, attempts.c.cost_nano.is_(None))
 """A reply whose price is not known, whether or not it was good enough; as `UsageSums.unpriced_calls` counts them."""
 
 
@@ -143,7 +144,8 @@ class UsageReader:
         """
         conditions = _conditions(tenant, span, label)
         if by in ("model", "backend"):
-            conditions.append(_IS_LLM)
+            # a search that asked a model for its vector is one of that model's
+            conditions.append(or_(_IS_LLM, and_(_OF_MODEL, _IS_REPLY)))
         key, name, source = _GROUPS[by]
         columns = (key.label("key"), name.label("name"), *SUMS)
         query = select(*columns).select_from(source).where(*conditions).group_by(key).limit(limit + 1)

@@ -1,24 +1,25 @@
-"""What the clients in memory refuse: schedules, webhooks, events from outside and jobs over many executions."""
+"""What the clients in memory refuse: schedules, webhooks, events from outside, jobs over many, the registry."""
 
 from __future__ import annotations
 
 from typing import NoReturn, TypeVar
 
 from engine.client.doors import AsyncDoors, Doors
+from engine.client.registry import AsyncRegistry, Registry
 from engine.client.requests import Request
 from engine.core.errors import InvalidInput
 
 T = TypeVar("T")
 
 
-class MemoryDoors(Doors):
+class MemoryDoors(Doors, Registry):
     """A part of `MemoryClient`: every method raises InvalidInput `client.not_in_memory`."""
 
     def _send(self, request: Request[T]) -> T:
         _refuse(request)
 
 
-class AsyncMemoryDoors(AsyncDoors):
+class AsyncMemoryDoors(AsyncDoors, AsyncRegistry):
     """A part of `AsyncMemoryClient`: every method raises InvalidInput `client.not_in_memory`."""
 
     async def _send(self, request: Request[T]) -> T:

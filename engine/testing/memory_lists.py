@@ -11,11 +11,10 @@ from typing import Any, Final, cast
 from engine.client.asking import Filters, Time, UsageBy, check_filter, moment, nested
 from engine.client.rows import Counts, UsageRow
 from engine.core.errors import InvalidInput
-from engine.core.kinds import StepKind
 from engine.core.run.attempts import AttemptFacts
 from engine.core.run.projection import ExecutionFacts
 from engine.core.run.tags import BACKEND, MODEL
-from engine.core.run.usage import UsageSums
+from engine.core.run.usage import MODEL_KINDS, TOOL_KINDS, UsageSums
 from engine.testing.memory_run import MemoryExecution, contains
 
 ABSENT: Final = ("agent_id", "parent_id", "actor", "stuck")
@@ -107,8 +106,8 @@ class _Line:
     failed: int = 0
 
     def add(self, call: AttemptFacts) -> None:
-        self.sums.llm_calls += call.kind == StepKind.PROMPT
-        self.sums.tool_calls += call.kind == StepKind.TOOL_CALL
+        self.sums.llm_calls += call.kind in MODEL_KINDS
+        self.sums.tool_calls += call.kind in TOOL_KINDS
         self.failed += call.outcome == "failed"
         if call.model or call.backend:
             self.sums.add_reply(call.tokens, call.cost_nano)
@@ -128,7 +127,7 @@ def usage_rows(
             began = call.started_us or call.ended_us or 0
             if (first_us is not None and began < first_us) or (end_us is not None and began >= end_us):
                 continue
-            if call.kind not in (StepKind.PROMPT, StepKind.TOOL_CALL):
+            if call.kind not in (*MODEL_KINDS, *TOOL_KINDS):
                 continue
             for key in _keys(item, call, by):
                 lines.setdefault(key, _Line(UsageSums())).add(call)
@@ -140,7 +139,7 @@ def usage_rows(
 
 def _keys(item: MemoryExecution, call: AttemptFacts, by: UsageBy) -> Iterator[str | None]:
     if by in ("model", "backend"):
-        if call.kind == StepKind.PROMPT:
+        if call.kind in MODEL_KINDS or call.model:
             yield (call.model if by == "model" else call.backend) or None
     elif by == "label":
         yield from item.asked.labels or (None,)

@@ -18,16 +18,19 @@ from typing import Any, Final, Self
 from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.contracts.children import ChildParams
 from engine.core.contracts.failures import failure_body, run_error_of
+from engine.core.contracts.lookups import EmbedParams, SearchParams
 from engine.core.errors import InvalidInput, RunError, Unavailable
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.values import Json, canonical_json
 from engine.dryrun import Answered
-from engine.testing.replies import chat_request
+from engine.testing.replies import chat_request, lookup_request
 
 FORMAT: Final = 1
 END_TIMEOUT_S = 5.0
 STALE: Final = "test.stale"
 """Code of a call that is not that of the recording."""
+KINDS: Final = {"chat": ChatParams, "embed": EmbedParams, "search": SearchParams}
+"""What the process calls the calls; all others are of tools."""
 SET_UP: Final = ("backend.none_configured", "tool.unknown")
 """What says something of this machine, not of the task: not kept, or the recording would say it for ever."""
 
@@ -65,7 +68,7 @@ class CallProcess:
         Raises:
             Unavailable: `test.no_worker` if the process has ended; it has said why on standard error.
         """
-        kind = "chat" if isinstance(call.params, ChatParams) else "tool"
+        kind = next((name for name, made in KINDS.items() if isinstance(call.params, made)), "tool")
         if not self._is_ready:
             # its start is no time of the call
             self._read()
@@ -156,6 +159,8 @@ def load_cassette(path: Path) -> Cassette:
 def _request_of(call: Call) -> dict[str, Json]:
     if isinstance(call.params, ChatParams):
         return chat_request(call.params)
+    if isinstance(call.params, EmbedParams | SearchParams):
+        return lookup_request(call.params)
     assert isinstance(call.params, ToolParams)
     return {"tool": call.params.tool.name, "arguments": call.params.arguments}
 

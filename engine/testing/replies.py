@@ -11,19 +11,21 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from engine.core.contracts.activities import ChatParams, ChatResult, ToolParams, Usage
 from engine.core.contracts.children import ChildParams
+from engine.core.contracts.lookups import EmbedParams, SearchParams, made_up
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import BackendError, RunError, ToolError, run_error_from_json
 from engine.core.kinds import ToolEffect
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok
 from engine.core.values import Json, canonical_json
-from engine.dryrun import START_US, Answered, ScriptedReplies
+from engine.dryrun import CALLS, START_US, Answered, ScriptedReplies, agent_paths, with_calls
 from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
 
-MARKS: Final = ("$reply", "$error", "$message", "$finish", "$tokens", "$after")
+MARKS: Final = ("$reply", "$error", "$message", CALLS, "$finish", "$tokens", "$cost", "$after")
 """Members by which an object in a script says more than a plain reply."""
 TOOL_WORDS: Final = ("tool", "effect")
 """First words of the codes with which the call of a tool may fail."""
@@ -43,7 +45,7 @@ class CallSeen:
     Attributes:
         path: Step path, loop counters included.
         label: The step's label; what a person would call the call, if it has none.
-        kind: `prompt`, `tool` or `task`.
+        kind: `prompt`, `tool`, `embed`, `search` or `task`.
         name: Model, tool or task.
         attempt: The attempt, from 1.
         request: {messages, model, settings, …}, the arguments, or {input} of a task.
@@ -73,7 +75,11 @@ def names_of(call: Call) -> list[str]:
         called = call.params.tool.name
     elif isinstance(call.params, ChildParams):
         called = call.params.task.name
-    return list(dict.fromkeys([path, call.summary, _COUNTERS.sub("", path), called]))
+    elif isinstance(call.params, EmbedParams | SearchParams):
+        called = "embed" if isinstance(call.params, EmbedParams) else "search"
+    names = [path, call.summary, *agent_paths(path)] if called == "prompt" else [path, call.summary]
+    plain = [_COUNTERS.sub("", name) for name in (path, *agent_paths(path))]
+    return list(dict.fromkeys([*names, *(plain if called == "prompt" else plain[:1]), called]))
 
 
 def seen_call(call: Call) -> CallSeen:
@@ -86,6 +92,10 @@ def seen_call(call: Call) -> CallSeen:
         kind, name, request = "task", params.task.name, {"input": params.input}
     elif isinstance(params, ToolParams):
         kind, name, request = "tool", params.tool.name, dict(params.arguments)
+    elif isinstance(params, EmbedParams):
+        kind, name, request = "embed", params.model, lookup_request(params)
+    elif isinstance(params, SearchParams):
+        kind, request = "search", lookup_request(params)
     return CallSeen(params.context.path, call.summary, kind, name, params.context.attempt, request)
 
 
@@ -96,7 +106,25 @@ def chat_request(params: ChatParams) -> dict[str, Json]:
         value = getattr(params, key)
         if value:
             request[key] = value
+    if params.wants is not None:
+        wants = params.wants
+        if wants.models:
+            request["models"] = [params.model, *wants.models]
+        if wants.needs is not None:
+            request["needs"] = wants.needs.to_json()
+        if wants.tool_mode != "auto":
+            request["tool_mode"] = wants.tool_mode
     return request
+
+
+def lookup_request(params: EmbedParams | SearchParams) -> dict[str, Json]:
+    """Return what decides the vectors, or what is found."""
+    if isinstance(params, EmbedParams):
+        told: dict[str, Json] = {"texts": params.texts, "model": params.model, "instruction": params.instruction}
+    else:
+        told = {name: getattr(params, name) for name in ("text", "vector", "metadata_filter", "options")}
+        told |= {params.owner.kind: params.owner.id} if params.owner.kind else {}
+    return {name: value for name, value in told.items() if value}
 
 
 @dataclass(slots=True)
@@ -147,7 +175,7 @@ def _within_limit(call: Call, answered: Answered) -> Answered:
     if answered.after_s <= call.timeout_s:
         return answered
     limit = f"{call.timeout_s:g} s"
-    if isinstance(call.params, ChatParams):
+    if isinstance(call.params, ChatParams | EmbedParams):
         error: RunError = BackendError(
             f"the model did not answer within {limit}", code="backend.timeout", retryable=True
         )
@@ -162,6 +190,8 @@ def _keep(seen: CallSeen, outcome: CallOutcome) -> None:
         seen.error = outcome.error.to_json()
     elif isinstance(outcome, Ok):
         seen.reply = outcome.value
+        if seen.kind in ("embed", "search") and isinstance(outcome.value, dict):
+            seen.reply = outcome.value.get("output")
         if seen.kind == "prompt" and isinstance(outcome.value, dict):
             message = outcome.value.get("message") or {}
             # a reply of tool calls has no text: then the whole message counts
@@ -190,14 +220,13 @@ class Script:
 
     def __call__(self, call: Call) -> Answered | None:
         """Answer a call that the script knows."""
-        is_chat = isinstance(call.params, ChatParams)
         if self._order is not None:
-            return _allowed(call, scripted(self._order.pop(0), is_chat=is_chat)) if self._order else None
+            return _allowed(call, _scripted_for(call, self._order.pop(0))) if self._order else None
         for name in names_of(call):
             replies = self._table.get(name)
             if replies:
                 self.used.add(name)
-                return _allowed(call, scripted(replies.pop(0) if len(replies) > 1 else replies[0], is_chat=is_chat))
+                return _allowed(call, _scripted_for(call, replies.pop(0) if len(replies) > 1 else replies[0]))
         return None
 
     def problems(self, calls: Sequence[CallSeen]) -> list[str]:
@@ -215,13 +244,21 @@ def _unused(name: str, known: Sequence[str]) -> str:
     return f"the reply '{name}' was never asked for; {near or f'calls were: {called[:200]}'}"
 
 
+def _scripted_for(call: Call, reply: Json) -> Answered:
+    answered = scripted(reply, is_chat=isinstance(call.params, ChatParams))
+    if isinstance(call.params, EmbedParams | SearchParams) and isinstance(answered.outcome, Ok):
+        return dataclasses.replace(answered, outcome=Ok(made_up(call.params, answered.outcome.value)))
+    return answered
+
+
 def scripted(reply: Json, *, is_chat: bool) -> Answered:
     """Return the outcome that a line of a script means.
 
     Args:
         reply: A plain reply: the text of a prompt's reply (anything else is its JSON) or a tool's output. Or an object
             of MARKS: {$reply}, {$error: CODE | {code, message, retryable, details}}, {$message, $finish} for a whole
-            chat message, each with $tokens and $after (seconds).
+            chat message, {$calls: [{TOOL: ARGUMENTS}]} for one that asks for tools; each with $tokens, $cost
+            (dollars) and $after (seconds).
         is_chat: Whether a prompt asked.
     """
     marks = {key: reply[key] for key in MARKS if key in reply} if isinstance(reply, dict) else {}
@@ -233,9 +270,13 @@ def scripted(reply: Json, *, is_chat: bool) -> Answered:
     if not is_chat:
         return Answered(Ok(marks.get("$reply")), after_s)
     chat = _chat(marks.get("$reply", ""), tokens=int(marks.get("$tokens", 0)))
+    if "$cost" in marks:
+        chat["cost"] = f"{Decimal(str(marks['$cost'])):f}"
     if "$message" in marks:
         chat["message"] = {"role": "assistant", **marks["$message"]}
         chat["finish_reason"] = "tool_calls" if chat["message"].get("tool_calls") else "stop"
+    if CALLS in marks:
+        chat = with_calls(chat, marks[CALLS])
     if "$finish" in marks:
         chat["finish_reason"] = marks["$finish"]
     return Answered(Ok(chat), after_s)

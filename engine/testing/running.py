@@ -22,6 +22,7 @@ from engine.core.run.require import unmet_requirements
 from engine.core.schemas import value_problems
 from engine.core.values import Json, canonical_json
 from engine.dryrun import START_US, Answer, Answered, DryRun, run_in_memory
+from engine.obs.logs import lines_to_stderr
 from engine.settings import PROJECT_FILE, load_project
 from engine.source.python_paths import is_python, split_name
 from engine.source.python_reader import read_python_task
@@ -362,4 +363,5 @@ def catalog_for(file: Path, project: Path | None) -> ToolCatalog:
     if project is None:
         beside = split_name(file)[0].parent / PROJECT_FILE
         project = beside if beside.is_file() else Path(PROJECT_FILE)
+    lines_to_stderr()
     return load_catalog(load_project(project))

@@ -10,6 +10,7 @@ from activities.backends.anthropic import AnthropicBackend
 from activities.backends.gemini import GeminiBackend
 from activities.backends.ollama import OllamaBackend
 from activities.backends.openai import OpenAIBackend
+from activities.backends.openai_responses import ResponsesBackend
 from activities.backends.transport import HttpBackend
 from engine.edge.mockllm.app import MockLlm, create_app
 from engine.edge.mockllm.script import MockScript
@@ -18,6 +19,7 @@ from tests.backends.loopback import serving
 
 ADAPTERS: dict[str, tuple[type[HttpBackend], str]] = {
     "openai": (OpenAIBackend, "/v1"),
+    "responses": (ResponsesBackend, "/v1"),
     "anthropic": (AnthropicBackend, ""),
     "gemini": (GeminiBackend, "/v1beta"),
     "ollama": (OllamaBackend, ""),

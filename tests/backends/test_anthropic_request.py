@@ -65,7 +65,9 @@ def test_neighbours_of_one_role_are_one_turn_and_empty_messages_are_left_out() -
         {"role": "assistant", "content": "d"},
         {"role": "user", "content": "e"},
     )
-    assert body["messages"] == [said("user", "a", "b"), said("assistant", "c", "d"), said("user", "e")]
+    first, then, last = body["messages"]
+    assert (first, then) == (said("user", "a", "b"), said("assistant", "c", "d"))
+    assert last["content"] == [{"type": "text", "text": "e", "cache_control": CACHED}]
 
 
 def test_a_refusal_of_the_past_is_what_the_assistant_said() -> None:
@@ -105,7 +107,7 @@ def test_tool_calls_and_their_results_are_blocks_and_the_results_share_a_turn() 
         {"type": "tool_result", "tool_use_id": "a_1", "content": [{"type": "text", "text": "red"}]},
         {"type": "tool_result", "tool_use_id": "b"},
         {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "what?"}]},
-        {"type": "text", "text": "so?"},
+        {"type": "text", "text": "so?", "cache_control": CACHED},
     ]
 
 
@@ -189,6 +191,16 @@ def test_tools_and_system_text_are_marked_for_the_cache() -> None:
     assert body["system"] == [{"type": "text", "text": "Be brief.", "cache_control": CACHED}]
     assert "cache_control" not in json.dumps(body["messages"])
     assert "cache_control" not in LOOK["function"]
+
+
+def test_a_conversation_that_goes_on_is_marked_up_to_its_end_and_a_single_question_is_not() -> None:
+    said_before = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes?"}]
+    question = {"role": "user", "content": [{"type": "text", "text": "who"}, {"type": "text", "text": "are you?"}]}
+    turns = sent(*said_before, question)["messages"]
+    marked = [["cache_control" in block for block in turn["content"]] for turn in turns]
+    assert marked == [[False], [False], [False, True]]
+    assert "cache_control" not in json.dumps(sent(question)["messages"])
+    assert "cache_control" not in json.dumps(question)
 
 
 @pytest.mark.parametrize("mark", [{"type": "ephemeral", "ttl": "1h"}, None])

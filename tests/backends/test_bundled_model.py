@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,8 +19,9 @@ import pytest
 from activities.backends import bundled
 from activities.backends.bundled import MODEL_NAME, find_weights
 from activities.backends.openai import OpenAIBackend
+from activities.tool_mode import Wording
 from engine.core.errors import Unavailable
-from engine.settings import BackendConfig
+from engine.settings import BackendConfig, Capabilities, load_project
 from tests.backends.loopback import chat_params
 from tests.support.patience import PATIENCE_S
 
@@ -65,6 +67,25 @@ async def test_it_chats_replies_in_json_and_ends_on_sigterm(model: Any) -> None:
     assert process.wait(PATIENCE_S) == 0
 
 
+async def test_it_calls_tools_in_words_although_it_has_no_tool_calls(model: Any) -> None:
+    _, url = model
+    backend = OpenAIBackend("bundled", BackendConfig(base_url=url))
+    look = {
+        "type": "function",
+        "function": {"name": "look", "description": "Look up a city.", "parameters": {"type": "object"}},
+    }
+    settings = {"max_tokens": 60, "temperature": 0, "parallel_tool_calls": False}
+    params = chat_params("Look up Oslo.", model=MODEL_NAME, settings=settings, tools=[look], tool_choice="required")
+    wording = Wording(params, Capabilities(tools=False))
+    try:
+        result = wording.read(await backend.chat(wording.sent))
+    finally:
+        await backend.aclose()
+    (call,) = result.message["tool_calls"]
+    assert (result.finish_reason, call["type"], call["function"]["name"]) == ("tool_calls", "function", "look")
+    assert isinstance(json.loads(call["function"]["arguments"]), dict)
+
+
 def test_it_dies_with_its_parent() -> None:
     code = (
         "import os, subprocess, sys\n"
@@ -79,6 +100,12 @@ def test_it_dies_with_its_parent() -> None:
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < limit, "the model outlived its parent"
         time.sleep(0.05)
+
+
+def test_what_is_known_of_it_is_what_it_is_started_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EVERSTEP_MODEL_URL", "http://127.0.0.1:1/v1")
+    known = load_project(tmp_path / "everstep.toml").backends["bundled"].capabilities_of(MODEL_NAME)
+    assert (known.context, known.tools, known.vision) == (bundled.CONTEXT_TOKENS, False, False)
 
 
 def test_the_weights_are_found_without_importing_their_package() -> None:

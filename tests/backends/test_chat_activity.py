@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
-from activities.backends.base import Backend, Tell, tell_nobody
+from activities.backends.base import Backend, Embeddings, Tell, tell_nobody
 from activities.effects import HEARTBEAT_EVERY_S
 from activities.llm import ChatActivities, build_backends
 from engine.core.contracts.activities import ChatParams, ChatResult
@@ -46,6 +46,11 @@ class Recording:
         if self.problem is not None:
             raise self.problem
         return ChatResult(id="1", model=params.model, backend=self.name, created=0, message={}, finish_reason="stop")
+
+    async def embed(
+        self, model: str, texts: Sequence[str], *, settings: Mapping[str, Any] | None = None, key: str = ""
+    ) -> Embeddings:
+        raise AssertionError("a chat needs no vectors")
 
     async def list_models(self) -> list[str]:
         self.listings += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
@@ -65,6 +66,7 @@ async def test_parts_of_the_tokens_are_told_as_far_as_the_provider_has_words_for
     parts = {"cached_tokens": 60, "cache_write_tokens": 30, "reasoning_tokens": 8}
     words = {
         "openai": ("cached_tokens", "reasoning_tokens"),
+        "responses": ("cached_tokens", "reasoning_tokens"),
         "anthropic": ("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
         "gemini": ("cached_tokens", "reasoning_tokens"),
         "ollama": (),
@@ -89,6 +91,34 @@ async def test_text_may_stand_beside_a_tool_call(kind: str) -> None:
     result, _ = await asked(kind, rule, tools=[LOOK])
     assert result.message["content"] == "I look."
     assert result.message["tool_calls"][0]["function"]["name"] == "look"
+
+
+async def test_thoughts_are_told_beside_the_reply_and_are_no_part_of_it(kind: str) -> None:
+    told: list[tuple[str, str]] = []
+    async with scripted(kind, {"reasoning": "Hm. Red?", "reply": "Red.", "stream": {"chunk_chars": 3}}) as (backend, _):
+        result = await backend.chat(chat_params(), lambda what, text, call, member: told.append((what, text)))
+    assert result.message == {"role": "assistant", "content": "Red."}
+    assert "".join(text for what, text in told if what == "reasoning") == "Hm. Red?"
+    assert [what for what, _ in itertools.groupby(what for what, text in told if text)] == ["reasoning", "content"]
+
+
+async def test_how_likely_tokens_were_is_told_where_the_provider_has_words_for_it(kind: str) -> None:
+    rule = {"reply": "Red.", "logprob": -0.5, "stream": {"chunk_chars": 2}}
+    result, app = await asked(kind, rule, settings={"logprobs": True, "top_logprobs": 1})
+    if kind == "anthropic":
+        assert (result.logprobs, "logprob" in json.dumps(app.calls[0]["body"])) == (None, False)
+        return
+    assert result.logprobs is not None
+    assert [(item["token"], item["logprob"]) for item in result.logprobs] == [("Re", -0.5), ("d.", -0.5)]
+    assert "logprobs" in json.dumps(app.calls[0]["body"]).lower()
+    unasked, _ = await asked(kind, {"reply": "Red."})
+    assert unasked.logprobs is None
+
+
+async def test_a_seed_reaches_providers_that_have_one(kind: str) -> None:
+    _, app = await asked(kind, {"reply": "x"}, settings={"seed": 4711})
+    has_one = kind not in ("anthropic", "responses")
+    assert ("4711" in json.dumps(app.calls[0]["body"])) is has_one
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
@@ -132,6 +162,14 @@ async def test_an_image_arrives_with_its_type_and_data(kind: str) -> None:
     ]
     _, app = await asked(kind, messages=[{"role": "user", "content": parts}])
     assert app.calls[0]["messages"][0]["content"] == parts
+
+
+async def test_a_schema_reaches_the_provider_with_all_its_members(kind: str) -> None:
+    schema = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
+    result, app = await asked(kind, {"json": {"stars": 4}}, output_schema=schema, model="claude-opus-4-6")
+    assert result.message["content"] == '{"stars":4}'
+    assert '"stars"' in json.dumps(app.calls[0]["body"])
+    assert len(app.calls[0]["messages"]) == 1, "the schema is no instruction"
 
 
 async def test_settings_cannot_replace_what_the_engine_decides(kind: str) -> None:

@@ -13,12 +13,14 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.tools.bounds import bounded
 from activities.tools.http import MAX_RESPONSE_BYTES
 from activities.tools.runner import ToolActivities
 from engine.core.contracts.activities import ToolParams
+from engine.core.errors import ToolError
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
-from engine.settings import HttpConfig
+from engine.settings import HttpConfig, ToolsConfig
 from engine.tooling import ToolCatalog
 from tests.backends.loopback import CONTEXT, raw_server, serving, simple_app, unused_port
 
@@ -297,3 +299,62 @@ async def test_arguments_are_checked_against_the_tools_schema_first(url: str) ->
     with pytest.raises(ApplicationError) as caught:
         await ActivityEnvironment().run(activities.call, wrong)
     assert "params: 'q' is a required property" in caught.value.message
+
+
+# --- forms with files, answers with a schema, bounded results --------------------------------------------------------
+
+
+async def test_files_are_sent_as_a_form_with_its_fields(url: str) -> None:
+    content = base64.b64encode(b"a,b\n1,2\n").decode()
+    spec = {"method": "POST", "url": f"{url}/x", "data": {"kind": "table"}}
+    file = {"content": content, "filename": "t.csv", "content_type": "text/csv"}
+    seen = (await call(spec, {"files": {"upload": file, "plain": content}}))["json"]
+    assert seen["headers"]["content-type"].startswith("multipart/form-data; boundary=")
+    assert 'name="kind"\r\n\r\ntable\r\n' in seen["body"]
+    head = 'name="upload"; filename="t.csv"\r\nContent-Type: text/csv\r\n\r\na,b\n1,2\n\r\n'
+    assert head in seen["body"]
+    assert 'name="plain"; filename="plain"\r\nContent-Type: application/octet-stream' in seen["body"]
+
+
+async def test_another_body_of_the_arguments_replaces_the_files_of_the_definition(url: str) -> None:
+    spec = {"method": "POST", "url": f"{url}/x", "files": {"f": base64.b64encode(b"x").decode()}}
+    assert (await call(spec, {"json": {"a": 1}}))["json"]["body"] == '{"a":1}'
+    assert 'name="more"' in (await call(spec, {"data": {"more": "1"}}))["json"]["body"]
+
+
+async def test_files_that_are_not_base64_or_stand_beside_another_body_are_refused(url: str) -> None:
+    assert (await failure({"url": url, "method": "POST"}, {"files": {"f": "?"}})).type == "tool.bad_arguments"
+    both = {"files": {"f": "eA=="}, "json": 1}
+    assert (await failure({"url": url, "method": "POST"}, both)).type == "tool.bad_arguments"
+
+
+async def test_an_answer_is_held_to_its_schema(url: str) -> None:
+    schema = {"type": "object", "properties": {"path": {"const": "/x"}}, "required": ["path"]}
+    assert (await call({"url": f"{url}/x", "schema": schema}))["json"]["path"] == "/x"
+    error = await failure({"url": f"{url}/y", "schema": schema})
+    assert error.type == "tool.bad_result"
+    assert "path" in str(error)
+    assert (await failure({"url": f"{url}/text", "schema": schema})).type == "tool.bad_result"
+
+
+async def test_results_beyond_the_operators_bound_are_refused(url: str) -> None:
+    config = ToolsConfig(max_result_chars={"ser*": 300, "*": 10})
+    activities = ToolActivities(ToolCatalog(), LOOPBACK, config=config)
+    try:
+        spec = {"url": f"{url}/x", "include_response_content": False}
+        error = await failure(spec, {"headers": {"X-Long": "y" * 400}}, activities=activities)
+        assert error.type == "tool.too_large"
+        assert error.details[0]["details"]["most"] == 300
+        spec = {**spec, "url": f"{url}/text"}
+        assert (await call(spec, activities=activities))["status_code"] == 200
+    finally:
+        await activities.aclose()
+
+
+def test_a_text_is_cut_with_a_mark_and_a_json_value_never() -> None:
+    assert bounded("t", "x" * 10, 10) == "x" * 10
+    assert bounded("t", "x" * 25, 10) == "x" * 10 + "… [cut: 15 of 25 characters are left out]"
+    assert bounded("t", {"a": "b"}, 9) == {"a": "b"}
+    with pytest.raises(ToolError) as caught:
+        bounded("t", {"a": "bc"}, 9)
+    assert (caught.value.code, caught.value.details) == ("tool.too_large", {"chars": 10, "most": 9})

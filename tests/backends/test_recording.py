@@ -150,3 +150,22 @@ async def test_recording_again_forgets_what_is_gone_and_keeps_what_was_not_asked
     assert {name: sorted(runs) for name, runs in after.items()} == {"real": [""], "rows": ["first", "row 2"]}
     assert after["rows"] == before["rows"]
     assert await command("test") == Exit.OK, capsys.readouterr()
+
+
+async def test_vectors_and_documents_are_recorded_and_played_back(folder: Path) -> None:
+    (folder / "greet.yaml").write_text(
+        "name: greet\nmain:\n  - embed: {text: $ _.name, model: minilm}\n  - search: {text: $ 'hours', limit: 1}\n"
+    )
+    (folder / "greet.test.yaml").write_text(
+        "cases:\n  - name: real\n    record: true\n    input: {name: Ada}\n    expect: {contains: {docs: []}}\n"
+    )
+    assert await asyncio.to_thread(run_command, ["test", "greet.test.yaml", "--record"]) == Exit.OK
+    cassette = (folder / "greet.cassette.json").read_text()
+    [[embedded, found]] = json.loads(cassette)["cases"]["real"].values()
+    assert (embedded["request"], len(embedded["value"]["output"]["vectors"][0])) == (
+        {"model": "minilm", "texts": ["Ada"]},
+        384,
+    )
+    assert found["request"] == {"options": {"limit": 1}, "text": "hours"}
+    (folder / "everstep.toml").write_text("")
+    assert await asyncio.to_thread(run_command, ["test", "greet.test.yaml"]) == Exit.OK

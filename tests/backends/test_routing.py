@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from activities.backends.base import Tell, tell_nobody
-from activities.routing import BREAKS_AFTER, BROKEN_S, FAILS_OVER, MEASURED_S, Candidate, Route, Router
+from activities.backends.base import Embeddings, Tell, tell_nobody
+from activities.candidates import FAILS_OVER, Candidate, Fit, Route
+from activities.routing import BREAKS_AFTER, BROKEN_S, MEASURED_S, Router
 from engine.core.contracts.activities import ChatParams, ChatResult, Usage
 from engine.core.errors import BackendError
 from engine.settings import BackendConfig, Group, Price, RoutingPolicy
@@ -47,6 +49,9 @@ class Scripted:
     async def chat(self, params: ChatParams, tell: Tell = tell_nobody) -> ChatResult:
         raise AssertionError("the router asks by what it is given")
 
+    async def embed(self, model: str, texts: Sequence[str], **more: Any) -> Embeddings:
+        raise AssertionError("the router asks by what it is given")
+
     async def list_models(self) -> list[str]:
         return []
 
@@ -67,7 +72,7 @@ class Scene:
         self.backends = backends
         self.router = Router(backends, policy, groups, self.clock)
 
-    async def ask(self, model: str = "m") -> tuple[str, Route | None]:
+    async def ask(self, model: str | list[str] = "m", fit: Fit | None = None) -> tuple[str, Route | None]:
         """Return who answered, and the route."""
 
         async def call(item: Candidate, n: int) -> ChatResult:
@@ -85,10 +90,10 @@ class Scene:
                 id="1", model=item.model, backend=backend.name, created=0, message={}, finish_reason="stop", usage=usage
             )
 
-        result, route = await self.router.ask(model, call)
+        result, route = await self.router.ask(model, call, fit=fit or Fit())
         return result.backend, route
 
-    async def answers(self, count: int, model: str = "m") -> list[str]:
+    async def answers(self, count: int, model: str | list[str] = "m") -> list[str]:
         return [(await self.ask(model))[0] for _ in range(count)]
 
 
@@ -302,3 +307,69 @@ async def test_a_call_that_is_cancelled_says_nothing_of_its_backend() -> None:
             await task
     first.until = None
     assert await scene.answers(1) == ["a"]
+
+
+# --- several names ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_is_asked_in_its_order_and_goes_on_to_the_next_name() -> None:
+    first, second, third = Scripted("a", "small"), Scripted("b", "large"), Scripted("c", "large")
+    scene = Scene(third, second, first)
+    assert (await scene.ask(["small", "large"]))[0] == "a"
+    first.problem = third.problem = OVERLOADED
+    answered, route = await scene.ask(["small", "large"])
+    assert answered == "b"
+    assert told(route) == {
+        "policy": "order",
+        "tried": [
+            {"backend": "a", "model": "small", "code": "backend.overloaded"},
+            {"backend": "c", "model": "large", "code": "backend.overloaded"},
+        ],
+    }
+
+
+async def test_groups_in_a_list_keep_their_own_order_and_place() -> None:
+    backends = [Scripted("a", "x"), Scripted("b", "x", price=1), Scripted("c", "y", price=0)]
+    scene = Scene(*backends, groups={"cheap": Group(models=["x"], policy="cheapest")})
+    assert (await scene.ask(["cheap", "y"]))[0] == "b"
+    backends[1].problem = OVERLOADED
+    _, route = await scene.ask(["y", "cheap"])
+    assert [item.asked for item in backends] == [[], ["x"], ["y"]]
+    answered, route = await scene.ask(["cheap", "y"])
+    assert (answered, [item["backend"] for item in told(route)["tried"]]) == ("a", ["b"])
+
+
+async def test_other_policies_than_order_choose_among_all_names() -> None:
+    dear, cheap = Scripted("d", "first", price=9), Scripted("c", "second", price=1)
+    scene = Scene(dear, cheap, policy="cheapest")
+    answered, route = await scene.ask(["first", "second"])
+    assert (answered, told(route)["policy"]) == ("c", "cheapest")
+
+
+async def test_names_that_nobody_has_are_passed_over_and_told() -> None:
+    scene = Scene(Scripted("a", "m"))
+    answered, route = await scene.ask(["lost", "m"])
+    assert answered == "a"
+    assert told(route) == {"policy": "order", "passed_over": [{"model": "lost", "why": "no backend has it"}]}
+    with pytest.raises(BackendError) as caught:
+        await scene.ask(["lost", "gone"])
+    assert (caught.value.code, "'lost'" in caught.value.message) == ("backend.unknown_model", True)
+
+
+@pytest.mark.parametrize("kind", ["auth", "context_too_long", "refused", "not_found", "unknown_model", "bad_reply"])
+async def test_a_list_goes_on_only_after_errors_that_pass(kind: str) -> None:
+    first, second = Scripted("a", "x"), Scripted("b", "y")
+    # a bad reply may be asked for again, but it arrived and has been paid for
+    first.problem = BackendError("no", code=f"backend.{kind}", retryable=kind == "bad_reply")
+    with pytest.raises(BackendError) as caught:
+        await Scene(first, second).ask(["x", "y"])
+    assert caught.value.code == f"backend.{kind}"
+    assert (first.asked, second.asked) == (["x"], [])
+
+
+async def test_one_backend_with_two_models_of_a_list_is_asked_for_both() -> None:
+    only = Scripted("a", "x", "y")
+    only.problem = OVERLOADED
+    with pytest.raises(BackendError):
+        await Scene(only).ask(["x", "y"])
+    assert only.asked == ["x", "y"]

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHandle
 
 from engine.control.replaying import repair_execution
 from engine.core.run.events import EventRecord, body_of, roll_digest, roll_time
+from engine.edge.mockllm.script import MockScript
 from tests.chaos.examples import tools
 from tests.support.lab import Ended, Lab, open_lab, plan_of
 from tests.support.processes import WorkerProcess
@@ -24,7 +25,7 @@ from tests.support.servers import serve_app
 from worker import replay_run
 
 EXAMPLES = Path(__file__).parent / "examples"
-TOOLS = (tools.note, tools.shaky, tools.slow, tools.charge)
+TOOLS = (tools.note, tools.shaky, tools.slow, tools.charge, tools.double)
 
 _ATTEMPT = re.compile(r"#\d+$")
 
@@ -160,7 +161,14 @@ async def _scene(name: str, address: str, folder: Path, opening: asyncio.Lock) -
 
 
 async def run_case(
-    name: str, example: str, killer: Killer, *, address: str, folder: Path, opening: asyncio.Lock
+    name: str,
+    example: str,
+    killer: Killer,
+    *,
+    address: str,
+    folder: Path,
+    opening: asyncio.Lock,
+    script: Callable[[str], MockScript] | None = None,
 ) -> Case:
     """Run an example to its end while a killer is about, repair its events and return what was noted.
 
@@ -171,9 +179,12 @@ async def run_case(
         address: The Temporal server.
         folder: A folder; the case makes one of its own in it.
         opening: Held while the case's store is made.
+        script: Makes what the model says, given the address of the receiver; None = it says what it was told.
     """
     async with _scene(name, address, folder / name, opening) as scene:
         case, lab = scene.case, scene.lab
+        if script is not None:
+            lab.mock.use(script(scene.url))
         scene.worker.start()
         await scene.worker.ready()
         text = (EXAMPLES / example).read_text(encoding="utf-8")

@@ -15,7 +15,11 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.main import run_command
 from tests.compat.apiserver import api_server, settings_for
 
-PLANNED = "name: asks\nmain:\n  - evaluate: 1\n  - agent: who wrote it?\n"
+PLANNED = """\
+dialect: contenox
+id: asks
+tasks: [{id: a, handler: noop, transition: {branches: [{operator: default}]}}]
+"""
 RUNS = "name: asks\nmain:\n  - evaluate: 1\n"
 YAML = {"content-type": "application/yaml"}
 FERN = {"X-Fern-Language": "Python"}
@@ -35,9 +39,9 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_task_that_can_only_be_planned_is_stored_with_a_warning(http: httpx.AsyncClient) -> None:
     made = await http.post("/tasks", content=PLANNED, headers=YAML)
     assert made.status_code == 201
-    assert [(item["code"], item["path"]) for item in made.json()["warnings"]] == [("W614", "main[1]")]
+    assert [(item["code"], item["path"]) for item in made.json()["warnings"]] == [("W614", "")]
     checked = (await http.post("/tasks/validate", content=PLANNED, headers=YAML)).json()
-    assert (checked["ok"], [item["line"] for item in checked["diagnostics"]]) == (True, [4])
+    assert (checked["ok"], [item["line"] for item in checked["diagnostics"]]) == (True, [1])
 
 
 async def test_its_execution_is_refused_before_anything_is_created(http: httpx.AsyncClient) -> None:
@@ -45,7 +49,7 @@ async def test_its_execution_is_refused_before_anything_is_created(http: httpx.A
     answer = await http.post("/tasks/asks/executions", json={"input": {}})
     body = answer.json()
     assert (answer.status_code, body["code"]) == (422, "task.not_runnable")
-    assert body["details"]["places"] == [{"path": "main.1", "what": "an `agent` step"}]
+    assert body["details"]["places"] == [{"path": "main", "what": "a contenox chain"}]
     assert (await http.get("/executions")).json()["items"] == []
 
 
@@ -53,14 +57,14 @@ async def test_a_text_that_is_sent_to_be_run_is_not_stored_either(http: httpx.As
     answer = await http.post("/tasks?by_name=true&to_run=true", content=PLANNED, headers=YAML)
     body = answer.json()
     assert (answer.status_code, body["code"]) == (422, "task.not_runnable")
-    assert [(item["code"], item["line"], item["column"]) for item in body["diagnostics"]] == [("W614", 4, 5)]
+    assert [(item["code"], item["line"], item["column"]) for item in body["diagnostics"]] == [("W614", 1, 1)]
     assert (await http.get("/tasks")).json()["items"] == []
     assert (await http.post("/tasks?to_run=true", content=RUNS, headers=YAML)).status_code == 201
 
 
-async def test_versions_of_it_are_compared(http: httpx.AsyncClient) -> None:
+async def test_versions_are_compared(http: httpx.AsyncClient) -> None:
     await http.post("/tasks?by_name=true", content=RUNS, headers=YAML)
-    await http.post("/tasks?by_name=true", content=PLANNED, headers=YAML)
+    await http.post("/tasks?by_name=true", content=RUNS + "  - agent: who wrote it?\n", headers=YAML)
     found = (await http.get("/tasks/asks/diff")).json()
     assert found["changes"] == ["main.1: new step: agent “who wrote it?”"]
     assert found["gains"] == ["ask the default model"]
@@ -166,5 +170,5 @@ async def test_run_stores_nothing_of_what_cannot_be_run(tmp_path: Path, capsys: 
         assert (await server.http.get("/executions")).json()["items"] == []
     told = capsys.readouterr().err
     assert (code, applied, named) == (Exit.USAGE, Exit.OK, Exit.USAGE)
-    assert f"{file}:4:5: warning[W614]" in told
+    assert f"{file}:1:1: warning[W614]" in told
     assert told.count("error[task.not_runnable]: the task 'asks' cannot be run by this engine yet") == 2

@@ -8,13 +8,12 @@ import pytest
 
 from engine.core.contracts.children import ChildParams
 from engine.core.contracts.execution import EventSignal, MessageSignal
-from engine.core.errors import CompileError
 from engine.core.kinds import StepKind
-from engine.core.plan.ops import AgentOp, Op
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.spec.vocabulary import MARKERS
 from engine.dryrun import Answered, dry_run
-from tests.language.words import Noting, codes, compile_in, seconds
+from tests.language.words import Noting, compile_in, seconds
+from tests.support.agents import Model
 from tests.support.memory import echo, error_of, output_of, run, seen
 
 JULEP_KINDS = {
@@ -189,36 +188,22 @@ def test_a_loop_that_passes_its_limit_is_an_error(loop: str):
     assert len(desk.calls) == 3
 
 
-PLANNED = {
-    "agent": "{agent: 'Find out who wrote {{ _ }}.', tools: [lookup, book], max_rounds: 7}",
-    "embed": "{embed: '{{ _ }}'}",
-    "search": "{search: '{{ _ }}'}",
-}
-
-
-def planned(kind: str) -> Op:
-    """Return what a step becomes that this engine reads, checks and plans, and does not run yet."""
-    text = f"main: [{PLANNED[kind]}]"
-    compiled = compile_in(text)
-    assert [(item.code, item.severity.value) for item in compiled.warnings] == [("W614", "warning")]
-    assert "E401" in codes(text.replace("{{ _ }}", "{{ nowhere }}"))
-    with pytest.raises(CompileError) as caught:
-        dry_run(compiled.plan, "x")
-    assert caught.value.code == "task.not_runnable"
-    return compiled.plan.blocks[0].ops[0]
-
-
-@pytest.mark.parametrize("kind", ["embed", "search"])
-def test_embed_and_search_are_steps_of_their_own(kind: str):
-    """Steps `embed` and `search`, which Julep only named, are there: planned, and not run yet."""
-    assert planned(kind).op.value == kind
+def test_embed_and_search_are_steps_of_their_own():
+    """Steps `embed` and `search`, which Julep only named, are there and run."""
+    found = {"docs": [{"id": "d"}]}
+    text = "main: [{embed: $ _, label: v}, {search: {vector: '$ _.vectors[0]'}, label: s}]"
+    run = dry_run(compile_in(text).plan, "x", replies={"v": {"vectors": [[1.0]]}, "s": found})
+    assert run.finished is not None
+    assert run.finished.outcome == Ok(found)
 
 
 def test_agent_is_a_loop_of_a_model_and_its_tools():
-    """A step `agent` is a tool loop: planned, and not run yet."""
-    op = planned("agent")
-    assert isinstance(op, AgentOp)
-    assert (op.tools, op.max_rounds) == (("lookup", "book"), 7)
+    """A step `agent` is a tool loop."""
+    model = Model([{"lookup": {"name": "a"}}, {"book": {}}], [{"book": {"seat": "b"}}], "It was Ada.")
+    task = "name: t\nmain: {agent: 'Find out who wrote {{ _ }}.', tools: [lookup, book], max_rounds: 7, unwrap: true}"
+    assert output_of(task, "x", model) == "It was Ada."
+    assert [name for name, _ in model.called] == ["lookup", "book", "book"]
+    assert len(model.asked) == 3
 
 
 def test_task_runs_another_task_as_a_child_execution():

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from activities.lookups import LookupActivities
 from activities.webhooks import WebhookActivities
 from engine.control.connect import TemporalConnection
 from engine.control.dispatcher import Dispatcher, limits_of
@@ -43,6 +44,7 @@ async def doors_worker(
     tries: WebhookParams = FAST,
     timeout_s: float = 2.0,
     works: bool = True,
+    lookups: LookupActivities | None = None,
 ) -> AsyncIterator[Doors]:
     """Run the worker beside executions for the length of the block, and what settles ends.
 
@@ -52,6 +54,7 @@ async def doors_worker(
         tries: How often deliveries are tried.
         timeout_s: How long a receiver may take.
         works: Whether it is a worker; if not, it only sends on what is noted in the store.
+        lookups: Searches documents for the API.
     """
     settings = settings_for(lab.folder, task_queue=lab.queue)
     # a store of its own, so that the watch hears of the others' writes
@@ -79,7 +82,7 @@ async def doors_worker(
     keeping = asyncio.create_task(doors.keep(changes, stopping))
     try:
         # two workers of one client cannot have the same queue
-        worker = build_doors_worker(lab.client, doors, posts, task_queue=lab.queue) if works else None
+        worker = build_doors_worker(lab.client, doors, posts, task_queue=lab.queue, lookups=lookups) if works else None
         async with worker or contextlib.nullcontext():
             yield doors
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args, get_type_hints
 
 from engine.core.kinds import Dialect
-from engine.core.plan import ops, planned, policies
+from engine.core.plan import ops, policies
 from engine.core.plan.ir import Limits, Plan
 from engine.core.spec.vocabulary import DEFAULT_ROUNDS, MARKER_OF, ON_FAIL
 
@@ -26,7 +26,7 @@ NAMES = {
 NO_WORDS = ("task", "blocks", "workflows", "tools", "agent", "limits", "dialect", "format", "stdlib", "defaults")
 TASK_MEMBERS = tuple(item.name for item in dataclasses.fields(Plan) if item.name not in NO_WORDS)
 ON_ITEM_ERROR = ("collect", "skip")
-NOT_RUN = frozenset({"contenox", "cache", "limits.cost", *(MARKER_OF[kind] for kind in planned.KINDS)})
+NOT_RUN = frozenset({"contenox", "cache", "limits.cost"})
 """What is only planned in this version."""
 
 

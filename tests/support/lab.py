@@ -15,13 +15,19 @@ from typing import Any
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from activities.children import ChildActivities
+from activities.embedding import Embedder
 from activities.llm import ChatActivities
+from activities.lookups import LookupActivities
 from activities.tools.runner import ToolActivities
 from engine.control.children import ChildService
 from engine.control.compiling import compile_text
+from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
 from engine.control.live import LiveEvents
 from engine.control.payloads import data_converter
+from engine.control.secrets import SecretKeys, SecretReader, SecretService
+from engine.control.starting import StartService
+from engine.control.systemtools import SystemTools
 from engine.core.contracts.execution import (
     SIGNAL_ANSWER,
     SIGNAL_CANCEL_REASON,
@@ -36,11 +42,16 @@ from engine.core.plan.ir import AgentSnapshot, Plan, ToolContract
 from engine.core.run.events import EventRecord, body_of
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
-from engine.settings import BackendConfig, HttpConfig, Price, Project
+from engine.settings import BackendConfig, HttpConfig, Price, Project, Settings
+from engine.store.conversations import ConversationStore
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
+from engine.store.docs import DocStore
+from engine.store.kept import KeptStore
 from engine.store.limits import LimitStore
 from engine.store.projection import ProjectionStore
+from engine.store.secrets import SecretStore
+from engine.store.spending import SpendingStore
 from engine.tooling import Tool, ToolCatalog
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
@@ -104,14 +115,22 @@ class Lab:
         """Run a worker for the length of the block."""
         scripted = BackendConfig(base_url=self.llm_url, default_model="mock", prices=self.prices)
         project = self.project or Project(backends={"mock": scripted}, http=self.http)
-        chat = ChatActivities.of(project, limits=LimitStore(self.store.database))
+        kept = KeptStore(self.store.database)
+        spending = SpendingStore(self.store.database)
+        talks = ConversationStore(self.store.database)
+        shared: dict[str, Any] = {"spending": spending, "kept": kept, "conversations": talks}
+        chat = ChatActivities.of(project, limits=LimitStore(self.store.database), **shared)
         catalog = dataclasses.replace(ToolCatalog.of(*self.tools), others=self.others)
-        tools = ToolActivities(catalog, self.http, config=project.tools)
+        secrets = SecretReader(SecretStore(self.store.database), self.secret_keys)
+        places: dict[str, Any] = {"kept": kept, "secrets": secrets, "system": self._system_tools}
+        tools = ToolActivities(catalog, self.http, config=project.tools, **places)
         children = ChildActivities(lambda: ChildService(self.definitions))
+        lookups = LookupActivities(Embedder(chat), DocStore(self.store.database))
         live = LiveEvents(self.store, _ignore_ended)
         flusher = asyncio.create_task(live.run())
         try:
             options: dict[str, Any] = {"cached_workflows": more.pop("cached_workflows", 1_000), "children": children}
+            options["lookups"] = lookups
             async with build_worker(
                 self.client, task_queue=self.queue, sink=live.sink, chat=chat, tools=tools, more=more, **options
             ):
@@ -120,7 +139,22 @@ class Lab:
             live.stop()
             await flusher
             await chat.aclose()
+            lookups.close()
             await tools.aclose()
+
+    @property
+    def secret_keys(self) -> SecretKeys:
+        """Keys of the secrets in the store."""
+        return SecretKeys((), self.folder)
+
+    async def set_secret(self, name: str, value: str, *, tenant: str = TENANT) -> None:
+        """Put a secret into the store."""
+        await SecretService(SecretStore(self.store.database), self.secret_keys).set(name, value, tenant=tenant)
+
+    def _system_tools(self) -> SystemTools:
+        temporal = TemporalConnection(Settings(data_dir=self.folder), self.client)
+        starter = StartService(self.store, self.definitions, temporal, task_queue=self.queue)
+        return SystemTools(self.definitions, starter, self.store)
 
     @property
     def definitions(self) -> DefinitionService:

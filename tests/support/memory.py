@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.core.contracts.activities import ToolParams
+from engine.core.contracts.lookups import EmbedParams, SearchParams, made_up
 from engine.core.plan.ir import AgentSnapshot, Plan
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.dryrun import Answered, DryRun, Handler, SeenEvent, chat_reply, run_in_memory
@@ -44,6 +45,8 @@ def echo(call: Call) -> Answered:
     params = call.params
     if hasattr(params, "messages"):
         return Answered(Ok(chat_reply(str(params.messages[-1]["content"]), tokens=10)))
+    if isinstance(params, EmbedParams | SearchParams):
+        return Answered(Ok(made_up(params)))
     return Answered(Ok(dict(params.arguments) if isinstance(params, ToolParams) else params.input))
 
 

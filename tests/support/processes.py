@@ -13,6 +13,9 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from temporalio.service import RPCError
+
+from engine.control.reconciling import schedule_id
 from tests.support.lab import Lab
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import START_S
@@ -34,6 +37,7 @@ class WorkerProcess:
 
     def __init__(self, lab: Lab, modules: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._folder = lab.folder
+        self._schedule = lab.client.get_schedule_handle(schedule_id(lab.queue))
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         project = lab.folder / "everstep.toml"
@@ -121,6 +125,9 @@ class WorkerProcess:
         if process.poll() is None:
             self.kill()
         self._process = None
+        with contextlib.suppress(RPCError):
+            # nobody would do what it starts
+            await self._schedule.delete()
 
 
 @contextlib.asynccontextmanager

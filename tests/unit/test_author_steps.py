@@ -137,6 +137,24 @@ def body(step: Step) -> dict[str, Any]:
             },
         ),
         (
+            engine.prompt(
+                "x",
+                model=["fast", engine.expr("_.model")],
+                needs={"vision": True, "max_price": 2.5},
+                tool_mode="json",
+            ),
+            {
+                "prompt": "x",
+                "model": ["fast", "$ _.model"],
+                "needs": {"vision": True, "max_price": 2.5},
+                "tool_mode": "json",
+            },
+        ),
+        (
+            engine.agent("x", model=("small", "large"), needs={"tools": True}, tool_mode="native"),
+            {"agent": "x", "model": ["small", "large"], "needs": {"tools": True}, "tool_mode": "native"},
+        ),
+        (
             engine.prompt("x", tools="all", tool_choice="required"),
             {"prompt": "x", "tools": "all", "tool_choice": "required"},
         ),

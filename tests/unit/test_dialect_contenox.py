@@ -158,7 +158,6 @@ def test_a_mistake_in_a_branch_is_said_with_its_place(branch: str, code: str, pa
     ("members", "code"),
     [
         (f"handler: noop, execute_config: {{provider: openai}}, {END}", "W612"),
-        (f"handler: raw_string, execute_config: {{models: [a, b]}}, {END}", "W612"),
         (f"handler: noop, compose: {{with_var: input, strategy: override}}, {END}", "W612"),
         ("handler: noop", "W613"),
         ("handler: raw_string, transition: {branches: [{operator: equals, when: x}]}", "W613"),

@@ -234,7 +234,7 @@ def test_older_spellings_name_steps_that_must_exist(written: str, codes: list[st
 
 
 @pytest.mark.parametrize("dialect", ["julep-2024", "julep-2025"])
-@pytest.mark.parametrize("name", ["user", "session", "secrets"])
+@pytest.mark.parametrize("name", ["user", "session"])
 def test_names_that_come_later_are_not_called_unknown(dialect: str, name: str) -> None:
     (found,) = errors_of(f"evaluate: {{x: $ {name}.key}}", dialect)
     assert (found.code, found.message) == ("E207", f"the name '{name}' is not available in this version")

@@ -120,6 +120,8 @@ def test_a_mistake_is_shown_at_its_place(text: str, place: str) -> None:
         ("main: [{sleep: {seconds: 1, zzzz: 1}}]", "step_sleep sleep 1"),
         ("main: [{prompt: x, check: [{if: _, message: x, zzzz: 1}]}]", "step_prompt check 1"),
         ("main: [{prompt: x, tools: [{name: x, zzzz: 1}]}]", "step_prompt tools 1 items 1"),
+        ("main: [{prompt: x, needs: {zzzz: 1}}]", "step_prompt needs"),
+        ("main: [{agent: x, needs: {zzzz: 1}}]", "step_agent needs"),
         ("main: [{evaluate: 1}]\nlimits: {zzzz: 1}", "limits"),
         ("main: [{evaluate: 1}]\nrequire: [{if: _, zzzz: 1}]", "require items"),
         ("main: [{evaluate: 1}]\ntools: [{name: x, type: function, zzzz: 1}]", "tools items"),

@@ -261,7 +261,7 @@ def test_a_method_that_is_left_out_on_purpose_gets_the_way_without_it(source: st
         ("error", "`on_error` and `finally` only"),
         ("output", "`finally` only"),
         ("arguments", "`input`"),
-        ("secrets", "no secrets"),
+        ("secrets", "`arguments` of tool steps"),
         ("user", "the input"),
         ("session", "the input"),
     ],

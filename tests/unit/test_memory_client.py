@@ -23,6 +23,7 @@ from engine.client import (
     NotFound,
 )
 from engine.client.doors import Doors
+from engine.client.registry import Registry
 from engine.testing import AsyncMemoryClient, MemoryClient
 
 GREET = """\
@@ -196,12 +197,13 @@ def test_the_fixture_gives_a_client_in_memory(everstep_memory: MemoryClient, gre
 
 
 async def test_what_needs_a_server_is_refused_in_memory() -> None:
-    refused = [name for name in vars(Doors) if name[0] != "_"]
+    refused = [name for kind in (Doors, Registry) for name in vars(kind) if name[0] != "_"]
     assert {"emit", "create_schedule", "webhooks", "bulk"} < set(refused)
     given = {
         "id": "x", "name": "x", "task": "x", "reference": "x", "url": "http://127.0.0.1:1", "event": "x", "filter": {},
         "action": "cancel", "active": True, "start_at": dt.datetime.now(dt.UTC), "end_at": dt.datetime.now(dt.UTC),
-        "webhook_id": "x", "delivery_id": "x", "hook_id": "x", "job_id": "x",
+        "webhook_id": "x", "delivery_id": "x", "hook_id": "x", "job_id": "x", "backends": {}, "backend": "x",
+        "model": "x", "models": ["x"], "pull_id": "x",
     }  # fmt: skip
     sync, later = MemoryClient(), AsyncMemoryClient()
     for name in refused:

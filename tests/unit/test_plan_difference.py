@@ -65,6 +65,11 @@ def test_the_same_plan_has_no_difference() -> None:
             "main.0: evaluate 'first': retry, timeout changed",
         ),
         ("  - if: _.a", "  - if: _.b", "main.1: if _.b: if changed"),
+        (
+            "prompt: hello",
+            "prompt: hello\n        model: [a, b]\n        needs: {vision: true}\n        tool_mode: json",
+            "main.1.then.1: prompt “hello”: model, needs, tool_mode changed",
+        ),
     ],
 )
 def test_a_change_is_told_with_its_place(old: str, new: str, words: str) -> None:

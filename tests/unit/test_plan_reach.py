@@ -105,10 +105,25 @@ main:
         ("{prompt: hi, settings: {model: small, temperature: 0}}", "small"),
         ("{prompt: hi, settings: {model: small, temperature: $ _.t}}", "small"),
         ("{prompt: hi, settings: {model: $ _.m}}", ANY),
+        ("{prompt: hi, model: [big]}", "big"),
     ],
 )
 def test_the_model_of_a_prompt_is_known_unless_it_is_computed(step: str, model: str) -> None:
     assert reach(f"name: t\nmain:\n  - {step}\n").models == (model,)
+
+
+def test_every_model_of_a_list_may_be_asked() -> None:
+    text = """
+name: t
+main:
+  - {prompt: hi, model: [small, big]}
+  - {prompt: hi, model: [small, "$ _.m"]}
+  - {prompt: hi, settings: {model: [a, b], temperature: $ _.t}}
+  - {agent: go, model: [c, d]}
+"""
+    assert reach(text).models == (ANY, "a", "b", "big", "c", "d", "small")
+    agent = AgentSnapshot(model="theirs", settings={"model": ["x", "y"]})
+    assert reach("name: t\nmain: [{prompt: hi}]", agent=agent).models == ("x", "y")
 
 
 def test_the_agents_model_is_the_one_of_a_prompt_that_names_none() -> None:

@@ -1,4 +1,4 @@
-"""What is planned and not run yet: planned from YAML, JSON and Python alike, warned of by place, never started."""
+"""Agents, embeddings, searches and `cache` in plans, alike from every source; and chains, which are never started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from engine.core.plan.codec import plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import plan_difference
 from engine.core.plan.ir import STDLIB_VERSION, Plan
 from engine.core.plan.ops import AgentOp, EmbedOp, SearchOp
-from engine.core.plan.planned import KINDS, planned_only
+from engine.core.plan.planned import CHAIN as CHAIN_NAME
+from engine.core.plan.planned import planned_only
+from engine.core.plan.policies import Cache as PlannedCache
+from engine.core.plan.policies import Modifiers
 from engine.core.plan.reach import reach_of
 from engine.core.plan.render import plan_outline
 from engine.core.run.effects import Ok
@@ -35,7 +38,6 @@ from tests.golden.cases import CONTRACTS
 
 FOLDER = Path(__file__).parents[1] / "golden" / "plan_planned"
 WHOLE = (FOLDER / "task.yaml").read_text(encoding="utf-8")
-AGENT = "name: asks\nmain:\n  - evaluate: 1\n  - if: _\n    then: {agent: who wrote it?}\n"
 CHAIN = "dialect: contenox\nid: c\ntasks: [{id: a, handler: noop, transition: {branches: [{operator: default}]}}]"
 
 
@@ -73,7 +75,6 @@ RESEARCH = Task(
             [expr("input.topic"), "a fixed text"],
             embed_instruction="Represent the question.",
             model="minilm",
-            cache="7d",
         ),
         engine.search(expr("input.topic")),
         engine.search(
@@ -82,7 +83,6 @@ RESEARCH = Task(
             metadata_filter={"kind": "note", "year": expr("input.year")},
             user=expr("input.user"),
             options={"limit": expr("input.limit"), "alpha": 0.7, "lang": "en-US"},
-            cache=Cache(ttl="1h30m", key=[expr("input.topic"), expr("input.year")]),
             when="input.year > 2000",
             retry=engine.Retry(attempts=2),
             label="near",
@@ -121,6 +121,12 @@ RESEARCH = Task(
             label="report",
         ),
         engine.if_("_.title", then=engine.agent("Shorten it.")),
+        engine.prompt("Say it in {{ input.lang }}.", cache="7d"),
+        engine.call_tool(
+            "word_count",
+            {"text": expr("_")},
+            cache=Cache(ttl="1h30m", key=[expr("input.topic"), expr("input.year")]),
+        ),
     ],
     finally_=engine.search(vector=[0.1, 0.2], agent="ada"),
 )
@@ -186,48 +192,16 @@ def test_the_dialects_of_julep_have_embed_and_search_too(dialect: str) -> None:
 # --- the diagnostic ------------------------------------------------------------------------------------------------
 
 
-def test_every_place_that_is_only_planned_gets_one_warning_and_nothing_else() -> None:
-    assert sorted(places(WHOLE)) == sorted(
-        [
-            ("W614", "limits.cost"),
-            ("W614", "main[0]"),
-            ("W614", "main[1]"),
-            ("W614", "main[1].cache"),
-            ("W614", "main[2]"),
-            ("W614", "main[3]"),
-            ("W614", "main[3].cache"),
-            ("W614", "main[4]"),
-            ("W614", "main[5]"),
-            ("W614", "main[6].then"),
-            ("W614", "finally[0]"),
-        ]
-    )
+def test_steps_modifiers_and_limits_of_all_kinds_are_run() -> None:
+    assert places(WHOLE) == []
+    assert list(planned_only(plan_of(WHOLE))) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "column", "what"),
-    [
-        ("main:\n  - evaluate: 1\n  - agent: x", 3, 5, "an `agent` step"),
-        ("main:\n  - embed: x", 2, 5, "an `embed` step"),
-        ("main:\n  - search: x", 2, 5, "a `search` step"),
-        ("main:\n  - evaluate: 1\n    cache: 1h", 3, 12, "`cache`"),
-        ("limits: {steps: 3, cost: 1}\nmain: {evaluate: 1}", 1, 20, "the limit `cost`"),
-        (CHAIN, 1, 1, "a contenox chain"),
-    ],
-)
-def test_the_warning_says_what_is_planned_and_where(text: str, line: int, column: int, what: str) -> None:
-    (found,) = compiled(text).warnings
-    assert (found.position.line, found.position.column) == (line, column)
-    assert found.message == f"{what} is planned, but this engine does not run it yet"
-
-
-def test_every_kind_that_is_only_planned_is_found_in_a_plan_too() -> None:
-    plan = plan_of(WHOLE)
-    found = {(item.path, item.what) for item in planned_only(plan)}
-    assert {what for _, what in found} >= set(KINDS.values()) | {"`cache`", "the limit `cost`"}
-    assert ("main.6.then.0", "an `agent` step") in found
-    assert ("finally.0", "a `search` step") in found
-    assert len(found) == len(compiled(WHOLE).warnings)
+def test_the_warning_says_what_is_planned_and_where() -> None:
+    (found,) = compiled(CHAIN).warnings
+    assert (found.code, found.position.line, found.position.column) == ("W614", 1, 1)
+    assert found.message == "a contenox chain is planned, but this engine does not run it yet"
+    assert [item.what for item in planned_only(plan_of(CHAIN))] == [CHAIN_NAME]
 
 
 def test_nothing_is_only_planned_in_an_ordinary_task() -> None:
@@ -264,7 +238,7 @@ def test_an_agent_reaches_its_tools_their_hosts_and_its_model() -> None:
         ("max_rounds: 12", "max_rounds: 13", "main.5: agent 'report': max_rounds changed"),
         ("at_most: 5", "at_most: 6", "main.5: agent 'report': rules changed"),
         ("cost: 0.5", "cost: 5", "the task's limits: cost changed"),
-        ("key: [$ input.topic, $ input.year]", "key: 1", "main.3: search 'near': cache changed"),
+        ("key: [$ input.topic, $ input.year]", "key: 1", "main.8: tool word_count: cache changed"),
     ],
 )
 def test_a_change_is_told_in_words(old: str, new: str, told: str) -> None:
@@ -281,9 +255,8 @@ def test_a_new_tool_of_an_agent_is_a_gain() -> None:
 # --- refused before anything is created ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [AGENT, CHAIN, "main: [{evaluate: 1, cache: 1h}]", WHOLE])
-def test_no_way_of_running_in_memory_takes_it(text: str) -> None:
-    plan = plan_of(text)
+def test_no_way_of_running_in_memory_takes_it() -> None:
+    plan = plan_of(CHAIN)
     with pytest.raises(CompileError) as refused:
         dry_run(plan, {})
     assert refused.value.code == "task.not_runnable"
@@ -295,34 +268,62 @@ def test_no_way_of_running_in_memory_takes_it(text: str) -> None:
 
 def test_the_helper_for_pytest_says_where() -> None:
     with pytest.raises(DefinitionError) as refused:
-        run_task(AGENT)
+        run_task(CHAIN)
     assert refused.value.code == "task.not_runnable"
-    assert "task:5:11: warning[W614]" in str(refused.value)
+    assert "task:1:1: warning[W614]" in str(refused.value)
 
 
-def test_the_error_names_the_first_place_and_counts_the_rest() -> None:
+def test_the_error_names_the_place() -> None:
     with pytest.raises(CompileError) as refused:
-        compiled(WHOLE).check_runs()
-    assert refused.value.message == (
-        "the task 'research' cannot be run by this engine yet: the limit `cost` at limits.cost, and 10 more places"
-    )
+        compiled(CHAIN).check_runs()
+    assert refused.value.message == ("the task 'c' cannot be run by this engine yet: a contenox chain at main")
 
 
-def test_a_cost_limit_alone_is_reason_enough() -> None:
+def test_a_cache_that_an_older_compiler_let_stand_elsewhere_is_none_that_runs() -> None:
     plan = plan_of("main: [{evaluate: 1}]")
-    limited = replace(plan, limits=replace(plan.limits, cost_usd=1.0))
-    assert [item.path for item in planned_only(limited)] == ["limits.cost"]
+    (op,) = plan.blocks[0].ops
+    older = replace(plan, blocks=(replace(plan.blocks[0], ops=(replace(op, mods=Modifiers(cache=PlannedCache(60))),)),))
+    assert [item.path for item in planned_only(older)] == ["main.0"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "main: [{prompt: x, cache: 1h}]",
+        "main: [{tool: word_count, arguments: {text: a}, cache: 1h}]",
+        "limits: {cost: 1}\nmain: [{prompt: x}]",
+    ],
+)
+def test_a_cache_of_calls_and_a_limit_of_costs_are_run(text: str) -> None:
+    assert list(planned_only(plan_of(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("evaluate: 1", "so it stands on `prompt` and `tool` steps only"),
+        ("over: _, map: {prompt: x}", "so it stands on `prompt` and `tool` steps only"),
+        ("agent: x", "so it stands on `prompt` and `tool` steps only"),
+        ("tool: send_mail", "the tool 'send_mail' changes something"),
+    ],
+)
+def test_a_cache_that_would_leave_out_an_effect_is_an_error(step: str, told: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        compiled(f"main: [{{{step}, cache: 1h}}]")
+    (found,) = [item for item in caught.value.diagnostics if item.code == "E509"]
+    assert told in found.message
+    assert found.path == "main[0].cache"
 
 
 def test_dry_run_and_test_end_with_the_code_and_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "asks.yaml").write_text(AGENT)
+    (tmp_path / "asks.yaml").write_text(CHAIN)
     (tmp_path / "asks.test.yaml").write_text("cases:\n  - name: one\n    expect: {output: 1}\n")
     assert run_command(["dry-run", "asks.yaml"]) == Exit.USAGE
     told = capsys.readouterr().err
-    assert "asks.yaml:5:11: warning[W614]: an `agent` step is planned" in told
+    assert "asks.yaml:1:1: warning[W614]: a contenox chain is planned" in told
     assert "error[task.not_runnable]" in told
     assert run_command(["test", "asks.test.yaml"]) != Exit.OK
     printed = capsys.readouterr()
@@ -333,13 +334,13 @@ def test_validate_and_graph_take_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "asks.yaml").write_text(AGENT)
+    (tmp_path / "asks.yaml").write_text(CHAIN)
     assert run_command(["validate", "asks.yaml"]) == Exit.OK
     out = capsys.readouterr().out
-    assert "asks.yaml:5:11: warning[W614]" in out
-    assert "task 'asks' is valid" in out
+    assert "asks.yaml:1:1: warning[W614]" in out
+    assert "task 'c' is valid" in out
     assert run_command(["graph", "asks.yaml"]) == Exit.OK
-    assert "agent “who wrote it?”" in capsys.readouterr().out
+    assert "n_main_a_1" in capsys.readouterr().out
 
 
 @contextlib.asynccontextmanager
@@ -388,7 +389,7 @@ async def definitions(folder: Path) -> AsyncIterator[DefinitionService]:
         ("evaluate: 1, cache: soon", "E504"),
         ("evaluate: 1, cache: {key: 1}", "E202"),
         ("evaluate: 1, cache: {ttl: null}", "E202"),
-        ("evaluate: 1, cache: {ttl: 1h, key: $ nobody}", "E401"),
+        ("prompt: x, cache: {ttl: 1h, key: $ nobody}", "E401"),
     ],
 )
 def test_a_mistake_is_an_error_now(step: str, code: str) -> None:
@@ -399,7 +400,7 @@ def test_a_mistake_is_an_error_now(step: str, code: str) -> None:
 
 def test_tools_may_wait_for_each_other_as_long_as_one_begins() -> None:
     rules = "{word_count: {next: [send_mail, word_count]}, send_mail: {only_after: [send_mail, word_count]}}"
-    assert places(f"main: {{agent: x, tools: [word_count, send_mail], rules: {rules}}}") == [("W614", "main")]
+    assert places(f"main: {{agent: x, tools: [word_count, send_mail], rules: {rules}}}") == []
 
 
 def test_a_race_takes_no_agent_whose_tools_cannot_be_stopped() -> None:

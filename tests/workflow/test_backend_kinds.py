@@ -46,15 +46,16 @@ RULES: list[dict[str, Any]] = [
 
 
 def test_every_kind_of_the_settings_is_tried() -> None:
-    assert set(ADAPTERS) == set(BACKEND_URLS)
+    assert set(ADAPTERS) == {*BACKEND_URLS, "responses"}
 
 
-@pytest.mark.parametrize("kind", BACKEND_URLS)
+@pytest.mark.parametrize("kind", ADAPTERS)
 async def test_one_task_gives_the_same_on_every_kind_of_backend(lab: Lab, kind: str) -> None:
     lab.mock.use(MockScript.model_validate({"rules": RULES}))
     file = lab.folder / "everstep.toml"
     url = lab.llm_url.removesuffix("/v1") + ADAPTERS[kind][1]
-    file.write_text(f'[backends.mine]\nkind = "{kind}"\nbase_url = "{url}"\ndefault_model = "m"\n')
+    speaks = 'kind = "openai"\napi = "responses"' if kind == "responses" else f'kind = "{kind}"'
+    file.write_text(f'[backends.mine]\n{speaks}\nbase_url = "{url}"\ndefault_model = "m"\n')
     lab.project = load_project(file)
     async with lab.worker():
         handle = await lab.start(TASK, {"topic": "tea"})

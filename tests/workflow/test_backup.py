@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from engine.control.links import read_signing_key
+from engine.control.secrets import SecretKeys
 from engine.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from engine.edge.cli.api import Api
 from engine.edge.supervisor import backups
@@ -223,6 +224,16 @@ def test_the_key_of_links_comes_back_and_is_readable_by_nobody_else(settings: Se
     with pytest.raises(Conflict, match=r"signing\.key"):
         restore_backup(there, tmp_path / "copy")
     assert read_signing_key(None, there.data_dir) == own
+
+
+def test_the_key_of_secrets_comes_back_and_is_readable_by_nobody_else(settings: Settings, tmp_path: Path):
+    made = SecretKeys.of(settings).ring(make=True)
+    backup = make_backup(settings, tmp_path / "copy")
+    assert "secrets.key" in [file.path for file in backup.files]
+    other = Settings(data_dir=tmp_path / "other")
+    restore_backup(other, tmp_path / "copy")
+    assert SecretKeys.of(other).ring() == made
+    assert stat.S_IMODE((other.data_dir / "secrets.key").stat().st_mode) == 0o600
 
 
 def test_a_backup_never_writes_over_anything(settings: Settings, tmp_path: Path):

@@ -138,7 +138,8 @@ async def test_a_child_that_fails_fails_the_step_with_its_code_and_its_id(tools:
 )
 async def test_what_cannot_be_started_is_an_error_that_the_parent_can_catch(tools: Lab, step: str, code: str):
     await stored(tools, "name: of-others\nmain: {evaluate: 1}", tenant="others")
-    await stored(tools, "name: planned\nmain: {agent: do it}")
+    branches = "{branches: [{operator: default}]}"
+    await stored(tools, f"dialect: contenox\nid: planned\ntasks: [{{id: a, handler: noop, transition: {branches}}}]")
     await stored(
         tools,
         "name: picky\ninput_schema: {properties: {n: {type: integer}}}\nrequire: [{if: _.n > 0}]\nmain: {evaluate: 1}",

@@ -39,20 +39,35 @@ BREAKING: list[dict[str, Any]] = [
 
 
 @contextlib.asynccontextmanager
-async def servers(lab: Lab, policy: RoutingPolicy, **rules: list[dict[str, Any]]) -> AsyncIterator[dict[str, MockLlm]]:
-    """Run scripted servers, and make the laboratory's worker route over them."""
+async def servers(
+    lab: Lab, policy: RoutingPolicy, *, own_models: bool = False, **rules: list[dict[str, Any]]
+) -> AsyncIterator[dict[str, MockLlm]]:
+    """Run scripted servers, all with the model `m` or each with its own, and let the laboratory's worker ask them."""
     async with contextlib.AsyncExitStack() as opened:
         apps = {name: create_app(MockScript.model_validate({"rules": own})) for name, own in rules.items()}
         urls = {name: await opened.enter_async_context(serve_app(app)) for name, app in apps.items()}
-        backends = {name: BackendConfig(base_url=f"{url}/v1", models=["m"]) for name, url in urls.items()}
+        backends = {
+            name: BackendConfig(base_url=f"{url}/v1", models=[name if own_models else "m"])
+            for name, url in urls.items()
+        }
         lab.project = Project(backends=backends, routing=RoutingConfig(policy=policy), http=lab.http)
         yield apps
 
 
 @pytest.mark.parametrize("policy", ["order", "least_loaded", "fastest", "round_robin"])
 async def test_every_prompt_is_answered_once_by_whoever_is_well(lab: Lab, policy: RoutingPolicy) -> None:
-    async with servers(lab, policy, limited=LIMITED, breaking=BREAKING, slow=SLOW) as apps, lab.worker():
-        handle = await lab.start(TASK, {"count": COUNT})
+    await _crowd(lab, policy, TASK)
+
+
+@pytest.mark.parametrize("policy", ["order", "least_loaded"])
+async def test_every_prompt_of_a_list_of_models_is_answered_once(lab: Lab, policy: RoutingPolicy) -> None:
+    await _crowd(lab, policy, TASK.replace("model: m", "model: [limited, breaking, slow]"), own_models=True)
+
+
+async def _crowd(lab: Lab, policy: RoutingPolicy, task: str, *, own_models: bool = False) -> None:
+    faulty: dict[str, list[dict[str, Any]]] = {"limited": LIMITED, "breaking": BREAKING, "slow": SLOW}
+    async with servers(lab, policy, own_models=own_models, **faulty) as apps, lab.worker():
+        handle = await lab.start(task, {"count": COUNT})
         ended = await lab.end_of(handle)
         await lab.until(handle, "finish")
     assert ended.output == COUNT

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from engine.control.openapi.fetching import reload_services
+from engine.control.toolrules import ruled
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
 from engine.settings import Project
@@ -41,7 +42,7 @@ async def keep_fresh(
         try:
             now = project()
             # the first time they have just been loaded
-            found = await reload_services(now, data_dir) if pause_s else None
+            found = ruled(await reload_services(now, data_dir), now.tools) if pause_s else None
             pause_s = min((config.refresh_s for config in now.tools.openapi.values()), default=IDLE_S)
         except InvalidInput as error:
             log.warning("openapi operations stay as they were", reason=error.message)

@@ -170,6 +170,7 @@ class ChatResult:
         deliveries: How often Temporal handed the call to a worker; more than once after a lost worker.
         route: How the backend was found, if there was a choice: {policy, passed_over?: [{backend?, model?, why}],
             tried?: [{backend, model?, code}]}; and `waited_s`, if it waited for its turn.
+        logprobs: How likely each token of the text was: [{token, logprob, …}]; None = the backend told nothing of it.
         cached: Whether it was kept from an equal call, and nothing was asked and paid.
     """
 
@@ -184,6 +185,7 @@ class ChatResult:
     cost: str | None = None
     deliveries: int = 1
     route: dict[str, Any] | None = None
+    logprobs: list[Any] | None = None
     cached: bool = False
 
     def to_json(self) -> dict[str, Json]:
@@ -191,7 +193,8 @@ class ChatResult:
 
         So a call whose tokens have no parts is told alike by interpreters that know of parts and by older ones.
         """
-        return asdict(self) | {"usage": None if self.usage is None else self.usage.to_json()}
+        told = asdict(self) | {"usage": None if self.usage is None else self.usage.to_json()}
+        return told if self.logprobs is not None else {key: value for key, value in told.items() if key != "logprobs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +207,7 @@ class ToolParams:
         arguments: JSON object that fits the tool's schema.
         timeout_s: Longest time of the call in seconds.
         keep: Whether the output may be a kept one; None = it may not.
+        secrets: Where the arguments have placeholders for texts with secrets: [{at, parts}], see `lang.secret`.
     """
 
     context: CallContext
@@ -211,6 +215,7 @@ class ToolParams:
     arguments: dict[str, Any]
     timeout_s: float
     keep: Keep | None = None
+    secrets: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from engine.core.lang.dates import DATE_FIELDS, DAY_FIELDS, DURATION_FIELDS
 from engine.core.lang.failures import fail, no_key, suggest, type_name, wrong_type
 from engine.core.lang.functions import Function, Module
 from engine.core.lang.methods import methods_of
+from engine.core.lang.secret import SecretNames
 
 
 def read_attribute(value: Any, name: str) -> Any:
@@ -27,6 +28,8 @@ def read_attribute(value: Any, name: str) -> Any:
         if name in methods_of(value):
             raise fail("no_key", f"the object has no key '{name}'", f"for the method write .{name}()")
         raise no_key(name, value)
+    if type(value) is SecretNames:
+        return value.read(name)
     if type(value) is Module:
         if name in value.members:
             return value.members[name]
@@ -56,6 +59,8 @@ def read_item(frame: Frame, value: Any, index: Any) -> Any:
             hint = "the value is a list; take one item first" if isinstance(index, str) else ""
             raise wrong_type(f"{type_name(value)} takes a whole number in [], not {type_name(index)}", hint)
         return value[index]
+    if type(value) is SecretNames:
+        return value.read(index)
     if value is None:
         raise wrong_type("cannot read an item of null", "test for null first, or use get(value, path)")
     raise wrong_type(f"{type_name(value)} has no items to read by []")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.core.lang.containers import OrderedSet
 from engine.core.lang.context import ITEM_SHIFT, TEXT_SHIFT, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
+from engine.core.lang.secret import SecretNames, SecretText, used
 from engine.core.values import MAX_DEPTH, MAX_VALUE_BYTES, Json, to_json_value
 
 SMALL_INT_BITS: Final = 128
@@ -20,26 +21,32 @@ ESCAPE_SHIFT: Final = 5
 """2**5 characters of text that is escaped cost one unit: a character may become ten."""
 
 
-def export(value: Any, fuel: Fuel) -> Json:
+def export(value: Any, fuel: Fuel, *, secrets: bool = False) -> Json:
     """Return a value as JSON that shares no container with it, like `to_json_value`, paid for by its size.
 
+    Args:
+        value: The value.
+        fuel: What pays for it.
+        secrets: Whether texts with secrets stay what they are; the caller takes them out.
+
     Raises:
-        ExpressionError: `expression.not_json`, `expression.too_large` or `expression.fuel`.
+        ExpressionError: `expression.not_json`, `expression.too_large`, `expression.secret` or `expression.fuel`.
     """
     kind = type(value)
     if value is None or kind is bool:
         return value
-    return _Export(fuel).convert(value, 0)
+    return _Export(fuel, secrets).convert(value, 0)
 
 
 class _Export:
     """One conversion; keeps the size so far. Plain JSON goes the fast way, all else through `to_json_value`."""
 
-    __slots__ = ("fuel", "left")
+    __slots__ = ("fuel", "left", "secrets")
 
-    def __init__(self, fuel: Fuel) -> None:
+    def __init__(self, fuel: Fuel, secrets: bool) -> None:
         self.fuel = fuel
         self.left = MAX_VALUE_BYTES
+        self.secrets = secrets
 
     def convert(self, value: Any, depth: int) -> Json:
         kind = type(value)
@@ -59,6 +66,11 @@ class _Export:
             return self.object(value, depth + 1)
         if isinstance(value, (list, tuple, range, OrderedSet)):
             return self.array(value, depth + 1)
+        if kind is SecretText and self.secrets:
+            self.take(sum(map(len, value.parts)))
+            return value
+        if kind is SecretText or kind is SecretNames:
+            raise used("a secret cannot be a value of a task")
         if type(value).__name__ in ("Function", "Module"):
             raise fail("not_json", f"the result holds {type_name(value)}, not its value", "call it: add ()")
         return to_json_value(value, where="the result")
@@ -250,6 +262,8 @@ def _leaf_text(value: Any, fuel: Fuel) -> str:
         pay_for_digits(value, fuel)
     if value is None or isinstance(value, (bool, int, float, range)):
         return str(value)
+    if type(value) is SecretText:
+        raise used("a secret cannot be turned into another text")
     if isinstance(value, (dt.date, dt.time)):
         fuel.charge(3)
         return str(to_json_value(value))

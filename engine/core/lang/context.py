@@ -88,7 +88,7 @@ class Frame:
         slots: Variables of comprehensions and templates, numbered by the compiler.
         fuel: What may still be used.
         context: Time and seed.
-        out: Pieces of a template's result.
+        out: Pieces of a template's result: texts, and texts with secrets.
         cache: Values derived once in an evaluation, such as compiled patterns.
     """
 
@@ -99,7 +99,7 @@ class Frame:
         self.slots = slots
         self.fuel = context.fuel or Fuel()
         self.context = context
-        self.out: list[str] = []
+        self.out: list[Any] = []
         self.cache: dict[Any, Any] = {}
 
 

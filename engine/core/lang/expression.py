@@ -49,7 +49,7 @@ class Expression:
             context: Time, seed and fuel.
 
         Returns:
-            A JSON value that shares no container with `env`.
+            A JSON value that shares no container with `env`; where `env` has secrets, it may hold `SecretText`s.
 
         Raises:
             ExpressionError: `expression.<what>`; `details` holds {"expression": clipped text, "offset": character}.
@@ -57,7 +57,7 @@ class Expression:
         frame = Frame(env, [None] * self._slots, context)
         try:
             frame.fuel.charge(self._cost)
-            return export(self._run(frame), frame.fuel)
+            return export(self._run(frame), frame.fuel, secrets="secrets" in self.names)
         except CAUGHT as error:
             self._fail(error)
 

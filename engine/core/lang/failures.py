@@ -136,6 +136,13 @@ def type_name(value: Any) -> str:
         return "a date"
     if isinstance(value, dt.timedelta):
         return "a duration"
-    return {"OrderedSet": "a set", "Function": "a function", "Module": "a module"}.get(
-        type(value).__name__, f"a {type(value).__name__}"
-    )
+    return _NAMES.get(type(value).__name__, f"a {type(value).__name__}")
+
+
+_NAMES: Final = {
+    "OrderedSet": "a set",
+    "Function": "a function",
+    "Module": "a module",
+    "SecretText": "a secret",
+    "SecretNames": "the secrets",
+}

@@ -19,6 +19,7 @@ from engine.core.lang.containers import (
 )
 from engine.core.lang.context import SLOT_SHIFT, TEXT_SHIFT, Fuel
 from engine.core.lang.failures import fail, type_name, wrong_type
+from engine.core.lang.secret import SecretText, join
 
 MAX_INT_BITS: Final = 4096
 SMALL_INT_BITS: Final = 128
@@ -63,6 +64,8 @@ def add(left: Any, right: Any, fuel: Fuel) -> Any:
         return left + right
     if isinstance(left, (dt.date, dt.timedelta)) and isinstance(right, (dt.date, dt.timedelta)):
         return left + right  # type: ignore[operator]  # two dates raise TypeError, which becomes expression.type
+    if type(left) is SecretText or type(right) is SecretText:
+        return join((left, right))
     raise _mismatch("add", left, right)
 
 

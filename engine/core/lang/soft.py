@@ -13,6 +13,7 @@ from engine.core.lang.context import UNSET, Frame, Run
 from engine.core.lang.failures import CAUGHT, blame
 from engine.core.lang.filters import MISSING_CODES
 from engine.core.lang.functions import Module
+from engine.core.lang.secret import SecretNames
 
 
 def forgiving(strict: Run) -> Run:
@@ -36,7 +37,7 @@ def soft_attribute(base: Run, name: str) -> Run:
         value = base(frame)
         if isinstance(value, Mapping):
             return value.get(name, UNSET)
-        if isinstance(value, (Module, dt.date, dt.timedelta)):
+        if isinstance(value, (Module, SecretNames, dt.date, dt.timedelta)):
             return read_attribute(value, name)
         return UNSET
 

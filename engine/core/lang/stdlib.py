@@ -67,7 +67,8 @@ ABSENT: Final[Mapping[str, str]] = MappingProxyType(
         "error": "`error` is there in `on_error` and `finally` only",
         "output": "`output` is there in `finally` only; `_` is the output of the step before",
         "arguments": "`input` is what the named list was given, `_` what the step was given",
-        "secrets": "steps see no secrets in this version; a Python tool reads its own where it runs",
+        "secrets": "only `arguments` of tool steps and the definitions of tools see secrets, so that none gets into a "
+        "history or to a model",
         "user": "there are `task`, `execution` and `agent`; hand the user in with the input",
         "session": "there are `task`, `execution` and `agent`; hand the session in with the input",
     }

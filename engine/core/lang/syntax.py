@@ -17,6 +17,7 @@ from engine.core.lang.methods import ALL_METHOD_NAMES
 from engine.core.lang.nodes import NODE_SHIFT, Builder
 from engine.core.lang.operators import MAX_INT_BITS
 from engine.core.lang.problems import Problem, unknown_method
+from engine.core.lang.secret import SecretText, join
 from engine.core.lang.source import Source as Source
 from engine.core.lang.stdlib import find_module
 
@@ -328,11 +329,14 @@ class Compiler:
     def _fstring(self, node: ast.JoinedStr) -> Run:
         parts = [self.compile(part) for part in node.values]
 
-        def run(frame: Frame) -> str:
+        def run(frame: Frame) -> Any:
             texts = [part(frame) for part in parts]
-            size = sum(map(len, texts))
-            frame.fuel.charge(size >> TEXT_SHIFT)
-            return "".join(texts)
+            try:
+                size = sum(map(len, texts))
+                frame.fuel.charge(size >> TEXT_SHIFT)
+                return "".join(texts)
+            except TypeError:
+                return join(texts)
 
         return run
 
@@ -342,9 +346,9 @@ class Compiler:
         how = chr(node.conversion) if node.conversion > 0 else ""
         place = self.at(node.value)
 
-        def run(frame: Frame) -> str:
+        def run(frame: Frame) -> Any:
             found = value(frame)
-            if type(found) is str and spec is None and not how:
+            if spec is None and not how and (type(found) is str or type(found) is SecretText):
                 return found
             try:
                 if how:

@@ -12,6 +12,7 @@ from engine.core.lang.context import TEXT_SHIFT, UNSET, EvalContext, Frame
 from engine.core.lang.failures import CAUGHT, blame, describe
 from engine.core.lang.nodes import NODE_SHIFT
 from engine.core.lang.problems import Problem
+from engine.core.lang.secret import SecretText, join, used
 from engine.core.lang.template_syntax import TemplateCompiler, Write
 
 SHORT_CHARS: Final = 4_000
@@ -54,10 +55,23 @@ class Template:
         Raises:
             ExpressionError: `expression.<what>`; `details` holds {"expression": clipped text, "offset": character}.
         """
+        text = self.compose(env, context)
+        if isinstance(text, SecretText):
+            raise used("a secret cannot be a value of a task")
+        return text
+
+    def compose(self, env: Mapping[str, Any], context: EvalContext) -> str | SecretText:
+        """Compute the text, which may hold secrets where `env` has them.
+
+        Raises:
+            ExpressionError: As `render`.
+        """
         frame = Frame(env, [UNSET] * self._slots, context)
         try:
             frame.fuel.charge(self._cost)
             self._write(frame)
+            if any(type(piece) is not str for piece in frame.out):
+                return join(frame.out)
             frame.fuel.charge(sum(map(len, frame.out)) >> TEXT_SHIFT)
             text = "".join(frame.out)
             if not text.isascii():

@@ -19,6 +19,7 @@ from engine.core.lang.nodes import Builder
 from engine.core.lang.operators import MAX_INT_BITS
 from engine.core.lang.places import Place
 from engine.core.lang.problems import unknown_method
+from engine.core.lang.secret import SecretText, join
 from engine.core.lang.soft import forgiving, soft_attribute, soft_item
 from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, MODULES, find_module
 from engine.core.lang.syntax import MAX_MODULE_PARTS, MAX_NESTING
@@ -282,8 +283,13 @@ class ExpressionCompiler:
     def _concat(self, node: nodes.Concat) -> Run:
         parts = [self.expression(part) for part in node.nodes]
 
-        def run(frame: Frame) -> str:
-            texts = [output_text(part(frame), frame.fuel) for part in parts]
+        def run(frame: Frame) -> Any:
+            values = [part(frame) for part in parts]
+            if any(type(value) is SecretText for value in values):
+                return join(
+                    [value if type(value) is SecretText else output_text(value, frame.fuel) for value in values]
+                )
+            texts = [output_text(value, frame.fuel) for value in values]
             frame.fuel.charge(sum(map(len, texts)) >> TEXT_SHIFT)
             return "".join(texts)
 

@@ -16,6 +16,7 @@ from engine.core.lang.context import TEXT_SHIFT, UNSET, Frame, Run
 from engine.core.lang.failures import CAUGHT, blame, syntax_error
 from engine.core.lang.loops import make_unpack
 from engine.core.lang.nodes import NODE_SHIFT
+from engine.core.lang.secret import SecretText
 from engine.core.lang.template_expressions import ExpressionCompiler
 
 Write = Callable[[Frame], None]
@@ -112,7 +113,11 @@ class TemplateCompiler(ExpressionCompiler):
 
         def write(frame: Frame) -> None:
             for part in parts:
-                text = part if isinstance(part, str) else output_text(part(frame), frame.fuel)
+                found = part if isinstance(part, str) else part(frame)
+                if type(found) is SecretText:
+                    frame.out.append(found)
+                    continue
+                text = output_text(found, frame.fuel)
                 frame.fuel.charge(len(text) >> TEXT_SHIFT)
                 frame.out.append(text)
 

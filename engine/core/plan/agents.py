@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from engine.core.plan.agent_rules import Approval, NextTool, ToolRule
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
@@ -14,28 +13,35 @@ from engine.core.plan.ops import AgentOp, EmbedOp, SearchOp
 from engine.core.plan.prompts import compile_messages, compile_model
 from engine.core.plan.resolve import Resolver, Role, Scope
 from engine.core.plan.schema_check import check_schema
+from engine.core.plan.search_options import OPTION_BOUNDS, WHOLE_OPTIONS
 from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
 from engine.core.spec.nodes import MapNode, Node, ScalarNode, describe
-from engine.core.spec.parts import NameSpec, ToolRuleSpec
+from engine.core.spec.parts import ApprovalSpec, NameSpec, ToolRuleSpec
 from engine.core.spec.steps import AgentStep, EmbedStep, SearchStep
 
 Seconds = Callable[[Node, str], Value]
 """Compiles a duration that may be an expression, given its place."""
 
-OPTION_BOUNDS: Final = MappingProxyType(
-    {
-        "limit": (1, 50),
-        "confidence": (-1, 1),
-        "alpha": (0, 1),
-        "mmr_strength": (0, 1),
-        "k_multiplier": (1, 100),
-        "trigram_similarity_threshold": (0, 1),
-    }
-)
-"""The options of a search that are numbers, and their bounds, both included."""
-WHOLE_OPTIONS: Final = ("limit", "k_multiplier")
+
+def compile_approval(spec: ApprovalSpec, path: str, resolver: Resolver, scope: Scope, seconds: Seconds) -> Approval:
+    """Return which calls of a tool wait for a person.
+
+    Args:
+        spec: What the author wrote.
+        path: Its place in the structure.
+        resolver: Reads expressions and values.
+        scope: What they see.
+        seconds: Compiles durations.
+    """
+    value = resolver.value
+    return Approval(
+        condition=None if spec.condition is None else resolver.expression(spec.condition, f"{path}.if", scope),
+        info=None if spec.info is None else value(spec.info, f"{path}.info", scope, Role.PROSE),
+        deadline=None if spec.deadline is None else seconds(spec.deadline, f"{path}.deadline"),
+        default=None if spec.default is None else value(spec.default, f"{path}.default", scope),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class ToolStepCompiler:
 
     def agent(self, step: AgentStep) -> AgentOp:
         """Return the op of an agent step."""
-        model, settings = compile_model(step, self.resolver, self.scope)
+        asked = compile_model(step, self.resolver, self.scope)
         if step.output_schema is not None:
             check_schema(step.output_schema, self.resolver.findings, f"{step.path}.output_schema")
         tools, functions = self._offered(step)
@@ -69,8 +75,11 @@ class ToolStepCompiler:
         return AgentOp(
             messages=compile_messages(step.messages, f"{step.path}.agent", self.resolver, self.scope),
             instructions=self._text(step.instructions, f"{step.path}.instructions"),
-            model=model,
-            settings=settings,
+            model=asked.model,
+            models=asked.models[1:],
+            needs=asked.needs,
+            settings=asked.settings,
+            tool_mode=step.tool_mode,
             tools=tools,
             functions=functions,
             rules=tuple(self._rule(rule, names) for rule in step.rules),
@@ -186,13 +195,7 @@ class ToolStepCompiler:
         spec, path = rule.approve, f"{rule.path}.approve"
         if spec is None:
             return None
-        value = self.resolver.value
-        return Approval(
-            condition=self._condition(spec.condition, f"{path}.if"),
-            info=None if spec.info is None else value(spec.info, f"{path}.info", self.scope, Role.PROSE),
-            deadline=None if spec.deadline is None else self.seconds(spec.deadline, f"{path}.deadline"),
-            default=None if spec.default is None else value(spec.default, f"{path}.default", self.scope),
-        )
+        return compile_approval(spec, path, self.resolver, self.scope, self.seconds)
 
     # --- embed and search ---
 

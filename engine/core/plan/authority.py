@@ -111,6 +111,10 @@ def _place_of(step: StepSpec, kind: str, name: str) -> tuple[Position, str]:
         url = arguments.entry("url") if isinstance(arguments := getattr(step, "arguments", None), MapNode) else None
         if url is not None:
             return url.value.position, f"{step.path}.arguments.url"
+    several = getattr(step, "models", ()) if kind == "models" else ()
+    for index, item in enumerate((named, *several) if several else ()):
+        if isinstance(item, NameSpec) and item.text == name:
+            return item.position, f"{step.path}.{key}[{index}]"
     if isinstance(named, NameSpec):
         return named.position, f"{step.path}.{key}"
     offered = getattr(step, "tools", ())

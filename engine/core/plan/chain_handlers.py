@@ -70,7 +70,13 @@ class HandlerCompiler:
     def _ask(self, task: ChainTaskSpec) -> list[Op]:
         user: Value = Obj({"role": Lit("user"), "content": Expr(values.TEXT)})
         system = [Lit({"role": "system", "content": task.system_instruction})] if task.system_instruction else []
-        prompt = PromptOp(messages=Arr((*system, user)), model=_model(task), settings=_settings(task), unwrap=True)
+        prompt = PromptOp(
+            messages=Arr((*system, user)),
+            model=_model(task),
+            models=_models(task)[1:],
+            settings=_settings(task),
+            unwrap=True,
+        )
         return [prompt, EvaluateOp(value=Expr("_.strip()"))]
 
     def _converse(self, task: ChainTaskSpec) -> list[Op]:
@@ -82,6 +88,7 @@ class HandlerCompiler:
         prompt = PromptOp(
             messages=Expr(values.model_messages(history, *system)),
             model=_model(task),
+            models=_models(task)[1:],
             settings=_settings(task),
             tools=self._offered(task),
         )
@@ -155,8 +162,12 @@ class HandlerCompiler:
         ]
 
 
+def _models(task: ChainTaskSpec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(model.text for model in task.execute.models if model.text))
+
+
 def _model(task: ChainTaskSpec) -> str:
-    return task.execute.models[0].text if task.execute.models else ""
+    return next(iter(_models(task)), "")
 
 
 def _settings(task: ChainTaskSpec) -> Lit:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from engine.core.diagnostics import Findings
-from engine.core.plan.agents import ToolStepCompiler
+from engine.core.plan.agents import ToolStepCompiler, compile_approval
 from engine.core.plan.authority import check_reach, compile_allow
 from engine.core.plan.blocks import BlockCompiler
+from engine.core.plan.cache_checks import check_caches
 from engine.core.plan.checks import StepNames, check_calls, check_ending, check_labels
 from engine.core.plan.computed import Expr, Lit, Obj, Value
 from engine.core.plan.dialects import make_resolver
@@ -33,12 +34,21 @@ from engine.core.plan.ops import (
     WaitOp,
     YieldOp,
 )
-from engine.core.plan.planned_checks import check_planned
 from engine.core.plan.policies import NO_MODIFIERS, Cache, Check, Modifiers, RetryPolicy
 from engine.core.plan.prompts import compile_prompt
 from engine.core.plan.race_check import check_races
-from engine.core.plan.resolve import ENDING_NAMES, ERROR_NAMES, INPUT_NAMES, REDUCE_NAMES, ROOT_NAMES, Role
+from engine.core.plan.resolve import (
+    ARGUMENT_NAMES,
+    ENDING_NAMES,
+    ERROR_NAMES,
+    INPUT_NAMES,
+    REDUCE_NAMES,
+    ROOT_NAMES,
+    SECRETS_NAME,
+    Role,
+)
 from engine.core.plan.schema_check import check_schema, check_value
+from engine.core.plan.secret_spec import check_no_client_sees
 from engine.core.plan.state_keys import check_state_keys
 from engine.core.plan.toolbox import Toolbox, is_literal
 from engine.core.spec import codes, vocabulary
@@ -131,6 +141,15 @@ class _Compiler:
         self.ops = 0
         self.steps: list[tuple[StepSpec, Op]] = []
         self.tools: dict[str, ToolContract] = {}
+        self._hold_tools()
+
+    def _hold_tools(self) -> None:
+        scope = StepNames(ARGUMENT_NAMES, "tools", frozenset(), 0, 0, self.findings)
+        times = self._times(_Place(scope))
+        for tool in self.spec.tools:
+            if tool.approve is not None:
+                approval = compile_approval(tool.approve, f"{tool.path}.approve", self.resolver, scope, times)
+                self.toolbox.hold(tool.name.text, approval)
 
     def compile(self, agent: AgentSnapshot) -> Plan:
         if self.spec.input_schema is not None:
@@ -140,7 +159,7 @@ class _Compiler:
         ending = self._ending()
         check_calls(self.spec.workflows, self.findings, ending=self.spec.ending)
         check_races(self.spec.workflows, self.tools, self.findings, tuple(self.toolbox.own))
-        check_planned(self.spec, self.findings)
+        check_caches(self.spec, self.tools, self.findings)
         if self.spec.dialect == "everstep":
             check_state_keys(self.spec.workflows, self.findings)
         if self.ops > MAX_OPS:
@@ -297,9 +316,11 @@ class _Compiler:
 
     def _tool_call(self, step: ToolCallStep, place: _Place) -> Op:
         path = f"{step.path}.arguments"
-        arguments = self.resolver.arguments(step.arguments, path, place.scope)
+        scope = replace(place.scope, names=frozenset(place.scope.names) | {SECRETS_NAME})
+        arguments = self.resolver.arguments(step.arguments, path, scope)
         contract = self.toolbox.callable_tool(step.tool, f"{step.path}.tool")
         if contract is not None:
+            check_no_client_sees(contract, arguments, step, self.findings)
             self.tools[contract.name] = contract
             self.toolbox.check_arguments(contract, arguments, step.arguments, path)
         return ToolCallOp(tool=step.tool.text, arguments=arguments)

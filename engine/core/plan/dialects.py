@@ -35,7 +35,7 @@ from engine.core.spec.nodes import MapNode, Node, ScalarNode, position_at
 from engine.core.spec.steps import EvaluateStep, ReturnStep, SetStep, YieldStep
 from engine.core.spec.walk import all_steps
 
-LATER_NAMES: Final = frozenset({"user", "session", "secrets"})
+LATER_NAMES: Final = frozenset({"user", "session"})
 
 MAX_CANDIDATES: Final = 50
 """Pairs of braces in one text that are looked at for what their author may have meant."""

@@ -20,7 +20,7 @@ from engine.core.values import Json, canonical_json
 
 NUMBERS: Final = frozenset({"parallelism", "repair", "take", "max_rounds", "attempts", "at_most"})
 """Members of ops that are whole numbers and no numbers of blocks."""
-WALKED: Final = frozenset({"format", "stdlib", "defaults", "blocks", "workflows", "tools", "agent", "ending"})
+WALKED: Final = frozenset({"format", "stdlib", "defaults", "blocks", "workflows", "tools", "agent", "ending", "drift"})
 """Members of a plan that are compared by their own rules, or are not the author's."""
 VALUE: Final = "the value"
 WORDS: Final = {
@@ -35,6 +35,7 @@ WORDS: Final = {
     "total_timeout_s": "total_timeout",
     "checks": "check",
     "cost_usd": "cost",
+    "models": "model",
 }
 """What authors call members of ops and modifiers that have another name in a plan."""
 MARKED: Final = frozenset({"messages", "condition"})
@@ -233,7 +234,7 @@ def _op_changes(old: Plan, before: Op, new: Plan, after: Op, place: str) -> Iter
     if before.label != after.label:
         yield f"{place}: the label is '{after.label}', was '{before.label}'"
     if names:
-        yield f"{place}: {_called(after)}: {', '.join(names)} changed"
+        yield f"{place}: {_called(after)}: {', '.join(dict.fromkeys(names))} changed"
     inner_before = {old.blocks[number].name: number for number in inner_blocks(before)}
     inner_after = {new.blocks[number].name: number for number in inner_blocks(after)}
     for name, number in inner_after.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.core.kinds import Dialect, ToolEffect
+from engine.core.plan.agent_rules import Approval
 from engine.core.plan.computed import Expr, Value
 from engine.core.plan.grant import OPEN, Grant
 from engine.core.plan.ops import Op
@@ -30,23 +31,34 @@ class ToolContract:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python`, `api_call`, `integration` or `openapi`.
+        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system` or `function` (the client
+            runs it).
         parameters: JSON Schema of the arguments; None = anything.
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
         description: For models and people.
         timeout_s: Longest time of one call in seconds.
         spec: What the adapter of its type needs, e.g. {method, url, headers, params, json} of an `api_call`.
+        pool: Pool of workers that makes the calls; empty = the workers of the executions.
+        approve: Which calls wait for a person, whoever makes them, as the operator says; each of these counts.
+        own_approve: The same as the task says of its own tool; that stays when the operator's definition changes.
+        tenants: Who may name it; empty = everybody. It is left out of plans.
+        secrets: Where the spec has placeholders for texts with secrets: [{at, parts}], see `lang.secret`.
     """
 
     name: str
-    type: Literal["python", "api_call", "integration", "openapi"]
+    type: Literal["python", "api_call", "integration", "openapi", "mcp", "function", "acp", "system"]
     parameters: Json = None
     effect: ToolEffect = ToolEffect.WRITE
     idempotent: bool = False
     description: str = ""
     timeout_s: float = 60.0
     spec: dict[str, Any] = field(default_factory=dict)
+    pool: str = ""
+    approve: tuple[Approval, ...] = ()
+    own_approve: tuple[Approval, ...] = ()
+    tenants: tuple[str, ...] = ()
+    secrets: tuple[dict[str, Any], ...] = ()
 
     @property
     def repeatable(self) -> bool:
@@ -58,7 +70,24 @@ class ToolContract:
         """Whether its spec or its arguments say whom a call reaches; else that is the operator's matter."""
         if self.type == "integration":
             return self.spec.get("provider") == "web"
-        return self.type in ("api_call", "openapi")
+        return self.type in ("api_call", "openapi", "acp")
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """That a tool is defined otherwise than when the task was checked against its definition.
+
+    Attributes:
+        tool: Name of the tool.
+        before: Hash of the definition that the task's version was stored with.
+        after: Hash of the one that counts now; empty = there is none any more, and the older one counts.
+        changes: What differs, one sentence each.
+    """
+
+    tool: str
+    before: str
+    after: str = ""
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +184,7 @@ class Plan:
         allow: What the steps may touch at most.
         dialect: The dialect the task was written in.
         defaults: What holds where the author said nothing.
+        drift: Which tools are defined otherwise than when the task was stored; of a plan that is started only.
         format: Version of this structure.
         stdlib: Version of the expression library that the plan was made for.
     """
@@ -171,5 +201,6 @@ class Plan:
     allow: Grant = OPEN
     dialect: Dialect = "everstep"
     defaults: Defaults = USUAL
+    drift: tuple[Drift, ...] = ()
     format: int = PLAN_FORMAT
     stdlib: int = STDLIB_VERSION

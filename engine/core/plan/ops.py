@@ -10,6 +10,7 @@ from pydantic import Field
 from engine.core.kinds import StepKind
 from engine.core.plan.agent_rules import ToolRule
 from engine.core.plan.computed import Expr, Lit, Value
+from engine.core.plan.needs import NO_NEEDS, Needs, ToolMode
 from engine.core.plan.policies import NO_MODIFIERS, Modifiers
 from engine.core.values import Json
 
@@ -41,10 +42,13 @@ class PromptOp(OpBase):
 
     Attributes:
         messages: Evaluates to a list of {role, content, …}.
-        model: Model name; empty = the backend's default.
+        model: Name of a model or a group; empty = the backend's default.
+        models: Those that are asked after it, in order of preference; computed ones stand in the settings.
+        needs: What whoever answers must be able to do.
         settings: Evaluates to an object of sampling settings (temperature, max_tokens, seed, stop…).
         tools: Function tools offered to the model: {type: function, function: {name, description, parameters}}.
         tool_choice: `auto`, `none`, `required` or {type: function, function: {name}}.
+        tool_mode: How the tools are offered.
         output_schema: JSON Schema that the reply must satisfy.
         repair: Rounds in which a reply that does not fit is sent back with what is wrong.
         unwrap: Output only the reply's text (or the parsed object with `output_schema`).
@@ -52,9 +56,12 @@ class PromptOp(OpBase):
 
     messages: Value
     model: str = ""
+    models: tuple[str, ...] = ()
+    needs: Needs = NO_NEEDS
     settings: Value = field(default_factory=lambda: Lit({}))
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: Json = None
+    tool_mode: ToolMode = "auto"
     output_schema: Json = None
     repair: int = 2
     unwrap: bool = False
@@ -78,7 +85,10 @@ class AgentOp(OpBase):
         messages: Evaluates to the list of {role, content, …} that the conversation starts with.
         instructions: Evaluates to the system message; None = that of the agent.
         model: See `PromptOp`.
+        models: See `PromptOp`.
+        needs: See `PromptOp`.
         settings: See `PromptOp`.
+        tool_mode: See `PromptOp`.
         tools: Names of the tools, in the plan's tool table, that it may call.
         functions: Tools that the client runs: {type: function, function: {name, description, parameters}}.
         rules: What it must observe about single tools.
@@ -94,7 +104,10 @@ class AgentOp(OpBase):
     messages: Value
     instructions: Value | None = None
     model: str = ""
+    models: tuple[str, ...] = ()
+    needs: Needs = NO_NEEDS
     settings: Value = field(default_factory=lambda: Lit({}))
+    tool_mode: ToolMode = "auto"
     tools: tuple[str, ...] = ()
     functions: tuple[dict[str, Any], ...] = ()
     rules: tuple[ToolRule, ...] = ()

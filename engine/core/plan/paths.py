@@ -10,6 +10,7 @@ from engine.core.kinds import StepKind
 from engine.core.plan.codec import plan_to_json
 from engine.core.plan.ir import Plan
 from engine.core.plan.ops import (
+    AgentOp,
     ForeachOp,
     IfElseOp,
     ListenOp,
@@ -32,6 +33,7 @@ _STEP = re.compile(r"\.(\d+)((?:[~!]\d+)*)(?=[.\[]|$)")
 _MARKS = re.compile(r"[~!]\d+")
 _SLOT = re.compile(r"\[(\d+)\](?=\.)")
 _NUMBERED = re.compile(r"(case|do|map)\[(\d+)\]")
+_IN_TURN = re.compile(r"\.turn\[\d+\]\.\d+(\[\d+\]\.\d+)?")
 _REFERENCES = ("then", "otherwise", "do", "map", "on_error", "undo")
 
 
@@ -58,7 +60,7 @@ class Places:
         self._tools: dict[str, Any] = {}
 
     def op_at(self, path: str) -> Op | None:
-        """Return the op that a path leads to, its marks ignored; None if it leads to none.
+        """Return the op that a path leads to, its marks ignored; None if it leads to none. In a turn it is the agent.
 
         Numbers of rounds and items may be any, since only an execution knows how many there are.
         """
@@ -86,7 +88,8 @@ class Places:
             if index >= len(ops):
                 return None
             rest = rest[match.end() :]
-            if not rest:
+            if not rest or (isinstance(ops[index], AgentOp) and _IN_TURN.fullmatch(rest)):
+                # what a turn of an agent runs stands in no plan
                 return block, index
             block, rest = self._into(ops[index], rest)
         return None
@@ -150,6 +153,9 @@ class Places:
         if contract is not None and contract.get("type") == "api_call":
             # what a tool of the task itself does stands in the plan; the operator's have only their name here
             shown["contract"] = contract
+        if op.get("op") == StepKind.AGENT:
+            offered = {name: self._tools[name] for name in op.get("tools", ()) if name in self._tools}
+            shown["contracts"] = {name: item for name, item in offered.items() if item.get("type") == "api_call"}
         return shown
 
 

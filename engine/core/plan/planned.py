@@ -19,23 +19,14 @@ from engine.core.plan.ir import Plan
 from engine.core.plan.lists import jumps, step_places
 
 CHAIN: Final = "a contenox chain"
-CACHE: Final = "`cache`"
-COST: Final = "the limit `cost`"
-KINDS: Final = MappingProxyType(
-    {
-        StepKind.AGENT: "an `agent` step",
-        StepKind.EMBED: "an `embed` step",
-        StepKind.SEARCH: "a `search` step",
-    }
-)
-"""Kinds of steps that are only planned."""
+CACHE: Final = "`cache` on a step that calls neither a model nor a tool"
+CACHED_KINDS: Final = (StepKind.PROMPT, StepKind.TOOL_CALL)
+"""Kinds of steps whose outcome can be kept; older compilers let `cache` stand on others."""
 
 HINTS: Final = MappingProxyType(
     {
         CHAIN: "write it as a task with `main:`, for example with `switch` and sub-workflows",
-        CACHE: "without it the step runs each time",
-        COST: "`tokens` and `time` are limits that hold now",
-        KINDS[StepKind.AGENT]: "a loop of `prompt`, `switch` and `tool` steps does the same by hand",
+        CACHE: "put it on the calls inside",
     }
 )
 
@@ -55,12 +46,8 @@ def planned_only(plan: Plan) -> Iterator[Planned]:
     """Yield what of a plan this engine does not run; a plan of which nothing is yielded can be run."""
     if any(jumps(plan, number) for number in range(len(plan.blocks))) or plan.dialect == "contenox":
         yield Planned("main", CHAIN)
-    if plan.limits.cost_usd is not None:
-        yield Planned("limits.cost", COST)
     for path, op in step_places(plan):
-        if op.op in KINDS:
-            yield Planned(path, KINDS[op.op])
-        if op.mods.cache is not None:
+        if op.mods.cache is not None and op.op not in CACHED_KINDS:
             yield Planned(path, CACHE)
 
 

@@ -49,7 +49,7 @@ class Cache:
 
     Attributes:
         ttl_s: For how many seconds.
-        key: Evaluates to what the output depends on; None = the step's input.
+        key: Evaluates to what else must be the same, beside the call itself.
     """
 
     ttl_s: float
@@ -58,11 +58,11 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Modifiers:
-    """What an author may add to a step: when → cache → on_error(retry(timeout per attempt)), total_timeout around all.
+    """What an author may add to a step: when → on_error(retry(timeout per attempt(cache))), total_timeout around all.
 
     Attributes:
         when: Condition; false passes the input through.
-        cache: Whether an output that is known already is taken instead of running the step.
+        cache: Whether the outcome of an equal call is taken instead of making the call.
         retry: The author's own retry policy, or None for the default of the step's kind.
         timeout_s: Seconds for one attempt.
         total_timeout_s: Seconds for all attempts, pauses and `on_error` together.

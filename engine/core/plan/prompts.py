@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
+from engine.core.plan.computed import Arr, Expr, Lit, Obj, Value
+from engine.core.plan.needs import Needs
 from engine.core.plan.ops import PromptOp
 from engine.core.plan.resolve import Resolver, Role, Scope
 from engine.core.plan.schema_check import check_schema
@@ -12,7 +14,7 @@ from engine.core.plan.toolbox import Toolbox
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
-from engine.core.spec.parts import NameSpec
+from engine.core.spec.parts import NameSpec, NeedsSpec
 from engine.core.spec.steps import AgentStep, PromptStep
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -30,17 +32,20 @@ def compile_prompt(step: PromptStep, resolver: Resolver, toolbox: Toolbox, scope
     Returns:
         The op without label and modifiers.
     """
-    model, settings = compile_model(step, resolver, scope)
+    asked = compile_model(step, resolver, scope)
     if step.output_schema is not None:
         check_schema(step.output_schema, resolver.findings, f"{step.path}.output_schema")
     tools = _tools(step, toolbox)
     _check_choice(step, tools, resolver)
     return PromptOp(
         messages=compile_messages(step.messages, f"{step.path}.prompt", resolver, scope),
-        model=model,
-        settings=settings,
+        model=asked.model,
+        models=asked.models[1:],
+        needs=asked.needs,
+        settings=asked.settings,
         tools=tools,
         tool_choice=step.tool_choice,
+        tool_mode=step.tool_mode,
         output_schema=None if step.output_schema is None else step.output_schema.value,
         repair=step.repair,
         unwrap=step.unwrap,
@@ -78,21 +83,49 @@ def _check_role(item: Node, path: str, resolver: Resolver) -> None:
     )
 
 
-def compile_model(step: PromptStep | AgentStep, resolver: Resolver, scope: Scope) -> tuple[str, Value]:
-    """Return the name of the model, empty if it is computed or not given, and the sampling settings."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is asked: models and groups in order of preference, none if they are computed or not given, and how."""
+
+    models: tuple[str, ...]
+    settings: Value
+    needs: Needs
+
+    @property
+    def model(self) -> str:
+        """The first of them; empty if there is none."""
+        return self.models[0] if self.models else ""
+
+
+def compile_model(step: PromptStep | AgentStep, resolver: Resolver, scope: Scope) -> Asked:
+    """Return who is asked, with the sampling settings; names that are computed travel in the settings."""
     settings: Value = Lit({})
     inner = False
     if step.settings is not None:
         inner = step.settings.entry("model") is not None
         settings = resolver.value(step.settings, f"{step.path}.settings", scope, Role.SETTING)
+    needs = Needs() if step.needs is None else _needs_of(step.needs)
     if step.model is None:
-        return "", settings
-    node = ScalarNode(step.model.text, step.model.position)
-    model = resolver.value(node, f"{step.path}.model", scope, Role.SETTING)
-    if isinstance(model, Lit):
-        return str(model.value), _without_model(settings) if inner else settings
-    # a model that is computed travels in the settings
-    return "", _with_model(settings, model)
+        return Asked((), settings, needs)
+    names = (step.model, *step.models)
+    found: list[Value] = []
+    for index, name in enumerate(names):
+        path = f"{step.path}.model" if len(names) == 1 else f"{step.path}.model[{index}]"
+        found.append(resolver.value(ScalarNode(name.text, name.position), path, scope, Role.SETTING))
+    written = [str(item.value) for item in found if isinstance(item, Lit)]
+    if len(written) == len(found):
+        return Asked(tuple(written), _without_model(settings) if inner else settings, needs)
+    return Asked((), _with_model(settings, found[0] if len(found) == 1 else Arr(tuple(found))), needs)
+
+
+def _needs_of(spec: NeedsSpec) -> Needs:
+    return Needs(
+        tools=spec.tools,
+        vision=spec.vision,
+        json_schema=spec.json_schema,
+        context=spec.context,
+        max_price=spec.max_price,
+    )
 
 
 def _without_model(settings: Value) -> Value:
@@ -102,7 +135,7 @@ def _without_model(settings: Value) -> Value:
     return Obj({key: item for key, item in settings.items.items() if key != "model"})
 
 
-def _with_model(settings: Value, model: Expr | Tmpl | Obj | Arr) -> Value:
+def _with_model(settings: Value, model: Value) -> Value:
     if isinstance(settings, Lit):
         return Obj({**{key: Lit(item) for key, item in settings.value.items()}, "model": model})
     assert isinstance(settings, Obj)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.core.lang.secret import names_of
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
 from engine.core.plan.grant import ANY, DEFAULT_MODEL, KINDS, Reach, host_entry
 from engine.core.plan.ir import Plan, ToolContract
@@ -47,12 +48,15 @@ def op_reach(plan: Plan, op: Op) -> Reach:
     secrets = secrets_in(op)
     if isinstance(op, ToolCallOp):
         contract = plan.tools.get(op.tool)
+        secrets = _sorted((*secrets, *_secrets_of(contract)))
         hosts = _hosts_of_call(contract, op.arguments) if contract is not None and contract.takes_address else []
         return Reach(tools=(op.tool,), hosts=_sorted(hosts), secrets=secrets)
     if isinstance(op, PromptOp):
-        return Reach(models=(_model_of(plan, op),), secrets=secrets)
+        return Reach(models=_models_of(plan, op), secrets=secrets)
     if isinstance(op, AgentOp):
-        return Reach(tools=op.tools, models=(_model_of(plan, op),), hosts=_hosts_of_agent(plan, op), secrets=secrets)
+        contracts = [plan.tools.get(name) for name in op.tools]
+        secrets = _sorted((*secrets, *(name for contract in contracts for name in _secrets_of(contract))))
+        return Reach(tools=op.tools, models=_models_of(plan, op), hosts=_hosts_of_agent(plan, op), secrets=secrets)
     if isinstance(op, EmbedOp):
         return Reach(models=(op.model or DEFAULT_MODEL,), secrets=secrets)
     if isinstance(op, SearchOp) and op.text is not None:
@@ -72,29 +76,43 @@ def _tasks_of(op: Op) -> list[str]:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def _model_of(plan: Plan, op: PromptOp | AgentOp) -> str:
-    default = str(plan.agent.settings.get("model") or "") or plan.agent.model or DEFAULT_MODEL
+def model_names(value: Json) -> tuple[str, ...]:
+    """Return the models that a setting names, by one name or by a list of them; what is empty names none."""
+    names = value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(str(name) for name in names if name))
+
+
+def _models_of(plan: Plan, op: PromptOp | AgentOp) -> tuple[str, ...]:
     if op.model:
-        return op.model
+        return _sorted((op.model, *op.models))
+    agents = model_names(plan.agent.settings.get("model")) or model_names(plan.agent.model) or (DEFAULT_MODEL,)
     match op.settings:
         case Lit(value=dict() as members):
-            return str(members.get("model") or "") or default
+            return _sorted(model_names(members.get("model")) or agents)
         case Obj():
             named = op.settings.items.get("model")
-            if named is None:
-                return default
-            return str(named.value or "") or default if isinstance(named, Lit) else ANY
+            return agents if named is None else _sorted(_computed_models(named) or agents)
         case Lit():
-            return default
+            return agents
         case _:
-            return ANY
+            return (ANY,)
+
+
+def _computed_models(value: Value) -> tuple[str, ...]:
+    match value:
+        case Lit():
+            return model_names(value.value)
+        case Arr():
+            return tuple(name for item in value.items for name in _computed_models(item))
+        case _:
+            return (ANY,)
 
 
 # --- hosts ---------------------------------------------------------------------------------------------------------
 
 
 def _hosts_of_call(contract: ToolContract, arguments: Value) -> list[str]:
-    if contract.type == "openapi":
+    if contract.type in ("openapi", "acp"):
         # no argument says where the service is, and no redirect is followed
         return [_host_of(Lit(contract.spec.get("base_url")))]
     given, computed = _argument(arguments, "url")
@@ -175,6 +193,11 @@ def _host_of(url: Value) -> str:
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------
+
+
+def _secrets_of(contract: ToolContract | None) -> list[str]:
+    """Return the secrets in the definition of a tool."""
+    return [] if contract is None else names_of(contract.secrets)
 
 
 def secrets_in(value: Any) -> tuple[str, ...]:

@@ -29,6 +29,10 @@ MAX_PROBLEMS = 20
 """Findings per text; finding the place of each takes time in proportion to the text."""
 MAX_MESSAGE_CHARS = 300
 REDUCE_NAMES = frozenset({"results"})
+SECRETS_NAME = "secrets"
+"""What stands for references to secrets, in the arguments of tool steps alone."""
+ARGUMENT_NAMES = frozenset({"_"})
+"""What the approval of a tool sees: the arguments of the call."""
 
 _ROOTS = "_|steps|state|inputs|outputs|input|agent|task|execution|error|results"
 _LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|state(?:\.\w+|\[.*))\Z", re.DOTALL)
@@ -200,6 +204,8 @@ class Resolver:
                     hint = f"text needs quotes: '{name}'"
                 elif name in self.later_names:
                     message, hint = f"the name '{name}' is not available in this version", ""
+                elif name == SECRETS_NAME:
+                    code, message = codes.SECRET_PLACE, "no secret can stand here"
             self.findings.error(code, message, position_at(node, lead + problem.offset), hint=hint, path=path)
 
     def _report_steps(self, found: Iterable[tuple[int, str, str]], node: ScalarNode, lead: int, path: str) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 from engine.core.diagnostics import Findings
 from engine.core.kinds import ToolEffect
+from engine.core.plan.agent_rules import Approval
 from engine.core.plan.computed import Arr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import ToolContract
 from engine.core.plan.resolve import is_template, mark_length
 from engine.core.plan.schema_check import check_schema
+from engine.core.plan.secret_spec import with_secrets
+from engine.core.plan.system_tools import OPERATIONS
 from engine.core.schemas import value_problems
 from engine.core.spec import codes
 from engine.core.spec.fields import suggest
@@ -22,10 +25,12 @@ from engine.core.values import Json
 
 SAFE_METHODS = ("GET", "HEAD")
 API_CALL_ARGUMENTS = frozenset(
-    {"url", "method", "headers", "params", "json", "json_", "data", "content", "cookies", "follow_redirects"}
+    {"url", "method", "headers", "params", "json", "json_", "data", "content", "files", "cookies", "follow_redirects"}
 )
 """What the arguments of an api_call may be when it declares no `parameters`."""
 UNKNOWN = "is unknown"
+LONGEST_S = 10 * 365 * 86_400.0
+"""How long a function of the client is waited for that has no `timeout`, which is as long as any step can wait."""
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 DEFINE_IT = "define it under `tools:`; a Python tool is found by [tools] modules in everstep.toml"
 
@@ -45,15 +50,20 @@ class Toolbox:
         self.functions: dict[str, ToolSpec] = {}
         self.contracts: dict[str, ToolContract] = dict(contracts)
         self.own: list[str] = []
+        self.approvals: dict[str, Approval] = {}
         for spec in specs:
             self.own.append(spec.name.text)
             if spec.parameters is not None:
                 check_schema(spec.parameters, findings, f"{spec.path}.parameters")
+            if spec.answer is not None:
+                check_schema(spec.answer, findings, f"{spec.path}.api_call.schema")
             if spec.type == "function":
                 self.functions[spec.name.text] = spec
                 self.contracts.pop(spec.name.text, None)
             elif spec.type == "api_call":
-                self.contracts[spec.name.text] = _api_call_contract(spec)
+                self.contracts[spec.name.text] = with_secrets(_api_call_contract(spec), spec, findings)
+            elif spec.type == "system":
+                self.contracts[spec.name.text] = self._system(spec)
             elif spec.type == "unknown":
                 # steps that name it are not to blame a second time, not even for calling it in a race
                 self.contracts[spec.name.text] = ToolContract(spec.name.text, "python", effect=ToolEffect.NONE)
@@ -70,14 +80,8 @@ class Toolbox:
         if contract is not None:
             return contract
         if name.text in self.functions:
-            self.findings.error(
-                codes.NOT_CALLABLE,
-                f"the tool '{name.text}' is a function of the client; steps cannot call it in this version",
-                name.position,
-                path=path,
-                hint="offer it to a model with `tools:` of a prompt, or make it an api_call or python tool",
-            )
-        elif name.text and is_literal(name, "tool", path, self.findings):
+            return self._with_approval(_function_contract(self.functions[name.text]))
+        if name.text and is_literal(name, "tool", path, self.findings):
             self._unknown(name, path)
         return None
 
@@ -95,6 +99,31 @@ class Toolbox:
             return _function(item.text, contract.description, contract.parameters)
         self._unknown(item, path)
         return None
+
+    def _system(self, spec: ToolSpec) -> ToolContract:
+        name, fixed = str(spec.spec.get("operation", "")), spec.spec.get("arguments", {})
+        operation = OPERATIONS.get(name)
+        if operation is None:
+            # what is wrong with it is reported already
+            return ToolContract(spec.name.text, "system", effect=ToolEffect.NONE)
+        unknown = sorted(key for key in fixed if key not in operation.properties)
+        problems = [f"'{key}' {UNKNOWN}" for key in unknown] or [
+            problem for key, value in fixed.items() for problem in value_problems(value, operation.properties[key])
+        ]
+        if problems:
+            message = f"the arguments of '{name}' do not fit: {problems[0]}"
+            hint = _listing(dict(operation.properties))
+            self.findings.error(codes.BAD_ARGUMENTS, message, spec.position, path=f"{spec.path}.system", hint=hint)
+        return ToolContract(
+            name=spec.name.text,
+            type="system",
+            parameters=operation.parameters(fixed),
+            effect=operation.effect,
+            idempotent=operation.idempotent,
+            description=operation.about if spec.description is None else spec.description,
+            timeout_s=ToolContract(spec.name.text, "system").timeout_s if spec.timeout_s is None else spec.timeout_s,
+            spec={"operation": name, "arguments": fixed} if fixed else {"operation": name},
+        )
 
     def _python(self, spec: ToolSpec, contracts: Mapping[str, ToolContract]) -> None:
         found = contracts.get(spec.name.text)
@@ -136,6 +165,16 @@ class Toolbox:
             description=found.description if spec.description is None else spec.description,
             timeout_s=found.timeout_s if spec.timeout_s is None else spec.timeout_s,
         )
+
+    def hold(self, name: str, approval: Approval) -> None:
+        """Let calls of one of the task's tools wait for a person, beside those that the operator lets wait."""
+        self.approvals[name] = approval
+        if name in self.contracts:
+            self.contracts[name] = self._with_approval(self.contracts[name])
+
+    def _with_approval(self, contract: ToolContract) -> ToolContract:
+        own = self.approvals.get(contract.name)
+        return contract if own is None else replace(contract, own_approve=(own,))
 
     def _unknown(self, name: NameSpec, path: str) -> None:
         known = self.names()
@@ -214,7 +253,20 @@ def _api_call_contract(spec: ToolSpec) -> ToolContract:
         idempotent=spec.idempotent or False,
         description=spec.description or "",
         timeout_s=default.timeout_s if spec.timeout_s is None else spec.timeout_s,
-        spec=spec.spec,
+        spec=spec.spec if spec.answer is None else {**spec.spec, "schema": spec.answer.value},
+    )
+
+
+def _function_contract(spec: ToolSpec) -> ToolContract:
+    return ToolContract(
+        name=spec.name.text,
+        type="function",
+        parameters=None if spec.parameters is None else spec.parameters.value,
+        effect=ToolEffect.WRITE if spec.effect is None else spec.effect,
+        idempotent=spec.idempotent or False,
+        description=spec.description or "",
+        # a client may take its time
+        timeout_s=LONGEST_S if spec.timeout_s is None else spec.timeout_s,
     )
 
 

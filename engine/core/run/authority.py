@@ -6,7 +6,10 @@ execution is narrowed by its parent's when it starts.
 
 from __future__ import annotations
 
-from engine.core.plan.grant import ANY, Grant, check_permitted
+from collections.abc import Mapping, Sequence
+
+from engine.core.lang.secret import names_of, used
+from engine.core.plan.grant import ANY, OPEN, Grant, check_permitted
 from engine.core.plan.ir import Plan, ToolContract
 from engine.core.plan.reach import hosts_of_call
 from engine.core.values import Json
@@ -22,9 +25,40 @@ def model_bound(plan: Plan, model: str) -> Grant | None:
     return None if model or plan.allow.models is None else Grant(models=plan.allow.models)
 
 
-def tool_bound(plan: Plan, contract: ToolContract) -> Grant | None:
-    """Return what a tool call carries of the plan's bound: the hosts of HTTP tools, which redirects show only later."""
-    return None if not contract.takes_address or plan.allow.hosts is None else Grant(hosts=plan.allow.hosts)
+def tool_bound(plan: Plan, contract: ToolContract, slots: Sequence[Mapping[str, Json]] = ()) -> Grant | None:
+    """Return what a tool call carries of the plan's bound.
+
+    That is the hosts of HTTP tools, which redirects show only later, and the secrets, which only the activity reads.
+
+    Args:
+        plan: The plan.
+        contract: The tool.
+        slots: Where the arguments have secrets.
+    """
+    if contract.type == "system":
+        # what it does with tasks is compared where they are known
+        return None if plan.allow == OPEN else plan.allow
+    hosts = plan.allow.hosts if contract.takes_address else None
+    secrets = plan.allow.secrets if slots or contract.secrets else None
+    return None if hosts is None and secrets is None else Grant(hosts=hosts, secrets=secrets)
+
+
+def check_secrets(plan: Plan, contract: ToolContract, slots: Sequence[Mapping[str, Json]]) -> None:
+    """Refuse secrets that the plan may not read, and those that a client would be told.
+
+    Args:
+        plan: The plan.
+        contract: The tool.
+        slots: Where the arguments have secrets.
+
+    Raises:
+        AuthorityError: `authority.denied`.
+        ExpressionError: `expression.secret`.
+    """
+    if slots and contract.type == "function":
+        raise used(f"the client makes the calls of '{contract.name}', and no secret leaves the worker")
+    for name in names_of([*contract.secrets, *slots]):
+        check_permitted(plan.allow, "secrets", name)
 
 
 def check_model(plan: Plan, model: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.core.kinds import EventType
+from engine.core.plan.ir import Plan
 from engine.core.run import guards, recorded
 from engine.core.run.ending import look_at_ending
 from engine.core.run.fans import resume_race
@@ -40,6 +41,7 @@ def begin(walker: Walker, given: Json, breaks: Sequence[str]) -> None:
             "agent_id": plan.agent.id,
             "metadata": identity.metadata or {},
             **_told_of(identity),
+            **_drift_of(plan),
         },
     )
     walker.state.breaks = list(breaks)
@@ -72,6 +74,16 @@ def _told_of(identity: Identity) -> dict[str, Json]:
         keys = {"keys": origin.keys} if origin.tells_keys else {}
         told["parent"] = {"execution_id": origin.execution_id, "path": origin.path, **keys}
     return {name: value for name, value in told.items() if value}
+
+
+def _drift_of(plan: Plan) -> dict[str, Json]:
+    if not plan.drift:
+        return {}
+    told: list[Json] = [
+        {"tool": item.tool, "before": item.before, "after": item.after, "changes": list(item.changes)}
+        for item in plan.drift
+    ]
+    return {"drift": told}
 
 
 def go_on(walker: Walker) -> None:

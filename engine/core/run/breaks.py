@@ -2,7 +2,8 @@
 
 A path is written as it is shown (`main.3.do[17].0`). Where the counter of a round is left out (`main.3.do.0`,
 `main.3.do[].0`) every round is meant, and a path that begins with the name of a list (`review.2`) means that step
-wherever the list runs. The slots of `parallel` and `race` are places, not rounds: they stay.
+wherever the list runs. The slots of `parallel` and `race` are places, not rounds: they stay. In an agent,
+`main.3.turn.0` is each question to the model, and `main.3.turn.1` comes before the tool calls of each turn.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from engine.core.errors import BugError
 from engine.core.plan.ir import Plan
 from engine.core.plan.lists import step_places
-from engine.core.plan.ops import Op, YieldOp
+from engine.core.plan.ops import AgentOp, Op, YieldOp
 from engine.core.plan.paths import plain_path
 from engine.core.run.state import BlockFrame, Branch
 from engine.core.run.walker import Walker
@@ -21,7 +22,7 @@ from engine.core.run.walker import Walker
 MOST_BREAKS = 100
 ANY_ROUND = "[]"
 
-_ROUNDS = re.compile(r"(do|map)(?:\[(\d*)\])?")
+_ROUNDS = re.compile(r"(do|map|turn)(?:\[(\d*)\])?")
 _SLOT = re.compile(r"(\d+)\[(\d+)\]")
 
 Parts = tuple[str, ...]
@@ -91,8 +92,16 @@ def _is_place(plan: Plan, places: dict[Parts, Op], wanted: str) -> bool:
     while left:
         op = places.get(here)
         name = parts_of(op.workflow) if isinstance(op, YieldOp) and op.workflow in plan.workflows else ()
+        if isinstance(places.get(here), AgentOp) and left[0] == "turn":
+            return _is_in_turn(left)
         if name and left[: len(name)] == name:
             here, left = name, left[len(name) :]
         else:
             here, left = (*here, left[0]), left[1:]
     return here in places
+
+
+def _is_in_turn(left: Parts) -> bool:
+    """Return whether the rest of a path names a step of an agent's turn: a question, all calls, or one of them."""
+    steps = left[2:]
+    return left[1] == ANY_ROUND and all(part.isdecimal() for part in steps) and len(steps) in (1, 3)

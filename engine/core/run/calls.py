@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.core.contracts.activities import CallContext, ChatParams, ToolParams
@@ -13,7 +13,6 @@ from engine.core.errors import (
     BugError,
     ExpressionError,
     InputRejected,
-    LimitExceeded,
     RunError,
     ToolError,
 )
@@ -22,11 +21,17 @@ from engine.core.kinds import EventType
 from engine.core.lang.failures import type_name
 from engine.core.plan.grant import Grant
 from engine.core.plan.ops import PromptOp, ToolCallOp
-from engine.core.run.authority import check_model, check_tool, model_bound, tool_bound
+from engine.core.run.agent_calls import agent_op, call_mark, contract_of_call
+from engine.core.run.agent_talk import agent_of, new_messages, told_request, with_conversation
+from engine.core.run.approvals import approved_arguments
+from engine.core.run.asking import whom_to_ask
+from engine.core.run.authority import check_secrets, check_tool, tool_bound
 from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
 from engine.core.run.guards import attempt_id
+from engine.core.run.spending import check_may_spend, check_spent, count_reply, keep_of, limits_of_calls
 from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.toolwaits import waits_for_others
 from engine.core.run.tracing import below
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems
@@ -57,7 +62,7 @@ def begin_call(walker: Walker, branch: Branch, guard: GuardFrame, op: PromptOp |
     """Push the frame of a call; the interpreter starts it as soon as calls may start."""
     path = guard.path
     frame = CallFrame(path, guard.input, shorten_id(attempt_id(path, guard.attempt)), parked=True)
-    if isinstance(op, PromptOp):
+    if isinstance(op, PromptOp) and agent_of(branch, guard, op) is None:
         frame.messages = build_messages(walker, branch, op, path, guard.input)
     branch.stack.append(frame)
 
@@ -93,8 +98,18 @@ def _context(walker: Walker, guard: GuardFrame, allow: Grant | None, suffix: str
 # --- prompts -------------------------------------------------------------------------------------------------------
 
 
-def build_messages(walker: Walker, branch: Branch, op: PromptOp, path: str, given: Json) -> list[dict[str, Any]]:
-    """Evaluate a prompt's messages; a text is one user message, the agent's instructions come first if none does.
+def build_messages(
+    walker: Walker, branch: Branch, op: PromptOp, path: str, given: Json, *, instructions: str | None = None
+) -> list[dict[str, Any]]:
+    """Evaluate a prompt's messages; a text is one user message, the instructions come first if no system message does.
+
+    Args:
+        walker: The execution.
+        branch: The branch.
+        op: The step.
+        path: Its path.
+        given: Its input.
+        instructions: Those to put first; None = those of the task's agent.
 
     Raises:
         RunError: `expression.…` if they cannot be computed, `input.rejected` if they are no messages.
@@ -110,39 +125,41 @@ def build_messages(walker: Walker, branch: Branch, op: PromptOp, path: str, give
                 f"message {number} of {path} is not an object with a role", hint="give role and content"
             )
         messages.append(message)
-    instructions = walker.plan.agent.instructions
+    instructions = walker.plan.agent.instructions if instructions is None else instructions
     if instructions and not any(message["role"] == "system" for message in messages):
         messages.insert(0, {"role": "system", "content": instructions})
     return messages
 
 
 def _send_prompt(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: PromptOp) -> None:
-    _check_tokens(walker)
-    agent = walker.plan.agent
+    check_may_spend(walker)
     own = walker.evaluator.evaluate(op.settings, branch, f"{guard.path}/settings", guard.input)
-    if not isinstance(own, dict):
-        raise InputRejected(f"the settings of {guard.path} are not an object")
-    settings: dict[str, Any] = {**agent.settings, **own}
-    model = op.model or str(settings.pop("model", "") or "") or agent.model
-    settings.pop("model", None)
-    check_model(walker.plan, model)
-    messages = frame.messages or []
+    asked = whom_to_ask(walker.plan, op, own, guard.path)
+    agent = agent_of(branch, guard, op)
+    messages = (frame.messages or []) if agent is None else new_messages(agent)
     timeout_s = _time_of_round(walker, frame, op)
     suffix = f"/repair{frame.round}" if frame.round else ""
     params = ChatParams(
-        context=_context(walker, guard, model_bound(walker.plan, model), suffix),
+        context=_context(walker, guard, asked.bound, suffix),
         messages=messages,
-        model=model,
-        settings=settings,
+        model=asked.model,
+        settings=asked.settings,
         tools=list(op.tools),
         tool_choice=op.tool_choice,
         output_schema=op.output_schema,
         timeout_s=timeout_s,
+        wants=asked.wants,
+        limits=limits_of_calls(walker),
+        keep=keep_of(walker, branch, op.mods.cache, guard.path, guard.input, guard.attempt),
     )
-    summary = op.label or f"prompt {model}".strip()
-    request: dict[str, Json] = {"messages": messages, "model": model, "settings": settings}
+    label = op.label if agent is None else agent_op(walker, branch, agent).label
+    summary = label or f"prompt {asked.model}".strip()
+    request: dict[str, Json] = {"messages": messages, **asked.to_json()}
+    if agent is not None:
+        params = with_conversation(walker, agent, frame, op, params)
+        request |= told_request(agent, params)
     call = Call(id=frame.call_id, params=params, summary=_clip(summary), repeatable=True, timeout_s=timeout_s)
-    walker.start_call(branch, frame, call, _started(frame, guard, op, model, request))
+    walker.start_call(branch, frame, call, _started(frame, guard, op, asked.model, request))
 
 
 def _time_of_round(walker: Walker, frame: CallFrame, op: PromptOp) -> float:
@@ -151,16 +168,6 @@ def _time_of_round(walker: Walker, frame: CallFrame, op: PromptOp) -> float:
     if limit_s is None:
         return walker.plan.defaults.chat_timeout_s
     return max(round(limit_s - frame.spent_s, 3), min(LEAST_ROUND_S, limit_s))
-
-
-def _check_tokens(walker: Walker) -> None:
-    limit = walker.plan.limits.tokens
-    if limit is not None and walker.state.tokens_used >= limit:
-        raise LimitExceeded(
-            f"the execution has used {walker.state.tokens_used} of its {limit} tokens",
-            code="limit.tokens",
-            hint="raise limits.tokens of the task",
-        )
 
 
 def chat_output(result: dict[str, Json], parsed: Json = None, *, has_parsed: bool = False) -> dict[str, Json]:
@@ -180,9 +187,15 @@ def chat_output(result: dict[str, Json], parsed: Json = None, *, has_parsed: boo
         "created": result["created"],
         "model": result["model"],
         "backend": result["backend"],
-        "choices": [{"index": 0, "finish_reason": result["finish_reason"], "message": message}],
+        "choices": [{"index": 0, "finish_reason": result["finish_reason"], "message": message, **_likely(result)}],
         "usage": result.get("usage"),
     }
+
+
+def _likely(result: dict[str, Json]) -> dict[str, Json]:
+    """Return how likely the tokens were, as a choice has it, if the backend told it."""
+    told = result.get("logprobs")
+    return {} if told is None else {"logprobs": {"content": told}}
 
 
 def parse_reply(text: Json) -> tuple[Json, str]:
@@ -213,9 +226,7 @@ def read_reply(walker: Walker, op: PromptOp, result: dict[str, Json]) -> Json | 
     Raises:
         BackendError: `backend.tool_calls` if `unwrap` meets a reply that only calls tools.
     """
-    usage = result.get("usage")
-    if isinstance(usage, dict):
-        walker.state.tokens_used += int(usage.get("total_tokens", 0))
+    count_reply(walker, result)
     message = result["message"]
     if op.output_schema is not None and not message.get("tool_calls"):
         parsed, problem = parse_reply(message.get("content"))
@@ -296,8 +307,16 @@ def ask_again(
 
 
 def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: ToolCallOp) -> None:
-    contract = walker.plan.tools[op.tool]
-    arguments = walker.evaluator.evaluate(op.arguments, branch, f"{guard.path}/arguments", guard.input)
+    block = walker.step_frame_below(branch, guard)
+    contract = contract_of_call(walker, branch, block, op)
+    if frame.replied:
+        take_outcome(walker, branch, frame, Ok(frame.reply))
+        return
+    if guard.decided is None:
+        path = f"{guard.path}/arguments"
+        arguments, frame.secrets = walker.evaluator.arguments(op.arguments, branch, path, guard.input)
+    else:
+        arguments, frame.secrets = approved_arguments(op.tool, guard.decided), guard.decided.get("secrets", [])
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
@@ -307,9 +326,19 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
             hint="write `arguments:` as an object",
         )
     check_tool(walker.plan, contract, arguments)
+    check_secrets(walker.plan, contract, frame.secrets)
+    if waits_for_others(walker, branch, frame, op, contract, arguments):
+        return
+    # whoever makes the call need not know
+    if contract.approve or contract.own_approve:
+        contract = replace(contract, approve=(), own_approve=())
     timeout_s = op.mods.timeout_s or contract.timeout_s
-    context = _context(walker, guard, tool_bound(walker.plan, contract))
-    params = ToolParams(context=context, tool=contract, arguments=arguments, timeout_s=timeout_s)
+    bound = tool_bound(walker.plan, contract, frame.secrets)
+    context = _context(walker, guard, bound, call_mark(block, op, arguments))
+    keep = keep_of(walker, branch, op.mods.cache, guard.path, guard.input, guard.attempt)
+    params = ToolParams(
+        context=context, tool=contract, arguments=arguments, timeout_s=timeout_s, keep=keep, secrets=frame.secrets
+    )
     call = Call(
         id=frame.call_id,
         params=params,
@@ -352,7 +381,7 @@ def _take_reply(walker: Walker, branch: Branch, frame: CallFrame, op: PromptOp, 
     if isinstance(reply, Repair):
         ask_again(walker, branch, frame, op, outcome.value, reply)
         return
-    _check_tokens_spent(walker)
+    check_spent(walker)
     found = first_failed(walker, branch, op, frame.path, reply)
     if found is not None and found.check.on_fail == "repair" and frame.round < op.repair:
         ask_again(walker, branch, frame, op, outcome.value, Repair((found.message,), found.error(reply)))
@@ -370,12 +399,6 @@ def _take_checked(
         ask_person(walker, branch, op, frame.path, frame.call_id, found, output)
     else:
         raise found.error(output)
-
-
-def _check_tokens_spent(walker: Walker) -> None:
-    limit = walker.plan.limits.tokens
-    if limit is not None and walker.state.tokens_used > limit:
-        _check_tokens(walker)
 
 
 def _started(

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.contracts.children import ChildParams, ResolveParams
+from engine.core.contracts.lookups import EmbedParams, SearchParams
 from engine.core.contracts.patches import Patch
 from engine.core.errors import RunError
 from engine.core.values import Json
@@ -29,7 +30,7 @@ class Call:
     """
 
     id: str
-    params: ChatParams | ToolParams | ResolveParams | ChildParams
+    params: ChatParams | ToolParams | ResolveParams | ChildParams | EmbedParams | SearchParams
     summary: str
     repeatable: bool
     timeout_s: float
@@ -43,11 +44,13 @@ class Ok:
         value: What came back.
         took_s: How long a model or a tool took.
         deliveries: How often Temporal handed the call to a worker.
+        cached: Whether it was kept from an equal call.
     """
 
     value: Json
     took_s: float = 0.0
     deliveries: int = 1
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ from typing import Any, assert_never
 
 from engine.core.lang.context import EvalContext, Fuel
 from engine.core.lang.expression import compile_expression
+from engine.core.lang.secret import SECRETS, take_out
 from engine.core.lang.template import compile_template
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import Plan
+from engine.core.plan.reach import secrets_in
 from engine.core.run.julep_names import add_julep_name
 from engine.core.run.state import Branch, GuardFrame, Scope
 from engine.core.values import Json
@@ -64,7 +66,7 @@ class Evaluator:
             branch: The branch whose scope is seen.
             path: Step path; with the place inside the value it seeds `random` and `uuid`.
             given: What `_` means.
-            extra: Further names, such as `results`.
+            extra: Further names, such as `results`; with `secrets` the value may hold texts with secrets.
 
         Raises:
             ExpressionError: If an expression or template fails.
@@ -80,7 +82,7 @@ class Evaluator:
         if isinstance(value, Tmpl):
             template = compile_template(value.source)
             context = self._context(path, branch)
-            text = template.render(self._env(template.names, branch, given, extra), context)
+            text = template.compose(self._env(template.names, branch, given, extra), context)
             self._account(context)
             return text
         if isinstance(value, Obj):
@@ -92,6 +94,16 @@ class Evaluator:
                 self.evaluate(item, branch, f"{path}/{index}", given, extra) for index, item in enumerate(value.items)
             ]
         assert_never(value)
+
+    def arguments(self, value: Value, branch: Branch, path: str, given: Json) -> tuple[Json, list[dict[str, Json]]]:
+        """Return the arguments of a call, and where which secrets belong in them (see `lang.secret.take_out`).
+
+        Raises:
+            ExpressionError: If an expression or template fails.
+        """
+        if not secrets_in(value):
+            return self.evaluate(value, branch, path, given), []
+        return take_out(self.evaluate(value, branch, path, given, {"secrets": SECRETS}))
 
     def truthy(self, condition: Expr, branch: Branch, path: str, given: Json) -> bool:
         """Return whether a condition holds.

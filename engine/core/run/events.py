@@ -53,13 +53,15 @@ class Event:
         resume: path, workflow, index, scope, wait_id, output, key, actor, opened_us, expired?
         finish_branch: path, workflow, scope, output
         finish: output;  error: error {code, message, step, attempts, details};  cancelled: reason, actor
-        effect.started: path, effect_id, kind, name, attempt, request; of a task also child_id, task_id, version
+        effect.started: path, effect_id, kind, name, attempt, request; of a task also child_id, task_id, version; the
+            request of an agent's turn has only the messages that are new, `before` = how many were told before
         effect.finished: path, effect_id, kind, attempt, outcome (ok, failed, cancelled), error? {code, message},
             took_s?, deliveries? (if it was handed to a worker more than once); of a prompt also model, backend,
             finish_reason, usage (without cached_tokens, cache_write_tokens, reasoning_tokens that are 0), cost (dollars
             as text, null = unknown), reply (the message); a tool's output stands in the event of its step
         attempt.failed: path, effect_id (of its last call; PATH#ATTEMPT if it made none), kind, attempt, error,
-            retry_in_s (null = no more)
+            retry_in_s (null = no more), overflow? (truncate, summarise: an agent's conversation has outgrown the model)
+            and messages (how many are left out or summarised; 0 = results of tools were shortened)
         branch.failed: path, error, taken? (collect, skip, race, undo; interrupt and rollback: the path is that of a
             turn which a message stopped; of one that was recorded also recorded: true, at_us, state, labels)
         answer.accepted / answer.refused: key, wait_id, actor, value / code, message

@@ -9,6 +9,7 @@ from engine.core.errors import ExpressionError, RunError
 from engine.core.kinds import EventType
 from engine.core.lang.failures import type_name
 from engine.core.plan.ops import MapReduceOp, Op, ParallelOp, RaceOp
+from engine.core.run.agent_calls import agent_in, calls_ended, start_tool_call
 from engine.core.run.effects import Failed, Ok, Stopped
 from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
 from engine.core.run.walker import Walker, error_json
@@ -37,8 +38,12 @@ def begin_map(walker: Walker, branch: Branch, op: MapReduceOp, path: str, given:
 
 
 def begin_parallel(walker: Walker, branch: Branch, op: ParallelOp | RaceOp, path: str, given: Json) -> None:
-    """Start the branches of a parallel or race step, all on the same input."""
-    branch.stack.append(FanFrame(path, [given] * len(op.branches)))
+    """Start the branches of a parallel or race step, all on the same input; or the tool calls of an agent's turn."""
+    if walker.step_frame(branch).ops is None:
+        branch.stack.append(FanFrame(path, [given] * len(op.branches)))
+    else:
+        asked = [{"id": call.id, "tool": call.tool, "arguments": call.arguments} for call in agent_in(branch).calls]
+        branch.stack.append(FanFrame(path, asked, calls=True))
     start_more(walker, branch)
 
 
@@ -79,6 +84,11 @@ def start_more(walker: Walker, branch: Branch) -> None:
     while fan.next < len(fan.items) and len(fan.running) < op.parallelism:
         slot = fan.next
         fan.next += 1
+        if fan.calls:
+            call = start_tool_call(walker, branch, fan, slot, block)
+            if call is not None:
+                fan.running[str(call)] = slot
+            continue
         if isinstance(op, MapReduceOp):
             number, path, construct = op.map, f"{fan.path}.map[{slot}]", f"mapreduce[{slot}]"
         else:
@@ -197,13 +207,16 @@ def _child_failed(walker: Walker, branch: Branch, fan: FanFrame, slot: int, erro
     if op.on_item_error == "collect":
         # the index tells which item it was where the position is lost: in `reduce`, or once the list was filtered
         fan.done[str(slot)] = {"error": body, "index": slot}
-    else:
+    if op.on_item_error == "skip" or fan.calls:
         fan.left_out.append(slot)
 
 
 def _complete(walker: Walker, branch: Branch, fan: FanFrame, op: MapReduceOp | ParallelOp) -> None:
     outputs = [fan.done[str(slot)] for slot in range(len(fan.items)) if str(slot) in fan.done]
     branch.stack.pop()
+    if fan.calls:
+        calls_ended(walker, branch, fan)
+        return
     if isinstance(op, MapReduceOp) and op.reduce is not None:
         results = walker.evaluator.evaluate(op.initial, branch, f"{fan.path}/initial", walker.step_frame(branch).value)
         branch.stack.append(FoldFrame(fan.path, outputs, results=results))

@@ -17,7 +17,7 @@ ONE_ATTEMPT = RetryPolicy(attempts=1)
 LONGEST_ASKED_PAUSE_S = 86_400.0
 """A server may ask for a pause longer than the policy's, but not for one that no execution would survive."""
 
-_CALLS = (StepKind.PROMPT, StepKind.TOOL_CALL)
+_CALLS = (StepKind.PROMPT, StepKind.TOOL_CALL, StepKind.EMBED, StepKind.SEARCH)
 _BLOCKS = (
     StepKind.IF_ELSE,
     StepKind.SWITCH,
@@ -47,12 +47,17 @@ def needs_guard(op: Op) -> bool:
 
 def policy_of(walker: Walker, op: Op) -> RetryPolicy:
     """Return the author's retry policy, or the default that the step's contract allows."""
+    if op.op is StepKind.AGENT:
+        # its policy is that of each call of its model: what its tools did is never done again because of one
+        return ONE_ATTEMPT
     if op.mods.retry is not None:
         return op.mods.retry
-    if op.op is StepKind.PROMPT:
+    if op.op in (StepKind.PROMPT, StepKind.EMBED, StepKind.SEARCH):
         return walker.plan.defaults.retry
-    if isinstance(op, ToolCallOp) and walker.plan.tools[op.tool].repeatable:
-        return walker.plan.defaults.retry
+    if isinstance(op, ToolCallOp):
+        # functions of an agent, which the client runs, have no contract in the plan
+        contract = walker.plan.tools.get(op.tool)
+        return walker.plan.defaults.retry if contract is not None and contract.repeatable else ONE_ATTEMPT
     return ONE_ATTEMPT
 
 
@@ -70,7 +75,7 @@ def push_guard(walker: Walker, branch: Branch, op: Op, path: str, value: Json) -
 
 def arm_attempt(walker: Walker, branch: Branch, guard: GuardFrame, op: Op) -> None:
     """Start the clock of one attempt; calls keep their own time, because waiting for a worker does not count."""
-    if op.mods.timeout_s is None or op.op in _CALLS:
+    if op.mods.timeout_s is None or op.op in (*_CALLS, StepKind.AGENT):
         return
     guard.attempt_deadline_us = walker.effects.now_us() + round(op.mods.timeout_s * 1e6)
     walker.arm(branch, "attempt", guard.path, guard.attempt_deadline_us, f"timeout of {guard.path}")

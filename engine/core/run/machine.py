@@ -12,6 +12,7 @@ from engine.core.plan.codec import check_library
 from engine.core.plan.ir import Plan
 from engine.core.plan.planned import check_runnable
 from engine.core.run import answers, breaks, control, guards, inbox, recorded
+from engine.core.run.agents import begin_turn, is_turn, take_turn
 from engine.core.run.beginning import begin, go_on
 from engine.core.run.calls import send_call, take_outcome
 from engine.core.run.children import is_child, send_child, take_child
@@ -20,8 +21,10 @@ from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
 from engine.core.run.ending import begin_finally, final_outcome
 from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one
 from engine.core.run.listening import listen_on, take_message, turn_stopped
+from engine.core.run.lookups import is_lookup, send_lookup, take_lookup
 from engine.core.run.release import let_go
 from engine.core.run.state import (
+    AgentFrame,
     BlockFrame,
     Branch,
     CallFrame,
@@ -202,6 +205,8 @@ class Machine:
             return attempt(self.walker, branch, lambda walker, moved: fold_one(walker, moved, top))
         if isinstance(top, ListenFrame):
             return attempt(self.walker, branch, lambda walker, moved: listen_on(walker, moved, top))
+        if isinstance(top, AgentFrame):
+            return attempt(self.walker, branch, lambda walker, moved: begin_turn(walker, moved, top))
         if isinstance(top, CallFrame) and top.parked and not self.walker.draining:
             return self._send_parked(branch)
         return False
@@ -239,6 +244,7 @@ class Machine:
             self.walker.held.append(branch.id)
             return False
         send = send_child if is_child(self.walker, branch) else send_call
+        send = send_lookup if is_lookup(self.walker, branch) else send
         return attempt(self.walker, branch, lambda walker, held: send(walker, held, _call_frame(held)))
 
     # --- unwinding ---------------------------------------------------------------------------------------------
@@ -330,6 +336,8 @@ class Machine:
         tell_end(self.walker, branch, top, outcome)
         if branch.unwind is None:
             take = take_child if is_child(self.walker, branch) else take_outcome
+            take = take_lookup if is_lookup(self.walker, branch) else take
+            take = take_turn if is_turn(self.walker, branch) else take
             attempt(self.walker, branch, lambda walker, moved: take(walker, moved, _call_frame(moved), outcome))
         self.walker.enqueue(branch)
 

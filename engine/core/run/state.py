@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.core.contracts.execution import Recorded, RecordedTurn
+from engine.core.plan.ops import Op
 from engine.core.values import Json
 
 StepRecord = dict[str, Json]
@@ -76,6 +77,7 @@ class BlockFrame:
         undos: How to undo the steps that succeeded, in order.
         unmade: Whether the present step did nothing that could be undone: it was skipped, or its error was handled.
         started_us: When the present step began.
+        ops: Ops of a block that stands in no plan: a turn of an agent, or a tool call of one; then `block` is -1.
     """
 
     block: int
@@ -89,6 +91,7 @@ class BlockFrame:
     undos: list[UndoRecord] = field(default_factory=list)
     unmade: bool = False
     started_us: int = 0
+    ops: tuple[Op, ...] | None = None
     t: Literal["block"] = "block"
 
 
@@ -109,6 +112,7 @@ class GuardFrame:
         undos: How to undo what succeeded inside the step.
         undone: Whether something inside the step was undone, so that its calls are new ones in the next attempt.
         call_id: Id of the last call of the present attempt; empty = it made none.
+        decided: What a person decided about the call: {approved, arguments, reason, secrets?}; None = nobody was asked.
     """
 
     path: str
@@ -123,6 +127,7 @@ class GuardFrame:
     undos: list[UndoRecord] = field(default_factory=list)
     undone: bool = False
     call_id: str = ""
+    decided: dict[str, Json] | None = None
     t: Literal["guard"] = "guard"
 
 
@@ -142,6 +147,9 @@ class CallFrame:
         task: The task that is to be run as a child, once it was found (a ResolvedTask as JSON).
         child_id: The child execution, once it was started.
         cancelling: True once the end of the call was asked for.
+        replied: Whether the client has made the call.
+        reply: What it returned.
+        secrets: Where its arguments have placeholders for texts with secrets.
     """
 
     path: str
@@ -154,6 +162,9 @@ class CallFrame:
     task: dict[str, Json] | None = None
     child_id: str = ""
     cancelling: bool = False
+    replied: bool = False
+    reply: Json = None
+    secrets: list[dict[str, Json]] = field(default_factory=list)
     t: Literal["call"] = "call"
 
 
@@ -185,6 +196,7 @@ class WaitFrame:
         problem: What is wrong with it.
         opened_us: When it was opened.
         inbox: Name of the inbox whose next message is waited for; None = an answer or an event is.
+        about: What the answer is for: `approval` or `function_call` of the call in the frame below; empty = its step.
     """
 
     wait_id: str
@@ -200,6 +212,7 @@ class WaitFrame:
     problem: str = ""
     opened_us: int = 0
     inbox: str | None = None
+    about: str = ""
     t: Literal["wait"] = "wait"
 
 
@@ -285,6 +298,7 @@ class FanFrame:
         order: Of a race: slots that succeeded, in order of success.
         errors: Of a race: errors of the branches that failed.
         next_us: Of a race: when the next branch is started.
+        calls: Whether its items are the tool calls of an agent's turn.
     """
 
     path: str
@@ -297,6 +311,7 @@ class FanFrame:
     order: list[int] = field(default_factory=list)
     errors: list[Json] = field(default_factory=list)
     next_us: int | None = None
+    calls: bool = False
     t: Literal["fan"] = "fan"
 
 
@@ -316,6 +331,86 @@ class FoldFrame:
     next: int = 0
     results: Json = None
     t: Literal["fold"] = "fold"
+
+
+@dataclass(slots=True, eq=False)
+class AskedCall:
+    """A tool call that a model asked for.
+
+    Attributes:
+        id: The model's id of the call.
+        tool: Name of the tool, as the model wrote it.
+        arguments: What it is called with.
+        refused: JSON of the error for which it is not made; None = it is made.
+    """
+
+    id: str
+    tool: str
+    arguments: dict[str, Json] = field(default_factory=dict)
+    refused: dict[str, Json] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class MadeCall:
+    """A tool call of the last turn in which any was made; what may follow depends on it.
+
+    Attributes:
+        tool: The tool.
+        failed: Whether it ended with an error.
+        result: What it gave, or {error}, if anything depends on that.
+    """
+
+    tool: str
+    failed: bool = False
+    result: Json = None
+
+
+@dataclass(slots=True, eq=False)
+class AgentFrame:
+    """Lets a model use tools, turn after turn.
+
+    Attributes:
+        path: Step path.
+        input: Input of the step.
+        settings: The sampling settings as computed.
+        messages: The whole conversation.
+        first: How many messages it began with.
+        turns: Turns that have begun.
+        version: How often the conversation was rewritten, so that what the workers keep of it is of no use.
+        known: How many of the messages the workers keep.
+        hash: Hash of these.
+        called: How often each tool was called.
+        made: The calls of the last turn that made any.
+        settled: Tools whose calls a person denied.
+        denied: Whether that happened in the last turn.
+        reminded: Tools that the model has to call next, since it wanted to end without them.
+        calls: The calls of the present turn.
+        reply: The last reply, in the shape that tasks see.
+        answered: Whether it asked for no tool, so that it may be the answer.
+        ended: {tool, output} once a tool was called that ends the loop.
+        usage: Tokens of all replies together.
+    """
+
+    path: str
+    input: Json
+    settings: dict[str, Any]
+    messages: list[dict[str, Any]]
+    first: int
+    turns: int = 0
+    version: int = 0
+    known: int = 0
+    hash: str = ""
+    called: dict[str, int] = field(default_factory=dict)
+    made: list[MadeCall] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+    denied: bool = False
+    reminded: list[str] = field(default_factory=list)
+    calls: list[AskedCall] = field(default_factory=list)
+    reply: dict[str, Json] = field(default_factory=dict)
+    answered: bool = False
+    ended: dict[str, Json] | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    t: Literal["agent"] = "agent"
 
 
 @dataclass(slots=True, eq=False)
@@ -373,6 +468,7 @@ Frame = Annotated[
     | ListenFrame
     | FanFrame
     | FoldFrame
+    | AgentFrame
     | YieldFrame
     | UndoFrame,
     Field(discriminator="t"),
@@ -485,6 +581,7 @@ class MachineState:
         steps_run: Steps so far, for the limit.
         rounds_run: Rounds of all loops so far, for the limit.
         tokens_used: Tokens of all model calls so far.
+        cost_nano_used: What they cost, in thousand-millionths of a dollar, as far as prices are known.
         waits_opened: Number of waits so far.
         deadline_us: When the execution is out of time.
         inbox: Events that nothing has waited for yet, in the order of their arrival.
@@ -504,6 +601,7 @@ class MachineState:
         forked: What it still takes from the execution that it was forked from; None = nothing.
         messages: Messages that no step has listened for yet, in the order of their arrival.
         messages_taken: What became of the latest messages, by id: the event without the value.
+        approvals: What a person decided about all calls of a tool, by its name: {approved, reason}.
     """
 
     branches: list[Branch] = field(default_factory=list)
@@ -511,6 +609,7 @@ class MachineState:
     steps_run: int = 0
     rounds_run: int = 0
     tokens_used: int = 0
+    cost_nano_used: int = 0
     waits_opened: int = 0
     deadline_us: int | None = None
     inbox: list[KeptEvent] = field(default_factory=list)
@@ -530,3 +629,4 @@ class MachineState:
     forked: Forked | None = None
     messages: list[KeptMessage] = field(default_factory=list)
     messages_taken: dict[str, dict[str, Json]] = field(default_factory=dict)
+    approvals: dict[str, dict[str, Json]] = field(default_factory=dict)

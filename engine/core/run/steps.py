@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from engine.core.contracts.execution import Recorded
-from engine.core.errors import BugError, ExpressionError, LimitExceeded, TaskError
+from engine.core.errors import ExpressionError, LimitExceeded, TaskError
 from engine.core.ids import shorten_path
 from engine.core.kinds import EventType
 from engine.core.plan.ops import (
@@ -37,6 +37,7 @@ from engine.core.plan.ops import (
     WhileOp,
     YieldOp,
 )
+from engine.core.run.agents import begin_agent, step_of_turn_ended
 from engine.core.run.calls import begin_call
 from engine.core.run.children import begin_child
 from engine.core.run.ending import CLEAN_UP_STEPS
@@ -44,6 +45,7 @@ from engine.core.run.fans import begin_map, begin_parallel, return_from
 from engine.core.run.guards import needs_guard, push_guard
 from engine.core.run.inbox import look_into_inbox
 from engine.core.run.listening import begin_listen
+from engine.core.run.lookups import begin_lookup
 from engine.core.run.loops import begin_foreach, begin_loop
 from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, YieldFrame
 from engine.core.run.undoing import hand_down, note_undo
@@ -109,8 +111,10 @@ def begin_body(walker: Walker, branch: Branch, op: Op, path: str, given: Json) -
         look_into_inbox(walker, branch, begin_wait(walker, branch, op, path, _attempt_path(branch, path), given))
     elif isinstance(op, ListenOp):
         begin_listen(walker, branch, op, _attempt_path(branch, path), given)
-    elif isinstance(op, (AgentOp, EmbedOp, SearchOp)):
-        raise BugError(f"a step of kind '{op.op.value}' is planned only", code="plan.not_runnable")
+    elif isinstance(op, (EmbedOp, SearchOp)):
+        begin_lookup(branch)
+    elif isinstance(op, AgentOp):
+        begin_agent(walker, branch, op, path, given)
     else:
         _begin_block(walker, branch, op, _attempt_path(branch, path), given)
 
@@ -234,6 +238,8 @@ def end_step(
     """
     op = walker.op_at(frame)
     note_undo(frame, op, output)
+    if frame.ops is not None:
+        step_of_turn_ended(walker, branch, frame, op, output, recorded=recorded is not None)
     if frame.role == "list" or op.label:
         given = frame.value if recorded is None or recorded.input is None else recorded.input
         record = {"input": given, "output": output}
@@ -241,7 +247,7 @@ def end_step(
             branch.scope.steps.append(record)
         if op.label:
             branch.scope.labels[op.label] = record
-    last = frame.pc + 1 >= len(walker.plan.blocks[frame.block].ops)
+    last = frame.pc + 1 >= len(walker.ops_of(frame))
     body = walker.step_body(branch, frame, op, output, last=last)
     if frame.log is not None:
         body["log"], frame.log = frame.log, None

@@ -22,7 +22,10 @@ _SEEN_AT_WORK: Final = frozenset(
     {
         StepKind.PROMPT.value,
         StepKind.TOOL_CALL.value,
+        StepKind.EMBED.value,
+        StepKind.SEARCH.value,
         StepKind.TASK.value,
+        StepKind.AGENT.value,
         StepKind.WAIT_FOR_INPUT.value,
         StepKind.APPROVE.value,
         StepKind.WAIT_FOR_EVENT.value,
@@ -239,6 +242,7 @@ class Story(StepTree):
         attempt.outcome, attempt.ended_seq, attempt.ended_us = str(body.get("outcome") or "unknown"), seq, at_us
         attempt.took_s = body.get("took_s")
         attempt.deliveries = int(body.get("deliveries") or 1)
+        attempt.cached = bool(body.get("cached"))
         attempt.error = body.get("error") or attempt.error
         if "reply" in body:
             attempt.model, attempt.backend = str(body.get("model") or ""), str(body.get("backend") or "")

@@ -160,6 +160,7 @@ class AttemptStory:
         ended_us: When it ended; 0 = not yet.
         took_s: How long the backend or tool took, by its own count.
         deliveries: How often it was handed to a worker; more than once after a lost worker.
+        cached: Whether nothing was called, since the outcome was kept from an equal call.
         model: Model that answered.
         backend: Backend that answered.
         finish_reason: Why the model stopped.
@@ -185,6 +186,7 @@ class AttemptStory:
     ended_us: int = 0
     took_s: float | None = None
     deliveries: int = 1
+    cached: bool = False
     model: str = ""
     backend: str = ""
     finish_reason: str = ""

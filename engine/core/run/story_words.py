@@ -17,7 +17,14 @@ Body = dict[str, Any]
 
 _PLACE: Final = frozenset({"path", "branch", "workflow", "index", "scope", "next"})
 _SOMEBODY: Final = "somebody"
-_COUNTED: Final = {"mapreduce": "item", "foreach": "item", "parallel": "branch", "race": "branch", "listen": "turn"}
+_COUNTED: Final = {
+    "mapreduce": "item",
+    "foreach": "item",
+    "parallel": "branch",
+    "race": "branch",
+    "listen": "turn",
+    "agent": "turn",
+}
 
 
 def entries(
@@ -142,7 +149,9 @@ def _said_init(body: Body, _now_us: int) -> str:
     if forked:
         word = "as a retry" if forked.get("kind") == "retry" else "as a fork"
         of = f" {word} of execution {forked.get('execution_id')} from step {forked.get('path')}"
-    return f"the execution of task '{body.get('task')}' version {body.get('version')} was started{by}{of}"
+    tools = ", ".join(str(item.get("tool")) for item in body.get("drift") or [])
+    drift = f"; defined otherwise than when it was stored: {tools}" if tools else ""
+    return f"the execution of task '{body.get('task')}' version {body.get('version')} was started{by}{of}{drift}"
 
 
 def _said_branch(body: Body, _now_us: int) -> str:
@@ -170,6 +179,10 @@ def _said_call(body: Body, _now_us: int) -> str:
         return f"{label}{f'model {name}' if name else 'the default model'} is asked{again}"
     if kind == StepKind.TASK.value:
         return f"{label}task {name} version {body.get('version')} runs as execution {body.get('child_id')}{again}"
+    if kind == StepKind.EMBED.value:
+        return f"{label}{f'model {name}' if name else 'the default model'} is asked for vectors{again}"
+    if kind == StepKind.SEARCH.value:
+        return f"{label}documents are searched{again}"
     return f"{label}tool {name} is called{again}"
 
 
@@ -185,6 +198,9 @@ def _said_call_end(body: Body, _now_us: int) -> str:
         return f"the call failed{took}: {(body.get('error') or {}).get('code')}{again}"
     if outcome == "cancelled":
         return f"the call was stopped{took}{again}"
+    if body.get("cached"):
+        kept = f"the reply of model {body.get('model')}" if "reply" in body else "the output"
+        return f"nothing was called: {kept} was kept from an equal call{again}"
     if "reply" not in body:
         return f"the call ended well{took}{again}"
     usage = body.get("usage") or {}
@@ -193,21 +209,43 @@ def _said_call_end(body: Body, _now_us: int) -> str:
     reason = body.get("finish_reason")
     facts.append(f"finish reason {reason}" if reason not in (None, "", "stop") else "")
     told = ", ".join(fact for fact in facts if fact)
-    failed = ", ".join(f"{item['backend']} ({item['code']})" for item in (body.get("route") or {}).get("tried", ()))
-    at = f" at {body.get('backend')}, after {failed} failed," if failed else ""
+    at = _route_words(body)
     waited = (body.get("route") or {}).get("waited_s")
     if waited:
         took = f" {seconds_text(waited)} after it was due{took and f' and{took}'}"
     return f"model {body.get('model')} answered{at}{took}{f' ({told})' if told else ''}{again}"
 
 
+def _route_words(body: Body) -> str:
+    """Return where a model answered, if there was a choice of which something is to be told."""
+    route = body.get("route") or {}
+    failed = ", ".join(f"{item['backend']} ({item['code']})" for item in route.get("tried", ()))
+    over = ", ".join(
+        f"{item.get('backend') or item.get('model')} ({item['why']})" for item in route.get("passed_over", ())
+    )
+    told = [f"after {failed} failed" if failed else "", f"passing over {over}" if over else ""]
+    words = ", ".join(part for part in told if part)
+    return f" at {body.get('backend')}, {words}," if words else ""
+
+
 def _said_attempt_failed(body: Body, _now_us: int) -> str:
     number, again = body.get("attempt") or 1, body.get("retry_in_s")
+    if body.get("overflow"):
+        return _said_overflow(body)
     if body.get("repair"):
         return f"the reply is not good enough, repair round {body['repair']} follows: {_error(body)}"
     if again is None:
         return f"attempt {number} failed, there is no other: {_error(body)}"
     return f"attempt {number} failed, the next one follows in {seconds_text(float(again))}: {_error(body)}"
+
+
+def _said_overflow(body: Body) -> str:
+    number = body.get("messages") or 0
+    old = f"{'the oldest message' if number == 1 else f'the {number} oldest messages'}"
+    how = f"{old} {'is' if number == 1 else 'are'} left out" if number else "results of tools are shortened"
+    if body["overflow"] == "summarise" and number:
+        how = f"{old} {'is' if number == 1 else 'are'} summarised"
+    return f"the conversation has outgrown the model: {how}, and it is asked again"
 
 
 def _said_step(body: Body, now_us: int) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from engine.core.errors import BugError
 from engine.core.run import guards, recorded
+from engine.core.run.agents import turn_ended as agent_turn_ended
 from engine.core.run.listening import turn_ended
 from engine.core.run.loops import next_item, round_ended
 from engine.core.run.state import (
+    AgentFrame,
     BlockFrame,
     Branch,
     ForeachFrame,
@@ -47,6 +49,8 @@ def take_value(walker: Walker, branch: Branch) -> None:
         round_ended(walker, branch, top, value)
     elif isinstance(top, ListenFrame):
         turn_ended(walker, branch, top, value)
+    elif isinstance(top, AgentFrame):
+        agent_turn_ended(walker, branch, top)
     elif isinstance(top, YieldFrame):
         branch.stack.pop()
         branch.scopes.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.core.kinds import EventType
-from engine.core.plan.ops import Op, PromptOp, TaskOp
+from engine.core.plan.ops import EmbedOp, Op, PromptOp, SearchOp, TaskOp
 from engine.core.run.effects import CallOutcome, Failed, Ok, Stopped
 from engine.core.run.state import Branch, CallFrame, GuardFrame
 from engine.core.run.walker import Walker
@@ -33,6 +33,8 @@ def tell_end(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOutc
 
 def _told_result(op: Op, outcome: Ok) -> dict[str, Json]:
     told: dict[str, Json] = {"took_s": outcome.took_s}
+    if outcome.cached:
+        told["cached"] = True
     if outcome.deliveries > 1:
         told["deliveries"] = outcome.deliveries
     if isinstance(op, PromptOp):
@@ -40,4 +42,7 @@ def _told_result(op: Op, outcome: Ok) -> dict[str, Json]:
         if outcome.value.get("route"):
             told["route"] = outcome.value["route"]
         told["reply"] = outcome.value["message"]
+    elif isinstance(op, EmbedOp | SearchOp):
+        names = ("model", "backend", "usage", "cost", "route")
+        told |= {name: value for name in names if (value := outcome.value.get(name))}
     return told

@@ -19,6 +19,12 @@ TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", *PARTS)
 """All counts of tokens of a reply's `usage`."""
 
 
+MODEL_KINDS = (StepKind.PROMPT, StepKind.EMBED)
+"""Kinds of steps whose calls are calls of a model."""
+TOOL_KINDS = (StepKind.TOOL_CALL, StepKind.SEARCH)
+"""Kinds whose calls count as calls of a tool; a search may ask a model for a vector, whose tokens and price count."""
+
+
 def cost_to_nano(cost: Json) -> int | None:
     """Return dollars as text in thousand-millionths, halves rounded up; None if the text is no price."""
     if not isinstance(cost, str):
@@ -52,7 +58,10 @@ def parts_text(usage: Json | Mapping[str, Any]) -> str:
 
 def is_reply(kind: str, body: Mapping[str, Any]) -> bool:
     """Whether an event tells of a model's reply, which has tokens and a price."""
-    return kind == EventType.EFFECT_FINISHED and body.get("kind") == StepKind.PROMPT and body.get("outcome") == "ok"
+    if kind != EventType.EFFECT_FINISHED or body.get("outcome") != "ok":
+        return False
+    # what is searched for by words alone asks no model
+    return body.get("kind") in MODEL_KINDS or (body.get("kind") == StepKind.SEARCH and bool(body.get("model")))
 
 
 @dataclass(slots=True)
@@ -88,8 +97,8 @@ class UsageSums:
     def apply(self, kind: str, body: Mapping[str, Any]) -> None:
         """Take one more event of a call."""
         if kind == EventType.EFFECT_STARTED:
-            self.llm_calls += body.get("kind") == StepKind.PROMPT
-            self.tool_calls += body.get("kind") == StepKind.TOOL_CALL
+            self.llm_calls += body.get("kind") in MODEL_KINDS
+            self.tool_calls += body.get("kind") in TOOL_KINDS
         elif kind == EventType.ATTEMPT_FAILED:
             self.failed_attempts += 1
         elif is_reply(kind, body):

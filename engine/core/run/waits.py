@@ -7,6 +7,7 @@ from engine.core.kinds import EventType
 from engine.core.lang.failures import type_name
 from engine.core.plan.computed import Value
 from engine.core.plan.ops import ApproveOp, EventOp, SleepOp, WaitOp
+from engine.core.run.approvals import take_answer_for_call
 from engine.core.run.guards import find_guard
 from engine.core.run.state import Branch, SleepFrame, WaitFrame
 from engine.core.run.walker import Walker
@@ -135,7 +136,9 @@ def expire(walker: Walker, branch: Branch, frame: WaitFrame) -> None:
 def resume(walker: Walker, branch: Branch, frame: WaitFrame, value: Json, how: dict[str, Json]) -> None:
     """End a wait with a value, and go on with it; `how` says who gave it."""
     place = close(walker, branch, frame, value, how)
-    if not frame.asks:
+    if frame.about:
+        take_answer_for_call(walker, branch, frame, value)
+    elif not frame.asks:
         walker.give(branch, value)
     elif isinstance(value, dict) and value.get("accept"):
         walker.give(branch, value.get("output", frame.subject))

@@ -173,7 +173,11 @@ class Walker:
 
     def op_at(self, frame: BlockFrame) -> Op:
         """Return the op that a block frame stands at."""
-        return self.plan.blocks[frame.block].ops[frame.pc]
+        return self.ops_of(frame)[frame.pc]
+
+    def ops_of(self, frame: BlockFrame) -> tuple[Op, ...]:
+        """Return all ops of the block that a frame walks."""
+        return self.plan.blocks[frame.block].ops if frame.ops is None else frame.ops
 
     def step_frame(self, branch: Branch) -> BlockFrame:
         """Return the innermost block frame, which stands at the step that is running.
@@ -223,8 +227,21 @@ class Walker:
         construct: str,
         of: int | None = None,
         more: dict[str, Json] | None = None,
+        ops: tuple[Op, ...] | None = None,
     ) -> None:
-        """Enter a branch body; `of` says how many bodies the loop or fan will run, `more` is told beside that."""
+        """Enter a branch body.
+
+        Args:
+            branch: The branch.
+            block: Number of the block; -1 = it stands in no plan.
+            value: Its input.
+            path: Its path.
+            workflow: Its name in transitions.
+            construct: What it is.
+            of: How many bodies the loop or fan will run.
+            more: Told beside that.
+            ops: What it runs, if it stands in no plan.
+        """
         body: dict[str, Json] = {
             "path": path,
             "workflow": workflow,
@@ -235,7 +252,7 @@ class Walker:
         if of is not None:
             body["of"] = of
         self.emit(EventType.INIT_BRANCH, body | (more or {}))
-        branch.stack.append(BlockFrame(block, 0, value, path, workflow, "body"))
+        branch.stack.append(BlockFrame(block, 0, value, path, workflow, "body", ops=ops))
 
     def push_list(self, branch: Branch, name: str, value: Json, path: str) -> None:
         """Enter a named list with a fresh scope; the caller has pushed the frame that marks the place."""
@@ -248,9 +265,17 @@ class Walker:
         branch.stack.append(BlockFrame(self.plan.workflows[name], 0, value, path, name, "list"))
 
     def start_branch(
-        self, parent: Branch, block: int, value: Json, path: str, workflow: str, construct: str, of: int
+        self,
+        parent: Branch,
+        block: int,
+        value: Json,
+        path: str,
+        workflow: str,
+        construct: str,
+        of: int,
+        ops: tuple[Op, ...] | None = None,
     ) -> int:
-        """Start a concurrent branch with a copy of its parent's scope and return its number."""
+        """Start a concurrent branch with a copy of its parent's scope and return its number; see `push_block`."""
         number = self.state.next_branch
         self.state.next_branch += 1
         inherited = next(
@@ -266,7 +291,7 @@ class Walker:
         forked = self.state.forked
         if forked is not None and parent.id in forked.times:
             forked.times[number] = forked.times[parent.id]
-        self.push_block(branch, block, value, path, workflow, construct=construct, of=of)
+        self.push_block(branch, block, value, path, workflow, construct=construct, of=of, ops=ops)
         self.enqueue(branch)
         return number
 

@@ -42,8 +42,8 @@ BAD_NAME: Final = "E406"
 BAD_LABEL: Final = "E407"
 DUPLICATE_TOOL: Final = "E408"
 ENDLESS_CYCLE: Final = "E409"
-NOT_CALLABLE: Final = "E410"
 BEYOND_ALLOW: Final = "E411"
+SECRET_PLACE: Final = "E412"
 UNKNOWN_TARGET: Final = "E421"
 
 BAD_SCHEMA: Final = "E501"
@@ -109,8 +109,8 @@ CODES: Final = MappingProxyType(
         BAD_LABEL: "A label is empty, longer than 120 characters, or only digits.",
         DUPLICATE_TOOL: "Two tools of the task have the same name.",
         ENDLESS_CYCLE: "Sub-workflows call each other for ever, whatever the data.",
-        NOT_CALLABLE: "A tool that exists but cannot be called by a step.",
         BEYOND_ALLOW: "A step reaches a tool, model, host, secret or task that `allow` does not permit.",
+        SECRET_PLACE: "A secret stands where its value would get into the history, to a client or to a model.",
         UNKNOWN_TARGET: "A transition leads to a task that the chain does not have.",
         BAD_SCHEMA: "A JSON Schema is not valid.",
         REMOTE_REFERENCE: "A JSON Schema refers to another document; only local references are followed.",

@@ -6,7 +6,22 @@ import difflib
 from typing import Final
 
 FAMILIES: Final = frozenset(
-    {"authority", "backend", "check", "effect", "expression", "host", "loop", "race", "step", "task", "tool", "wait"}
+    {
+        "authority",
+        "backend",
+        "budget",
+        "check",
+        "effect",
+        "expression",
+        "host",
+        "loop",
+        "race",
+        "secret",
+        "step",
+        "task",
+        "tool",
+        "wait",
+    }
 )
 CODES: Final = frozenset(
     {
@@ -15,19 +30,26 @@ CODES: Final = frozenset(
         "backend.bad_reply",
         "backend.cut_off",
         "backend.failed",
+        "backend.no_candidate",
         "backend.none_configured",
         "backend.overloaded",
         "backend.rate_limited",
         "backend.timeout",
         "backend.tool_calls",
         "backend.unknown_model",
+        "backend.unpriced",
         "backend.unreachable",
+        "budget.exhausted",
         "check.failed",
         "effect.outcome_unknown",
+        "expression.secret",
         "expression.type",
         "expression.value",
         "loop.too_many_rounds",
         "race.failed",
+        "secret.missing",
+        "secret.unknown_key",
+        "secret.unreadable",
         "step.failed",
         "step.timeout",
         "step.total_timeout",

@@ -9,7 +9,7 @@ from engine.core.diagnostics import NOWHERE, Position
 from engine.core.kinds import Dialect, ToolEffect
 from engine.core.spec.dispatch import DispatchSpec
 from engine.core.spec.nodes import Node
-from engine.core.spec.parts import NameSpec, SchemaSpec
+from engine.core.spec.parts import ApprovalSpec, NameSpec, SchemaSpec
 from engine.core.spec.steps import StepList
 
 
@@ -19,26 +19,30 @@ class ToolSpec:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python` (the operator's), `api_call`, `function` (offered to models only), or `unknown`, which is
+        type: `python` (the operator's), `api_call`, `function` (the client runs it), `system`, or `unknown`, which is
             reported already.
         description: For models and people; None = as registered.
         parameters: JSON Schema of the arguments.
         effect: What it does to the world; None = by its type.
         idempotent: Whether repeating a call does no harm; None = by its effect.
         timeout_s: Longest time of one call in seconds; None = the default.
-        spec: Settings of an `api_call`: {method, url, headers?, params?, json?, …}.
+        approve: Which calls wait for a person.
+        spec: {operation, arguments} of a `system` tool; settings of an `api_call`: {method, url, headers?, params?, json?, …}.
+        answer: JSON Schema of the answer of an `api_call`.
         position: Where it stands.
         path: Its place in the structure, such as `tools[0]`.
     """
 
     name: NameSpec
-    type: Literal["python", "api_call", "function", "unknown"]
+    type: Literal["python", "api_call", "function", "system", "unknown"]
     description: str | None = None
     parameters: SchemaSpec | None = None
     effect: ToolEffect | None = None
     idempotent: bool | None = None
     timeout_s: float | None = None
+    approve: ApprovalSpec | None = None
     spec: dict[str, Any] = field(default_factory=dict)
+    answer: SchemaSpec | None = None
     position: Position = NOWHERE
     path: str = ""
 

@@ -13,6 +13,8 @@ OnItemError = Literal["fail", "collect", "skip"]
 
 OnOverflow = Literal["error", "truncate", "summarise"]
 
+ToolMode = Literal["auto", "native", "json"]
+
 
 @dataclass(frozen=True, slots=True)
 class NameSpec:
@@ -52,11 +54,22 @@ class CheckSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSpec:
-    """How long an output is used again, and what it depends on; None = on the step and its input."""
+    """How long the outcome of an equal call is used again, and what else must be the same for that."""
 
     ttl_s: float
     key: Node | None = None
     position: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsSpec:
+    """What whoever answers must be able to do, and may cost at most; None = not looked at."""
+
+    tools: bool = False
+    vision: bool = False
+    json_schema: bool = False
+    context: int | None = None
+    max_price: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

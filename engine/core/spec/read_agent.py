@@ -9,7 +9,7 @@ from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from engine.core.spec.parts import ApprovalSpec, CacheSpec, NameSpec, NextSpec, OnOverflow, ToolRuleSpec
-from engine.core.spec.read_prompt import read_messages, read_model, read_offered
+from engine.core.spec.read_prompt import read_messages, read_models, read_needs, read_offered, read_tool_mode
 from engine.core.spec.steps import AgentStep, EmbedStep, SearchStep
 
 RULE_KEYS = ("first", "next", "only_after", "at_most", "ends", "required", "approve")
@@ -45,12 +45,16 @@ def read_agent(fields: Fields, common: dict[str, Any]) -> AgentStep:
     rounds = fields.whole("max_rounds", 1, vocabulary.MAX_ROUNDS)
     parallelism = fields.whole("parallelism", 1, vocabulary.MAX_PARALLELISM)
     repair = fields.whole("repair", 0, vocabulary.MAX_REPAIR_ROUNDS)
+    names = read_models(fields, settings)
     return AgentStep(
         messages=messages,
         instructions=fields.take("instructions"),
-        model=read_model(fields, settings),
+        model=names[0] if names else None,
+        models=names[1:],
+        needs=read_needs(fields),
         settings=settings,
         tools=read_offered(fields),
+        tool_mode=read_tool_mode(fields),
         rules=tuple(_rules(fields)),
         max_rounds=vocabulary.DEFAULT_AGENT_ROUNDS if rounds is None else rounds,
         parallelism=vocabulary.DEFAULT_AGENT_PARALLELISM if parallelism is None else parallelism,
@@ -83,7 +87,7 @@ def _rules(fields: Fields) -> Iterator[ToolRuleSpec]:
             at_most=inner.whole("at_most", 1, MOST_CALLS),
             ends=inner.flag("ends") or False,
             required=inner.flag("required") or False,
-            approve=_approval(inner),
+            approve=read_approval(inner),
             path=path,
         )
         inner.refuse_left(RULE_KEYS)
@@ -124,7 +128,8 @@ def _names(inner: Fields, key: str) -> Iterator[NameSpec]:
             inner.wrong_type(key, item, "the name of a tool or a list of names")
 
 
-def _approval(inner: Fields) -> ApprovalSpec | None:
+def read_approval(inner: Fields) -> ApprovalSpec | None:
+    """Take which calls of a tool wait for a person."""
     node = inner.take("approve")
     if node is None or (isinstance(node, ScalarNode) and node.value is False):
         return None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, node_to_json
-from engine.core.spec.parts import FunctionToolSpec, NameSpec, SchemaSpec
+from engine.core.spec.parts import FunctionToolSpec, NameSpec, NeedsSpec, SchemaSpec, ToolMode
 from engine.core.spec.steps import PromptStep
 from engine.core.values import Json
+
+NEEDS = ("tools", "vision", "json_schema", "context", "max_price")
+_NEEDS = "write `needs: {vision: true, context: 32000, max_price: 2}`"
 
 PromptTools = tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"]
 
@@ -28,12 +31,16 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
     messages = read_messages(fields, "prompt")
     settings = fields.mapping("settings")
     repair = fields.whole("repair", 0, vocabulary.MAX_REPAIR_ROUNDS)
+    names = read_models(fields, settings)
     step = PromptStep(
         messages=messages,
-        model=read_model(fields, settings),
+        model=names[0] if names else None,
+        models=names[1:],
+        needs=read_needs(fields),
         settings=settings,
         tools=read_offered(fields),
         tool_choice=_tool_choice(fields),
+        tool_mode=read_tool_mode(fields),
         output_schema=fields.schema("output_schema"),
         repair=2 if repair is None else repair,
         unwrap=fields.flag("unwrap") or False,
@@ -77,20 +84,66 @@ def _check_messages(messages: ListNode, fields: Fields, key: str) -> None:
             fields.findings.error(codes.MISSING_KEY, "the message has no 'content'", item.position, path=path)
 
 
-def read_model(fields: Fields, settings: MapNode | None) -> NameSpec | None:
-    """Take the name of a model, which may stand in the settings as well."""
-    model = fields.text("model")
+def read_models(fields: Fields, settings: MapNode | None) -> tuple[NameSpec, ...]:
+    """Take the name of a model, or a list of names in order of preference, which may stand in the settings as well."""
+    node = fields.take("model")
     inner = None if settings is None else settings.entry("model")
     if inner is None:
-        return model
-    if model is not None:
+        return _names_of(node, fields)
+    if node is not None:
         message = "the model is named twice, in 'model' and in 'settings'"
         fields.error(codes.CONFLICT, message, inner.key_position, key="settings", hint="keep one of them")
-        return model
-    if isinstance(inner.value, ScalarNode) and isinstance(inner.value.value, str):
-        return NameSpec(inner.value.value, inner.value.position)
-    fields.wrong_type("model", inner.value, "text")
-    return None
+        return _names_of(node, fields)
+    return _names_of(inner.value, fields)
+
+
+def _names_of(node: Node | None, fields: Fields) -> tuple[NameSpec, ...]:
+    if node is None:
+        return ()
+    wanted = "the name of a model or a list of names"
+    if isinstance(node, MapNode):
+        fields.wrong_type("model", node, wanted)
+        return ()
+    items = node.items if isinstance(node, ListNode) else (node,)
+    names: list[NameSpec] = []
+    for item in items:
+        if not isinstance(item, ScalarNode) or not isinstance(item.value, str):
+            hint = "put quotes around it" if isinstance(item, ScalarNode) else ""
+            fields.wrong_type("model", item, wanted, hint)
+        elif isinstance(node, ListNode) and (not item.value.strip() or item.value in [name.text for name in names]):
+            told = "names no model" if not item.value.strip() else f"has '{item.value[:60]}' twice"
+            fields.error(codes.CONFLICT, f"the list of models {told}", item.position, key="model", hint="leave it out")
+        else:
+            names.append(NameSpec(item.value, item.position))
+    if isinstance(node, ListNode) and not 0 < len(items) <= vocabulary.MAX_MODELS:
+        message = f"'model' is a list of {len(items)}, but must name 1 to {vocabulary.MAX_MODELS} models"
+        fields.error(codes.OUT_OF_RANGE, message, node.position, key="model")
+    return tuple(names)
+
+
+def read_needs(fields: Fields) -> NeedsSpec | None:
+    """Take what whoever answers must be able to do."""
+    node = fields.take("needs")
+    if node is None:
+        return None
+    if not isinstance(node, MapNode):
+        fields.wrong_type("needs", node, "an object", _NEEDS)
+        return None
+    inner = Fields(node, fields.findings, fields.at("needs"), "needs")
+    found = NeedsSpec(
+        tools=inner.flag("tools") or False,
+        vision=inner.flag("vision") or False,
+        json_schema=inner.flag("json_schema") or False,
+        context=inner.whole("context", 1, vocabulary.MAX_CONTEXT),
+        max_price=inner.number("max_price", 0, vocabulary.MAX_PRICE),
+    )
+    inner.refuse_left(NEEDS)
+    return found
+
+
+def read_tool_mode(fields: Fields) -> ToolMode:
+    """Take how the tools are offered to a model."""
+    return cast("ToolMode", fields.choice("tool_mode", vocabulary.TOOL_MODES) or "auto")
 
 
 def read_offered(fields: Fields) -> PromptTools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from engine.core.diagnostics import Findings, Position
@@ -10,10 +11,13 @@ from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import ToolSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, describe, node_to_json
-from engine.core.spec.parts import NameSpec
+from engine.core.spec.parts import NameSpec, SchemaSpec
+from engine.core.spec.read_agent import read_approval
 from engine.core.spec.read_prompt import read_function
+from engine.core.spec.read_system import read_system
 
-_TYPES = ("python", "api_call", "function")
+_TYPES = ("python", "api_call", "function", "system")
+Kind = Literal["python", "api_call", "function", "system"]
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CALL_KEYS = (
     "method",
@@ -23,16 +27,16 @@ _CALL_KEYS = (
     "json",
     "data",
     "content",
+    "files",
     "cookies",
     "timeout",
     "follow_redirects",
     "include_response_content",
+    "params_schema",
+    "schema",
 )
 _LATER_CALL_KEYS = {
-    "params_schema": "write the schema of the arguments beside `api_call:`, as `parameters:`",
-    "files": "send the content as `content:` or `json:`",
-    "schema": "check the result with `check:` on the step",
-    "secrets": "steps see no secrets in this version; a Python tool reads its own where it runs",
+    "secrets": "write `{{ secrets.NAME }}` where the value belongs, such as in `headers`",
 }
 _INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
 
@@ -76,6 +80,16 @@ def check_tool_name(name: NameSpec, findings: Findings, path: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What stands below `api_call`."""
+
+    spec: dict[str, Any]
+    timeout_s: float | None = None
+    answer: SchemaSpec | None = None
+    arguments: SchemaSpec | None = None
+
+
 def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     if not isinstance(node, MapNode):
         message = f"a tool must be an object, not {describe(node)}"
@@ -89,8 +103,25 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     effect = fields.choice("effect", tuple(ToolEffect))
     idempotent = fields.flag("idempotent")
     timeout_s = fields.duration("timeout")
-    call, call_timeout_s = _api_call(fields, kind == "api_call")
-    known = ("name", "type", "description", "parameters", "effect", "idempotent", "timeout", "api_call", "function")
+    approve = read_approval(fields)
+    call = _api_call(fields, kind == "api_call")
+    if call.arguments is not None and parameters is not None:
+        message = "the schema of the arguments is given twice, as 'parameters' and as 'params_schema'"
+        fields.error(codes.CONFLICT, message, node.position, key="api_call", hint="keep one of them")
+    system = read_system(fields) if kind == "system" else None
+    known = (
+        "name",
+        "type",
+        "description",
+        "parameters",
+        "effect",
+        "idempotent",
+        "timeout",
+        "approve",
+        "api_call",
+        "function",
+        "system",
+    )
     fields.refuse_left(known, skip=vocabulary.LATER_TOOL_TYPES if kind is None else ())
     if name is None:
         return None
@@ -99,20 +130,22 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
         name=name,
         type=kind or "unknown",
         description=description,
-        parameters=parameters,
+        parameters=call.arguments if parameters is None else parameters,
         effect=None if effect is None else ToolEffect(effect),
         idempotent=idempotent,
-        timeout_s=timeout_s if timeout_s is not None else call_timeout_s,
-        spec=call,
+        timeout_s=timeout_s if timeout_s is not None else call.timeout_s,
+        approve=approve,
+        spec=call.spec if system is None else system,
+        answer=call.answer,
         position=node.position,
         path=path,
     )
 
 
-def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
+def _type(fields: Fields) -> Kind | None:
     word = fields.text("type")
     if word is None:
-        kinds: tuple[Literal["api_call"], Literal["function"]] = ("api_call", "function")
+        kinds: tuple[Kind, ...] = ("api_call", "function", "system")
         for kind in kinds:
             if fields.node.entry(kind) is not None:
                 return kind
@@ -131,22 +164,22 @@ def _type(fields: Fields) -> Literal["python", "api_call", "function"] | None:
         hint = suggest(fields.findings, word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
         fields.error(codes.NOT_ONE_OF, f"'{word.text}' is not a type of tool", word.position, key="type", hint=hint)
         return None
-    return cast("Literal['python', 'api_call', 'function']", word.text)
+    return cast("Kind", word.text)
 
 
-def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | None]:
+def _api_call(fields: Fields, wanted: bool) -> _Call:
     if not wanted:
         entry = fields.entry("api_call")
         if entry is not None and fields.node.get("type") is not None:
             message = "'api_call' stands in a tool of another type"
             fields.error(codes.CONFLICT, message, entry.key_position, key="api_call")
-        return {}, None
+        return _Call({})
     node = fields.need("api_call", hint="write `api_call: {method: GET, url: …}`")
     fields.entry("api_call")
     if not isinstance(node, MapNode):
         if node is not None:
             fields.wrong_type("api_call", node, "an object")
-        return {}, None
+        return _Call({})
     inner = Fields(node, fields.findings, fields.at("api_call"), "api_call")
     call: dict[str, Any] = {"method": _method(inner)}
     url = inner.text("url")
@@ -157,7 +190,7 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
             message = "'url' must start with http:// or https://"
             inner.error(codes.OUT_OF_RANGE, message, url.position, key="url")
         call["url"] = url.text
-    for key in ("headers", "params", "cookies"):
+    for key in ("headers", "params", "cookies", "files"):
         value = inner.mapping(key)
         if value is not None:
             call[key] = node_to_json(value)
@@ -166,6 +199,7 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
         flag = inner.flag(key)
         if flag is not None:
             call[key] = flag
+    answer, arguments = inner.schema("schema"), inner.schema("params_schema")
     timeout_s = inner.duration("timeout")
     reported = [entry.key for entry in inner.left() if entry.key in _LATER_CALL_KEYS]
     for key in reported:
@@ -174,7 +208,7 @@ def _api_call(fields: Fields, wanted: bool) -> tuple[dict[str, Any], float | Non
         message = f"'{key}' of api_call is not available in this version"
         inner.error(codes.LATER, message, entry.key_position, key=key, hint=_LATER_CALL_KEYS[key])
     inner.refuse_left(_CALL_KEYS, skip=reported)
-    return call, timeout_s
+    return _Call(call, timeout_s, answer, arguments)
 
 
 def _body(inner: Fields, call: dict[str, Any]) -> None:
@@ -189,7 +223,10 @@ def _body(inner: Fields, call: dict[str, Any]) -> None:
     body = inner.entry("json")
     if body is not None:
         call["json"] = node_to_json(body.value)
-    given = [key for key in ("json", "data", "content") if key in call]
+    given: list[str] = [key for key in ("json", "data", "content") if key in call]
+    if "files" in call:
+        # a form carries files and fields; a text has no fields
+        given = ["files", *(key for key in given if key != "data" or isinstance(call[key], str))]
     if len(given) > 1:
         message = f"a request has one body, but this one has {' and '.join(given)}"
         inner.error(codes.CONFLICT, message, inner.node.position, hint="keep one of them")

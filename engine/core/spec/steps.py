@@ -17,10 +17,12 @@ from engine.core.spec.parts import (
     CheckSpec,
     FunctionToolSpec,
     NameSpec,
+    NeedsSpec,
     OnItemError,
     OnOverflow,
     RetrySpec,
     SchemaSpec,
+    ToolMode,
     ToolRuleSpec,
 )
 from engine.core.values import Json
@@ -79,10 +81,13 @@ class PromptStep(StepBase):
 
     Attributes:
         messages: The text of one user message, or a list of messages.
-        model: Model name.
+        model: Name of a model or a group.
+        models: Those that are asked after it.
+        needs: What whoever answers must be able to do.
         settings: Sampling settings.
         tools: `all`, or names of tools, or function tools that were written out.
         tool_choice: `auto`, `none`, `required` or a named function.
+        tool_mode: How the tools are offered.
         output_schema: JSON Schema of the reply.
         repair: Rounds in which a reply that does not fit is sent back.
         unwrap: Whether only the reply's text or parsed object is the output.
@@ -90,9 +95,12 @@ class PromptStep(StepBase):
 
     messages: Node
     model: NameSpec | None = None
+    models: tuple[NameSpec, ...] = ()
+    needs: NeedsSpec | None = None
     settings: MapNode | None = None
     tools: tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"] = ()
     tool_choice: Json = None
+    tool_mode: ToolMode = "auto"
     output_schema: SchemaSpec | None = None
     repair: int = 2
     unwrap: bool = False
@@ -115,8 +123,11 @@ class AgentStep(StepBase):
     Attributes:
         messages: As of `PromptStep`.
         instructions: The system message.
-        model: Model name.
+        model: As of `PromptStep`.
+        models: As of `PromptStep`.
+        needs: As of `PromptStep`.
         settings: Sampling settings.
+        tool_mode: As of `PromptStep`.
         tools: As of `PromptStep`.
         rules: What it must observe about its tools.
         max_rounds: Most calls of the model.
@@ -130,7 +141,10 @@ class AgentStep(StepBase):
     messages: Node
     instructions: Node | None = None
     model: NameSpec | None = None
+    models: tuple[NameSpec, ...] = ()
+    needs: NeedsSpec | None = None
     settings: MapNode | None = None
+    tool_mode: ToolMode = "auto"
     tools: tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"] = ()
     rules: tuple[ToolRuleSpec, ...] = ()
     max_rounds: int = 50

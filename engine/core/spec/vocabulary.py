@@ -47,9 +47,11 @@ KEYS: Final = MappingProxyType(
         StepKind.PROMPT: (
             "prompt",
             "model",
+            "needs",
             "settings",
             "tools",
             "tool_choice",
+            "tool_mode",
             "output_schema",
             "repair",
             "unwrap",
@@ -61,8 +63,10 @@ KEYS: Final = MappingProxyType(
             "agent",
             "instructions",
             "model",
+            "needs",
             "settings",
             "tools",
+            "tool_mode",
             "rules",
             "max_rounds",
             "parallelism",
@@ -146,7 +150,6 @@ OTHER_WORDS: Final = MappingProxyType(
 
 LATER_KINDS: Final[tuple[str, ...]] = ()
 LATER_TOOL_TYPES: Final = (
-    "system",
     "integration",
     "mcp",
     "computer_20241022",
@@ -189,7 +192,12 @@ MAX_ATTEMPTS: Final = 1_000
 MAX_ROUNDS: Final = 1_000_000
 DEFAULT_ROUNDS: Final = 1_000
 MAX_REPAIR_ROUNDS: Final = 20
+MAX_MODELS: Final = 50
+MAX_CONTEXT: Final = 1_000_000_000
+MAX_PRICE: Final = 1_000_000
 MAX_TASK_VERSION: Final = 2**31 - 1
 DEFAULT_AGENT_ROUNDS: Final = 50
 DEFAULT_AGENT_PARALLELISM: Final = 10
+TOOL_MODES: Final = ("auto", "native", "json")
+"""How a model is offered tools."""
 ON_OVERFLOW: Final = ("error", "truncate", "summarise")

@@ -115,8 +115,10 @@ def compile_file(file: Path, text: str, project_file: Path | None) -> Compiled:
     """
     from engine.control.compiling import compile_text, compile_tree
     from engine.control.tools import load_catalog
+    from engine.obs.logs import lines_to_stderr
     from engine.settings import load_project
 
+    lines_to_stderr()
     catalog = load_catalog(load_project(find_project(project_file, [file])))
     if is_python(file):
         from engine.source.python_reader import read_python_task

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, DataDir, Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, write, write_rows
 from engine.edge.cli.services import DEFAULT_DATA_DIR
-
-if TYPE_CHECKING:
-    from engine.settings import BackendConfig
 
 LOWEST_PYTHON = (3, 11)
 HTTP_TIMEOUT_S = 3.0
@@ -87,6 +84,7 @@ async def _check_servers(
         asyncio.to_thread(check_api, address, api_key),
         check_temporal(temporal),
         asyncio.to_thread(check_backends, project, data_dir),
+        asyncio.to_thread(check_pools, address, api_key, project),
     )
     return [finding for findings in answers for finding in findings]
 
@@ -208,6 +206,30 @@ def check_processes(address: str, api_key: str | None) -> list[Finding]:
     return findings
 
 
+def check_pools(address: str, api_key: str | None, project_file: Path | None) -> list[Finding]:
+    """Look whether somebody makes the calls of each pool that a tool of everstep.toml names."""
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.definitions import find_project
+
+    try:
+        tools = _ask_worker("tools", find_project(project_file, []))
+        known = Api(address, api_key).get("/overview", limit=0).get("processes") or ()
+    except EngineError:
+        return []  # the other checks tell why
+    served = {pool for process in known if process["alive"] for pool in process["info"].get("pools", ())}
+    found: list[Finding] = []
+    for pool in sorted({contract["pool"] for contract in tools.values()} - {""}):
+        names = ", ".join(sorted(name for name, contract in tools.items() if contract["pool"] == pool)[:10])
+        if pool in served:
+            found.append(Finding(f"pool {pool}", "ok", f"a worker makes the calls of {names}"))
+        else:
+            remedy = f"start a worker with `everstep worker --pool {pool}`"
+            found.append(
+                Finding(f"pool {pool}", "warning", f"no worker is alive that makes the calls of {names}", remedy)
+            )
+    return found
+
+
 def dev_temporal(data_dir: Path) -> str:
     """Return the address of the Temporal server that `everstep dev` runs on a folder, else that of the settings."""
     import json
@@ -265,17 +287,19 @@ def check_backends(project_file: Path | None, data_dir: Path) -> list[Finding]:
     _use_dev_model(data_dir)
     try:
         file = find_project(project_file, [])
-        project = load_project(file)
+        load_project(file)
     except EngineError as error:
         return [Finding("everstep.toml", "error", error.message, error.hint)]
-    if not project.backends:
-        remedy = "`everstep dev` starts the bundled model; or set OPENAI_BASE_URL, or [backends.NAME] in everstep.toml"
-        return [Finding("backends", "warning", "no LLM backend is configured", remedy)]
     try:
-        told = _ask_backends(file)
+        # those of the store too
+        told = _ask_worker("models", file, EVERSTEP_DATA_DIR=str(data_dir.absolute()))
     except EngineError as error:
         return [Finding("backends", "error", error.message, error.hint)]
-    return [_backend_finding(name, backend, told[name]) for name, backend in project.backends.items()]
+    if not told:
+        remedy = "`everstep dev` starts the bundled model; or set OPENAI_BASE_URL, or [backends.NAME] in everstep.toml"
+        remedy += ", or use `everstep backends add`"
+        return [Finding("backends", "warning", "no LLM backend is configured", remedy)]
+    return [_backend_finding(name, backend) for name, backend in told.items()]
 
 
 def _use_dev_model(data_dir: Path) -> None:
@@ -289,14 +313,14 @@ def _use_dev_model(data_dir: Path) -> None:
         os.environ.setdefault("EVERSTEP_MODEL_URL", f"http://{LOOPBACK}:{port}/v1")
 
 
-def _ask_backends(project_file: Path) -> dict[str, Any]:
+def _ask_worker(what: str, project_file: Path, **more: str) -> dict[str, Any]:
     """Ask as a worker would: the adapters are its own, and this program may not import them."""
     import json
     import subprocess
 
     process = subprocess.run(
-        [sys.executable, "-P", "-m", "worker", "models"],
-        env={**os.environ, "EVERSTEP_PROJECT_FILE": str(project_file)},
+        [sys.executable, "-P", "-m", "worker", what],
+        env={**os.environ, "EVERSTEP_PROJECT_FILE": str(project_file), **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -308,8 +332,8 @@ def _ask_backends(project_file: Path) -> dict[str, Any]:
     return answer
 
 
-def _backend_finding(name: str, backend: BackendConfig, told: dict[str, Any]) -> Finding:
-    check, place = f"backend {name}", backend.base_url
+def _backend_finding(name: str, told: dict[str, Any]) -> Finding:
+    check, place = f"backend {name}", told["base_url"]
     error = told.get("error")
     if error is not None:
         if error["code"] in LISTS_NONE:
@@ -319,5 +343,5 @@ def _backend_finding(name: str, backend: BackendConfig, told: dict[str, Any]) ->
     if told["missing"]:
         remedy = f"it has {', '.join(models[:20])}" if models else "it has none"
         return Finding(check, "error", f"{place} does not have {', '.join(told['missing'])}", remedy)
-    there = dict.fromkeys([*backend.models, *models])
+    there = dict.fromkeys([*told["declared"], *models])
     return Finding(check, "ok", f"{place} has {', '.join([*there][:10])}")

@@ -90,6 +90,8 @@ class EventLines:
             "output": body.get("output") if body.get("log") is None else None,
             "reason": body.get("reason"),
             "child": body.get("child_id"),
+            "drift": ", ".join(f"{item['tool']} ({'; '.join(item['changes'])})" for item in body.get("drift") or ())
+            or None,
         }
         return self._shown(told)
 
@@ -128,4 +130,5 @@ def _end_of_call(body: Mapping[str, Any]) -> dict[str, Any]:
         "cost": f"${body['cost']}" if body.get("cost") is not None else None,
         "time": duration(body["took_s"]) if body.get("took_s") else None,
         "deliveries": body.get("deliveries"),
+        "cached": "yes" if body.get("cached") else None,
     }

@@ -102,12 +102,22 @@ def _project(word: str) -> Iterator[dict[str, str]]:
 def _project_members() -> Iterator[tuple[str, str, str]]:
     """Yield table, name and meaning of the members of everstep.toml."""
     # it takes 0.2 s to import
-    from engine.settings import BackendConfig, CredentialConfig, HttpConfig, OpenApiConfig, ToolsConfig
+    from engine.settings import (
+        AcpConfig,
+        BackendConfig,
+        CredentialConfig,
+        HttpConfig,
+        McpConfig,
+        OpenApiConfig,
+        ToolsConfig,
+    )
 
     for table, model in (
         ("tools", ToolsConfig),
         ("tools.openapi.NAME", OpenApiConfig),
         ("tools.openapi.NAME.auth", CredentialConfig),
+        ("tools.mcp.NAME", McpConfig),
+        ("tools.acp.NAME", AcpConfig),
         ("http", HttpConfig),
         ("backends.NAME", BackendConfig),
     ):

@@ -14,11 +14,14 @@ from engine import __version__
 from engine.core.errors import EngineError
 from engine.edge.cli import (
     apply,
+    backends,
     backup,
+    budgets,
     bulk,
     casetests,
     catalog,
     definitions,
+    docs,
     doctor,
     executions,
     history,
@@ -28,13 +31,16 @@ from engine.edge.cli import (
     language,
     listing,
     messages,
+    models,
     purging,
     reindex,
     run,
     schedules,
+    secrets,
     services,
     steering,
     steps,
+    tools,
     top,
     validate,
     watch,
@@ -59,6 +65,7 @@ app.command("dry-run", short_help="Run a task in memory; replies are scripted or
 app.command("test", short_help="Run the tests of tasks in memory (NAME.test.yaml).")(casetests.run_tests)
 app.command("apply", short_help="Make the server's tasks those of files and folders.")(apply.apply)
 app.add_typer(catalog.tasks)
+app.add_typer(tools.tools)
 app.command("run", short_help="Run a task and wait for its result.")(run.run)
 app.command("dev")(services.dev)
 app.command("worker", short_help="Run a worker.")(services.worker)
@@ -71,6 +78,7 @@ app.command("logs", short_help="Print what happened, one line an event; -f follo
 app.command("history", short_help="Tell the whole story of an execution.")(history.history)
 app.command("steps", short_help="List the steps that ran, or show one whole.")(steps.steps)
 app.command("watch", short_help="Watch an execution until it ends.")(watch.watch)
+app.command("budgets", short_help="Show budgets of model calls and what is used of them.")(budgets.budgets)
 app.command("top", short_help="Show what the whole server does now.")(top.top)
 app.command("result", short_help="Print the result of an execution that has ended.")(executions.result)
 app.command("answer")(executions.answer)
@@ -95,6 +103,11 @@ app.add_typer(hooks.hook)
 app.command("emit", short_help="Send an event to all who wait for it.")(hooks.emit)
 app.add_typer(bulk.bulk)
 app.add_typer(keys.keys)
+app.add_typer(secrets.secrets)
+app.add_typer(backends.backends)
+app.add_typer(models.models)
+app.add_typer(models.groups)
+app.add_typer(docs.docs)
 keys.keys.command("encryption", short_help="Make a key that encrypts what Temporal is given.")(purging.encryption_key)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
 

@@ -129,8 +129,17 @@ class JsonReporter:
         write(as_json({"event": event, "message": text, **facts}, pretty=False))
 
 
-def worker() -> None:
+def worker(
+    pool: Annotated[
+        str,
+        typer.Option(
+            "--pool", envvar="EVERSTEP_POOL", help="Make only the calls of this pool's tools; * = all pools'."
+        ),
+    ] = "",
+) -> None:
     """Run a worker (settings: EVERSTEP_* and TEMPORAL_ADDRESS); becomes `python -m worker run`."""
+    if pool:
+        os.environ["EVERSTEP_POOL"] = pool
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "worker", "run"])  # noqa: S606 - becoming it is the point
 

@@ -180,6 +180,7 @@ def _attempt_lines(attempt: Mapping[str, Any], text: StoryText) -> Iterator[str]
         by or attempt["name"] or "",
         usage_text(tokens_of(usage, "total_tokens") or 0, cost_to_nano(attempt["cost"]), parts_text(usage)),
         f"finish reason {attempt['finish_reason']}" if attempt["finish_reason"] not in (None, "stop") else "",
+        "kept from an equal call" if attempt.get("cached") else "",
         f"handed out {attempt['deliveries']} times: a worker was lost" if attempt["deliveries"] > 1 else "",
     )
     yield f"    attempt {attempt['attempt']}{round_}  {'  '.join(fact for fact in facts if fact)}"

@@ -13,10 +13,13 @@ from engine.edge.cli.values import clip, duration, parse_moment
 
 MAX_BRANCHES_SHOWN = 6
 MAX_STEPS_SHOWN = 200
+MAX_TURNS_SHOWN = 8
+_TOOL_WAITS = ("approval", "function_call")
+"""Kinds of waits of a call."""
 
 _KIND_OF_CONSTRUCT = {
     "mapreduce": "map_reduce",
-    **{kind: kind for kind in ("foreach", "parallel", "race", "switch", "until", "while", "yield")},
+    **{kind: kind for kind in ("agent", "foreach", "parallel", "race", "switch", "until", "while", "yield")},
 }
 
 
@@ -121,6 +124,8 @@ class RunTree:
     def _on_effect_finished(self, body: Mapping[str, Any], at: float) -> None:
         tokens = tokens_of(body.get("usage"), "total_tokens") or 0
         cost_nano = cost_to_nano(body.get("cost"))
+        if body.get("cached") and (called := self._step(str(body.get("path", "")), body, at)) is not None:
+            called.cached = True
         if not tokens and cost_nano is None:
             return
         self.tokens += tokens
@@ -182,8 +187,14 @@ class RunTree:
 
     def _on_wait(self, body: Mapping[str, Any], at: float) -> Step | None:
         self.waits[str(body.get("wait_id", ""))] = body
-        step = self._step(str(body.get("path", "")), {**body, "kind": "wait_for_input"}, at)
+        info = body.get("info")
+        # a call of a tool may wait as well: for a person, or for the client that makes it
+        tool = str(info.get("tool") or "") if isinstance(info, Mapping) and info.get("kind") in _TOOL_WAITS else ""
+        kind = "tool_call" if tool else "wait_for_input"
+        step = self._step(str(body.get("path", "")), {**body, "kind": kind}, at)
         if step is not None:
+            if tool and step.title == self._titles.word(kind):
+                step.title = f"{step.title} {tool}"
             step.state, step.started_s = State.WAITING, step.started_s or at
             step.note = clip(body.get("info"), 100)
         return step
@@ -340,8 +351,27 @@ class RunTree:
         if step.kind in FANS:
             yield from self._fan_lines(step, depth, now_s)
             return
+        turns = [body for name, body in step.branches.items() if name.startswith("turn[")]
+        yield from self._turn_lines(turns, depth, now_s)
         for body in step.branches.values():
-            yield from self._lines(body, depth, now_s)
+            if body not in turns:
+                yield from self._lines(body, depth, now_s)
+
+    def _turn_lines(self, turns: list[Branch], depth: int, now_s: float) -> Iterator[Line]:
+        # the last turns of an agent, each with the tools that it called; of the one that runs all
+        earlier = len(turns) - MAX_TURNS_SHOWN
+        if earlier > 0:
+            yield Line(depth, State.DONE, f"… {earlier} earlier turn{'s' if earlier > 1 else ''}", "", "")
+        for body in turns[-MAX_TURNS_SHOWN:]:
+            called = [call for step in body.steps.values() for call in step.branches.values()]
+            names = [inner.title.removeprefix("tool ") for call in called for inner in call.steps.values()]
+            number = int(body.name.removeprefix("turn[").rstrip("]")) + 1
+            text = f"turn {number}  {', '.join(names)}".rstrip()
+            failed = "; ".join(call.note for call in called if call.note)
+            took = duration(max(0.0, (body.ended_s or now_s) - body.started_s))
+            yield Line(depth, body.state, text, took, clip(failed, 160))
+            if body.state is State.RUNNING:
+                yield from self._lines(body, depth + 1, now_s)
 
     def _fan_lines(self, step: Step, depth: int, now_s: float) -> Iterator[Line]:
         # a map of fifty items would hide the rest: the branches under way and the failed ones are enough

@@ -49,6 +49,7 @@ class Step:
         total: How many branches it will run; 0 = unknown.
         tokens: Tokens that it and the steps inside it used.
         cost_nano: What they cost, in thousand-millionths of a dollar; None = not known.
+        cached: Whether its last call was none, since its outcome was kept from an equal one.
     """
 
     path: str
@@ -67,12 +68,14 @@ class Step:
     total: int = 0
     tokens: int = 0
     cost_nano: int | None = None
+    cached: bool = False
 
     @property
     def usage(self) -> str:
         """`3 tries  1,200 tokens  $0.0021`, as far as there is something to tell."""
         tries = f"{self.attempt} tries" if self.attempt > 1 and self.state is State.DONE else ""
-        return "  ".join(part for part in (tries, usage_text(self.tokens, self.cost_nano)) if part)
+        kept = "cached" if self.cached else ""
+        return "  ".join(part for part in (tries, kept, usage_text(self.tokens, self.cost_nano)) if part)
 
     @property
     def progress(self) -> str:

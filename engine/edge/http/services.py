@@ -14,10 +14,12 @@ from temporalio.client import Client
 from engine.broker.choosing import choose_transport
 from engine.broker.rooms import TokenRooms
 from engine.broker.transport import Role
+from engine.control.budgeting import BudgetService
 from engine.control.connect import TemporalConnection
 from engine.control.controlling import ControlService
 from engine.control.definitions import DefinitionService
 from engine.control.dispatcher import Dispatcher, limits_of
+from engine.control.documents import DocumentService
 from engine.control.doors import Doors, open_doors
 from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
 from engine.control.following import Follower
@@ -25,6 +27,9 @@ from engine.control.forking import ForkService
 from engine.control.keys import KeyService
 from engine.control.links import LinkService, read_signing_key
 from engine.control.messaging import MessageService
+from engine.control.models import ModelService
+from engine.control.registry import ProjectFile, RegistryService
+from engine.control.secrets import SecretKeys, SecretService
 from engine.control.starting import StartService
 from engine.control.stories import StoryService
 from engine.core.plan.ir import ToolContract
@@ -32,13 +37,19 @@ from engine.edge.http.callers import tenant_of
 from engine.edge.http.freshness import Freshness
 from engine.edge.http.tokens import token_text
 from engine.settings import Settings
+from engine.store.backend_states import BackendStateStore
 from engine.store.blobs import BlobStore
 from engine.store.changes import Changes
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
+from engine.store.docs import DocStore
 from engine.store.keys import KeyStore
 from engine.store.overview import OverviewReader
 from engine.store.projection import ProjectionStore
+from engine.store.pulls import PullStore
+from engine.store.registry import RegistryStore
+from engine.store.secrets import SecretStore
+from engine.store.spending import SpendingStore
 
 __all__ = ["In", "Services", "Tenant", "open_services", "services_of", "tenant_of"]
 
@@ -67,6 +78,10 @@ class Services:
         links: Answers by signed links.
         messages: Messages to steps that listen.
         doors: Schedules, webhooks, events from outside, jobs over many executions.
+        models: Backends, groups, and the models of backends.
+        secrets: Use cases on secrets.
+        documents: Use cases on documents.
+        budgets: Tells of budgets.
     """
 
     settings: Settings
@@ -88,6 +103,10 @@ class Services:
     links: LinkService
     messages: MessageService
     doors: Doors
+    models: ModelService
+    secrets: SecretService
+    documents: DocumentService
+    budgets: BudgetService
 
 
 @asynccontextmanager
@@ -154,6 +173,18 @@ async def open_services(
                     starter=starter,
                     task_queue=task_queue,
                 ),
+                models=ModelService(
+                    RegistryService(RegistryStore(database), ProjectFile(settings.project_file)),
+                    BackendStateStore(database),
+                    PullStore(database),
+                    temporal,
+                    task_queue=task_queue,
+                ),
+                secrets=SecretService(SecretStore(database), SecretKeys.of(settings)),
+                documents=DocumentService(
+                    DocStore(database), temporal, task_queue=task_queue, timeout_s=answer_timeout_s
+                ),
+                budgets=BudgetService(SpendingStore(database), ProjectFile(settings.project_file)),
             )
         finally:
             # streams end when they hear that the watch is closed; their tasks must be over before the store is closed

@@ -68,6 +68,16 @@ class AnthropicDialect:
         start = _head(reply) | {"content": [], "usage": _input_usage(reply) | {"output_tokens": 1}}
         lead = _event("message_start", message=start) + _event("ping")
         index = 0
+        if reply.reasoning:
+            thought = {"type": "thinking", "thinking": "", "signature": ""}
+            said = [
+                {"type": "thinking_delta", "thinking": reply.reasoning},
+                {"type": "signature_delta", "signature": "signed"},
+            ]
+            for part in _block_events(index, thought, said):
+                yield lead + part
+                lead = b""
+            index += 1
         if reply.text is not None:
             text_block = {"type": "text", "text": ""}
             pieces = pieces_of(reply.text, reply.chunk_chars)

@@ -15,8 +15,10 @@ from engine.edge.mockllm.gemini import GeminiDialect
 from engine.edge.mockllm.ollama import OllamaDialect
 from engine.edge.mockllm.ollama_routes import OllamaRoutes
 from engine.edge.mockllm.openai import OpenAIDialect
+from engine.edge.mockllm.openai_responses import ResponsesDialect
 from engine.edge.mockllm.replies import Reply, json_bytes, make_reply, text_of
 from engine.edge.mockllm.script import ECHO, MockRule, MockScript
+from engine.edge.mockllm.vectors import VectorRoutes
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,8 +28,8 @@ _JSON = b"application/json"
 _BROKEN = b'{"choices": [{"index": 0, "delta": {"content": "bro'
 
 ANTHROPIC = AnthropicDialect()
-DIALECTS: tuple[Dialect, ...] = (OpenAIDialect(), OllamaDialect(), ANTHROPIC, GeminiDialect())
-ROUTES: tuple[Routes, ...] = (OllamaRoutes(),)
+DIALECTS: tuple[Dialect, ...] = (OpenAIDialect(), ResponsesDialect(), OllamaDialect(), ANTHROPIC, GeminiDialect())
+ROUTES: tuple[Routes, ...] = (OllamaRoutes(), VectorRoutes())
 
 
 class MockLlm:

@@ -55,9 +55,11 @@ class GeminiDialect:
 
     def chunks(self, reply: Reply) -> Iterator[bytes]:
         """See `Dialect`; a tool call comes whole, as the real server sends it."""
+        if reply.reasoning:
+            yield _event(_chunk(reply, [{"text": reply.reasoning, "thought": True}]))
         if reply.text is not None:
             for piece in pieces_of(reply.text, reply.chunk_chars):
-                yield _event(_chunk(reply, [{"text": piece}]))
+                yield _event(_chunk(reply, [{"text": piece}], likely=piece))
         for call in reply.tool_calls:
             yield _event(_chunk(reply, [_call(call)]))
 
@@ -163,8 +165,10 @@ def _image(url: str) -> dict[str, Any]:
 # --- what is answered ------------------------------------------------------------------------------------------------
 
 
-def _chunk(reply: Reply, parts: list[Json]) -> dict[str, Any]:
-    candidate = {"content": {"parts": parts, "role": "model"}, "index": 0}
+def _chunk(reply: Reply, parts: list[Json], *, likely: str = "") -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
+    if likely and reply.logprob is not None:
+        candidate["logprobsResult"] = {"chosenCandidates": [{"token": likely, "logProbability": reply.logprob}]}
     return {"candidates": [candidate], "modelVersion": reply.model, "responseId": reply.id}
 
 

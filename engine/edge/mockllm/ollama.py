@@ -58,9 +58,13 @@ class OllamaDialect:
 
     def chunks(self, reply: Reply) -> Iterator[bytes]:
         """See `Dialect`; a tool call comes whole, as Ollama has no words for a part of one."""
+        if reply.reasoning:
+            thought = {"role": "assistant", "content": "", "thinking": reply.reasoning}
+            yield _line(_head(reply) | {"message": thought, "done": False})
         for piece in pieces_of(reply.text or "", reply.chunk_chars):
             if piece:
-                yield _line(_head(reply) | {"message": {"role": "assistant", "content": piece}, "done": False})
+                told = {"logprobs": reply.likely(piece)} if reply.logprob is not None else {}
+                yield _line(_head(reply) | {"message": {"role": "assistant", "content": piece}, "done": False} | told)
         for index, call in enumerate(reply.tool_calls):
             message = {"role": "assistant", "content": "", "tool_calls": [_call(index, call)]}
             yield _line(_head(reply) | {"message": message, "done": False})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +9,8 @@ from engine.core.values import Json
 from engine.edge.mockllm.dialects import Told
 from engine.edge.mockllm.ollama import DETAILS, EPOCH, plain_name
 from engine.edge.mockllm.script import MockScript
+from engine.edge.mockllm.vectors import CONTEXT_TOKENS, vector_of
 
-CONTEXT_TOKENS = 4096
-DIMENSIONS = 8
 _PART = "sha256:" + "0" * 64
 _PART_BYTES = 1000
 
@@ -93,16 +90,8 @@ def _embed(name: str, fields: dict[str, Any], script: MockScript) -> Told:
     tokens = [len(text.split()) for text in texts]
     if fields.get("truncate") is False and max(tokens, default=0) > CONTEXT_TOKENS:
         return Told(400, {"error": "the input length exceeds the context length"})
-    vectors: list[Json] = [_vector(text) for text in texts]
+    vectors: list[Json] = [vector_of(text) for text in texts]
     return Told(200, {"model": name, "embeddings": vectors, "prompt_eval_count": sum(tokens)})
-
-
-def _vector(text: str) -> list[Json]:
-    """Return a vector of length one that is the same for the same text only."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    values = [byte - 127.5 for byte in digest[:DIMENSIONS]]
-    length = math.hypot(*values)
-    return [value / length for value in values]
 
 
 def _has(name: str, script: MockScript) -> bool:

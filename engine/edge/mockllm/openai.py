@@ -58,8 +58,11 @@ class OpenAIDialect:
     def chunks(self, reply: Reply) -> Iterator[bytes]:
         """See `Dialect`."""
         role: dict[str, Any] = {"role": "assistant"}
+        if reply.reasoning:
+            yield _event(reply, {**role, "reasoning_content": reply.reasoning})
+            role = {}
         for piece in pieces_of(reply.text or "", reply.chunk_chars):
-            yield _event(reply, {**role, "content": piece})
+            yield _event(reply, {**role, "content": piece}, logprobs=reply.likely(piece))
             role = {}
         for index, call in enumerate(reply.tool_calls):
             function = call["function"]
@@ -102,8 +105,11 @@ class OpenAIDialect:
         return None
 
 
-def _event(reply: Reply, delta: dict[str, Any], *, finish_reason: str | None = None) -> bytes:
-    body = _head(reply) | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+def _event(
+    reply: Reply, delta: dict[str, Any], *, finish_reason: str | None = None, logprobs: list[Any] | None = None
+) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    body = _head(reply) | {"choices": [choice | ({"logprobs": {"content": logprobs}} if logprobs else {})]}
     return b"data: " + json_bytes(body) + b"\n\n"
 
 

@@ -23,6 +23,8 @@ class Reply:
         usage: {prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens}.
         chunk_chars: Most characters of a streamed chunk; None = all in one.
         created: Unix time in seconds.
+        reasoning: What the model thinks before it answers; empty = nothing.
+        logprob: How likely each piece of the text was; None = nobody says.
     """
 
     id: str
@@ -33,6 +35,12 @@ class Reply:
     usage: dict[str, int]
     chunk_chars: int | None
     created: int
+    reasoning: str = ""
+    logprob: float | None = None
+
+    def likely(self, piece: str) -> list[dict[str, Json]]:
+        """Return how likely a piece of the text was, as OpenAI says it; empty if nobody says."""
+        return [] if self.logprob is None else [{"token": piece, "logprob": self.logprob, "top_logprobs": []}]
 
 
 def make_reply(rule: MockRule, *, model: str, messages: list[Any], last: str, n: int) -> Reply:
@@ -69,6 +77,8 @@ def make_reply(rule: MockRule, *, model: str, messages: list[Any], last: str, n:
         usage=_usage(rule, messages, text),
         chunk_chars=rule.stream.chunk_chars if rule.stream else None,
         created=int(time.time()),
+        reasoning=str(fill(rule.reasoning, last=last, n=n)),
+        logprob=rule.logprob,
     )
 
 

@@ -71,6 +71,8 @@ class MockRule(_Part):
         reply: Text; `{last}` is the last user message, `{n}` the number of the call.
         json_reply: JSON value as the reply (`json` in the file), with the same marks in its texts.
         tool_calls: Tool calls of the reply.
+        reasoning: What the model thinks before it answers.
+        logprob: How likely each piece of the text was, told by providers that have words for it.
         delay_s: Pause before anything is sent, in seconds.
         stream: How a streamed reply is cut; default: in one piece.
         status: HTTP status of a refusal, 400 to 599.
@@ -90,6 +92,8 @@ class MockRule(_Part):
     reply: str | None = None
     json_reply: Json = Field(default=None, alias="json")
     tool_calls: list[MockToolCall] = Field(default_factory=list)
+    reasoning: str = ""
+    logprob: float | None = Field(default=None, le=0)
     delay_s: float = Field(default=0.0, ge=0)
     stream: MockStream | None = None
     status: int | None = Field(default=None, ge=400, le=599)

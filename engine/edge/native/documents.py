@@ -19,7 +19,11 @@ from engine.edge.native import (
     steering,
     versions,
 )
+from engine.edge.native.budgets import BUDGET_DOCS
+from engine.edge.native.docs import DOC_DOCS
 from engine.edge.native.door_documents import DOOR_DOCS
+from engine.edge.native.registry_documents import REGISTRY_DOCS
+from engine.edge.native.secrets import SECRET_DOCS
 from engine.edge.native.shapes import Body
 
 _TASK: Final = 'name: greet\nmain:\n  - prompt: "Say hello to {{ _.name }}"\n    unwrap: true\n'
@@ -200,6 +204,10 @@ DOCS: Final[Docs] = {
         example=data_answers.PLAIN,
     ),
     **DOOR_DOCS,
+    **REGISTRY_DOCS,
+    **SECRET_DOCS,
+    **BUDGET_DOCS,
+    **DOC_DOCS,
     # the service
     ("GET", "/api/usage"): Doc(answer=execution_answers.UsageReport, errors=_LIST_ERRORS),
     ("GET", "/api/overview"): Doc(answer=execution_answers.Overview, errors=_LIST_ERRORS),

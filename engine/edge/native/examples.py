@@ -7,8 +7,12 @@ from typing import Any, Final
 from engine.core.values import Json
 from engine.edge.native import answers, data_answers, execution_answers
 from engine.edge.native.answers import MOMENT, TASK_ID
+from engine.edge.native.budgets import BUDGET_ANSWERS
+from engine.edge.native.docs import DOC_ANSWERS
 from engine.edge.native.door_answers import DOOR_EXAMPLES
 from engine.edge.native.execution_answers import EXECUTION_ID
+from engine.edge.native.registry_answers import REGISTRY_EXAMPLES
+from engine.edge.native.secrets import SECRET_ANSWERS
 
 _Object = dict[str, Json]
 
@@ -157,6 +161,7 @@ _AT_STEP: Final[_Object] = {
     "error": None,
     "pause_s": None,
     "deliveries": 1,
+    "cached": False,
 }
 _ATTEMPT: Final[_Object] = {
     "id": "main.0#1",
@@ -197,6 +202,9 @@ def _page(item: _Object) -> _Object:
 
 
 ANSWERS: Final[dict[type[Any], _Object]] = {
+    **SECRET_ANSWERS,
+    **BUDGET_ANSWERS,
+    **DOC_ANSWERS,
     answers.AgentView: _AGENT,
     answers.Agents: {"items": [_AGENT]},
     answers.TaskView: _TASK,
@@ -297,6 +305,7 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
         "truncated": False,
     },
     **DOOR_EXAMPLES,
+    **REGISTRY_EXAMPLES,
     execution_answers.Overview: {"at": MOMENT, "counts": _COUNTS, "stuck": 0, "open": [], "processes": []},
     data_answers.PurgeView: {
         "dry_run": True,

@@ -301,6 +301,7 @@ class AttemptAtStep(Answer):
     error: dict[str, Json] | None
     pause_s: float | None
     deliveries: int = Field(description="More than one after a lost worker.")
+    cached: bool = Field(description="Nothing was called: the outcome was kept from an equal call.")
 
 
 class StepView(StepRow):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import __version__
-from engine.control.links import KEY_FILE
+from engine.control import links, secrets
 from engine.core.errors import Conflict, EngineError, InvalidInput, NotFound, Unavailable
 from engine.edge.supervisor.places import hold_folder
 from engine.edge.supervisor.temporal import DATABASE as TEMPORAL_FILE
@@ -34,6 +34,8 @@ STORE_FILE = "everstep.db"
 BLOBS = "blobs"
 MANIFEST = "backup.json"
 FORMAT = 1
+KEY_FILES = (links.KEY_FILE, secrets.KEY_FILE)
+"""Keys that are made once and kept; without them links open nothing, and secrets cannot be read."""
 HALF_WRITTEN = ".new-"
 BLOCK = 1_048_576
 
@@ -106,9 +108,10 @@ def make_backup(settings: Settings, target: Path) -> Backup:
             _copy_database(store, work / STORE_FILE)
             _copy_database(temporal, work / TEMPORAL_FILE)
             _copy_blobs(settings.blob_dir, work / BLOBS)
-            # there is none before the first link, nor with one in the settings
-            with contextlib.suppress(FileNotFoundError):
-                _write(work / KEY_FILE, (settings.data_dir / KEY_FILE).read_bytes())
+            for name in KEY_FILES:
+                # there is none before the first link or secret, nor with one in the settings
+                with contextlib.suppress(FileNotFoundError):
+                    _write(work / name, (settings.data_dir / name).read_bytes())
             revision, executions = _look_at(work / STORE_FILE)
             paths = sorted(path for path in work.rglob("*") if path.is_file())
             files = tuple(_copied(path, work) for path in paths)
@@ -283,7 +286,7 @@ def restore_backup(settings: Settings, source: Path) -> Backup:
         )
     folder = settings.data_dir
     with hold_folder(folder), _failures(f"the backup {source} cannot be restored to {folder}"):
-        there = [name for name in (STORE_FILE, TEMPORAL_FILE, BLOBS, KEY_FILE) if (folder / name).exists()]
+        there = [name for name in (STORE_FILE, TEMPORAL_FILE, BLOBS, *KEY_FILES) if (folder / name).exists()]
         if there:
             raise Conflict(
                 f"{folder} holds state already: {', '.join(there)}",
@@ -296,7 +299,7 @@ def restore_backup(settings: Settings, source: Path) -> Backup:
                 _write(stage / file.path, (source / file.path).read_bytes())
             _forget_processes(stage / STORE_FILE)
             # the store last: without it a restore that was cut off is seen as such, and made again
-            for name in (KEY_FILE, BLOBS, TEMPORAL_FILE, STORE_FILE):
+            for name in (*KEY_FILES, BLOBS, TEMPORAL_FILE, STORE_FILE):
                 if (stage / name).exists():
                     os.replace(stage / name, folder / name)
             _sync(folder)

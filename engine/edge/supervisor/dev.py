@@ -414,6 +414,8 @@ def child_environment(options: DevOptions, ports: Mapping[str, int], *, bundled:
         "TEMPORAL_NAMESPACE": "default",
         "PYTHONUNBUFFERED": "1",
     }
+    # one worker for everything: nobody else would make the calls of pools
+    environment.setdefault("EVERSTEP_POOL", "*")
     environment.pop("EVERSTEP_MODEL_URL", None)
     # worker and repair would fight for one port; the API shows its metrics beside them
     environment.pop("EVERSTEP_METRICS_PORT", None)

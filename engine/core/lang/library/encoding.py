@@ -13,6 +13,7 @@ from engine.core.lang.containers import iterate
 from engine.core.lang.context import TEXT_SHIFT, Frame
 from engine.core.lang.failures import fail, type_name, wrong_type
 from engine.core.lang.functions import Doc, Function, Module, module, need_text
+from engine.core.lang.secret import SecretText, encoded
 
 MAX_URL_CHARS: Final = 16_384
 """The parser of URLs keeps the last ones it has seen, so large ones would stay in memory."""
@@ -24,7 +25,9 @@ QUOTE_SHIFT: Final = 4
 # --- base64 --------------------------------------------------------------------------------------------------------
 
 
-def _encode(frame: Frame, text: Any) -> str:
+def _encode(frame: Frame, text: Any) -> Any:
+    if type(text) is SecretText:
+        return encoded(text)
     return _encoded(frame, text).decode("ascii")
 
 

@@ -155,23 +155,6 @@ ENTRIES: Final = MappingProxyType(
                 when: _.n > 0
             """,
         ),
-        codes.NOT_CALLABLE: entry(
-            """A tool of type `function` is only a description for models: the program that called the task would have
-            to run it. A step has nobody to call.""",
-            """
-            tools:
-              - {name: choose, type: function, parameters: {type: object}}
-            main:
-              - tool: choose
-            """,
-            """
-            tools:
-              - {name: choose, type: function, parameters: {type: object}}
-            main:
-              - prompt: Which one is best?
-                tools: [choose]
-            """,
-        ),
         codes.BEYOND_ALLOW: entry(
             """`allow` says what the task may touch at most, so that whoever reads it need not read the steps. A step
             that names something else would be refused when it runs.""",
@@ -190,6 +173,26 @@ ENTRIES: Final = MappingProxyType(
             main:
               - tool: report
                 arguments: {json: $ _}
+            """,
+        ),
+        codes.SECRET_PLACE: entry(
+            """Secrets are looked up by the worker right before a tool is called, so that none gets into the history of
+            an execution, to a client or to a model. So only the `arguments` of a tool step and the definition of a
+            tool may name one.""",
+            """
+            main:
+              - evaluate: {auth: '$ f"Bearer {secrets.crm}"'}
+              - tool: fetch
+                arguments: {headers: {Authorization: $ _.auth}}
+            tools:
+              - {name: fetch, api_call: {method: GET, url: "https://api.example.com/"}}
+            """,
+            """
+            main:
+              - tool: fetch
+                arguments: {headers: {Authorization: '$ f"Bearer {secrets.crm}"'}}
+            tools:
+              - {name: fetch, api_call: {method: GET, url: "https://api.example.com/"}}
             """,
         ),
         codes.UNKNOWN_TARGET: entry(

@@ -333,12 +333,15 @@ ENTRIES: Final = MappingProxyType(
             version of the engine that does it comes later; until then an execution is refused before anything is
             created.""",
             """
-            main:
-              - agent: Find out who wrote {{ _.title }}.
+            dialect: contenox
+            id: greet
+            tasks:
+              - {id: hello, handler: noop, transition: {branches: [{operator: default}]}}
             """,
             """
+            name: greet
             main:
-              - prompt: Who wrote {{ _.title }}?
+              - evaluate: hello
             """,
         ),
         codes.TASK_IN_RACE: entry(

@@ -244,9 +244,6 @@ def _execute(fields: Fields) -> ExecuteSpec:
         hooks=_names(inner, "hooks"),
         hide_tools=tuple(name.text for name in _names(inner, "hide_tools")),
     )
-    if len({model.text for model in models}) > 1:
-        key = "models" if node.entry("models") is not None else "model"
-        _no_effect(inner, key, f"names several models; in this version the first, '{models[0].text}', is asked")
     inner.refuse_left(("model", "models", "temperature", "hooks", "hide_tools", *_UNUSED_SETTINGS))
     return config
 

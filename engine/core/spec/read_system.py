@@ -1,0 +1,57 @@
+"""Reads `system` of a tool: which operation on which resource it is. Workflow-safe."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine.core.spec import codes
+from engine.core.spec.fields import Fields
+from engine.core.spec.nodes import MapNode
+
+KEYS: Final = ("resource", "operation", "subresource", "resource_id", "arguments")
+RESOURCES: Final = ("agent", "task", "execution")
+OPERATIONS: Final = (
+    *("agent.list", "agent.get"),
+    *("task.list", "task.get", "task.create", "task.update", "task.delete"),
+    *("execution.list", "execution.get", "execution.create"),
+)
+"""All that this version has; engine.core.plan.system_tools says what each of them takes."""
+_OF_TASK: Final = frozenset({"execution.create", "execution.list"})
+"""Operations whose `resource_id` is that of the task."""
+_WRITE: Final = "write `system: {resource: task, operation: list}`"
+
+
+def read_system(fields: Fields) -> dict[str, Any]:
+    """Take `system` of a tool.
+
+    Args:
+        fields: Members of the tool.
+
+    Returns:
+        {operation, arguments}: its name and the arguments that are fixed; {} if it could not be read.
+    """
+    node = fields.need("system", hint=_WRITE)
+    if not isinstance(node, MapNode):
+        if node is not None:
+            fields.wrong_type("system", node, "an object", _WRITE)
+        return {}
+    inner = Fields(node, fields.findings, fields.at("system"), "system")
+    words = {key: inner.text(key) for key in ("resource", "operation", "subresource", "resource_id")}
+    arguments = inner.json_object("arguments") or {}
+    inner.refuse_left(KEYS)
+    for key in ("resource", "operation"):
+        if words[key] is None and node.entry(key) is None:
+            inner.error(codes.MISSING_KEY, f"system has no '{key}'", node.position, hint=_WRITE)
+    resource, operation, sub = words["resource"], words["operation"], words["subresource"]
+    if resource is None or operation is None:
+        return {}
+    name = f"{(sub or resource).text}.{operation.text}"
+    if name not in OPERATIONS:
+        message = f"the operation '{name[:60]}' of system tools is not available in this version"
+        hint = f"there are {', '.join(OPERATIONS)}"
+        inner.error(codes.LATER, message, operation.position, key="operation", hint=hint)
+        return {}
+    named = words["resource_id"]
+    if named is not None:
+        arguments["task" if name in _OF_TASK else "id"] = named.text
+    return {"operation": name, "arguments": arguments}

@@ -1,0 +1,316 @@
+"""Keeps documents and the vectors of their pieces: added, listed, deleted; and what a worker has to embed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from engine.core.contracts.lookups import Owner
+from engine.core.errors import Conflict
+from engine.core.values import Json, canonical_json
+from engine.store.database import Database
+from engine.store.metadata import contains
+from engine.store.schema_docs import docs, snippets
+from engine.store.texts import plain
+
+LEASE_US = 60_000_000
+"""How long a worker has for the vectors of a document before another one may make them."""
+FIRST_PAUSE_US = 1_000_000
+LONGEST_PAUSE_US = 600_000_000
+"""Pauses between the tries to embed a document double up to this; it is tried until it is deleted."""
+TROUBLE_CHARS = 500
+CLEAN_SINCE = (3, 42)
+"""From this version of SQLite on its full-text index overwrites what is deleted; before, it has to be merged."""
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocFacts:
+    """A document.
+
+    Attributes:
+        id: Its id.
+        tenant: Tenant id.
+        owner: Whose it is.
+        title: What it is called.
+        metadata: What else is known of it.
+        created_us: When it was added, Unix microseconds.
+        pieces: How many pieces it has.
+        actor: Who added it.
+        digest: Hash of what was added.
+        wanted: The model that is wished for; empty = the default.
+        model: The model that made its vectors; empty = there are none.
+        dims: Their length.
+        embedded_us: When they were there; None = they are not.
+        due_us: When a worker makes them, at the earliest; None = they are there, or are not wanted.
+        tries: How often that failed.
+        trouble: Why it failed last.
+    """
+
+    id: str
+    tenant: str
+    owner: Owner
+    title: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_us: int
+    pieces: int
+    actor: str = ""
+    digest: str = ""
+    wanted: str = ""
+    model: str = ""
+    dims: int = 0
+    embedded_us: int | None = None
+    due_us: int | None = None
+    tries: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a document: its number from 0, its text, its vector if there is one."""
+
+    number: int
+    content: str
+    embedding: bytes | None = None
+
+
+class DocStore:
+    """Reads and writes documents.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # --- documents ---------------------------------------------------------------------------------------------------
+
+    async def add(self, facts: DocFacts, contents: Sequence[str]) -> DocFacts:
+        """Add a document with its pieces, or return the one that was added before under its id.
+
+        Raises:
+            Conflict: `doc.exists` if one with other contents has the id.
+        """
+
+        def work(connection: Connection) -> DocFacts:
+            known = _get(connection, facts.id, facts.tenant)
+            if known is None:
+                connection.execute(insert(docs).values(_values(facts)))
+                rows = [
+                    {
+                        "tenant": facts.tenant,
+                        "doc_id": facts.id,
+                        "number": number,
+                        "seq": secrets.randbits(62),
+                        "title": plain(facts.title),
+                        "content": plain(content),
+                    }
+                    for number, content in enumerate(contents)
+                ]
+                connection.execute(insert(snippets), rows)
+                return facts
+            if known.digest != facts.digest or known.owner != facts.owner:
+                raise Conflict(
+                    f"there is another document with the id '{facts.id}'", code="doc.exists", hint="leave the id out"
+                )
+            return known
+
+        try:
+            return await self.database.run(work, write=True)
+        except IntegrityError:
+            # somebody added it at the same moment
+            return await self.database.run(work, write=True)
+
+    async def get(self, doc_id: str, *, tenant: str) -> DocFacts | None:
+        """Return a document; None = there is none."""
+        return await self.database.run(lambda connection: _get(connection, doc_id, tenant))
+
+    async def pieces(self, doc_id: str, *, tenant: str) -> list[Piece]:
+        """Return the pieces of a document in order."""
+        mine = and_(snippets.c.tenant == tenant, snippets.c.doc_id == doc_id)
+        query = select(snippets.c.number, snippets.c.content, snippets.c.embedding).where(mine)
+        rows = await self.database.run(lambda connection: connection.execute(query.order_by(snippets.c.number)).all())
+        return [Piece(row.number, row.content, row.embedding) for row in rows]
+
+    async def page(
+        self,
+        *,
+        tenant: str,
+        owner: Owner | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        after: Key | None = None,
+        offset: int = 0,
+    ) -> list[DocFacts]:
+        """Return documents, the newest first.
+
+        Args:
+            tenant: Tenant id.
+            owner: Whose; None = anybody's.
+            metadata: What their metadata must hold.
+            limit: Most documents.
+            after: Time and id of the last one of the page before.
+            offset: How many are passed over.
+        """
+        conditions = [docs.c.tenant == tenant, *_owned([owner] if owner is not None else [])]
+        if after is not None:
+            older = docs.c.created_us < after[0]
+            conditions.append(or_(older, and_(docs.c.created_us == after[0], docs.c.id < after[1])))
+        query = select(docs).where(*conditions).order_by(docs.c.created_us.desc(), docs.c.id.desc())
+        query = query if metadata else query.limit(limit).offset(offset)
+
+        def work(connection: Connection) -> list[DocFacts]:
+            found = [_facts(row) for row in connection.execute(query)]
+            if not metadata:
+                return found
+            return [facts for facts in found if contains(facts.metadata, dict(metadata))][offset : offset + limit]
+
+        return await self.database.run(work)
+
+    async def remove(self, doc_id: str, *, tenant: str) -> bool:
+        """Delete a document with its pieces and their words; whether there was one."""
+        return await self.database.run(lambda connection: _remove(connection, [doc_id], tenant) > 0, write=True)
+
+    async def remove_where(self, owner: Owner, metadata: Mapping[str, Any], *, tenant: str) -> int:
+        """Delete the documents of an owner whose metadata hold something; return how many."""
+
+        def work(connection: Connection) -> int:
+            query = select(docs.c.id, docs.c.metadata).where(docs.c.tenant == tenant, *_owned([owner]))
+            ids = [
+                str(row.id) for row in connection.execute(query) if contains(json.loads(row.metadata), dict(metadata))
+            ]
+            return _remove(connection, ids, tenant)
+
+        return await self.database.run(work, write=True)
+
+    # --- vectors -----------------------------------------------------------------------------------------------------
+
+    async def any_due(self, *, now_us: int) -> bool:
+        """Whether a document waits for its vectors; a read, which disturbs no writer."""
+        query = select(docs.c.id).where(docs.c.due_us <= now_us).limit(1)
+        return await self.database.run(lambda connection: connection.execute(query).first() is not None)
+
+    async def claim(self, *, now_us: int, limit: int) -> list[DocFacts]:
+        """Take documents whose vectors are to be made; others take them again after a lease."""
+        query = select(docs).where(docs.c.due_us <= now_us).order_by(docs.c.due_us).limit(limit)
+
+        def work(connection: Connection) -> list[DocFacts]:
+            rows = query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=True)
+            found = [_facts(row) for row in connection.execute(rows)]
+            for facts in found:
+                connection.execute(update(docs).where(*_is(facts)).values(due_us=now_us + LEASE_US))
+            return [replace(facts, due_us=now_us + LEASE_US) for facts in found]
+
+        return await self.database.run(work, write=True)
+
+    async def keep_vectors(self, facts: DocFacts, model: str, vectors: Sequence[bytes], *, now_us: int) -> bool:
+        """Keep the vectors of a document.
+
+        Args:
+            facts: The document.
+            model: The model that made them.
+            vectors: One for each piece, in order; see `engine.store.docsearch.to_bytes`.
+            now_us: Unix microseconds.
+
+        Returns:
+            False if it was deleted meanwhile.
+        """
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(
+                update(docs)
+                .where(*_is(facts))
+                .values(model=plain(model, 255), dims=len(vectors[0]) // 4, embedded_us=now_us, due_us=None, trouble="")
+            )
+            if not changed.rowcount:
+                return False
+            mine = and_(snippets.c.tenant == facts.tenant, snippets.c.doc_id == facts.id)
+            for number, vector in enumerate(vectors):
+                piece = update(snippets).where(mine, snippets.c.number == number)
+                connection.execute(piece.values(embedding=vector))
+            return True
+
+        return await self.database.run(work, write=True)
+
+    async def put_off(self, facts: DocFacts, *, until_us: int) -> None:
+        """Let the vectors of a document wait, since a backend allows no more calls now."""
+        still = update(docs).where(*_is(facts), docs.c.due_us.is_not(None)).values(due_us=until_us)
+        await self.database.run(lambda connection: connection.execute(still), write=True)
+
+    async def note_trouble(self, facts: DocFacts, trouble: str, *, now_us: int) -> None:
+        """Keep why the vectors of a document could not be made; it is tried again, ever later."""
+        pause_us = min(FIRST_PAUSE_US << min(facts.tries, 20), LONGEST_PAUSE_US)
+        noted = {"tries": facts.tries + 1, "trouble": plain(trouble, TROUBLE_CHARS), "due_us": now_us + pause_us}
+        # one that another worker has finished meanwhile needs nothing more
+        still = update(docs).where(*_is(facts), docs.c.due_us.is_not(None)).values(noted)
+        await self.database.run(lambda connection: connection.execute(still), write=True)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _is(facts: DocFacts) -> tuple[ColumnElement[bool], ...]:
+    return docs.c.tenant == facts.tenant, docs.c.id == facts.id
+
+
+def _owned(owners: Sequence[Owner]) -> list[ColumnElement[bool]]:
+    each = [and_(docs.c.owner_kind == owner.kind, docs.c.owner_id == owner.id) for owner in owners]
+    return [or_(*each)] if each else []
+
+
+def _get(connection: Connection, doc_id: str, tenant: str) -> DocFacts | None:
+    row = connection.execute(select(docs).where(docs.c.tenant == tenant, docs.c.id == doc_id)).first()
+    return None if row is None else _facts(row)
+
+
+def _remove(connection: Connection, ids: Sequence[str], tenant: str) -> int:
+    removed = 0
+    for doc_id in ids:
+        mine = and_(snippets.c.tenant == tenant, snippets.c.doc_id == doc_id)
+        connection.execute(delete(snippets).where(mine))
+        removed += connection.execute(delete(docs).where(docs.c.tenant == tenant, docs.c.id == doc_id)).rowcount
+    if removed and connection.dialect.name == "sqlite" and sqlite3.sqlite_version_info < CLEAN_SINCE:
+        # the words of deleted pieces would stay in the file until the index is merged some day
+        connection.execute(text("INSERT INTO snippets_words(snippets_words) VALUES ('optimize')"))
+    return removed
+
+
+def _values(facts: DocFacts) -> dict[str, Json]:
+    return {
+        "tenant": facts.tenant,
+        "id": facts.id,
+        "owner_kind": facts.owner.kind,
+        "owner_id": facts.owner.id,
+        "title": plain(facts.title),
+        "metadata": canonical_json(facts.metadata),
+        "digest": facts.digest,
+        "actor": plain(facts.actor, 255),
+        "created_us": facts.created_us,
+        "pieces": facts.pieces,
+        "wanted": plain(facts.wanted, 255),
+        "model": facts.model,
+        "dims": facts.dims,
+        "embedded_us": facts.embedded_us,
+        "due_us": facts.due_us,
+        "tries": facts.tries,
+        "trouble": facts.trouble,
+    }
+
+
+def _facts(row: Row[Any]) -> DocFacts:
+    own = ("id", "tenant", "title", "created_us", "pieces", "actor", "digest", "wanted", "model", "dims")
+    more = ("embedded_us", "due_us", "tries", "trouble")
+    return DocFacts(
+        owner=Owner(kind=row.owner_kind, id=row.owner_id),
+        metadata=json.loads(row.metadata),
+        **{name: getattr(row, name) for name in (*own, *more)},
+    )

@@ -1,0 +1,394 @@
+"""Searches documents: by words (full text), by meaning (exact cosine), or by both, fused by their ranks."""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, column, func, literal_column, or_, select, table
+
+from engine.core.contracts.lookups import Owner
+from engine.store.arrays import load_numpy
+from engine.store.database import Database
+from engine.store.metadata import contains
+from engine.store.schema_docs import WORDS, docs, snippets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+RANK_BASE = 60
+"""Of reciprocal rank fusion: how little the first ranks differ; the usual number."""
+MOST_WORDS = 64
+"""Of a query; more of them say no more about what is looked for."""
+MOST_MODELS = 3
+"""Models whose vectors are looked at in one search: documents of one owner seldom have more than one."""
+PAGE = 500
+
+_COMMON = (
+    "a an and are as at be been but by can do does for from had has have he her his how i if in into is it its me my "
+    "no not of on or our she so than that the their them then there these they this to up us was we were what when "
+    "where which who why will with you your"
+)
+COMMON = frozenset(_COMMON.split())
+"""Words that say nothing of what is looked for; the index of PostgreSQL knows none of them, that of SQLite all."""
+
+_WORD = re.compile(r"\w+")
+
+Place = tuple[str, int]
+"""Id of a document and number of a piece."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocQuery:
+    """What is looked for.
+
+    Attributes:
+        tenant: Tenant id.
+        owners: Whose documents.
+        text: The words; empty = none.
+        vectors: The meaning, as a vector for each model; only documents of that model are compared.
+        metadata: What the metadata of a document must hold.
+        limit: Most documents.
+        confidence: Least cosine with a vector.
+        alpha: Weight of the meaning, 0 to 1, where both count.
+        mmr_strength: How much variety counts, 0 to 1; 0 = not at all.
+        k_multiplier: How many candidates are looked at for each document that is wanted.
+        spelling: Least likeness in spelling, 0 to 1; None = words must be there as they are.
+    """
+
+    tenant: str
+    owners: Sequence[Owner]
+    text: str = ""
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    limit: int = 10
+    confidence: float = 0.0
+    alpha: float = 0.5
+    mmr_strength: float = 0.0
+    k_multiplier: int = 5
+    spelling: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A piece that was found.
+
+    Attributes:
+        doc_id: Its document.
+        owner: Whose it is.
+        title: What the document is called.
+        metadata: What else is known of it.
+        number: Number of the piece.
+        content: Its text.
+        embedding: Its vector, if there is one.
+        model: The model that made it.
+        score: How well it fits, up to 1: 1 = the first by words and by meaning.
+        similarity: Cosine with the vector that was looked for; None = it was not found by meaning.
+    """
+
+    doc_id: str
+    owner: Owner
+    title: str
+    metadata: dict[str, Any]
+    number: int
+    content: str
+    embedding: bytes | None
+    model: str
+    score: float
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShare:
+    """How many documents have vectors of a model, and of which length."""
+
+    model: str
+    dims: int
+    docs: int
+
+
+class DocSearch:
+    """Searches documents.
+
+    Args:
+        database: The open store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def models(self, owners: Sequence[Owner], *, tenant: str) -> list[ModelShare]:
+        """Return the models of the documents' vectors, the one with the most documents first."""
+        count = func.count().label("docs")
+        query = (
+            select(docs.c.model, docs.c.dims, count)
+            .where(docs.c.tenant == tenant, docs.c.model != "", _owned(owners))
+            .group_by(docs.c.model, docs.c.dims)
+            .order_by(count.desc(), docs.c.model)
+            .limit(MOST_MODELS)
+        )
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [ModelShare(row.model, row.dims, row.docs) for row in rows]
+
+    async def search(self, query: DocQuery) -> list[Found]:
+        """Return the pieces that fit best, the best first; one piece of each document."""
+        return await self._database.run(lambda connection: _Search(connection, query).run())
+
+
+def to_bytes(vector: Sequence[float]) -> bytes:
+    """Return a vector as it is kept: made of length one, four bytes a number, the lowest byte first."""
+    length = sum(value * value for value in vector) ** 0.5
+    numbers = array("f", (value / length if length else 0.0 for value in vector))
+    if _IS_BIG:
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def from_bytes(kept: bytes) -> list[float]:
+    """Return a kept vector as numbers, without the digits that they do not have."""
+    numbers = array("f")
+    numbers.frombytes(kept)
+    if _IS_BIG:
+        numbers.byteswap()
+    return [float(f"{value:.8g}") for value in numbers]
+
+
+_IS_BIG = array("H", [1]).tobytes()[0] == 0
+
+
+def _owned(owners: Sequence[Owner]) -> ColumnElement[bool]:
+    return or_(*(and_(docs.c.owner_kind == owner.kind, docs.c.owner_id == owner.id) for owner in owners))
+
+
+class _Search:
+    """One search in one transaction."""
+
+    def __init__(self, connection: Connection, query: DocQuery) -> None:
+        self._connection = connection
+        self._query = query
+        self._mine = and_(docs.c.tenant == query.tenant, _owned(query.owners))
+        self._most = query.limit * query.k_multiplier
+        self._similar: dict[Place, float] = {}
+        self._allowed = self._fitting()
+
+    def run(self) -> list[Found]:
+        query = self._query
+        lists: list[tuple[float, list[Place]]] = []
+        by_text = query.text.strip() and (query.alpha < 1 or not query.vectors)
+        if by_text:
+            weight = 1 - query.alpha if query.vectors else 1.0
+            lists.append((weight, self._by_words()))
+            if query.spelling is not None:
+                lists.append((weight, self._by_spelling(query.spelling)))
+        if query.vectors and (query.alpha > 0 or not by_text):
+            weight = query.alpha if by_text else 1.0
+            lists += [(weight, self._by_meaning(model, vector)) for model, vector in query.vectors.items()]
+        scores = fuse(lists)
+        found = self._whole(one_each(scores)[: self._most], scores)
+        if query.mmr_strength and len(found) > 1:
+            return varied(found, query.limit, query.mmr_strength)
+        return found[: query.limit]
+
+    def _fitting(self) -> frozenset[str] | None:
+        """Return the documents whose metadata fit; None = all."""
+        if not self._query.metadata:
+            return None
+        wanted = dict(self._query.metadata)
+        rows = self._connection.execute(select(docs.c.id, docs.c.metadata).where(self._mine))
+        return frozenset(row.id for row in rows if contains(json.loads(row.metadata), wanted))
+
+    def _may(self, doc_id: str) -> bool:
+        return self._allowed is None or doc_id in self._allowed
+
+    def _joined(self) -> ColumnElement[bool]:
+        return and_(docs.c.tenant == snippets.c.tenant, docs.c.id == snippets.c.doc_id)
+
+    def _first(self, rows: Iterable[Row[*tuple[Any, ...]]]) -> list[Place]:
+        found: list[Place] = []
+        for row in rows:
+            if self._may(row.doc_id):
+                found.append((row.doc_id, row.number))
+                if len(found) >= self._most:
+                    break
+        return found
+
+    # --- by words ----------------------------------------------------------------------------------------------------
+
+    def _by_words(self) -> list[Place]:
+        words = words_of(self._query.text)
+        if not words:
+            return []
+        if self._connection.dialect.name == "sqlite":
+            index = table(WORDS, column("rowid"))
+            # quoted, so that no word is one of the index's own
+            matched = literal_column(WORDS).op("MATCH")(" OR ".join(f'"{word}"' for word in words))
+            ranked = (
+                select(snippets.c.doc_id, snippets.c.number)
+                .select_from(index.join(snippets, index.c.rowid == snippets.c.seq).join(docs, self._joined()))
+                .where(matched, self._mine)
+                .order_by(literal_column(f"bm25({WORDS})"), snippets.c.doc_id, snippets.c.number)
+            )
+        else:
+            # just as the index has it, or it would not be used
+            whole: ColumnElement[Any] = literal_column(
+                "to_tsvector('english', snippets.title || ' ' || snippets.content)"
+            )
+            english: ColumnElement[Any] = literal_column("'english'")
+            wanted = func.to_tsquery(english, " | ".join(f"'{word}'" for word in words))
+            rank = func.ts_rank(whole, wanted, literal_column("1"))
+            base = select(snippets.c.doc_id, snippets.c.number).join_from(snippets, docs, self._joined())
+            ranked = base.where(self._mine, whole.op("@@")(wanted)).order_by(
+                rank.desc(), snippets.c.doc_id, snippets.c.number
+            )
+        return self._first(self._connection.execute(ranked))
+
+    def _by_spelling(self, least: float) -> list[Place]:
+        """Find pieces that have words like those of the query: by the trigrams that they share."""
+        wanted = [trigrams(word) for word in words_of(self._query.text)]
+        rows = self._connection.execute(
+            select(snippets.c.doc_id, snippets.c.number, snippets.c.title, snippets.c.content)
+            .join_from(snippets, docs, self._joined())
+            .where(self._mine)
+        )
+        scored: list[tuple[float, Place]] = []
+        for row in rows:
+            if wanted and self._may(row.doc_id):
+                likeness = spelled_alike(wanted, f"{row.title} {row.content}")
+                if likeness >= least:
+                    scored.append((-likeness, (row.doc_id, row.number)))
+        return [place for _, place in sorted(scored)[: self._most]]
+
+    # --- by meaning --------------------------------------------------------------------------------------------------
+
+    def _by_meaning(self, model: str, vector: Sequence[float]) -> list[Place]:
+        np = load_numpy()
+
+        wanted = np.frombuffer(to_bytes(vector), dtype="<f4")
+        query = (
+            select(snippets.c.doc_id, snippets.c.number, snippets.c.embedding)
+            .join_from(snippets, docs, self._joined())
+            .where(self._mine, docs.c.model == model, docs.c.dims == len(vector), snippets.c.embedding.is_not(None))
+        )
+        scored: list[tuple[float, Place]] = []
+        for rows in self._connection.execute(query).partitions(PAGE):
+            kept = [row for row in rows if self._may(row.doc_id)]
+            if not kept:
+                continue
+            matrix = np.frombuffer(b"".join(row.embedding for row in kept), dtype="<f4").reshape(len(kept), -1)
+            # rounded, so that equal pieces stay in one order whatever the arithmetic makes of them
+            cosines = (matrix @ wanted).round(6).tolist()
+            near = (pair for pair in zip(cosines, kept, strict=True) if pair[0] >= self._query.confidence)
+            scored += [(-cosine, (row.doc_id, row.number)) for cosine, row in near]
+        best = sorted(scored)[: self._most]
+        self._similar |= {place: -cosine for cosine, place in best}
+        return [place for _, place in best]
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def _whole(self, places: Sequence[Place], scores: Mapping[Place, float]) -> list[Found]:
+        found: dict[Place, Found] = {}
+        columns = (snippets.c.doc_id, snippets.c.number, snippets.c.content, snippets.c.embedding)
+        more = (docs.c.owner_kind, docs.c.owner_id, docs.c.title, docs.c.metadata, docs.c.model)
+        base = select(*columns, *more).join_from(snippets, docs, self._joined()).where(self._mine)
+        wanted = set(places)
+        ids = sorted({doc_id for doc_id, _ in places})
+        for first in range(0, len(ids), PAGE):
+            for row in self._connection.execute(base.where(docs.c.id.in_(ids[first : first + PAGE]))):
+                place = (row.doc_id, row.number)
+                if place in wanted:
+                    found[place] = self._found(row, scores[place])
+        return [found[place] for place in places if place in found]
+
+    def _found(self, row: Row[*tuple[Any, ...]], score: float) -> Found:
+        return Found(
+            doc_id=row.doc_id,
+            owner=Owner(kind=row.owner_kind, id=row.owner_id),
+            title=row.title,
+            metadata=json.loads(row.metadata),
+            number=row.number,
+            content=row.content,
+            embedding=row.embedding,
+            model=row.model,
+            score=round(score, 6),
+            similarity=self._similar.get((row.doc_id, row.number)),
+        )
+
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def fuse(lists: Sequence[tuple[float, Sequence[Place]]]) -> dict[Place, float]:
+    """Return scores by reciprocal rank fusion, the best first: 1 for what is the first of all lists.
+
+    Args:
+        lists: Weight of each list, and its places, the best first.
+    """
+    scores: dict[Place, float] = {}
+    for weight, places in lists:
+        for rank, place in enumerate(places):
+            scores[place] = scores.get(place, 0.0) + weight / (RANK_BASE + 1 + rank)
+    most = sum(weight for weight, places in lists if places) / (RANK_BASE + 1)
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return {place: score / most if most else 0.0 for place, score in ranked}
+
+
+def one_each(scores: Mapping[Place, float]) -> list[Place]:
+    """Return the best piece of each document, the best first."""
+    best: dict[str, Place] = {}
+    for place in scores:
+        best.setdefault(place[0], place)
+    return list(best.values())
+
+
+def varied(found: Sequence[Found], limit: int, strength: float) -> list[Found]:
+    """Return the best ones of which none says much what another says: maximal marginal relevance.
+
+    Args:
+        found: Candidates, the best first.
+        limit: Most of them.
+        strength: How much variety counts: 0 not at all, 1 nothing else.
+    """
+    np = load_numpy()
+
+    def likeness(one: Found, other: Found) -> float:
+        if one.embedding is None or other.embedding is None or one.model != other.model:
+            return float(one.content == other.content)
+        left, right = (np.frombuffer(item.embedding or b"", dtype="<f4") for item in (one, other))
+        return float(left @ right) if left.size == right.size else 0.0
+
+    left, chosen = list(found), [found[0]]
+    left.remove(found[0])
+    nearest = {item.doc_id: likeness(item, chosen[0]) for item in left}
+    while left and len(chosen) < limit:
+        best = max(left, key=lambda item: (1 - strength) * item.score - strength * nearest[item.doc_id])
+        left.remove(best)
+        chosen.append(best)
+        for item in left:
+            nearest[item.doc_id] = max(nearest[item.doc_id], likeness(item, best))
+    return chosen
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words that are looked for: those that say something, if there are any, each once."""
+    words = list(dict.fromkeys(_WORD.findall(text.lower())))
+    return ([word for word in words if word not in COMMON] or words)[:MOST_WORDS]
+
+
+def trigrams(word: str) -> frozenset[str]:
+    """Return the runs of three characters of a word, with two blanks in front and one behind it."""
+    padded = f"  {word} "
+    return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
+
+
+def spelled_alike(wanted: Sequence[frozenset[str]], content: str) -> float:
+    """Return how well the words of a query are matched by the most alike words of a text, 0 to 1 on average."""
+    there = [trigrams(word) for word in set(_WORD.findall(content.lower()))]
+    best = [max((len(one & other) / len(one | other) for other in there), default=0.0) for one in wanted]
+    return sum(best) / len(best) if best else 0.0
