@@ -57,12 +57,14 @@ class Kept:
         self._under_way: dict[str, tuple[asyncio.Lock, int]] = {}
         self._sweep_at = 0.0
 
-    async def reply(self, params: ChatParams, ways: Json, make: Callable[[], Awaitable[ChatResult]]) -> ChatResult:
+    async def reply(
+        self, params: ChatParams, ways: Callable[[], Json], make: Callable[[], Awaitable[ChatResult]]
+    ) -> ChatResult:
         """Return a model's reply: a kept one, or what `make` returns.
 
         Args:
             params: The call.
-            ways: Who may answer it, since another model answers otherwise.
+            ways: Returns who may answer it, since another model answers otherwise.
             make: Makes the call.
         """
         if params.conversation is not None:
@@ -70,7 +72,7 @@ class Kept:
         if params.keep is None:
             return await make()
         asked = {name: value for name, value in dataclasses.asdict(params).items() if name not in _NOT_ASKED}
-        equal = {"ways": ways, **asked}
+        equal = {"ways": ways(), **asked}
         return await self._once(params, equal, make, lambda result: _reply_body(params, result), _read_reply)
 
     async def output(self, params: ToolParams, make: Callable[[], Awaitable[ToolResult]]) -> ToolResult:

@@ -206,7 +206,7 @@ class ChatActivities:
             waited = Waited.of(info.heartbeat_details)
             asked = await self._conversations.whole(params)
             turns = CallTurns(self._limiter, asked, call_id_of(asked), waited)
-            result = await self._kept.reply(asked, self._ways(asked), lambda: self._make(asked, turns))
+            result = await self._kept.reply(asked, lambda: self._ways(asked), lambda: self._make(asked, turns))
             await self._conversations.keep(params, result)
             return dataclasses.replace(
                 result,

@@ -164,8 +164,9 @@ class LookupActivities:
         model = ""
         try:
             for first in range(0, len(texts), PART):
-                # whoever takes long goes on holding the document
-                await store.put_off(facts, until_us=_now_us() + LEASE_US)
+                # whoever takes long goes on holding the document, unless another one was quicker
+                if not await store.put_off(facts, until_us=_now_us() + LEASE_US):
+                    return
                 key = f"doc:{facts.tenant}:{facts.id}:{first}"
                 async with asyncio.timeout(PART_TIMEOUT_S):
                     made = await self._embedder.embed_document(texts[first : first + PART], facts.wanted, key=key)

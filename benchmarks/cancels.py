@@ -59,7 +59,8 @@ class Delays:
     def row(self) -> tuple[str, str, str, str]:
         """Return the line of the table."""
         one = self.seconds
-        return self.what, *(f"{value:.2f} s" for value in (one[len(one) // 2], one[int(len(one) * 0.95)], one[-1]))
+        middle, late, last = (f"{value:.2f} s" for value in (one[len(one) // 2], one[int(len(one) * 0.95)], one[-1]))
+        return self.what, middle, late, last
 
 
 class Bench:

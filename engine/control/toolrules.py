@@ -10,8 +10,10 @@ from typing import Any
 from engine.core.errors import CompileError
 from engine.core.plan.agent_rules import Approval
 from engine.core.plan.computed import Expr, Lit
-from engine.core.plan.drift import drifts
-from engine.core.plan.ir import Plan, ToolContract
+from engine.core.plan.drift import drifts, present_of
+from engine.core.plan.ir import Block, Plan, ToolContract
+from engine.core.plan.ops import Op, PromptOp
+from engine.core.plan.toolbox import offer
 from engine.settings import ApproveConfig, ToolsConfig
 
 OF_TASKS = frozenset({"api_call", "function", "system"})
@@ -102,10 +104,21 @@ def present_tools(plan: Plan, contracts: Mapping[str, ToolContract], tenant: str
                 file=plan.task,
             )
     found = drifts(own, {name: offered.get(name) for name in own})
-    present = {
-        # what the task itself demands is none of the operator's
-        name: replace(offered[name], own_approve=pinned.own_approve) if pinned.own_approve else offered[name]
-        for name, pinned in own.items()
-        if name in offered
-    }
-    return replace(plan, tools={**plan.tools, **present}, drift=found)
+    present = {name: present_of(pinned, offered[name]) for name, pinned in own.items() if name in offered}
+    blocks = _offering(plan.blocks, [(own[name], tool) for name, tool in present.items()])
+    return replace(plan, blocks=blocks, tools={**plan.tools, **present}, drift=found)
+
+
+def _offering(blocks: tuple[Block, ...], tools: Iterable[tuple[ToolContract, ToolContract]]) -> tuple[Block, ...]:
+    """Return blocks whose prompts offer tools as they are now; what a prompt says of a tool in its own words stays."""
+    shapes = [tuple(offer(tool.name, tool.description, tool.parameters) for tool in pair) for pair in tools]
+    changed = [(before, after) for before, after in shapes if before != after]
+    if not changed:
+        return blocks
+
+    def renewed(op: Op) -> Op:
+        if not isinstance(op, PromptOp) or not op.tools:
+            return op
+        return replace(op, tools=tuple(next((new for old, new in changed if old == tool), tool) for tool in op.tools))
+
+    return tuple(replace(block, ops=tuple(renewed(op) for op in block.ops)) for block in blocks)

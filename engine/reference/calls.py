@@ -202,8 +202,8 @@ CALLS: Final = (
         ),
         notes=(
             "Without `arguments` the step's input `_` is passed on, which must be an object, or null for none.",
-            "`secrets.NAME` in the arguments is a reference to a [secret](secrets.md), which the worker looks up right"
-            " before the call.",
+            "`secrets.NAME` in the arguments is a reference to a [secret](../secrets.md), which the worker looks up"
+            " right before the call.",
             "The arguments are checked against the tool's schema before it is called; what is written out is checked"
             " before the task is accepted.",
             "How often a call may be repeated depends on the tool's `effect` and `idempotent`: see"

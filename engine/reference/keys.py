@@ -150,8 +150,8 @@ KEYS: Final = (
             " `max_tokens`. A call that does not fit into what is left is not made. Calls side by side reserve what"
             " they may use; one without `max_tokens` waits near the limit until no other is under way. So a limit is"
             " exceeded by one call at most.",
-            "With `cost` a model whose price is not known is not asked (`backend.unpriced`). Replies that a `cache` gives"
-            " cost nothing. See [budgets](../budgets.md) for those of the operator.",
+            "With `cost` a model whose price is not known is not asked (`backend.unpriced`). Replies that a `cache`"
+            " gives cost nothing. See [budgets](../budgets.md) for those of the operator.",
         ),
         failures=(
             failure(

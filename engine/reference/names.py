@@ -91,7 +91,7 @@ COMMON_FAILURES: Final = (
     CommonFailure(
         ("expression.secret",),
         "a secret is compared, changed or looked into",
-        "let it be a part of a text: `f\"Bearer {secrets.crm}\"`",
+        'let it be a part of a text: `f"Bearer {secrets.crm}"`',
     ),
     CommonFailure(
         ("expression.fuel", "expression.too_large"),

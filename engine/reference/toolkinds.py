@@ -83,7 +83,7 @@ TOOL_KINDS: Final = (
             " headers, where the definition wins.",
             "Every request carries an `Idempotency-Key` header: the same for all repetitions of one step.",
             "Texts of the definition may hold `{{ secrets.NAME }}`, and nothing else in braces: a reference to a"
-            " [secret](secrets.md).",
+            " [secret](../secrets.md).",
             "Private addresses are refused unless the operator allows them (`[http] allow` in everstep.toml).",
         ),
         see=("tool", "python"),

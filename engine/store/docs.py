@@ -241,10 +241,10 @@ class DocStore:
 
         return await self.database.run(work, write=True)
 
-    async def put_off(self, facts: DocFacts, *, until_us: int) -> None:
-        """Let the vectors of a document wait, since a backend allows no more calls now."""
+    async def put_off(self, facts: DocFacts, *, until_us: int) -> bool:
+        """Let nobody else make the vectors of a document until then; False if it has them, or was deleted."""
         still = update(docs).where(*_is(facts), docs.c.due_us.is_not(None)).values(due_us=until_us)
-        await self.database.run(lambda connection: connection.execute(still), write=True)
+        return await self.database.run(lambda connection: connection.execute(still).rowcount > 0, write=True)
 
     async def note_trouble(self, facts: DocFacts, trouble: str, *, now_us: int) -> None:
         """Keep why the vectors of a document could not be made; it is tried again, ever later."""

@@ -13,6 +13,7 @@ from activities.backends.base import tell_nobody
 from activities.backends.ollama import OllamaBackend
 from activities.backends.ollama_request import NoWordForIt, request_body
 from engine.core.contracts.activities import ChatResult, Usage
+from engine.core.contracts.conversations import Conversation
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig
@@ -170,6 +171,11 @@ def test_tools_that_a_model_may_call_are_sent_as_they_are(choice: Any) -> None:
 
 def test_tools_that_a_model_must_not_call_are_not_shown_to_it() -> None:
     assert sent(tools=[TOOL], tool_choice="none", output_schema=SCHEMA) == sent() | {"format": SCHEMA}
+
+
+def test_that_an_agent_must_call_a_tool_is_a_wish_which_ollama_has_no_word_for() -> None:
+    asked = sent(tools=[TOOL], tool_choice="required", conversation=Conversation(id="c"))
+    assert asked == sent() | {"tools": [TOOL]}
 
 
 @pytest.mark.parametrize(

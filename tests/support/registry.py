@@ -92,11 +92,11 @@ async def registry_worker(
         await tools.aclose()
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str = "it") -> Any:
+async def until(look: Callable[[], Awaitable[Any]], *, every_s: float = 0.02) -> Any:
     """Look again and again until something is there, and return it."""
     async with asyncio.timeout(PATIENCE_S):
         while not (found := await look()):  # noqa: ASYNC110 - the store sets no event
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every_s)
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from engine.core.kinds import EventType
+from engine.core.run.approvals import decision_schema
+from engine.core.schemas import value_problems
 from engine.dryrun import START_US, Answer, DryRun, failed
 from tests.support.agents import Model, asks
 from tests.support.memory import run
@@ -185,6 +187,30 @@ def test_a_person_approves_changes_or_denies(answer: dict[str, Any], called: lis
         (told,) = map(json.loads, model.heard())
         assert told["error"]["code"] == "tool.denied"
         assert "too much" in told["error"]["message"]
+
+
+def test_other_arguments_must_be_such_that_the_tool_takes_them() -> None:
+    model = Model(big(), "done")
+    answers = [{"approved": True, "arguments": {"amount": "much"}}, {"approved": True, "arguments": {"amount": 5}}]
+    result = run(APPROVED, "x", model, answers)
+    assert outcome(result) == "done"
+    (refused,) = bodies(result, EventType.ANSWER_REFUSED)
+    assert (refused["code"], "arguments/amount" in refused["message"]) == ("input.rejected", True)
+    assert model.called == [("pay", {"amount": 5})]
+
+
+def test_references_in_the_schema_of_a_tool_still_lead_to_its_parts() -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"part": {"$ref": "#/$defs/part"}},
+        "$defs": {"part": {"type": "object", "properties": {"inner": {"$ref": "#"}, "n": {"type": "integer"}}}},
+    }
+    schema = decision_schema(parameters)
+    right = {"approved": True, "arguments": {"part": {"n": 1, "inner": {"part": {"n": 2}}}}}
+    wrong = {"approved": True, "arguments": {"part": {"n": 1, "inner": {"part": {"n": "two"}}}}}
+    assert value_problems(right, schema) == []
+    assert value_problems(wrong, schema) == ["arguments/part/inner/part/n: 'two' is not of type 'integer'"]
+    assert value_problems({"approved": False}, schema) == []
 
 
 def test_small_amounts_need_nobody() -> None:

@@ -252,10 +252,19 @@ async def test_a_document_is_embedded_by_one_worker_and_by_another_one_when_that
     known = await store.get("a", tenant="t")
     assert known is not None
     assert (known.model, known.dims, known.embedded_us, known.due_us) == ("m", 2, T0 + 5, None)
-    # what the lost one says late changes nothing
+    # what the lost one says late changes nothing, and it learns that there is nothing more to do
+    assert not await store.put_off(claimed, until_us=T0 + LEASE_US)
     await store.note_trouble(claimed, "late", now_us=T0 + 6)
     assert await store.get("a", tenant="t") == known
     assert not await store.any_due(now_us=T0 + LEASE_US)
+
+
+async def test_whoever_goes_on_holds_a_document_longer(store: DocStore) -> None:
+    await put(store, "a", "x")
+    [claimed] = await store.claim(now_us=T0, limit=10)
+    assert await store.put_off(claimed, until_us=T0 + 2 * LEASE_US)
+    assert await store.claim(now_us=T0 + LEASE_US, limit=10) == []
+    assert [item.id for item in await store.claim(now_us=T0 + 2 * LEASE_US, limit=10)] == ["a"]
 
 
 async def test_a_document_that_cannot_be_embedded_is_tried_again_ever_later_and_says_why(store: DocStore) -> None:

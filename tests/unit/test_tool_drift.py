@@ -15,6 +15,7 @@ from engine.core.kinds import ToolEffect
 from engine.core.plan.codec import plan_from_json
 from engine.core.plan.drift import MOST_CHANGES, definition_hash, drift_of
 from engine.core.plan.ir import ToolContract
+from engine.core.plan.ops import PromptOp
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
 from tests.support.postgres import store_url
@@ -111,3 +112,39 @@ main:
     plan = plan_from_json(await DefinitionService(definitions, {"pay": PAY}).plan_for_start(made.task))
     assert plan.tools["pay"].type == "api_call"
     assert plan.drift == ()
+
+
+async def test_what_the_task_says_of_an_operators_tool_itself_stays(definitions: Definitions) -> None:
+    text = "name: t\ntools:\n  - {name: pay, description: Mine, timeout: 7s}\nmain:\n  - {tool: pay, arguments: {}}\n"
+    made = await DefinitionService(definitions, {"pay": PAY}).create_task(text, tenant="acme")
+    same = plan_from_json(await DefinitionService(definitions, {"pay": PAY}).plan_for_start(made.task))
+    assert (same.tools["pay"].description, same.tools["pay"].timeout_s, same.drift) == ("Mine", 7.0, ())
+    service = DefinitionService(definitions, {"pay": changed(description="Pay now.", idempotent=True, timeout_s=9.0)})
+    later = plan_from_json(await service.plan_for_start(made.task))
+    assert (later.tools["pay"].description, later.tools["pay"].timeout_s) == ("Mine", 7.0)
+    assert [drift.changes for drift in later.drift] == [("idempotent is true, it was false",)]
+
+
+async def test_a_prompt_offers_a_tool_as_it_is_and_what_its_author_wrote_as_it_was(definitions: Definitions) -> None:
+    text = """
+name: t
+main:
+  - prompt: "Pay Ann."
+    tools: [pay]
+  - if: $ _ == 1
+    then:
+      - prompt: "Pay Bob."
+        tools:
+          - {type: function, function: {name: pay, description: By hand, parameters: {type: object, properties: {}}}}
+  - {tool: pay, arguments: {sum: 1}}
+"""
+    made = await DefinitionService(definitions, {"pay": PAY}).create_task(text, tenant="acme")
+    parameters = {"type": "object", "properties": {"sum": {"type": "integer"}, "purpose": {"type": "string"}}}
+    service = DefinitionService(definitions, {"pay": changed(parameters=parameters, description="Pay now.")})
+    plan = plan_from_json(await service.plan_for_start(made.task))
+    offered = [op.tools[0]["function"] for block in plan.blocks for op in block.ops if isinstance(op, PromptOp)]
+    assert sorted(offered, key=lambda function: str(function["description"])) == [
+        {"name": "pay", "description": "By hand", "parameters": {"type": "object", "properties": {}}},
+        {"name": "pay", "description": "Pay now.", "parameters": parameters},
+    ]
+    assert plan.tools["pay"].parameters == parameters

@@ -65,8 +65,8 @@ async def test_every_prompt_of_a_list_of_models_is_answered_once(lab: Lab, polic
 
 
 async def _crowd(lab: Lab, policy: RoutingPolicy, task: str, *, own_models: bool = False) -> None:
-    faulty: dict[str, list[dict[str, Any]]] = {"limited": LIMITED, "breaking": BREAKING, "slow": SLOW}
-    async with servers(lab, policy, own_models=own_models, **faulty) as apps, lab.worker():
+    rules = servers(lab, policy, own_models=own_models, limited=LIMITED, breaking=BREAKING, slow=SLOW)
+    async with rules as apps, lab.worker():
         handle = await lab.start(task, {"count": COUNT})
         ended = await lab.end_of(handle)
         await lab.until(handle, "finish")
@@ -89,8 +89,8 @@ async def _crowd(lab: Lab, policy: RoutingPolicy, task: str, *, own_models: bool
 
 
 async def test_the_history_says_who_failed_before_one_answered(lab: Lab) -> None:
-    rules: dict[str, list[dict[str, Any]]] = {"first": [{"status": 503}], "second": [{"reply": "fine"}]}
-    async with servers(lab, "order", **rules), lab.worker():
+    both = servers(lab, "order", first=[{"status": 503}], second=[{"reply": "fine"}])
+    async with both, lab.worker():
         handle = await lab.start("name: t\nmain: [{prompt: hi, model: m, unwrap: true}]")
         assert (await lab.end_of(handle)).output == "fine"
         body = await lab.until(handle, "effect.finished")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from engine.core.plan.ir import Drift, ToolContract
@@ -21,6 +22,17 @@ def definition_hash(contract: ToolContract) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def present_of(pinned: ToolContract, present: ToolContract) -> ToolContract:
+    """Return a tool as it is defined now, with what the task itself says of it.
+
+    Args:
+        pinned: The tool as the task's plan has it.
+        present: The operator's definition.
+    """
+    own: dict[str, Any] = {name: getattr(pinned, name) for name in (*pinned.own, "own", "own_approve")}
+    return replace(present, **own)
+
+
 def drift_of(pinned: ToolContract, present: ToolContract | None) -> Drift | None:
     """Compare two definitions of a tool.
 
@@ -33,6 +45,7 @@ def drift_of(pinned: ToolContract, present: ToolContract | None) -> Drift | None
     """
     if present is None:
         return Drift(pinned.name, definition_hash(pinned), changes=("the tool is gone",))
+    present = present_of(pinned, present)
     if all(getattr(pinned, name) == getattr(present, name) for name in DEFINING):
         return None
     changes: list[str] = []

@@ -31,8 +31,8 @@ class ToolContract:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system` or `function` (the client
-            runs it).
+        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system` or `function`
+            (the client runs it).
         parameters: JSON Schema of the arguments; None = anything.
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
@@ -42,6 +42,7 @@ class ToolContract:
         pool: Pool of workers that makes the calls; empty = the workers of the executions.
         approve: Which calls wait for a person, whoever makes them, as the operator says; each of these counts.
         own_approve: The same as the task says of its own tool; that stays when the operator's definition changes.
+        own: Members that the task itself sets; they stay when the operator's definition changes.
         tenants: Who may name it; empty = everybody. It is left out of plans.
         secrets: Where the spec has placeholders for texts with secrets: [{at, parts}], see `lang.secret`.
     """
@@ -57,6 +58,7 @@ class ToolContract:
     pool: str = ""
     approve: tuple[Approval, ...] = ()
     own_approve: tuple[Approval, ...] = ()
+    own: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     secrets: tuple[dict[str, Any], ...] = ()
 

@@ -90,13 +90,13 @@ class Toolbox:
         if isinstance(item, FunctionToolSpec):
             if item.parameters is not None:
                 check_schema(item.parameters, self.findings, f"{path}.parameters")
-            return _function(item.name.text, item.description, item.parameters.value if item.parameters else None)
+            return offer(item.name.text, item.description, item.parameters.value if item.parameters else None)
         found = self.functions.get(item.text)
         if found is not None:
-            return _function(item.text, found.description or "", found.parameters.value if found.parameters else None)
+            return offer(item.text, found.description or "", found.parameters.value if found.parameters else None)
         contract = self.contracts.get(item.text)
         if contract is not None:
-            return _function(item.text, contract.description, contract.parameters)
+            return offer(item.text, contract.description, contract.parameters)
         self._unknown(item, path)
         return None
 
@@ -160,11 +160,9 @@ class Toolbox:
                 path=spec.path,
                 hint=f"leave it out here, or change it in {place}",
             )
-        self.contracts[spec.name.text] = replace(
-            found,
-            description=found.description if spec.description is None else spec.description,
-            timeout_s=found.timeout_s if spec.timeout_s is None else spec.timeout_s,
-        )
+        own: dict[str, Any] = {"description": spec.description, "timeout_s": spec.timeout_s}
+        own = {name: value for name, value in own.items() if value is not None}
+        self.contracts[spec.name.text] = replace(found, **own, own=tuple(own))
 
     def hold(self, name: str, approval: Approval) -> None:
         """Let calls of one of the task's tools wait for a person, beside those that the operator lets wait."""
@@ -270,7 +268,8 @@ def _function_contract(spec: ToolSpec) -> ToolContract:
     )
 
 
-def _function(name: str, description: str, parameters: Json) -> dict[str, Any]:
+def offer(name: str, description: str, parameters: Json) -> dict[str, Any]:
+    """Return {type: function, function: {name, description?, parameters}}."""
     function: dict[str, Any] = {"name": name}
     if description:
         function["description"] = description

@@ -34,6 +34,32 @@ DECISION: Final[Json] = {
 }
 """What a person answers: whether the call is made, with which arguments instead, why not, and for all later calls."""
 
+_ARGUMENTS: Final = "#/properties/arguments"
+
+
+def decision_schema(parameters: Json) -> Json:
+    """Return the schema of an answer, whose arguments must be such that the tool takes them.
+
+    Args:
+        parameters: JSON Schema of the tool's arguments; references in it are to its own parts.
+    """
+    if not isinstance(parameters, dict):
+        return DECISION
+    return {**DECISION, "properties": {**DECISION["properties"], "arguments": _moved(parameters)}}
+
+
+def _moved(node: Json) -> Json:
+    if isinstance(node, list):
+        return [_moved(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found: dict[str, Json] = {}
+    for name, item in node.items():
+        is_place = name in ("$ref", "$dynamicRef") and isinstance(item, str) and (item == "#" or item.startswith("#/"))
+        found[name] = f"{_ARGUMENTS}{item[1:]}" if is_place else _moved(item)
+    return found
+
+
 NO_ANSWER: Final = "nobody answered before the deadline"
 
 

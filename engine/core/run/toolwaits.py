@@ -9,10 +9,10 @@ from engine.core.plan.ir import ToolContract
 from engine.core.plan.ops import ToolCallOp
 from engine.core.run.approvals import (
     APPROVAL,
-    DECISION,
     FUNCTION_CALL,
     approval_for,
     approval_info,
+    decision_schema,
     denied,
     remembered,
 )
@@ -57,7 +57,7 @@ def waits_for_others(
             raise denied(op.tool, decision)
         if approval is not None:
             _check_arguments(contract, arguments)
-            _ask_person(walker, branch, frame, op, approval, arguments)
+            _ask_person(walker, branch, frame, op, contract, approval, arguments)
             return True
     if contract.type != "function":
         return False
@@ -78,10 +78,17 @@ def _check_arguments(contract: ToolContract, arguments: dict[str, Json]) -> None
 
 
 def _ask_person(
-    walker: Walker, branch: Branch, frame: CallFrame, op: ToolCallOp, approval: Approval, arguments: dict[str, Json]
+    walker: Walker,
+    branch: Branch,
+    frame: CallFrame,
+    op: ToolCallOp,
+    contract: ToolContract,
+    approval: Approval,
+    arguments: dict[str, Json],
 ) -> None:
     info = approval_info(walker, branch, frame.path, approval, op.tool, arguments)
-    wait = WaitFrame(shorten_id(f"{frame.call_id}/approval"), walker.state.waits_opened + 1, DECISION, about=APPROVAL)
+    schema = decision_schema(contract.parameters)
+    wait = WaitFrame(shorten_id(f"{frame.call_id}/approval"), walker.state.waits_opened + 1, schema, about=APPROVAL)
     wait.subject = arguments
     if approval.deadline is not None:
         path = f"{frame.path}/approve/deadline"

@@ -43,7 +43,7 @@ BAD_LABEL: Final = "E407"
 DUPLICATE_TOOL: Final = "E408"
 ENDLESS_CYCLE: Final = "E409"
 BEYOND_ALLOW: Final = "E411"
-SECRET_PLACE: Final = "E412"
+SECRET_PLACE: Final = "E412"  # noqa: S105 - a code, no secret
 UNKNOWN_TARGET: Final = "E421"
 
 BAD_SCHEMA: Final = "E501"
