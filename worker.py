@@ -364,6 +364,7 @@ def _system_tools(
     database: Database,
     contracts: Mapping[str, ToolContract],
     dispatcher: Dispatcher,
+    lookups: LookupActivities,
 ) -> Operations:
     # imported late, as above
     from engine.control.definitions import DefinitionService
@@ -380,7 +381,7 @@ def _system_tools(
         limits=limits_of(settings),
         on_entered=dispatcher.wake,
     )
-    return SystemTools(definitions, starter, store)
+    return SystemTools(definitions, starter, store, lookups.find)
 
 
 async def _refresh(
@@ -484,12 +485,12 @@ async def run_worker(settings: Settings) -> None:
     await following.look()
     places: dict[str, Any] = {"folder": project.folder, "data_dir": settings.data_dir}
     places["secrets"] = SecretReader.of(settings, database)
-    places["system"] = lambda: _system_tools(settings, client, database, contracts, dispatcher)
+    lookups = LookupActivities(Embedder(chat), DocStore(database), telemetry=telemetry)
+    places["system"] = lambda: _system_tools(settings, client, database, contracts, dispatcher, lookups)
     tools = ToolActivities(
         catalog, project.http, config=project.tools, kept=KeptStore(database), telemetry=telemetry, **places
     )
     children = ChildActivities(lambda: _task_service(database, contracts), telemetry=telemetry)
-    lookups = LookupActivities(Embedder(chat), DocStore(database), telemetry=telemetry)
     flusher, settling = asyncio.create_task(live.run()), asyncio.create_task(settler.run())
     registering = asyncio.create_task(following.run(), name="registry")
     refreshing = asyncio.create_task(_refresh(contracts, project, settings, tools), name="refresh")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from activities.estimating import estimate_chat
 from activities.fleet import Fleet
 from activities.kept import Kept
 from activities.limits import CallTurns, Limiter, Waited, call_id_of
-from activities.needs import ChatFit
+from activities.needs import ChatFit, names_at
 from activities.routing import Router
 from activities.telling import told
 from activities.tool_mode import Wording
@@ -259,16 +258,15 @@ class ChatActivities:
 
     def _candidates(self, params: ChatParams) -> list[tuple[str, list[Candidate]]]:
         """Return who may answer, by name of the model; a name that nobody has is refused by the router, not here."""
-        found: list[tuple[str, list[Candidate]]] = []
-        for name in models_of(params):
-            with contextlib.suppress(BackendError):
-                found.append((name, self._router.candidates(name)))
-        return found
+        try:
+            return self._router.of_each(models_of(params), ChatFit(params))
+        except BackendError:
+            return []
 
     def _ways(self, params: ChatParams) -> Json:
         """Return what of the configuration says who answers."""
         return [
-            [name, [[item.backend.name, item.backend.config.base_url, item.model] for item in items]]
+            [name, [[item.backend.name, item.backend.config.base_url, *names_at(item)] for item in items]]
             for name, items in self._candidates(params)
         ]
 

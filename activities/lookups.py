@@ -19,6 +19,7 @@ from activities.tracing import effect_span
 from engine.core.contracts.activities import Usage
 from engine.core.contracts.lookups import EMBED_ACTIVITY, SEARCH_ACTIVITY, EmbedParams, LookupResult, SearchParams
 from engine.core.errors import EngineError, RunError, Unavailable
+from engine.core.values import Json
 from engine.obs.telemetry import OFF, Telemetry
 from engine.store.docqueries import found_view, of_one_length, query_of
 from engine.store.docs import LEASE_US, DocFacts, DocStore
@@ -107,6 +108,21 @@ class LookupActivities:
 
         with effect_span(self._telemetry, SEARCH_ACTIVITY, params.context):
             return await run_effect(work, timeout_s=params.timeout_s, on_timeout=late)
+
+    async def find(self, params: SearchParams) -> list[Json]:
+        """Search documents for a running activity of another kind.
+
+        Args:
+            params: What is looked for.
+
+        Returns:
+            The documents as a `search` step gets them.
+
+        Raises:
+            EngineError: As `search`.
+        """
+        docs: list[Json] = (await self._find(params)).output["docs"]
+        return docs
 
     async def _find(self, params: SearchParams) -> LookupResult:
         search = DocSearch((await self._store()).database)

@@ -39,6 +39,8 @@ from engine.store.backend_states import BackendStateStore, CheckedBackend
 from engine.store.pulls import PullStore
 
 AT_ONCE = 20
+MOST_S = 40.0
+"""For one backend, so that one that crawls does not keep the others from being looked at."""
 AGAIN_S = 0.5
 """After which one that did not answer is asked once more, before all workers pass it over."""
 SHOWN_S = 600.0
@@ -163,6 +165,19 @@ class BackendKeeper:
         self._shown.pop((config.base_url, model), None)
 
 
+def _too_slow(item: DeclaredBackend) -> CheckedBackend:
+    body = item.config.model_dump(mode="json", exclude_defaults=True)
+    said = f"backend '{item.name}' took more than {MOST_S:g} s to tell of its models"
+    return CheckedBackend(
+        backend=item.name,
+        source=item.source,
+        body=body,
+        state="down",
+        error_code="backend.timeout",
+        error_message=said,
+    )
+
+
 def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1e6)
 
@@ -224,7 +239,11 @@ class ReconcileActivities:
 
         async def look(item: DeclaredBackend) -> CheckedBackend:
             async with gate:
-                return await keeper.look_at(item, adapters[item.name])
+                try:
+                    async with asyncio.timeout(MOST_S):
+                        return await keeper.look_at(item, adapters[item.name])
+                except TimeoutError:
+                    return _too_slow(item)
 
         wanted = [item for item in registry.backends.values() if not only or item.name == only]
         checks = await asyncio.gather(*(look(item) for item in wanted))

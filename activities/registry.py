@@ -98,6 +98,8 @@ class RegistryFollower:
             except (SQLAlchemyError, Unavailable, InvalidInput) as error:
                 # calls go on with what is known
                 log.warning("the registry cannot be read", why=_said(error))
+            except Exception as error:
+                log.error("the registry cannot be followed", exc_info=error)
 
 
 def _said(error: Exception) -> str:

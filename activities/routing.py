@@ -126,8 +126,19 @@ class Router:
             raise self._unknown(asked, f"no backend has the model '{asked}'")
         return found
 
-    def _of_each(self, asked: Sequence[str], fit: Fit, route: Route) -> list[tuple[str, list[Candidate]]]:
-        """Return the candidates of each name; of several names those that nobody has are passed over."""
+    def of_each(
+        self, asked: Sequence[str], fit: Fit, route: Route | None = None
+    ) -> list[tuple[str, list[Candidate]]]:
+        """Return the candidates of each name; of several names those that nobody has are passed over.
+
+        Args:
+            asked: Names of models and groups; an empty one = the default.
+            fit: What the call asks of whoever answers it.
+            route: Where names that nobody has are told.
+
+        Raises:
+            BackendError: As `candidates`, if nobody has any of them.
+        """
         if len(asked) == 1:
             found = self.candidates(asked[0])
             if fit.searches and not asked[0] and fit.lacks(found[0]):
@@ -143,7 +154,8 @@ class Router:
                 if error.code != "backend.unknown_model":
                     raise
                 unknown.append(error)
-                route.passed_over.append({"model": name, "why": "no backend has it"})
+                if route is not None:
+                    route.passed_over.append({"model": name, "why": "no backend has it"})
         if not entries:
             raise unknown[0]
         return entries
@@ -206,7 +218,7 @@ class Router:
         """
         names = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
         route = Route(self.policy_of(names[0]) if len(names) == 1 else self._policy)
-        entries = self._of_each(names, fit, route)
+        entries = self.of_each(names, fit, route)
         candidates = once(item for _, found in entries for item in found)
         fitting = those_that_fit(candidates, fit, route)
         if len(candidates) == len(names) == 1:

@@ -504,7 +504,7 @@ class ToolsConfig(BaseModel):
     tenants: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
     acp: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")], AcpConfig] = Field(default_factory=dict)
     max_result_chars: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    system: list[str] = Field(default_factory=lambda: ["*.list", "*.get", "execution.create"])
+    system: list[str] = Field(default_factory=lambda: ["*.list", "*.get", "*.search", "execution.create"])
     pools: dict[str, Annotated[str, AfterValidator(_pool_name)]] = Field(default_factory=dict)
     approve: dict[str, Literal[True] | ApproveConfig] = Field(default_factory=dict)
 

@@ -398,7 +398,7 @@ def call_failure(tool: Tool[..., Any], raised: BaseException) -> ToolError:
         return ToolError(told, code=raised.code, hint=raised.hint, retryable=raised.retryable, details=details)
     facts = {
         "exception": type(raised).__name__,
-        "traceback": clip("".join(traceback.format_tb(raised.__traceback__)[-5:])),
+        "traceback": clip("".join(_frames(tool, raised)[-5:])),
     }
     if isinstance(raised, ToolError):
         # other first words belong to other speakers: a tool must not pass for a limit or a model
@@ -410,6 +410,14 @@ def call_failure(tool: Tool[..., Any], raised: BaseException) -> ToolError:
             details={**facts, "code": code},
         )
     return ToolError(f"tool '{tool.name}' failed: {type(raised).__name__}: {told}", code="tool.failed", details=facts)
+
+
+def _frames(tool: Tool[..., Any], raised: BaseException) -> list[str]:
+    """Return the frames of a traceback as text, from the tool's own function on: those around it are ours."""
+    frames = list(traceback.walk_tb(raised.__traceback__))
+    own = inspect.unwrap(tool.function).__code__
+    first = next((number for number, (frame, _) in enumerate(frames) if frame.f_code is own), 0)
+    return traceback.format_list(traceback.StackSummary.extract(iter(frames)))[first:]
 
 
 def _plain(value: Any) -> Any:

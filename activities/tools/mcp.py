@@ -76,7 +76,7 @@ class McpTools:
             structured?} with the parts as the protocol has them.
 
         Raises:
-            ToolError: tool.unknown, .credentials, .address_refused, .unreachable, .http_status or .too_large, and
+            ToolError: tool.unknown, .bad_arguments, .credentials, .address_refused, .unreachable, .http_status or .too_large, and
                 tool.failed with the tool's own words.
         """
         tool = params.tool
@@ -88,6 +88,7 @@ class McpTools:
                 code="tool.unknown",
                 hint=f"register it under [tools.mcp.{name}] in the worker's everstep.toml; it has {known}",
             )
+        _check_text(params)
         for again in (False, True):
             async with self._sessions.session(name) as connection:
                 try:
@@ -260,6 +261,18 @@ class _Call:
             return to_json_value(body, where=f"the result of tool '{tool.name}'")
         except ExpressionError as error:
             raise ToolError(error.message, code="tool.bad_result", hint=error.hint) from error
+
+
+def _check_text(params: ToolParams) -> None:
+    """Refuse what cannot be sent: a message that cannot be written would end the session of all.
+
+    Raises:
+        ToolError: `tool.bad_arguments`.
+    """
+    try:
+        to_json_value(params.arguments, where=f"an argument of tool '{params.tool.name}'")
+    except ExpressionError as error:
+        raise ToolError(error.message, code="tool.bad_arguments", hint=error.hint) from error
 
 
 def _request_of(params: ToolParams) -> tuple[types.ClientRequest, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from engine.control.connect import TemporalConnection
 from engine.control.definitions import now_us
-from engine.control.registry import DeclaredBackend, RegistryService, with_found
+from engine.control.registry import DeclaredBackend, RegistryService, Source, with_found
 from engine.core.contracts.doors import doors_queue
 from engine.core.contracts.registry import (
     PRUNE_WORKFLOW,
@@ -27,7 +27,7 @@ from engine.core.contracts.registry import (
     PullParams,
 )
 from engine.core.errors import BackendError, Conflict, NotFound, Unavailable
-from engine.settings import Capabilities, Price
+from engine.settings import BackendConfig, Capabilities, Price
 from engine.store.backend_states import BackendState, BackendStateStore, FoundModel
 from engine.store.pulls import PullFacts, PullStore
 
@@ -84,6 +84,25 @@ class ModelService:
 
     # --- reads -----------------------------------------------------------------------------------------------------
 
+    async def backends(self) -> dict[str, DeclaredBackend]:
+        """Return all backends: those declared here, and those that only workers know, such as the bundled model."""
+        known = dict((await self.registry.registry()).backends)
+        for name, state in (await self.states.all()).items():
+            if name not in known and state.source in ("environment", "file", "bundled"):
+                source = cast(Source, state.source)
+                config = BackendConfig.model_validate(state.body)
+                known[name] = DeclaredBackend(name=name, source=source, config=config)
+        return known
+
+    async def backend(self, name: str) -> DeclaredBackend:
+        """Return a backend.
+
+        Raises:
+            NotFound: `backend.not_found`.
+        """
+        found = (await self.backends()).get(name)
+        return await self.registry.backend(name) if found is None else found
+
     async def state(self, backend: str) -> BackendState | None:
         """Return what the last check of a backend found; None = it was not looked at yet."""
         return (await self.states.all()).get(backend)
@@ -94,9 +113,7 @@ class ModelService:
         Raises:
             NotFound: `backend.not_found`.
         """
-        declared = (await self.registry.registry()).backends
-        if backend:
-            declared = {backend: await self.registry.backend(backend)}
+        declared = {backend: await self.backend(backend)} if backend else await self.backends()
         found: dict[str, dict[str, FoundModel]] = {}
         for model in await self.states.models(backend or None):
             found.setdefault(model.backend, {})[model.model] = model
@@ -180,7 +197,7 @@ class ModelService:
             Unavailable: `unreachable`, or `backend.no_worker` if no worker did it in time.
         """
         if backend:
-            await self.registry.backend(backend)
+            await self.backend(backend)
         body = await self._ask(RECONCILE_WORKFLOW, CheckParams(backend=backend), f"check:{backend}", CheckResult)
         assert isinstance(body, CheckResult)
         return body
@@ -214,7 +231,7 @@ class ModelService:
             NotFound: `backend.not_found`.
             Conflict: `backend.not_pulling`.
         """
-        known = await self.registry.backend(backend)
+        known = await self.backend(backend)
         if known.config.kind != "ollama":
             raise Conflict(
                 f"the backend '{backend}' is of kind {known.config.kind}, which fetches and deletes no models",

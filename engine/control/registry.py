@@ -333,6 +333,9 @@ class RegistryService:
         item = known.get(name)
         if item is not None and item.facts is None:
             raise _of_file(kind, name, item.source)
+        if kind == "backend" and name == BUNDLED:
+            # only the workers of `everstep dev` know that one
+            raise _of_file(kind, name, "bundled")
 
 
 def _of_file(kind: EntryKind, name: str, source: Source) -> Conflict:

@@ -1,4 +1,4 @@
-"""The use case "a task works with tasks, executions and agents": within its tenant, and within its own bound."""
+"""The use case "a task works with tasks, executions, agents, documents": in its tenant, and within its own bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from engine.control.children import check_authority
 from engine.control.definitions import DefinitionService, agent_view, task_view
+from engine.control.documents import DocumentService
 from engine.control.starting import StartService
+from engine.control.systemdocs import Find, SystemDocs
 from engine.core.contracts.activities import CallContext
 from engine.core.errors import AuthorityError
 from engine.core.plan.codec import plan_from_json, plan_to_json
@@ -16,6 +18,7 @@ from engine.core.plan.grant import OPEN, Grant, check_permitted, narrow
 from engine.core.run.projection import execution_view
 from engine.core.values import Json, compact_json
 from engine.store.definitions import TaskFacts
+from engine.store.docs import DocStore
 from engine.store.filters import ExecutionFilter
 from engine.store.listing import ExecutionLists
 from engine.store.projection import ProjectionStore
@@ -30,9 +33,17 @@ class SystemTools:
         definitions: Use cases on tasks and agents.
         starter: Starts executions.
         store: The projection.
+        find: Searches documents; None = this process cannot.
     """
 
-    def __init__(self, definitions: DefinitionService, starter: StartService, store: ProjectionStore) -> None:
+    def __init__(
+        self,
+        definitions: DefinitionService,
+        starter: StartService,
+        store: ProjectionStore,
+        find: Find | None = None,
+    ) -> None:
+        self._docs = SystemDocs(DocumentService(DocStore(store.database)), find)
         self._definitions = definitions
         self._starter = starter
         self._store = store
@@ -61,6 +72,8 @@ class SystemTools:
         Raises:
             EngineError: As the use case behind it; `authority.denied` if the bound forbids it.
         """
+        if operation not in self._operations:
+            return await self._docs.run(operation, arguments, context)
         return await self._operations[operation](arguments, context)
 
     # --- agents ---

@@ -158,13 +158,14 @@ def _bad_pattern(pattern: str, place: str) -> Iterator[str]:
         yield f"{place}: not a linear-time regular expression: {_text(error)}"
 
 
-def value_problems(value: Json, schema: Json, *, whole: str = "value") -> list[str]:
+def value_problems(value: Json, schema: Json, *, whole: str = "value", most: int = MAX_CHECKS) -> list[str]:
     """Say where a value does not fit a schema.
 
     Args:
         value: Any JSON value.
         schema: A valid JSON Schema; None, True and {} accept everything.
         whole: What problems of the whole value call it.
+        most: Keywords that are looked at in any case; large values get more.
 
     Returns:
         At most ten messages such as `items/0/price: -1 is less than the minimum of 0`, in the order of their places.
@@ -172,7 +173,7 @@ def value_problems(value: Json, schema: Json, *, whole: str = "value") -> list[s
     if schema is None or schema is True or schema == {}:
         return []
     found = []
-    limit = max(MAX_CHECKS, CHECKS_PER_PART * _parts_of(value))
+    limit = max(most, CHECKS_PER_PART * parts_of(value))
     try:
         for error in _validator(canonical_json(schema)).evolve(format_checker=_Meter(limit)).iter_errors(value):
             place = "/".join(str(part) for part in error.absolute_path)
@@ -186,7 +187,8 @@ def value_problems(value: Json, schema: Json, *, whole: str = "value") -> list[s
     return sorted(found)[:MAX_PROBLEMS]
 
 
-def _parts_of(value: Json) -> int:
+def parts_of(value: Json) -> int:
+    """Return how many values a value consists of, itself included."""
     number, rest = 0, [value]
     while rest:
         part = rest.pop()

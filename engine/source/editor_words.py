@@ -464,9 +464,9 @@ _CALL: Final = closed(
 )
 _SYSTEM: Final = closed(
     {
-        "resource": (one_of("agent", "task", "execution"), "What it is about."),
-        "operation": (one_of("list", "get", "create", "update", "delete"), "What is done."),
-        "subresource": (one_of("execution"), "`execution` of a task: its executions are meant."),
+        "resource": (one_of("agent", "task", "execution", "user", "doc"), "What it is about."),
+        "operation": (one_of("list", "get", "create", "update", "delete", "search"), "What is done."),
+        "subresource": (one_of("execution", "doc"), "`execution` of a task, `doc` of an agent or user: those are meant."),
         "resource_id": (TEXT, "Which one, if that is fixed."),
         "arguments": (OBJECT, "Arguments that are fixed; calls give the others."),
     },
@@ -485,7 +485,7 @@ _TOOL: Final = closed(
         "approve": _APPROVE,
         "api_call": (_CALL, "The HTTP request it makes."),
         "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
-        "system": (_SYSTEM, "An operation on tasks, executions or agents."),
+        "system": (_SYSTEM, "An operation on tasks, executions, agents or documents."),
     }
 )
 

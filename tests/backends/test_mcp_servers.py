@@ -369,5 +369,33 @@ async def test_the_commands_show_what_there_is(
     shown = capsys.readouterr().out
     assert "exam_add" in shown
     assert "note://{name}" in shown
+    assert "resources are not offered to tasks (read_resource)" in shown
+    assert "prompts are had by the tool exam_get_prompt" in shown
     assert await asyncio.to_thread(run_command, ["tools", "mcp", "exan", *words]) == 4
     assert "did you mean 'exam'" in capsys.readouterr().err
+
+
+def test_what_a_server_says_is_shown_on_one_line_each_and_commands_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask(*_: Any) -> Listing:
+        return Listing(
+            server={"name": "ex\x1b[31mam"},
+            protocol="1",
+            tools=[
+                {"name": "a\x1b[2Jb", "description": "One\r\ntwo\x07", "inputSchema": {"type": "object"}},
+                {"name": "odd", "inputSchema": {"type": "object", "properties": {"a": {"$ref": "https://a.example"}}}},
+            ],
+            offers=["tools"],
+        )
+
+    monkeypatch.setattr("engine.control.mcp.keeping.ask_server", ask)
+    file = tmp_path / "everstep.toml"
+    file.write_text('[tools.mcp.exam]\nurl = "https://mcp.example"\n', encoding="utf-8")
+    assert run_command(["tools", "mcp", "exam", "--project", str(file)]) == 0
+    head, _, title, first, second, _, left = capsys.readouterr().out.splitlines()
+    assert head == "ex [31mam, protocol 1"
+    assert title.split() == ["TOOL", "CALLED", "DESCRIPTION"]
+    assert first.split() == ["a", "[2Jb", "exam_a_2Jb", "One", "two"]
+    assert second.split() == ["odd", "-", "-"]
+    assert left.startswith("odd is left out: its inputSchema is wrong: ")

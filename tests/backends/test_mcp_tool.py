@@ -274,3 +274,13 @@ async def test_a_variable_that_is_not_set_is_told_by_its_name(
         error = await call.fails("greet", {"name": "Ann"})
     assert error.type == "tool.credentials"
     assert "EXAM_KEY" in error.message
+
+
+async def test_half_of_a_character_is_refused_and_the_session_lives_on(call: Caller, journal: Path) -> None:
+    assert await call("greet", {"name": "Ann"}) == "Hello Ann"
+    error = await call.fails("greet", {"name": "\ud800"})
+    assert error.type == "tool.bad_arguments"
+    assert "half of a surrogate pair" in error.message
+    assert await call("greet", {"name": "Bob"}) == "Hello Bob"
+    first, second = [item["pid"] for item in journal_of(journal) if item["event"] == "greeted"]
+    assert first == second

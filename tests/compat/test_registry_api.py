@@ -10,8 +10,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from engine.store.backend_states import BackendStateStore, CheckedBackend
+from engine.store.database import open_database
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.patience import PATIENCE_S
+from tests.support.postgres import store_url
 
 FILE = """
 [routing]
@@ -256,3 +259,25 @@ async def test_what_needs_temporal_says_that_it_is_away(api: ApiServer) -> None:
     assert cancelled.json()["state"] == "cancelled"
     other = await api.http.post("/pulls", json={"backend": "filed", "model": "m"})
     assert (other.status_code, other.json()["code"]) == (409, "backend.not_pulling")
+
+
+async def test_a_backend_that_only_workers_know_is_shown_and_belongs_to_them(api: ApiServer, tmp_path: Path) -> None:
+    database = await open_database(store_url(tmp_path / "lab.db"))
+    try:
+        seen = CheckedBackend(
+            backend="bundled",
+            source="bundled",
+            body={"base_url": "http://127.0.0.1:9/v1", "models": ["smollm2"]},
+            state="up",
+            models={"smollm2": {"capabilities": {"context": 8192}}},
+        )
+        await BackendStateStore(database).record([seen], now_us=1_800_000_000_000_000)
+    finally:
+        await database.close()
+    view = (await api.http.get("/backends/bundled")).json()
+    assert (view["source"], view["state"]["health"]) == ("bundled", "up")
+    assert await names(api, "/backends") == ["bundled", "filed"]
+    (model,) = (await api.http.get("/models", params={"backend": "bundled"})).json()["items"]
+    assert (model["declared"], model["capabilities"]) == (True, {"context": 8192})
+    refused = await api.http.post("/backends", json={"name": "bundled", "kind": "ollama"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "backend.of_file")

@@ -42,20 +42,19 @@ STEP_OF = {
     StepKind.ERROR: "error: a",
 }
 ON_ANY_STEP = (
-    "label: here, when: _, cache: 1h, retry: {attempts: 2, initial: 1, on: tool}, timeout: 5s, total_timeout: 9s, "
+    "label: here, when: _, retry: {attempts: 2, initial: 1, on: tool}, timeout: 5s, total_timeout: 9s, "
     "on_error: {evaluate: 2}, undo: {evaluate: 3}"
 )
 
 
 @pytest.mark.parametrize("kind", MARKERS.values())
 def test_every_kind_of_step_takes_the_modifiers(kind: StepKind):
-    """On any step: label, when, retry, timeout, total_timeout, on_error, cache and undo."""
+    """On any step: label, when, retry, timeout, total_timeout, on_error and undo."""
     plan = compile_in(f"main: [{{{STEP_OF[kind]}, {ON_ANY_STEP}}}]\nsub: [{{evaluate: 1}}]").plan
     op = plan.blocks[plan.workflows["main"]].ops[0]
     assert (op.op, op.label, op.mods.timeout_s, op.mods.total_timeout_s) == (kind, "here", 5, 9)
     assert op.mods.when is not None
     assert op.mods.retry is not None
-    assert op.mods.cache is not None
     assert None not in (op.mods.on_error, op.mods.undo)
 
 
@@ -146,10 +145,16 @@ def test_retry_repeats_only_the_errors_it_names():
 
 
 def test_cache_says_for_how_long_and_by_what_an_output_is_kept():
-    """A `cache` keeps an output for some time: planned, and not kept yet."""
-    made = compile_in("main: [{tool: book, cache: {ttl: 1h30m, key: $ _.id}}]")
+    """A `cache` keeps what a model or a reading tool answered for some time."""
+    made = compile_in("main: [{prompt: hi, cache: {ttl: 1h30m, key: $ _.id}}]")
     assert made.plan.blocks[0].ops[0].mods.cache == Cache(5400.0, Expr("_.id"))
-    assert [(item.code, item.path) for item in made.warnings] == [("W614", "main[0].cache")]
+    assert not made.warnings
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MARKERS.values() if kind is not StepKind.PROMPT])
+def test_what_does_something_else_than_answer_has_no_cache(kind: StepKind):
+    """A step that waits, changes something, or holds others, cannot be kept; its calls can."""
+    assert codes(f"main: [{{{STEP_OF[kind]}, cache: 1h}}]\nsub: [{{evaluate: 1}}]")[-1] == "E509"
 
 
 def test_timeout_ends_an_attempt():

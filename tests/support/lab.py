@@ -109,6 +109,7 @@ class Lab:
     project: Project | None = None
     mock: Any = None
     llm_url: str = NO_MODEL
+    _lookups: Any = None
 
     @contextlib.asynccontextmanager
     async def worker(self, **more: Any) -> AsyncIterator[LiveEvents]:
@@ -125,7 +126,7 @@ class Lab:
         places: dict[str, Any] = {"kept": kept, "secrets": secrets, "system": self._system_tools}
         tools = ToolActivities(catalog, self.http, config=project.tools, **places)
         children = ChildActivities(lambda: ChildService(self.definitions))
-        lookups = LookupActivities(Embedder(chat), DocStore(self.store.database))
+        lookups = self._lookups = LookupActivities(Embedder(chat), DocStore(self.store.database))
         live = LiveEvents(self.store, _ignore_ended)
         flusher = asyncio.create_task(live.run())
         try:
@@ -151,10 +152,14 @@ class Lab:
         """Put a secret into the store."""
         await SecretService(SecretStore(self.store.database), self.secret_keys).set(name, value, tenant=tenant)
 
+    async def embed_documents(self) -> None:
+        """Make the vectors of documents that have none; a worker must be running."""
+        await self._lookups.embed_due()
+
     def _system_tools(self) -> SystemTools:
         temporal = TemporalConnection(Settings(data_dir=self.folder), self.client)
         starter = StartService(self.store, self.definitions, temporal, task_queue=self.queue)
-        return SystemTools(self.definitions, starter, self.store)
+        return SystemTools(self.definitions, starter, self.store, self._lookups.find)
 
     @property
     def definitions(self) -> DefinitionService:

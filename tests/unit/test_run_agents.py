@@ -168,6 +168,23 @@ def test_arguments_that_do_not_fit_are_told_to_the_model_which_may_correct_them(
     assert isinstance(json.loads(kept), dict)
 
 
+def test_a_schema_that_applies_over_and_over_costs_a_turn_of_many_calls_no_more_than_one() -> None:
+    parts = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(11)}
+    parameters = {"properties": {"n": {"$ref": "#/$defs/d0"}}, "$defs": {**parts, "d11": {"type": "integer"}}}
+    function = {"name": "ask", "parameters": {"type": "object", **parameters}}
+    task = f"name: t\nmain:\n  - agent: x\n    unwrap: true\n    tools: [{json.dumps(function)}]\n"
+    model = Model([{"ask": {"n": 1}}] * 50, "done")
+    assert outcome(run(task, "x", model)) == "done"
+    told = {json.loads(text)["error"]["message"] for text in model.heard()}
+    assert {text.partition("takes more than ")[2].partition(";")[0] for text in told} == {"2,000 steps"}
+
+
+def test_arguments_of_very_many_values_are_refused() -> None:
+    model = Model([{"lookup": {"name": "x", "more": list(range(30_000))}}, {"lookup": {"name": "y"}}], "done")
+    assert outcome(run(AGENT, "x", model)) == "done"
+    assert model.called == [("lookup", {"name": "y"})]
+
+
 def test_calls_without_ids_or_with_the_same_get_ids_of_their_own() -> None:
     model = Model(asks(("lookup", {"name": "a"}), ("lookup", {"name": "b"}), ids=""), "done")
     run(AGENT, "x", model)

@@ -24,6 +24,7 @@ from engine.store.database import Database, migrate, open_database
 from engine.store.migrating import HEAD, current_revision
 from engine.store.postgres import KEPT_ALIVE
 from engine.store.schema import NAMING, agents, projection, pulses, tasks, truth
+from engine.store.schema_docs import WORDS
 from tests.support.cutting import Line, line_to
 from tests.support.patience import PATIENCE_S, START_S
 from tests.support.postgres import GUARDED, PASSWORD, PostgresServer
@@ -180,7 +181,9 @@ async def test_the_migrations_make_the_tables_that_the_code_uses(database: Datab
             table.to_metadata(both)
 
     def differences(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), both))
+        # an index over an expression, which only migrations know
+        opts = {"include_object": lambda _thing, name, *_: name != WORDS}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=opts), both))
 
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []

@@ -187,3 +187,30 @@ async def test_a_kept_reply_costs_nothing_of_a_limit(lab: Lab) -> None:
 def test_what_is_kept_goes_with_the_execution_that_brought_it() -> None:
     tables = {column.table.name for column in columns_of_executions()}
     assert {"kept_replies", "spending", "spending_reserved"} <= tables
+
+
+async def test_a_reply_is_not_that_of_a_default_model_that_was_or_of_one_found_by_needs(lab: Lab) -> None:
+    bare = ASK.replace("model: m, ", "")
+    seeing = bare.replace("unwrap", "needs: {vision: true}, unwrap")
+    blind = {"capabilities": {"old": {"vision": False}, "new": {"vision": False}, "third": {"vision": False}}}
+
+    def ask_at(url: str, **config: Any) -> None:
+        lab.project = Project(
+            backends={"b": BackendConfig.model_validate({"base_url": f"{url}/v1", **blind, **config})}, http=lab.http
+        )
+
+    async with serve_app(create_app(MockScript.model_validate({"rules": [{"reply": "answer {n}"}]}))) as url:
+        said: list[Any] = []
+        for config in (
+            {"default_model": "old", "models": ["sees"]},
+            {"default_model": "new", "models": ["sees"]},
+            {"default_model": "new", "models": ["third", "sees2"]},
+        ):
+            ask_at(url, **config)
+            async with lab.worker():
+                said += [(await run(lab, task, "rain")).output for task in (bare, seeing, bare, seeing)]
+    assert said == [
+        *("answer 1", "answer 2", "answer 1", "answer 2"),
+        *("answer 3", "answer 4", "answer 3", "answer 4"),
+        *("answer 3", "answer 5", "answer 3", "answer 5"),
+    ]

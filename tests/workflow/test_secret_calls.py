@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -258,8 +259,6 @@ async def test_a_bound_on_secrets_holds_when_the_task_is_written(bound: str) -> 
 
 
 async def test_a_bound_on_secrets_holds_for_names_that_are_computed(lab: Lab) -> None:
-    import dataclasses
-
     from engine.core.plan.grant import Grant
 
     await lab.set_secret("crm", CANARY)
@@ -314,12 +313,32 @@ def test_a_secret_where_it_would_be_kept_or_told_is_refused_when_the_task_is_wri
     assert "arguments" in raised.value.render()
 
 
-def test_a_secret_for_a_tool_that_the_client_runs_is_refused_when_the_task_is_written() -> None:
-    text = "name: t\ntools: [{name: f, function: {}}]\nmain:\n  - {tool: f, arguments: {x: $ secrets.crm}}\n"
-    text = text.replace("function: {}", "type: function")
+@pytest.mark.parametrize("kind", ["type: function", "system: {resource: execution, operation: create}"])
+def test_a_secret_for_a_tool_that_hands_it_on_is_refused_when_the_task_is_written(kind: str) -> None:
+    text = f"name: t\ntools: [{{name: f, {kind}}}]\nmain:\n"
+    text += "  - {tool: f, arguments: {task: x, input: $ secrets.crm}}\n"
     with pytest.raises(CompileError) as raised:
         plan_of(text)
     assert {found.code for found in raised.value.diagnostics if found.code.startswith("E")} == {"E412"}
+
+
+async def test_a_secret_gets_into_no_other_execution(lab: Lab) -> None:
+    await lab.set_secret("crm", CANARY)
+    await lab.definitions.create_task("name: other\nmain: [{evaluate: $ _}]", tenant="default")
+
+    @tool()
+    def f(task: str, input: Any) -> str:
+        """Stand for a tool that was another one when the task was checked."""
+        return f"{task} {input}"
+
+    text = "name: t\nmain:\n  - {tool: f, arguments: {task: other, input: $ secrets.crm}}\n"
+    plan = plan_of(text, [f])
+    system = "tools: [{name: f, system: {resource: execution, operation: create}}]\n"
+    contracts = plan_of(f"{system}{text.replace('$ secrets.crm', '1')}").tools
+    async with lab.worker():
+        ended = await lab.run(dataclasses.replace(plan, tools=contracts))
+    assert ended.error is not None
+    assert (ended.error["code"], "kept in tasks" in ended.error["message"]) == ("expression.secret", True)
 
 
 @pytest.mark.parametrize(

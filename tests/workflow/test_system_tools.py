@@ -1,14 +1,20 @@
-"""System tools: tasks that read and make tasks and executions of their own tenant, within their own bound."""
+"""System tools: tasks that work with tasks, executions and documents of their own tenant, within their own bound."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import yaml
 
+from engine.control.documents import DocumentService
+from engine.control.systemdocs import SystemDocs
+from engine.core.contracts.activities import CallContext
+from engine.core.contracts.lookups import Owner
 from engine.core.errors import CompileError
 from engine.core.plan.ir import Plan
 from engine.settings import Project, ToolsConfig
+from engine.store.docs import DocStore
 from tests.support.lab import TENANT, Ended, Lab, plan_of
 
 HELLO = "name: hello\nmain: [{evaluate: {said: $ _.name}}]"
@@ -117,3 +123,96 @@ def test_what_the_definition_fixes_is_no_argument() -> None:
         "required": [],
         "additionalProperties": False,
     }
+
+
+# --- documents -----------------------------------------------------------------------------------------------------
+
+
+def about(operation: str, arguments: str = "{}", *, owner: str = "user, subresource: doc, resource_id: ada") -> str:
+    return using(f"{{resource: {owner}, operation: {operation}}}", arguments)
+
+
+async def test_a_task_keeps_finds_and_deletes_the_documents_of_a_user(lab: Lab) -> None:
+    permit(lab, "*")
+    given = {"content": ["Cats hunt at dusk.", "They sleep all day."], "title": "Cats", "metadata": {"kind": "pet"}}
+    made = (await run(lab, about("create", "$ _"), given)).output
+    assert (made["owner"], made["pieces"], made["title"]) == ({"kind": "user", "id": "ada"}, 2, "Cats")
+    await run(lab, about("create", "{content: Dogs bark.}"))
+    listed = await run(lab, about("list", "{metadata_filter: {kind: pet}}"))
+    assert [doc["id"] for doc in listed.output] == [made["id"]]
+    assert len((await run(lab, about("list", "{limit: 1, offset: 1}"))).output) == 1
+    shown = await run(lab, about("get", "{id: $ _}"), made["id"])
+    assert [piece["content"] for piece in shown.output["snippets"]] == given["content"]
+    found = await run(lab, about("search", "{text: dusk, alpha: 0}"))
+    assert [(doc["id"], doc["snippet"]["index"]) for doc in found.output] == [(made["id"], 0)]
+    gone = await run(lab, about("delete", "{id: $ _}"), made["id"])
+    assert gone.output == {"id": made["id"], "title": "Cats"}
+    assert [doc["title"] for doc in (await run(lab, about("list"))).output] == [""]
+
+
+async def test_a_document_is_added_once_however_often_its_call_is_made(lab: Lab) -> None:
+    context = CallContext(tenant=TENANT, execution_id="e", path="main.0", key="e:main.0")
+    docs = SystemDocs(DocumentService(DocStore(lab.store.database)))
+    made = [await docs.run("user.doc.create", {"user": "ada", "content": "Cats."}, context) for _ in range(2)]
+    assert made[0] == made[1]
+    assert len(await DocStore(lab.store.database).page(tenant=TENANT)) == 1
+
+
+@pytest.mark.parametrize("owner", ["agent, subresource: doc, resource_id: ada", "doc"])
+async def test_documents_of_others_are_not_there(lab: Lab, owner: str) -> None:
+    permit(lab, "*")
+    service = DocumentService(DocStore(lab.store.database))
+    theirs = await service.add("Cats hunt.", tenant=TENANT, owner=Owner(kind="user", id="ada"))
+    foreign = await service.add("Cats hunt.", tenant="another", owner=Owner())
+    for doc in (theirs, foreign):
+        for operation in ("get", "delete"):
+            ended = await run(lab, about(operation, "{id: $ _}", owner=owner), doc.id)
+            assert ended.error is not None
+            assert ended.error["code"] == "doc.not_found"
+    assert (await run(lab, about("list", owner=owner))).output == []
+    assert (await run(lab, about("search", "{text: cats, alpha: 0}", owner=owner))).output == []
+    assert len(await service.store.page(tenant=TENANT)) == 1
+
+
+async def test_documents_are_read_unless_the_operator_says_otherwise_and_written_only_if_he_does(lab: Lab) -> None:
+    for operation, arguments in {"create": "{content: x}", "delete": "{id: x}"}.items():
+        ended = await run(lab, about(operation, arguments))
+        assert ended.error is not None
+        assert (ended.error["code"], f"user.doc.{operation}" in ended.error["hint"]) == ("authority.denied", True)
+    assert (await run(lab, about("search", "{text: cats}"))).output == []
+    permit(lab, "user.doc.list")
+    ended = await run(lab, about("search", "{text: cats}"))
+    assert ended.error is not None
+    assert ended.error["code"] == "authority.denied"
+
+
+async def test_a_search_by_meaning_asks_no_model_beyond_the_bound(lab: Lab) -> None:
+    store = DocStore(lab.store.database)
+    await DocumentService(store).add("Felines hunt.", tenant=TENANT, owner=Owner(kind="user", id="ada"))
+    async with lab.worker():
+        await lab.embed_documents()
+        open_task = about("search", "{text: a cat on the prowl, alpha: 1}")
+        found = await lab.run(plan_of(open_task))
+        bounded = await lab.run(plan_of(f"allow: {{tools: [x], models: [big]}}\n{open_task}"))
+    assert [doc["snippet"]["content"] for doc in found.output] == ["Felines hunt."]
+    assert bounded.error is not None
+    assert bounded.error["code"] == "authority.denied"
+
+
+@pytest.mark.parametrize("arguments", ["{content: ''}", "{content: []}", "{content: '  '}", "{content: x, user: bo}"])
+async def test_documents_that_mean_nothing_are_refused(lab: Lab, arguments: str) -> None:
+    permit(lab, "*")
+    ended = await run(lab, about("create", "$ _"), yaml.safe_load(arguments))
+    assert ended.error is not None
+    assert ended.error["code"] in ("tool.bad_arguments", "doc.empty")
+    assert await DocStore(lab.store.database).page(tenant=TENANT) == []
+
+
+def test_whose_documents_they_are_is_asked_for_unless_it_is_fixed() -> None:
+    plan = plan_of(using("{resource: agent, subresource: doc, operation: search}", "{agent: a, text: b}"))
+    assert plan.tools["x"].parameters["required"] == ["agent", "text"]  # type: ignore[call-overload,index]
+    fixed = plan_of(using("{resource: agent, subresource: doc, operation: search, resource_id: a}", "{text: b}"))
+    assert (fixed.tools["x"].spec, fixed.tools["x"].parameters["required"]) == (  # type: ignore[call-overload,index]
+        {"operation": "agent.doc.search", "arguments": {"agent": "a"}},
+        ["text"],
+    )

@@ -68,6 +68,15 @@ class ToolContract:
         return self.idempotent or self.effect in (ToolEffect.NONE, ToolEffect.READ)
 
     @property
+    def refuses_secrets(self) -> str:
+        """Why no secret may go into its arguments, in words; empty = it may."""
+        if self.type == "function":
+            return f"the client makes the calls of '{self.name}', and no secret leaves the worker"
+        if self.type == "system":
+            return f"what '{self.name}' is given is kept in tasks, executions or documents, where all may read it"
+        return ""
+
+    @property
     def takes_address(self) -> bool:
         """Whether its spec or its arguments say whom a call reaches; else that is the operator's matter."""
         if self.type == "integration":

@@ -78,11 +78,11 @@ def _name(code: str) -> str:
 
 
 def check_no_client_sees(contract: ToolContract, arguments: Value, step: ToolCallStep, findings: Findings) -> None:
-    """Report secrets in the arguments of a tool that the client runs."""
-    if contract.type == "function" and secrets_in(arguments):
+    """Report secrets in the arguments of a tool that the client runs, or whose arguments are kept."""
+    if contract.refuses_secrets and secrets_in(arguments):
         findings.error(
             codes.SECRET_PLACE,
-            f"the client makes the calls of '{contract.name}', and no secret leaves the worker",
+            contract.refuses_secrets,
             step.tool.position,
             path=f"{step.path}.arguments",
             hint="let an api_call or a Python tool of the operator make the call",

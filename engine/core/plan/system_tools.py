@@ -1,4 +1,4 @@
-"""Operations on tasks, executions and agents that are tools: their arguments and effects. Workflow-safe."""
+"""Operations on tasks, executions, agents and documents that are tools: arguments and effects. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from engine.core.kinds import ToolEffect
+from engine.core.spec.read_system import OWNERS
 from engine.core.values import Json
 
 MOST_LISTED: Final = 100
@@ -16,6 +17,13 @@ _TEXT: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 300}
 _PAGE: Final[dict[str, Json]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 20},
     "offset": {"type": "integer", "minimum": 0, "default": 0},
+}
+_OBJECT: Final[Json] = {"type": "object"}
+_OWNER: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^[^\x00-\x1f\x7f]*$"}
+_PIECE: Final[Json] = {"type": "string", "minLength": 1}
+_CONTENT: Final[Json] = {
+    "anyOf": [_PIECE, {"type": "array", "items": _PIECE, "minItems": 1}],
+    "description": "The text, or its pieces in order: each is found by itself.",
 }
 _TASK: Final[Json] = {"type": ["object", "string"], "description": "The task as its file has it: an object, or YAML."}
 
@@ -46,6 +54,30 @@ class Operation:
             "required": [name for name in self.required if name not in fixed],
             "additionalProperties": False,
         }
+
+
+def _of_documents(owner: str) -> dict[str, Operation]:
+    """Return the operations on documents of an agent or a user, by name; of an empty owner those on nobody's."""
+    own: dict[str, Json] = {owner: _OWNER} if owner else {}
+    named = (owner,) if owner else ()
+    place, whose = (f"{owner}.doc", f"documents of {owner}s") if owner else ("doc", "documents that are nobody's")
+    create = {**own, "content": _CONTENT, "title": {"type": "string", "maxLength": 1_000}, "metadata": _OBJECT}
+    search: dict[str, Json] = {
+        "text": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "metadata_filter": _OBJECT,
+        "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
+        "confidence": {"type": "number", "minimum": -1, "maximum": 1, "description": "Least likeness in meaning."},
+        "alpha": {"type": "number", "minimum": 0, "maximum": 1, "description": "0 = words only, 1 = meaning only."},
+        "mmr_strength": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much variety counts."},
+    }
+    write = ToolEffect.WRITE
+    return {
+        f"{place}.list": Operation(f"Lists {whose}.", {**own, **_PAGE, "metadata_filter": _OBJECT}, named),
+        f"{place}.get": Operation(f"Shows one of the {whose}.", {**own, "id": _TEXT}, (*named, "id")),
+        f"{place}.create": Operation(f"Adds to the {whose}.", create, (*named, "content"), write, idempotent=True),
+        f"{place}.delete": Operation(f"Deletes one of the {whose}.", {**own, "id": _TEXT}, (*named, "id"), write),
+        f"{place}.search": Operation(f"Searches {whose}.", {**own, **search}, (*named, "text")),
+    }
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
@@ -79,6 +111,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             ToolEffect.WRITE,
             idempotent=True,
         ),
+        **{name: made for owner in ("", *OWNERS) for name, made in _of_documents(owner).items()},
     }
 )
 """All that this version has, by `resource.operation`; those that the reader of tasks knows."""

@@ -21,11 +21,14 @@ from engine.core.run.agent_talk import agent_around, result_text
 from engine.core.run.state import AgentFrame, AskedCall, BlockFrame, Branch, FanFrame, MadeCall
 from engine.core.run.waits import MAX_WAIT_S
 from engine.core.run.walker import Walker, error_json
-from engine.core.schemas import value_problems
+from engine.core.schemas import MAX_CHECKS, parts_of, value_problems
 from engine.core.values import Json, canonical_json, compact_json
 
 MOST_CALLS: Final = 128
 """Tool calls of one turn; no model means more than that."""
+MOST_PARTS: Final = 20_000
+"""Values in the arguments of a turn, which are checked here at one go; texts may be as long as they are."""
+LEAST_CHECKS: Final = 2_000
 DENIED: Final = "tool.denied"
 
 
@@ -47,7 +50,8 @@ def read_calls(
     """
     counts, closed = dict(agent.called), ""
     found: list[AskedCall] = []
-    bodies = zip(written.get("tool_calls") or (), kept.get("tool_calls") or (), strict=True)
+    bodies = list(zip(written.get("tool_calls") or (), kept.get("tool_calls") or (), strict=True))
+    room = MOST_PARTS
     for number, (body, shown) in enumerate(bodies):
         function = body.get("function") if isinstance(body, dict) else None
         function = function if isinstance(function, dict) else {}
@@ -57,7 +61,9 @@ def read_calls(
         if problem is None and number >= MOST_CALLS:
             problem = ToolError(f"a turn makes {MOST_CALLS} calls at most", code="tool.not_allowed")
         if problem is None:
-            call.arguments, problem = _arguments(walker, op, call.tool, function.get("arguments"))
+            most = max(MAX_CHECKS // len(bodies), LEAST_CHECKS)
+            call.arguments, problem = _arguments(walker, op, call.tool, function.get("arguments"), room, most)
+            room -= parts_of(call.arguments)
         if problem is not None:
             call.refused = error_json(problem, "")
             continue
@@ -83,9 +89,14 @@ def _refusal(
     return None
 
 
-def _arguments(walker: Walker, op: AgentOp, tool: str, given: Json) -> tuple[dict[str, Json], ToolError | None]:
+def _arguments(
+    walker: Walker, op: AgentOp, tool: str, given: Json, room: int, most: int
+) -> tuple[dict[str, Json], ToolError | None]:
+    """Read and check the arguments of a call, at most so many values and keywords."""
     arguments, problem = read_arguments(given)
-    problems = [problem] if problem else value_problems(arguments, _contract(walker, op, tool).parameters)
+    if not problem and parts_of(arguments) > room:
+        problem = f"the arguments of a turn hold {MOST_PARTS:,} values at most"
+    problems = [problem] if problem else value_problems(arguments, _contract(walker, op, tool).parameters, most=most)
     if not problems:
         return arguments, None
     told = f"tool '{tool}' does not take these arguments: {'; '.join(problems)}"

@@ -44,7 +44,7 @@ def tool_bound(plan: Plan, contract: ToolContract, slots: Sequence[Mapping[str, 
 
 
 def check_secrets(plan: Plan, contract: ToolContract, slots: Sequence[Mapping[str, Json]]) -> None:
-    """Refuse secrets that the plan may not read, and those that a client would be told.
+    """Refuse secrets that the plan may not read, and those that a client would be told or that would be kept.
 
     Args:
         plan: The plan.
@@ -55,8 +55,8 @@ def check_secrets(plan: Plan, contract: ToolContract, slots: Sequence[Mapping[st
         AuthorityError: `authority.denied`.
         ExpressionError: `expression.secret`.
     """
-    if slots and contract.type == "function":
-        raise used(f"the client makes the calls of '{contract.name}', and no secret leaves the worker")
+    if slots and contract.refuses_secrets:
+        raise used(contract.refuses_secrets)
     for name in names_of([*contract.secrets, *slots]):
         check_permitted(plan.allow, "secrets", name)
 

@@ -214,8 +214,8 @@ class Machine:
     def _look_and_start(self, branch: Branch, frame: BlockFrame) -> bool:
         """Start a step, unless its output is recorded, a break stands before it or a fork has to come first."""
         walker = self.walker
-        if recorded.take_recorded(walker, branch, frame):
-            return True
+        if recorded.is_recorded(walker, frame):
+            return attempt(walker, branch, lambda walker, moved: recorded.take_recorded(walker, moved, frame))
         if recorded.hold_back(walker, branch, frame):
             return False
         path = f"{frame.path}.{frame.pc}"

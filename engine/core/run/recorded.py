@@ -47,17 +47,25 @@ def see_times(walker: Walker) -> None:
     walker.evaluator.times = None if forked is None else forked.times
 
 
-def take_recorded(walker: Walker, branch: Branch, frame: BlockFrame) -> bool:
-    """End the step that a block frame stands at with what was recorded of it, if anything was."""
+def is_recorded(walker: Walker, frame: BlockFrame) -> bool:
+    """Return whether the step that a block frame stands at was recorded."""
     forked = walker.state.forked
-    if forked is None:
+    if forked is None or plain_path(f"{frame.path}.{frame.pc}") not in forked.recorded:
         return False
-    path = plain_path(f"{frame.path}.{frame.pc}")
-    op = walker.op_at(frame)
     # a `return` takes frames off; it is computed anew
-    entry = None if isinstance(op, ReturnOp) else forked.recorded.pop(path, None)
-    if entry is None:
-        return False
+    return not isinstance(walker.op_at(frame), ReturnOp)
+
+
+def take_recorded(walker: Walker, branch: Branch, frame: BlockFrame) -> None:
+    """End the step that a block frame stands at with what was recorded of it.
+
+    Raises:
+        ForkDiverged: That is no output of such a step.
+    """
+    forked = walker.state.forked
+    assert forked is not None
+    entry = forked.recorded.pop(plain_path(f"{frame.path}.{frame.pc}"))
+    op = walker.op_at(frame)
     frame.started_us = walker.evaluator.now_us
     frame.unmade = True
     walker.state.steps_run += 1
@@ -67,7 +75,6 @@ def take_recorded(walker: Walker, branch: Branch, frame: BlockFrame) -> bool:
     branch.scope.labels.update(entry.labels)
     forked.times[branch.id] = entry.at_us
     end_step(walker, branch, frame, entry.output, recorded=entry)
-    return True
 
 
 def hold_back(walker: Walker, branch: Branch, frame: BlockFrame) -> bool:

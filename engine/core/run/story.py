@@ -179,6 +179,10 @@ class Story(StepTree):
         )
         step.waits.append(wait)
         self._waits[wait.wait_id] = step, wait
+        info = body.get("info")
+        if step.kind == StepKind.TOOL_CALL and isinstance(info, dict):
+            # of a call that waits, and may never be made, the wait alone says what it calls
+            step.name = step.name or str(info.get("tool") or "")
         self._go_on(step, at_us)
         step.state = StepState.WAITING
 

@@ -8,12 +8,16 @@ from engine.core.spec import codes
 from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import MapNode
 
+DOC_OPERATIONS: Final = ("list", "get", "create", "delete", "search")
 KEYS: Final = ("resource", "operation", "subresource", "resource_id", "arguments")
-RESOURCES: Final = ("agent", "task", "execution")
+RESOURCES: Final = ("agent", "task", "execution", "user", "doc")
+OWNERS: Final = ("agent", "user")
+"""Those that have documents of their own; `doc` alone means documents that are nobody's."""
 OPERATIONS: Final = (
     *("agent.list", "agent.get"),
     *("task.list", "task.get", "task.create", "task.update", "task.delete"),
     *("execution.list", "execution.get", "execution.create"),
+    *(f"{place}doc.{operation}" for place in ("", *(f"{owner}." for owner in OWNERS)) for operation in DOC_OPERATIONS),
 )
 """All that this version has; engine.core.plan.system_tools says what each of them takes."""
 _OF_TASK: Final = frozenset({"execution.create", "execution.list"})
@@ -45,7 +49,8 @@ def read_system(fields: Fields) -> dict[str, Any]:
     resource, operation, sub = words["resource"], words["operation"], words["subresource"]
     if resource is None or operation is None:
         return {}
-    name = f"{(sub or resource).text}.{operation.text}"
+    is_owned = sub is not None and sub.text == "doc" and resource.text in OWNERS
+    name = f"{resource.text}.doc.{operation.text}" if is_owned else f"{(sub or resource).text}.{operation.text}"
     if name not in OPERATIONS:
         message = f"the operation '{name[:60]}' of system tools is not available in this version"
         hint = f"there are {', '.join(OPERATIONS)}"
@@ -53,5 +58,5 @@ def read_system(fields: Fields) -> dict[str, Any]:
         return {}
     named = words["resource_id"]
     if named is not None:
-        arguments["task" if name in _OF_TASK else "id"] = named.text
+        arguments[resource.text if is_owned else "task" if name in _OF_TASK else "id"] = named.text
     return {"operation": name, "arguments": arguments}

@@ -39,6 +39,8 @@ _LATER_CALL_KEYS = {
     "secrets": "write `{{ secrets.NAME }}` where the value belongs, such as in `headers`",
 }
 _INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
+_OPERATORS = "the operator registers it in everstep.toml; steps name its tools, which `everstep tools ls` lists"
+_INSTEAD_OF = {"integration": _OPERATORS, "mcp": _OPERATORS}
 
 
 def read_tools(node: ListNode | None, findings: Findings) -> tuple[ToolSpec, ...]:
@@ -152,19 +154,25 @@ def _type(fields: Fields) -> Kind | None:
         for later in vocabulary.LATER_TOOL_TYPES:
             entry = fields.node.entry(later)
             if entry is not None:
-                message = f"tools of type '{later}' are not available in this version"
-                fields.error(codes.LATER, message, entry.key_position, hint=_INSTEAD)
+                message = _later(later)
+                fields.error(codes.LATER, message, entry.key_position, hint=_INSTEAD_OF.get(later, _INSTEAD))
                 return None
         return "python"
     if word.text in vocabulary.LATER_TOOL_TYPES:
-        message = f"tools of type '{word.text}' are not available in this version"
-        fields.error(codes.LATER, message, word.position, key="type", hint=_INSTEAD)
+        message = _later(word.text)
+        fields.error(codes.LATER, message, word.position, key="type", hint=_INSTEAD_OF.get(word.text, _INSTEAD))
         return None
     if word.text not in _TYPES:
         hint = suggest(fields.findings, word.text, _TYPES) or f"types are {', '.join(_TYPES)}"
         fields.error(codes.NOT_ONE_OF, f"'{word.text}' is not a type of tool", word.position, key="type", hint=hint)
         return None
     return cast("Kind", word.text)
+
+
+def _later(kind: str) -> str:
+    if kind in _INSTEAD_OF:
+        return f"a task defines no tool of type '{kind}' itself"
+    return f"tools of type '{kind}' are not available in this version"
 
 
 def _api_call(fields: Fields, wanted: bool) -> _Call:

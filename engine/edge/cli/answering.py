@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.errors import Conflict
 from engine.core.run.projection import is_listening
@@ -15,6 +16,9 @@ from engine.edge.cli.values import segment
 if TYPE_CHECKING:
     from engine.edge.cli.api import Api
 
+_BESIDE_OTHERS: Final = re.compile(r"(?:\d|\.map)\[")
+"""Finds in a path a branch or an item beside which others run."""
+
 
 def answer_hint(execution_id: str, wait: Mapping[str, Any], opened: Collection[Mapping[str, Any]] = ()) -> str:
     """Say how to answer a wait.
@@ -22,7 +26,7 @@ def answer_hint(execution_id: str, wait: Mapping[str, Any], opened: Collection[M
     Args:
         execution_id: The execution.
         wait: A wait of the API or the body of a `wait` event.
-        opened: All open waits, this one among them; which one is meant is said only if there are several.
+        opened: All open waits, this one among them; which one is meant is said if there are several, or may be soon.
     """
     if is_listening(info := wait.get("info")):
         sample = _sample(wait.get("schema"))
@@ -31,7 +35,7 @@ def answer_hint(execution_id: str, wait: Mapping[str, Any], opened: Collection[M
         words += [] if info["messages"] == DEFAULT_INBOX else ["--name", str(info["messages"])]
         return f"send it a message with, for example: {shlex.join(words)}"
     words = ["everstep", "answer", execution_id]
-    if len(opened) > 1:
+    if len(opened) > 1 or _BESIDE_OTHERS.search(str(wait.get("path") or "")):
         label = wait.get("label")
         alone = label and sum(1 for other in opened if label in (other.get("label"), _id_of(other))) == 1
         words += ["--wait-id", str(label) if alone else _id_of(wait)]

@@ -13,6 +13,7 @@ from engine.edge.cli.options import Output, ProjectFile
 from engine.edge.cli.output import Mode, as_json, table, write, write_rows
 
 if TYPE_CHECKING:
+    from engine.control.mcp.definitions import Offered
     from engine.core.plan.ir import ToolContract
 
 WIDTH = 60
@@ -50,7 +51,7 @@ def list_tools(project: ProjectFile = None, output: Output = Mode.TEXT) -> None:
             contract.effect.value,
             "yes" if contract.repeatable else "no",
             ", ".join(contract.tenants) or "all",
-            clip(" ".join(contract.description.split()) or "-", WIDTH),
+            clip(_plain(contract.description) or "-", WIDTH),
         )
         for contract in found
     ]
@@ -103,19 +104,43 @@ def show_server(
     offered = tools_of(name, listing, config)
     names = {str(contract.spec["tool"]): key for key, contract in offered.contracts.items()}
     told = listing.server
-    write(f"{told.get('name', name)} {told.get('version', '')}, protocol {listing.protocol}".replace(" ,", ","))
-    called = {**offered.left_out, **names}
-    _show("TOOL", "CALLED", [(item, called.get(str(item["name"]), "-")) for item in listing.tools])
+    server = _plain(f"{told.get('name', name)} {told.get('version', '')}")
+    write(f"{server}, protocol {_plain(listing.protocol)}")
+    _show("TOOL", "CALLED", [(item, names.get(str(item["name"]), "-")) for item in listing.tools])
     for title, key, items in (
         ("RESOURCE", "uri", listing.resources),
         ("TEMPLATE", "uriTemplate", listing.templates),
     ):
         _show(title, "NAME", [({**item, "name": item[key]}, str(item.get("name", "-"))) for item in items])
     _show("PROMPT", "ARGUMENTS", [(item, _arguments(item)) for item in listing.prompts])
+    _show_beside(offered, "resources" in listing.offers, "prompts" in listing.offers)
+
+
+def _show_beside(offered: Offered, has_resources: bool, has_prompts: bool) -> None:
+    """Say how resources and prompts are had, and why a tool is none here."""
+    from engine.control.mcp.definitions import GET_PROMPT, READ_RESOURCE
+
+    own = {contract.spec["kind"]: name for name, contract in offered.contracts.items()}
+    lines = [
+        f"{what} are had by the tool {own[kind]}" if kind in own else f"{what} are not offered to tasks ({label})"
+        for what, kind, label, is_there in (
+            ("resources", "resource", READ_RESOURCE, has_resources),
+            ("prompts", "prompt", GET_PROMPT, has_prompts),
+        )
+        if is_there
+    ]
+    lines += [f"{_plain(label)} is left out: {_plain(reason)}" for label, reason in offered.left_out.items()]
+    if lines:
+        write("\n" + "\n".join(lines))
 
 
 def _arguments(prompt: Mapping[str, Any]) -> str:
     return ", ".join(str(item.get("name")) for item in prompt.get("arguments") or []) or "-"
+
+
+def _plain(text: Any) -> str:
+    """Return a text of somebody else on one line, without what a terminal would obey."""
+    return " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
 
 
 def _show(title: str, second: str, items: Sequence[tuple[Mapping[str, Any], str]]) -> None:
@@ -124,7 +149,7 @@ def _show(title: str, second: str, items: Sequence[tuple[Mapping[str, Any], str]
     if not items:
         return
     rows = [
-        (str(item["name"]), beside, clip(" ".join(str(item.get("description") or "-").split()), WIDTH))
+        (_plain(item["name"]), _plain(beside), clip(_plain(item.get("description") or "-"), WIDTH))
         for item, beside in items
     ]
     write("")

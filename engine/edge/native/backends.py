@@ -162,7 +162,7 @@ async def list_backends(
     source: OfSource = None,
 ) -> dict[str, Any]:
     """List backends by name, with how they are. Where they are and where their keys are kept only operators see."""
-    known = (await services.models.registry.registry()).backends
+    known = await services.models.backends()
     names = [
         item.name
         for item in known.values()
@@ -200,7 +200,7 @@ async def apply_registry(request: Request, services: In) -> dict[str, Any]:
 @router.get("/backends/{backend}")
 async def get_backend(backend: str, request: Request, services: In) -> dict[str, Any]:
     """Return a backend, with how it is."""
-    item = await services.models.registry.backend(backend)
+    item = await services.models.backend(backend)
     return backend_view(item, await services.models.state(backend), whole=sees_all(request))
 
 
@@ -222,7 +222,7 @@ async def delete_backend(backend: str, request: Request, services: In) -> Respon
 @router.get("/backends/{backend}/state")
 async def get_state(backend: str, request: Request, services: In) -> dict[str, Any]:
     """Return what the last check of a backend found."""
-    await services.models.registry.backend(backend)
+    await services.models.backend(backend)
     state = await services.models.state(backend)
     return {"backend": backend, "state": state_view(state, whole=sees_all(request))}
 

@@ -42,7 +42,7 @@ ENTRIES: Final = MappingProxyType(
             """
             main:
               - prompt: hello
-                model: [small]
+                model: {name: small}
             """,
             """
             main:

@@ -17,6 +17,10 @@ def _text(length: int) -> sa.types.TypeEngine[str]:
     return sa.String(length=length)
 
 
+def _long() -> sa.types.TypeEngine[str]:
+    return sa.TEXT(collation="C") if op.get_bind().dialect.name == "postgresql" else sa.Text()
+
+
 def upgrade() -> None:
     """Add the tables."""
     _add_conversations()
@@ -59,7 +63,7 @@ def _add_conversations() -> None:
         sa.Column("hash", _text(64), nullable=False),
         sa.Column("before", _text(64), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("messages", sa.Text(), nullable=False),
+        sa.Column("messages", _long(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "execution_id", "id", "hash", name=op.f("pk_conversations")),
     )
@@ -72,17 +76,13 @@ def _add_secrets() -> None:
         sa.Column("tenant", _text(64), nullable=False),
         sa.Column("name", _text(128), nullable=False),
         sa.Column("key_id", _text(64), nullable=False),
-        sa.Column("sealed", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("sealed", _long(), nullable=False),
+        sa.Column("description", _long(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
         sa.Column("updated_by", _text(255), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "name", name=op.f("pk_secrets")),
     )
-
-
-def _long() -> sa.types.TypeEngine[str]:
-    return sa.TEXT(collation="C") if op.get_bind().dialect.name == "postgresql" else sa.Text()
 
 
 def _add_registry() -> None:
@@ -193,7 +193,7 @@ def _add_kept() -> None:
         sa.Column("tenant", _text(64), nullable=False),
         sa.Column("id", _text(64), nullable=False),
         sa.Column("execution_id", _text(200), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("body", _long(), nullable=False),
         sa.Column("chars", sa.Integer(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("until_us", sa.BigInteger(), nullable=False),
@@ -210,8 +210,8 @@ def _add_docs() -> None:
         sa.Column("id", _text(64), nullable=False),
         sa.Column("owner_kind", _text(16), nullable=False),
         sa.Column("owner_id", _text(128), nullable=False),
-        sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("title", _long(), nullable=False),
+        sa.Column("metadata", _long(), nullable=False),
         sa.Column("digest", _text(64), nullable=False),
         sa.Column("actor", _text(255), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
@@ -222,7 +222,7 @@ def _add_docs() -> None:
         sa.Column("embedded_us", sa.BigInteger(), nullable=True),
         sa.Column("due_us", sa.BigInteger(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("trouble", _long(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_docs")),
     )
     op.create_index("ix_docs_owner", "docs", ["tenant", "owner_kind", "owner_id", "created_us", "id"], unique=False)
@@ -233,8 +233,8 @@ def _add_docs() -> None:
         sa.Column("doc_id", _text(64), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("title", _long(), nullable=False),
+        sa.Column("content", _long(), nullable=False),
         sa.Column("embedding", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "doc_id", "number", name=op.f("pk_snippets")),
     )
