@@ -189,11 +189,11 @@ class Spender:
             limit = pot.cost_nano or 0
             used, needs, most = (f"${nano_to_cost(nano)}" for nano in (found.used.cost_nano, least.cost_nano, limit))
             is_too_small = least.cost_nano > limit
+            told = f"{used} of {most} is used, and this call needs {needs}"
         else:
             limit = pot.tokens or 0
-            used, needs, most = (f"{count} tokens" for count in (found.used.tokens, least.tokens, limit))
             is_too_small = least.tokens > limit
-        told = f"{used} of {most} {'are' if not found.is_cost else 'is'} used, and this call needs {needs}"
+            told = f"{found.used.tokens} of {limit} tokens are used, and this call needs {least.tokens}"
         if not pot.budget:
             return LimitExceeded(
                 f"the limit of the execution leaves nothing for this call: {told}",
@@ -207,6 +207,8 @@ class Spender:
         if ends_us and not is_too_small:
             details["retry_after_s"] = max(1.0, (ends_us - self.now_us()) / 1e6)
             hint += f", or wait for the next {budget.per}: `retry: {{on: budget.exhausted, attempts: 2}}` does"
+        elif is_too_small:
+            hint += ", or bound the reply by max_tokens in the settings of the step"
         message = f"the budget '{pot.budget}' leaves nothing for this call: {told}"
         return BudgetError(message, hint=hint, details=details)
 

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +26,16 @@ from engine.store.limits import HELD_US, Bounds, LimitStore, Turn
 CHARS_PER_TOKEN = 4
 REPLY_TOKENS = 500
 """What a reply is thought to need if the settings bound it by nothing; it is set right when it is there."""
+IMAGE_TOKENS = 1_000
+"""What an image is thought to need, whatever its size."""
 SHORT_S = 0.05
 """A turn that is so near is waited for in the slot: to give it back and take it again costs more."""
 STORE_AWAY_S = 1.0
 HOLD_EVERY_S = HELD_US / 1e6 / 3
 WEIGHT = 0.2
 """Of the newest call in how long a call takes."""
+
+_IMAGES = ("image_url", "input_image", "image")
 
 log = structlog.get_logger(__name__)
 
@@ -236,12 +240,32 @@ class CallTurns:
 
 
 def tokens_of(params: ChatParams | EmbedParams) -> int:
-    """Return how many tokens a call will use, about: characters by four, and what the reply may have at most."""
+    """Return how many tokens a call will use, about: characters by four, and what the reply may have at most.
+
+    Images count alike, and not by the characters of their data.
+    """
     if isinstance(params, EmbedParams):
         return sum(len(text) + len(params.instruction) for text in params.texts) // CHARS_PER_TOKEN
-    chars = sum(len(json.dumps(part, ensure_ascii=False)) for part in (params.messages, params.tools))
+    images = [images_in(message) for message in params.messages]
+    messages = [
+        {**message, "content": [part for part in message["content"] if not is_image(part)]} if count else message
+        for message, count in zip(params.messages, images, strict=True)
+    ]
+    chars = sum(len(json.dumps(part, ensure_ascii=False)) for part in (messages, params.tools))
     most = next((params.settings.get(name) for name in ("max_tokens", "max_completion_tokens")), None)
-    return chars // CHARS_PER_TOKEN + (most if isinstance(most, int) and most > 0 else REPLY_TOKENS)
+    reply = most if isinstance(most, int) and most > 0 else REPLY_TOKENS
+    return chars // CHARS_PER_TOKEN + sum(images) * IMAGE_TOKENS + reply
+
+
+def images_in(message: Mapping[str, Any]) -> int:
+    """Return how many images a message has."""
+    content = message.get("content")
+    return sum(is_image(part) for part in content) if isinstance(content, list) else 0
+
+
+def is_image(part: Any) -> bool:
+    """Whether a part of a message is an image."""
+    return isinstance(part, dict) and part.get("type") in _IMAGES
 
 
 def call_id_of(params: ChatParams | EmbedParams) -> str:

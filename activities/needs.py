@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
 
 from activities.candidates import Candidate, Fit
-from activities.limits import tokens_of
+from activities.limits import images_in, tokens_of
 from engine.core.contracts.activities import ChatParams, Wants
 from engine.core.plan.needs import Needs
 from engine.settings import Capabilities
-
-IMAGE_TOKENS = 1_000
-"""What an image is thought to need, whatever its size."""
-_IMAGES = ("image_url", "input_image", "image")
 
 
 class ChatFit(Fit):
@@ -35,16 +29,12 @@ class ChatFit(Fit):
 
     @cached_property
     def _reads_images(self) -> bool:
-        return self._needs.vision or any(_is_image(part) for part in _parts(self._params))
+        return self._needs.vision or any(images_in(message) for message in self._params.messages)
 
     @cached_property
     def _tokens(self) -> int:
-        """How long the call is, about: its images count alike, and not by the characters of their data."""
-        images = sum(_is_image(part) for part in _parts(self._params))
-        if not images:
-            return tokens_of(self._params)
-        messages = [_without_images(message) for message in self._params.messages]
-        return tokens_of(dataclasses.replace(self._params, messages=messages)) + images * IMAGE_TOKENS
+        """How long the call is, about."""
+        return tokens_of(self._params)
 
     def lacks(self, item: Candidate) -> str:
         """See `Fit`; what is not known of a model counts as yes, but a price."""
@@ -105,19 +95,3 @@ def names_at(item: Candidate) -> tuple[str, ...]:
 def capabilities_at(item: Candidate) -> Capabilities:
     """Return what a candidate's model can do, as far as it is known."""
     return item.backend.config.capabilities_of(*names_at(item))
-
-
-def _parts(params: ChatParams) -> list[Any]:
-    contents = (message.get("content") for message in params.messages)
-    return [part for content in contents if isinstance(content, list) for part in content]
-
-
-def _is_image(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in _IMAGES
-
-
-def _without_images(message: dict[str, Any]) -> dict[str, Any]:
-    content = message.get("content")
-    if not isinstance(content, list):
-        return message
-    return {**message, "content": [part for part in content if not _is_image(part)]}

@@ -22,6 +22,8 @@ BROKEN_S = 10.0
 """How long; then one call tries it, and the others wait for what becomes of that."""
 MOST_PAUSE_S = 60.0
 """Longest pause that is taken from what a backend asks for: other workers' calls may have caused it."""
+UNSAID_PAUSE_S = 1.0
+"""How long one that limits its rate is passed over if it does not say for how long."""
 MEASURED_S = 60.0
 """How long a measured speed counts; afterwards a backend is measured again."""
 WEIGHT = 0.3
@@ -126,9 +128,7 @@ class Router:
             raise self._unknown(asked, f"no backend has the model '{asked}'")
         return found
 
-    def of_each(
-        self, asked: Sequence[str], fit: Fit, route: Route | None = None
-    ) -> list[tuple[str, list[Candidate]]]:
+    def of_each(self, asked: Sequence[str], fit: Fit, route: Route | None = None) -> list[tuple[str, list[Candidate]]]:
         """Return the candidates of each name; of several names those that nobody has are passed over.
 
         Args:
@@ -327,7 +327,7 @@ class Router:
         now = self._clock()
         wait_s = error.details.get("retry_after_s")
         if error.code == "backend.rate_limited":
-            health.closed_until = now + min(float(wait_s or 0.0), MOST_PAUSE_S)
+            health.closed_until = now + min(UNSAID_PAUSE_S if wait_s is None else float(wait_s), MOST_PAUSE_S)
             health.why = "limits its rate"
             return
         health.failures += 1

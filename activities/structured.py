@@ -14,7 +14,7 @@ from engine.core.values import Json, compact_json
 MOST_STARTS = 200
 """Places in a reply at which JSON may begin; each costs a try."""
 _START = re.compile(r"[{\[]")
-_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 _TOLD = (
     "When you answer, answer with one JSON value that fits this JSON Schema, and with nothing else: no other words, no "
     "code fence.\n"
@@ -71,7 +71,8 @@ def json_in(text: str, schema: Json = None) -> str | None:
     """
     if _read(text) is not None:
         return text
-    found = [part for part in _FENCE.findall(text) if _read(part) is not None] + _within(text)
+    fenced = [part.strip() for part in _FENCE.findall(text)]
+    found = [part for part in fenced if _read(part) is not None] + _within(text)
     return next((part for part in found if schema is None or not _problems(part, schema)), found[0] if found else None)
 
 

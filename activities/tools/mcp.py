@@ -76,8 +76,8 @@ class McpTools:
             structured?} with the parts as the protocol has them.
 
         Raises:
-            ToolError: tool.unknown, .bad_arguments, .credentials, .address_refused, .unreachable, .http_status or .too_large, and
-                tool.failed with the tool's own words.
+            ToolError: tool.unknown, .bad_arguments, .credentials, .address_refused, .unreachable, .http_status or
+                .too_large, and tool.failed with the tool's own words.
         """
         tool = params.tool
         name = str(tool.spec.get("server"))

@@ -13,11 +13,10 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
-from engine.control.definitions import now_us
 from engine.core.contracts.doors import SIGNAL_ENDED, WEBHOOK_WORKFLOW, WebhookParams, doors_queue
 from engine.core.errors import EngineError
 from engine.store.changes import Changes, Subscription
-from engine.store.outbox import Due
+from engine.store.outbox import Due, now_us
 from engine.store.webhooks import WebhookStore
 
 LEASE_US = 30_000_000

@@ -7,6 +7,7 @@ import base64
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
-from engine.control.definitions import now_us
 from engine.control.sealing import KEY_BYTES, NONCE_BYTES, KeyRing, new_key, read_ring
 from engine.core.errors import Conflict, InvalidInput, NotFound, SecretError
 from engine.obs.logs import redactor_in_use
@@ -143,6 +143,10 @@ def _opened(ring: KeyRing, secret: SealedSecret) -> SecretStr:
         ) from error
 
 
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
 class SecretReader:
     """Opens secrets for calls; nothing keeps what it returns, but for what takes them out of log lines.
 
@@ -205,7 +209,7 @@ class SecretService:
         clock: Unix microseconds.
     """
 
-    def __init__(self, store: SecretStore, keys: SecretKeys, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, store: SecretStore, keys: SecretKeys, clock: Callable[[], int] = _now_us) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock

@@ -11,6 +11,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.limits import IMAGE_TOKENS, tokens_of
 from activities.llm import ChatActivities
 from engine.core.contracts.activities import ChatResult, Wants
 from engine.core.contracts.failures import run_error_of
@@ -211,3 +212,13 @@ async def test_a_model_that_answers_no_messages_is_never_asked() -> None:
     async with office(vectors=Capabilities(chat=False), model=UNKNOWN) as scene:
         result = await scene.ask("vectors", "model")
         assert (result.backend, passed_over(result)) == ("model", {"vectors": "answers no messages"})
+
+
+async def test_an_image_takes_no_more_of_a_limit_than_what_it_is_thought_to_need() -> None:
+    data = f"data:image/png;base64,{'A' * 400_000}"
+    large = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": data}}]}]
+    text = [{"role": "user", "content": "A" * 4_000}]
+    few = {"max_tokens": 10}
+    assert tokens_of(chat_params(messages=large, settings=few)) < IMAGE_TOKENS + 50
+    assert tokens_of(chat_params(messages=[*large, *large], settings=few)) > 2 * IMAGE_TOKENS
+    assert 1_000 < tokens_of(chat_params(messages=text, settings=few)) < 1_050

@@ -11,7 +11,7 @@ import pytest
 
 from activities.backends.base import Embeddings, Tell, tell_nobody
 from activities.candidates import FAILS_OVER, Candidate, Fit, Route
-from activities.routing import BREAKS_AFTER, BROKEN_S, MEASURED_S, Router
+from activities.routing import BREAKS_AFTER, BROKEN_S, MEASURED_S, MOST_PAUSE_S, UNSAID_PAUSE_S, Router
 from engine.core.contracts.activities import ChatParams, ChatResult, Usage
 from engine.core.errors import BackendError
 from engine.settings import BackendConfig, Group, Price, RoutingPolicy
@@ -243,17 +243,21 @@ async def test_if_all_fail_the_first_ones_error_is_told_with_the_shortest_pause_
 # --- out of order ----------------------------------------------------------------------------------------------------
 
 
-async def test_one_that_limits_its_rate_is_passed_over_for_as_long_as_it_asks() -> None:
+@pytest.mark.parametrize(("asked_for", "pause_s"), [(5.0, 5.0), (None, UNSAID_PAUSE_S), (1e9, MOST_PAUSE_S)])
+async def test_one_that_limits_its_rate_is_passed_over_for_as_long_as_it_asks(
+    asked_for: float | None, pause_s: float
+) -> None:
     first, second = Scripted("a", "m"), Scripted("b", "m")
     first.takes_s = second.takes_s = 0.0
     scene = Scene(first, second)
-    first.problem = limited(5.0)
+    first.problem = limited(asked_for)
     assert await scene.answers(1) == ["b"]
     first.problem = None
+    scene.clock.now += pause_s * 0.99
     answered, route = await scene.ask()
     assert answered == "b"
     assert told(route)["passed_over"] == [{"backend": "a", "why": "limits its rate"}]
-    scene.clock.now += 5.0
+    scene.clock.now += pause_s * 0.02
     assert await scene.answers(1) == ["a"]
 
 

@@ -212,6 +212,8 @@ def test_a_call_for_no_tool_reads_none() -> None:
         ("[1, 2] {mood}", "[1, 2]"),
         ("no {json} here", None),
         ("[" * 10_000, None),
+        # with a pattern that tries blanks over and over this would take hours
+        ("```json\n{" + " " * 2_000_000, None),
     ],
 )
 def test_the_json_in_a_text_is_found_and_the_one_that_fits_taken(text: str, found: str | None) -> None:

@@ -79,6 +79,17 @@ async def test_the_steps_of_an_older_version_have_the_names_of_that_version(lab:
     assert "names" not in out
 
 
+async def test_describe_tells_the_remedy_of_an_error(lab: Lab, api: ApiServer, cli: Cli) -> None:
+    call = 'api_call: {method: GET, url: "http://127.0.0.1:1/", headers: {A: "{{ secrets.nowhere }}"}}'
+    task_id = await create(api.http, f"name: lacking\ntools: [{{name: f, {call}}}]\nmain: [{{tool: f}}]")
+    async with lab.worker():
+        execution_id = (await start(api.http, task_id))["id"]
+        await until(api.http, execution_id, "failed")
+    _, out, _ = await cli("describe", execution_id)
+    (told,) = [line for line in out.splitlines() if line.startswith("hint ")]
+    assert "everstep secrets set nowhere" in told
+
+
 async def test_a_wait_is_answered_by_its_label_and_by_the_command_that_describe_shows(
     lab: Lab, api: ApiServer, cli: Cli
 ) -> None:

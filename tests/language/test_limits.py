@@ -7,20 +7,21 @@ import pytest
 from engine.core.errors import LimitExceeded
 from engine.core.run.effects import Ok
 from engine.dryrun import Answered, chat_reply
-from tests.language.words import Noting, codes, compile_in, seconds
+from tests.language.words import Noting, codes, seconds
 from tests.support.memory import error_of, output_of, run
 
 ENDLESS = {
     "steps": ("{steps: 30}", "{while: 'True', do: {evaluate: 1}}"),
     "rounds": ("{rounds: 30}", "{while: 'True', do: {evaluate: 1}}"),
     "tokens": ("{tokens: 25}", "{while: 'True', do: {prompt: hi}}"),
+    "cost": ("{cost: 0.25}", "{while: 'True', do: {prompt: hi}}"),
     "time": ("{time: 25s}", "{while: 'True', do: {sleep: 10}}"),
 }
 
 
 def of_ten(call: object) -> Answered:
-    """Answer a prompt with a reply of ten tokens."""
-    return Answered(Ok(chat_reply("x", tokens=10)))
+    """Answer a prompt with a reply of ten tokens that costs ten cents."""
+    return Answered(Ok(chat_reply("x", tokens=10) | {"cost": "0.1"}))
 
 
 def limited(limit: str, more: str = "") -> str:
@@ -90,9 +91,9 @@ def test_the_limit_of_time_is_the_time_on_the_wall():
     assert seconds(result) == 25
 
 
-def test_the_limit_of_cost_is_planned():
-    """A task has a limit of cost: planned, and not kept yet."""
-    made = compile_in("limits: {cost: 0.5}\nmain: [{prompt: hi}]")
-    assert made.plan.limits.cost_usd == 0.5
-    assert [(item.code, item.path) for item in made.warnings] == [("W614", "limits.cost")]
+def test_the_limit_of_cost_ends_the_task_before_the_next_call():
+    """A task has a limit of cost."""
+    desk = Noting(of_ten)
+    assert error_of(limited("cost"), None, desk).code == "limit.cost"
+    assert len(desk.calls) == 3
     assert codes("limits: {cost: -1}\nmain: [{prompt: hi}]") == ["E503"]

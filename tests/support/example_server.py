@@ -43,6 +43,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_VIRTUAL_S = 3.0
 """A case that takes longer by the virtual clock sleeps or waits for real, and is run in memory only."""
 QUICK_S = 0.01
+DOCUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "handbook": {
+        "opening.txt": {"metadata": {"kind": "handbook"}},
+        "desk.txt": {"agent": "desk"},
+        "ada.txt": {"user": "ada"},
+    }
+}
+"""Files of examples that its tasks search, with whose they are."""
 HTTP_STATUSES = {
     "backend.overloaded": 503,
     "backend.rate_limited": 429,
@@ -135,6 +143,19 @@ class ExampleServer:
             {"file": file.name, "source": text_to_send(file.path, file.text)} for file in find_tasks([example]).files
         ]
         self.api.post("/tasks/apply", {"tasks": tasks}, timeout_s=PATIENCE_S)
+        for name, facts in DOCUMENTS.get(example.name, {}).items():
+            self._add(example / name, facts)
+
+    def _add(self, file: Path, facts: dict[str, Any]) -> None:
+        """Add a document, as `everstep docs add --pieces` does, and wait until it has its vectors."""
+        pieces = [piece.strip() for piece in file.read_text(encoding="utf-8").split("\n\n")]
+        # with a key a document that is there is not added again
+        given = {"title": file.name, "content": pieces, **facts}
+        added = self.api.post("/docs", given, key=f"{file.parent.name}/{file.name}")
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := self.api.get(f"/docs/{added['id']}"))["embedded_at"]:
+            assert time.monotonic() < deadline, found["trouble"]
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -366,6 +387,9 @@ def _call_seen(body: Mapping[str, Any]) -> dict[str, Json]:
         request = {"input": body["request"]["arguments"]}
     label = body.get("label") or (body["name"] if is_tool or is_task else f"prompt {body['name']}".strip())
     kind = "tool" if is_tool else "task" if is_task else "prompt"
+    if body["kind"] in (StepKind.EMBED, StepKind.SEARCH):
+        kind = str(body["kind"])
+        label = body.get("label") or kind
     kept = {key: body[key] for key in ("path", "name", "attempt")}
     return {**kept, "label": label, "kind": kind, "request": request, "reply": None}
 

@@ -109,6 +109,16 @@ def test_the_row_of_an_agent_counts_its_turns_and_what_all_of_them_used() -> Non
     assert (row["usage"]["llm_calls"], row["usage"]["tool_calls"], row["usage"]["total_tokens"]) == (2, 1, 20)
 
 
+def test_a_call_that_waits_and_the_calls_around_it_are_rows_with_kind_and_tool() -> None:
+    result = run(AGENT + "    rules: {pay: {approve: true}}\n", "x", Model([{"pay": {"amount": 3}}]))
+    story = Story().extend(records(result))
+    rows = [step_row(step, story.totals()[step.path]) for step in story.walk()]
+    assert [(row["path"], row["kind"], row["name"]) for row in rows[2:]] == [
+        ("main.0.turn[0].1", "parallel", None),
+        ("main.0.turn[0].1[0].0", "tool_call", "pay"),
+    ]
+
+
 def test_an_open_wait_of_a_call_is_an_open_wait_of_the_execution() -> None:
     result = run(AGENT + "    rules: {pay: {approve: true}}\n", "x", Model([{"pay": {"amount": 3}}]))
     progress = Progress()

@@ -54,6 +54,29 @@ def test_a_step_that_is_tried_again_is_told_each_time(capsys: pytest.CaptureFixt
     assert [("retrying" in line, "failed" in line) for line in lines] == [(True, True), (False, True)]
 
 
+def test_of_calls_that_are_refused_before_they_begin_it_is_told_which_and_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unknown = {"code": "tool.unknown", "message": "there is no tool 'x' here", "step": "main.0"}
+    begun = {"path": "main.0[0]", "workflow": "main[0].parallel[0]", "construct": "parallel[0]", "of": 2}
+    lines = told(
+        capsys,
+        ("init", {}),
+        ("init_branch", begun),
+        ("branch.failed", {"path": "main.0[1]", "error": unknown}),
+        failed("main.0[0].0"),
+        ("branch.failed", {"path": "main.0[0]", "error": failed("main.0[0].0")[1]["error"]}),
+    )
+    assert lines[0].endswith("  [1] tool.unknown: there is no tool 'x' here")
+    assert ["tool.failed" in line for line in lines[1:]] == [True, False], "the step has told that"
+
+
+def test_a_call_that_waits_says_what_it_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    info = {"kind": "approval", "tool": "pay", "arguments": {"amount": 3}, "info": "A large one"}
+    lines = told(capsys, ("init", {}), ("wait", {"path": "main.0", "wait_id": "main.0#1/approval", "info": info}))
+    assert lines[0].endswith('A large one: may it be called with {"amount": 3}')
+
+
 def test_an_end_for_another_reason_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, ("init", {}), failed("main.0"), ended("main.0", "too late", "step.total_timeout"))
     assert len(lines) == 2

@@ -15,7 +15,7 @@ from engine.dryrun import START_US, Answered, chat_reply, failed
 from engine.edge.cli.answering import answer_hint
 from engine.edge.cli.children import with_children
 from engine.edge.cli.eventtext import EventLines
-from engine.edge.cli.storytext import usage_line
+from engine.edge.cli.storytext import StoryText, usage_line
 from engine.edge.cli.titles import WORDS, Titles, titles_of
 from engine.edge.cli.tree import Line, RunTree
 from engine.edge.cli.treesteps import UNKNOWN, State
@@ -224,3 +224,36 @@ def test_of_several_waits_the_suggested_answer_names_one_by_its_label_if_only_it
     hints = [answer_hint("e1", wait, waits) for wait in waits]
     named = [shlex.split(hint.partition(": ")[2])[4] for hint in hints]
     assert named == ["main.0[0].0", "main.0[1].0", "go"]
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("main.0.turn[1].1[0].0", True), ("main.0.map[3].0", True), ("main.0.do[3].0", False), ("main.0", False)],
+)
+def test_where_other_waits_may_open_beside_it_a_single_one_is_named_too(path: str, named: bool) -> None:
+    wait = {"id": f"{path}#1", "path": path}
+    assert ("--wait-id" in shlex.split(answer_hint("e1", wait, [wait]))) is named
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_model_calls_and_what_it_is_told_of_it_stand_in_one_line_each() -> None:
+    text = StoryText(full=False)
+    function = {"name": "look", "arguments": '{"at":1}'}
+    reply = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+    request = {
+        "before": 2,
+        "messages": [reply, {"role": "tool", "tool_call_id": "c1", "content": "[]"}],
+        "tools": ["look"],
+    }
+    assert [line.strip() for line in text.request(request)] == [
+        "… 2 earlier messages",
+        'assistant calls c1: look: {"at":1}',
+        "tool c1: []",
+        'tools: ["look"]',
+    ]

@@ -113,9 +113,9 @@ def test_every_line_of_a_key_of_several_lines_is_found() -> None:
 def _own_logging() -> Iterator[None]:
     """Leave logging as it was afterwards."""
     root = logging.getLogger()
-    before, level = list(root.handlers), root.level
+    before, level, ours = list(root.handlers), root.level, structlog.get_config()
     yield
-    structlog.reset_defaults()
+    structlog.configure(**ours)
     root.handlers[:] = before
     root.setLevel(level)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.core.contracts.activities import ChatParams
 from engine.core.errors import ExpressionError, LimitExceeded, TaskError, ToolError
 from engine.core.plan.ir import AgentSnapshot
+from engine.core.run.calls import parse_reply
 from engine.core.run.effects import Call, Ok, Stopped
 from engine.dryrun import Answered, Handler, chat_reply, failed
 from tests.support.memory import echo, error_of, output_of, run, script, seen
@@ -372,6 +375,26 @@ def test_a_reply_that_was_cut_off_says_so_and_names_max_tokens():
 def test_a_reply_that_fits_although_it_was_cut_off_is_taken():
     _, handler = _replying(('{"n": 3}', 1), finish="length")
     assert output_of(SCHEMA_TASK, None, handler) == {"n": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('```json\n{"n": 3}\n```', {"n": 3}),
+        (' \n```\n\n{"n": 3}```  ', {"n": 3}),
+        ('{"n": 3}', {"n": 3}),
+        ('```{"n": 3}```', None),
+        ('```json\n{"n": 3}', None),
+        ("```json\n```", None),
+        ("```\n`", None),
+        # a workflow may think for two seconds, and a pattern that tries blanks over and over takes hours for this
+        ("```json\n{" + " " * 2_000_000, None),
+        ("```json" + " \n" * 1_000_000 + "```", None),
+    ],
+)
+def test_the_json_of_a_reply_may_stand_in_a_code_fence(text: str, value: Any):
+    found, problem = parse_reply(text)
+    assert (found, problem == "") == (value, value is not None)
 
 
 def test_repair_rounds_share_the_time_of_their_attempt():

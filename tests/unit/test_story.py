@@ -364,6 +364,18 @@ def test_parts_of_tokens_stand_in_events_outputs_sums_and_words_where_they_were_
     )
 
 
+def test_who_was_passed_over_is_told_by_both_names_where_a_backend_has_several_models() -> None:
+    over = [{"backend": "b", "model": "x", "why": "reads no images"}, {"model": "lost", "why": "no backend has it"}]
+    one = {"policy": "order", "passed_over": over, "tried": [{"backend": "c", "code": "backend.overloaded"}]}
+    many = {"policy": "order", "passed_over": [{"backend": "b", "model": f"m{n}", "why": "is down"} for n in range(10)]}
+    left = [Ok({**priced("a"), "route": route}) for route in (one, many)]
+    ran = run("name: a\nmain: [{prompt: x}, {prompt: y}]", None, lambda call: Answered(left.pop(0)))
+    first, second = [item["what"] for item in entries(records_of(ran.events)) if item["type"] == "effect.finished"]
+    assert "after c (backend.overloaded) failed, passing over b (reads no images), lost (no backend has it)," in first
+    assert "passing over b/m0 (is down), b/m1 (is down)," in second
+    assert "b/m7 (is down) and 2 more," in second
+
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 

@@ -110,6 +110,19 @@ async def test_a_limit_of_tokens_is_compared_before_the_call_too(lab: Lab) -> No
         ended = await run(lab, task)
     assert ended.error is not None
     assert ended.error["code"] == "limit.tokens"
+    assert "0 of 100 tokens are used, and this call needs 2" in ended.error["message"]
+    assert app.calls == []
+
+
+async def test_a_call_that_no_period_has_enough_for_is_told_to_be_bounded_not_to_wait(lab: Lab) -> None:
+    task = "name: t\nmain: [{prompt: hi, model: m, settings: {max_tokens: 200}}]"
+    async with model(lab, team={"tokens": 100}) as app, lab.worker():
+        ended = await run(lab, task)
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["details"]) == ("budget.exhausted", {"budget": "team", "per": "day"})
+    assert "raise tokens of [budgets.team]" in ended.error["hint"]
+    assert "bound the reply by max_tokens" in ended.error["hint"]
+    assert "wait for" not in ended.error["hint"]
     assert app.calls == []
 
 

@@ -210,9 +210,9 @@ async def test_documents_that_mean_nothing_are_refused(lab: Lab, arguments: str)
 
 def test_whose_documents_they_are_is_asked_for_unless_it_is_fixed() -> None:
     plan = plan_of(using("{resource: agent, subresource: doc, operation: search}", "{agent: a, text: b}"))
-    assert plan.tools["x"].parameters["required"] == ["agent", "text"]  # type: ignore[call-overload,index]
+    assert plan.tools["x"].parameters["required"] == ["agent", "text"]
     fixed = plan_of(using("{resource: agent, subresource: doc, operation: search, resource_id: a}", "{text: b}"))
-    assert (fixed.tools["x"].spec, fixed.tools["x"].parameters["required"]) == (  # type: ignore[call-overload,index]
+    assert (fixed.tools["x"].spec, fixed.tools["x"].parameters["required"]) == (
         {"operation": "agent.doc.search", "arguments": {"agent": "a"}},
         ["text"],
     )

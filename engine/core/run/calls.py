@@ -41,7 +41,7 @@ LEAST_ROUND_S = 1.0
 """A repair round is sent even if the rounds before it used up the attempt's time; it fails by its own timeout."""
 MAX_SUMMARY_CHARS = 120
 
-_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +206,25 @@ def parse_reply(text: Json) -> tuple[Json, str]:
     """
     if not isinstance(text, str) or not text.strip():
         return None, "the reply is empty"
-    fenced = _FENCE.match(text)
     try:
-        parsed = json.loads(fenced.group(1) if fenced else text, parse_constant=_no_constant)
+        parsed = json.loads(_unfenced(text), parse_constant=_no_constant)
         return to_json_value(parsed, where="the reply"), ""
     except ExpressionError as error:
         return None, error.message
     except (ValueError, RecursionError) as error:
         return None, f"the reply is not JSON: {error}"
+
+
+def _unfenced(text: str) -> str:
+    """Return what a code fence around a whole text holds; without one the text as it is."""
+    # no pattern for all of it: models that go astray write thousands of blanks, which it would try over and over
+    whole = text.strip()
+    opened = _FENCE.match(whole)
+    if opened is None or not whole.endswith("```") or len(whole) < opened.end() + 3:
+        return text
+    inner = whole[opened.end() : -3]
+    line_end = inner.rfind("\n", 0, len(inner) - len(inner.lstrip()))
+    return text if line_end < 0 else inner[line_end + 1 :].rstrip()
 
 
 def _no_constant(name: str) -> Json:

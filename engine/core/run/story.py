@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from engine.core.kinds import EventType, StepKind
+from engine.core.run.approvals import APPROVAL, FUNCTION_CALL
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.story_parts import (
     AttemptStory,
@@ -180,7 +181,7 @@ class Story(StepTree):
         step.waits.append(wait)
         self._waits[wait.wait_id] = step, wait
         info = body.get("info")
-        if step.kind == StepKind.TOOL_CALL and isinstance(info, dict):
+        if isinstance(info, dict) and info.get("kind") in (APPROVAL, FUNCTION_CALL):
             # of a call that waits, and may never be made, the wait alone says what it calls
             step.name = step.name or str(info.get("tool") or "")
         self._go_on(step, at_us)

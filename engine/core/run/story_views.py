@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.core.kinds import StepKind
 from engine.core.run.story import Story
 from engine.core.run.story_parts import AttemptStory, BlockStory, StepState, StepStory, Told, WaitStory
 from engine.core.run.times import iso_time
@@ -92,7 +93,7 @@ def step_row(
     row: dict[str, Any] = {
         "path": step.path,
         "depth": step.depth,
-        "kind": step.kind or kind or None,
+        "kind": step.kind or kind or _kind_at_work(step) or None,
         "label": step.label or label or None,
         "name": step.name or None,
         "state": step.state.value,
@@ -113,6 +114,13 @@ def step_row(
         "usage": total.to_json(),
     }
     return row
+
+
+def _kind_at_work(step: StepStory) -> str:
+    """Return the kind of a step inside a turn of an agent, which no task tells: by what it runs, or calls."""
+    if step.blocks:
+        return StepKind.PARALLEL.value if step.blocks[0].construct.startswith("parallel[") else ""
+    return StepKind.TOOL_CALL.value if step.name else ""
 
 
 def _rounds(step: StepStory) -> dict[str, Json] | None:

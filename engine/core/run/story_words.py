@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from engine.core.kinds import EventType, StepKind
@@ -15,6 +15,8 @@ from engine.core.values import Json
 
 Body = dict[str, Any]
 
+MOST_OF_A_ROUTE: Final = 8
+"""Models that a sentence names of those that did not answer; the data beside it has all."""
 _PLACE: Final = frozenset({"path", "branch", "workflow", "index", "scope", "next"})
 _SOMEBODY: Final = "somebody"
 _COUNTED: Final = {
@@ -219,13 +221,22 @@ def _said_call_end(body: Body, _now_us: int) -> str:
 def _route_words(body: Body) -> str:
     """Return where a model answered, if there was a choice of which something is to be told."""
     route = body.get("route") or {}
-    failed = ", ".join(f"{item['backend']} ({item['code']})" for item in route.get("tried", ()))
-    over = ", ".join(
-        f"{item.get('backend') or item.get('model')} ({item['why']})" for item in route.get("passed_over", ())
-    )
+    failed, over = _each_of(route.get("tried", ()), "code"), _each_of(route.get("passed_over", ()), "why")
     told = [f"after {failed} failed" if failed else "", f"passing over {over}" if over else ""]
     words = ", ".join(part for part in told if part)
     return f" at {body.get('backend')}, {words}," if words else ""
+
+
+def _each_of(items: Sequence[Body], reason: str) -> str:
+    """Return models and backends with what is to be said of each; where a backend has several, by both names."""
+    backends = [item.get("backend") for item in items]
+    told: list[str] = []
+    for item in items[:MOST_OF_A_ROUTE]:
+        backend, model = item.get("backend"), item.get("model")
+        is_plain = not (backend and model) or backends.count(backend) == 1
+        told.append(f"{backend or model if is_plain else f'{backend}/{model}'} ({item.get(reason)})")
+    more = len(items) - MOST_OF_A_ROUTE
+    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
 def _said_attempt_failed(body: Body, _now_us: int) -> str:

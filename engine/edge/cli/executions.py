@@ -154,6 +154,8 @@ def _error_facts(error: Mapping[str, Any], tree: RunTree) -> list[tuple[str, str
         facts.append(("attempts", str(error["attempts"])))
     if error.get("details"):
         facts.append(("details", clip(error["details"], 600)))
+    if error.get("hint"):
+        facts.append(("hint", clip(error["hint"], 600)))
     return facts
 
 

@@ -78,22 +78,31 @@ def _lines(item: Mapping[str, Any], text: StoryText, titles: Titles, replies: di
     if "request" in data:
         yield from text.request(data["request"])
     if "reply" in data:
-        replies[path] = (data["reply"] or {}).get("content")
+        replies[path] = data["reply"] or {}
         yield from text.message(data["reply"])
     for name in _VALUES:
-        if data.get(name) is not None and not (name == "output" and _is_known(item, replies)):
+        if data.get(name) is not None and not (name == "output" and _is_known(item, text, replies)):
             yield from text.value(name, data[name])
     details = (data.get("error") or {}).get("details") if isinstance(data.get("error"), Mapping) else None
     if details:
         yield from text.value("details", details)
 
 
-def _is_known(item: Mapping[str, Any], replies: dict[str, Any]) -> bool:
+def _is_known(item: Mapping[str, Any], text: StoryText, replies: dict[str, Any]) -> bool:
     """Whether the output of an event was shown before: as a reply or an answer, or it is what came in."""
     data = item["data"]
     answered = item["type"] == EventType.RESUME and not data.get("expired") and not data.get("event")
     reply = replies.pop(str(item.get("path") or ""), None)
-    return data.get("log") is not None or answered or (reply is not None and reply == data["output"])
+    return data.get("log") is not None or answered or (reply is not None and _is_reply(data["output"], reply, text))
+
+
+def _is_reply(output: Any, reply: Mapping[str, Any], text: StoryText) -> bool:
+    """Whether an output is the text of a reply, or the completion around it, which only `--full` shows."""
+    if output == reply.get("content"):
+        return True
+    choices = output.get("choices") if isinstance(output, Mapping) else None
+    message = choices[0].get("message") if isinstance(choices, list) and choices else None
+    return not text.full and message == reply
 
 
 def _title(path: str, data: Mapping[str, Any], titles: Titles) -> str:

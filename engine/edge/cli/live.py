@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.edge.cli.answering import answer_hint
 from engine.edge.cli.output import as_json, write
 from engine.edge.cli.tree import RunTree, line_of
-from engine.edge.cli.treesteps import State, Step, usage_text
+from engine.edge.cli.treesteps import State, Step, told, usage_text
 from engine.edge.cli.values import clip_start, clock, parse_moment
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class PlainDisplay:
         step = self._tree.apply(event)
         if step is None or self._is_known(step, event["type"]):
             return
-        line = _plain_line(step, event)
+        line = "  ".join(part for part in (_plain_line(step, event), self._lost_branch(step, event)) if part)
         if line:
             sys.stderr.write(f"{clock(event['at'])}  {line}\n")
         if event["type"] == "wait":
@@ -76,6 +76,13 @@ class PlainDisplay:
         known = kind == "error" and self._failures.get(step.path) == step.note
         self._failures[step.path] = step.note
         return known
+
+    def _lost_branch(self, step: Step, event: Mapping[str, Any]) -> str:
+        """Return which branch failed and why, if no step of it has told that."""
+        note = told(event["body"].get("error")) if event["type"] == "branch.failed" else ""
+        if not note or note in self._failures.values():
+            return ""
+        return f"{str(event['body'].get('path', '')).removeprefix(step.path)} {note}"
 
     def close(self) -> None:
         """Nothing to put right."""

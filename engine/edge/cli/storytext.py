@@ -22,11 +22,12 @@ class StoryText:
         full: Whether nothing is cut.
 
     Attributes:
+        full: Whether nothing is cut.
         cut: Whether something was.
     """
 
     def __init__(self, *, full: bool) -> None:
-        self._full = full
+        self.full = full
         self.cut = False
 
     def value(self, name: str, value: Any, *, depth: int = 1) -> Iterator[str]:
@@ -43,7 +44,7 @@ class StoryText:
 
     def _lines(self, text: str) -> list[str]:
         lines = text.splitlines()
-        if self._full:
+        if self.full:
             return lines
         short = text[:MOST_CHARS].splitlines()[:MOST_LINES]
         if len(text) > MOST_CHARS or len(lines) > MOST_LINES:
@@ -63,6 +64,9 @@ class StoryText:
             yield from self.value("request", request, depth=depth)
             return
         rest = dict(request)
+        if "messages" in rest and (earlier := rest.pop("before", 0)):
+            # a turn of an agent tells only what is new
+            yield f"{INDENT * depth}… {earlier} earlier message{'s' if earlier != 1 else ''}"
         for message in rest.pop("messages", ()):
             yield from self.message(message, depth=depth)
         if not rest.get("settings"):
@@ -80,11 +84,24 @@ class StoryText:
             return
         rest = dict(message)
         role, content = str(rest.pop("role", "message")), rest.pop("content", None)
-        if content is not None or not rest:
-            yield from self.value(role, content, depth=depth)
+        calls = rest.pop("tool_calls", None) or ()
+        if content is not None or not (rest or calls):
+            answered = rest.pop("tool_call_id", "")
+            yield from self.value(f"{role} {answered}".rstrip(), content, depth=depth)
+        for call in calls:
+            yield from self._call(role, call, depth)
         for name, value in rest.items():
             if value is not None:
                 yield from self.value(f"{role} {name}", value, depth=depth)
+
+    def _call(self, role: str, call: Any, depth: int) -> Iterator[str]:
+        """Return a call that a model asks for: its id, the tool and the arguments."""
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            yield from self.value(f"{role} calls", call, depth=depth)
+            return
+        name, arguments = f"{role} calls {call.get('id') or ''}".rstrip(), function.get("arguments")
+        yield from self.value(f"{name}: {function.get('name')}", arguments, depth=depth)
 
 
 def usage_line(usage: Mapping[str, Any] | None) -> str:

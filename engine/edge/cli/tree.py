@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.core.run.usage import cost_to_nano, tokens_of
 from engine.edge.cli.titles import BLOCK_PATH, STEP_PATH, UNNAMED, Titles, describe_step
-from engine.edge.cli.treesteps import FANS, UNKNOWN, Branch, State, Step, told
+from engine.edge.cli.treesteps import FANS, UNKNOWN, Branch, State, Step, asked, told
 from engine.edge.cli.values import clip, duration, parse_moment
 
 MAX_BRANCHES_SHOWN = 6
@@ -196,7 +196,7 @@ class RunTree:
             if tool and step.title == self._titles.word(kind):
                 step.title = f"{step.title} {tool}"
             step.state, step.started_s = State.WAITING, step.started_s or at
-            step.note = clip(body.get("info"), 100)
+            step.note = clip(asked(body["info"]) if tool else info, 100)
         return step
 
     def _on_resume(self, body: Mapping[str, Any], at: float) -> Step | None:

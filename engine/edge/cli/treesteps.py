@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,6 +104,13 @@ def usage_text(tokens: int, cost_nano: int | None, parts: str = "") -> str:
     cost = "" if cost_nano is None else f"${nano_to_cost(cost_nano)}"
     told = f"{tokens:,} tokens{f' ({parts})' if parts else ''}" if tokens else ""
     return "  ".join(part for part in (told, cost) if part)
+
+
+def asked(info: Mapping[str, Any]) -> str:
+    """Return on one line what a tool call that waits asks for: a person's word, or to be made by the client."""
+    said = f"{info['info']}: " if info.get("info") else ""
+    words = "may it be called with" if info.get("kind") == "approval" else "to be called with"
+    return f"{said}{words} {json.dumps(info.get('arguments'), ensure_ascii=False)}"
 
 
 def told(error: Any) -> str:

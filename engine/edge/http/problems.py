@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from engine.core.errors import (
     AuthorityError,
     BackendError,
+    BudgetError,
     BugError,
     ChildError,
     CompileError,
@@ -67,6 +68,7 @@ STATUS_OF: dict[type[EngineError], int] = {
     ToolError: 502,
     SecretError: 422,
     BackendError: 502,
+    BudgetError: 429,
     PayloadUnreadable: 422,
     BugError: 500,
 }
