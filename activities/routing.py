@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -125,7 +126,7 @@ class Router:
             return [Candidate(self._backends[0], "")]
         found = self._that_have(asked)
         if not found:
-            raise self._unknown(asked, f"no backend has the model '{asked}'")
+            raise self._unknown(asked, f"no backend has the model '{asked[:200]}'")
         return found
 
     def of_each(self, asked: Sequence[str], fit: Fit, route: Route | None = None) -> list[tuple[str, list[Candidate]]]:
@@ -155,7 +156,7 @@ class Router:
                     raise
                 unknown.append(error)
                 if route is not None:
-                    route.passed_over.append({"model": name, "why": "no backend has it"})
+                    route.passed_over.append({"model": name[:200], "why": "no backend has it"})
         if not entries:
             raise unknown[0]
         return entries
@@ -228,15 +229,21 @@ class Router:
         left = self._in_order([(name, [item for item in found if item in fitting]) for name, found in entries], route)
         left = self._ready_first(left, candidates, fit, route)
         while left:
-            candidate = left[0] if choose is None else await choose(left)
-            left.remove(candidate)
-            try:
-                return await self._watched(candidate, call, len(failed)), route
-            except BackendError as error:
-                failed.append(error)
-                route.tried.append({**named(candidate, candidates), "code": error.code})
-                if error.code not in FAILS_OVER or not error.retryable:
-                    break
+            best = left[0]
+            with contextlib.ExitStack() as trying:
+                # from here on: many calls may wait for a turn when it is time to try one again
+                trying.enter_context(self._trying(best))
+                candidate = best if choose is None else await choose(left)
+                if candidate is not best:
+                    trying.close()
+                left.remove(candidate)
+                try:
+                    return await self._watched(candidate, call, len(failed)), route
+                except BackendError as error:
+                    failed.append(error)
+                    route.tried.append({**named(candidate, candidates), "code": error.code})
+                    if error.code not in FAILS_OVER or not error.retryable:
+                        break
         raise all_failed(failed, route)
 
     def _in_order(self, entries: Sequence[tuple[str, list[Candidate]]], route: Route) -> list[Candidate]:
@@ -303,20 +310,29 @@ class Router:
 
     # --- what calls tell ---------------------------------------------------------------------------------------------
 
-    async def _watched(self, item: Candidate, call: Callable[[Candidate, int], Awaitable[T]], n: int) -> T:
-        health, began = self._of(item), self._clock()
+    @contextlib.contextmanager
+    def _trying(self, item: Candidate) -> Iterator[None]:
+        """Let nobody else try a backend that was out of order, for the length of the block."""
+        health = self._of(item)
         is_probe = health.failures >= BREAKS_AFTER and not health.probing
         health.probing = health.probing or is_probe
+        try:
+            yield
+        finally:
+            if is_probe:
+                health.probing = False
+
+    async def _watched(self, item: Candidate, call: Callable[[Candidate, int], Awaitable[T]], n: int) -> T:
+        health, began = self._of(item), self._clock()
         health.in_flight += 1
         try:
-            result = await call(item, n)
+            with self._trying(item):
+                result = await call(item, n)
         except BackendError as error:
             self._note_failure(health, error)
             raise
         finally:
             health.in_flight -= 1
-            if is_probe:
-                health.probing = False
         health.failures, health.closed_until, health.down = 0, 0.0, ""
         self._note_pace(health, self._clock() - began, result)
         return result

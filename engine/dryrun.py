@@ -462,7 +462,7 @@ class ScriptedReplies:
         if isinstance(params, ToolParams):
             names.append(params.tool.name)
         elif isinstance(params, ChildParams):
-            names.append(params.task.name)
+            names += [call.tool, params.task.name] if call.tool else [params.task.name]
         for name in names:
             if name in self._table:
                 replies = self._table[name]
@@ -562,6 +562,7 @@ def _check_replies(plan: Plan, replies: Mapping[str, Json]) -> None:
     rows = plan_outline(plan)
     known = {row.label for row in rows} | {row.path for row in rows} | set(plan.tools)
     known |= {op.task.partition("@")[0] for block in plan.blocks for op in block.ops if isinstance(op, TaskOp)}
+    known |= {tool.runs.partition("@")[0] for tool in plan.tools.values() if tool.runs}
     for name in replies:
         if name not in known and _COUNTER.sub("", name) not in known:
             raise InvalidInput(

@@ -26,9 +26,9 @@ _PARAMS: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
 
 def main() -> None:
     """Make the call."""
-    out = _keep_output()
-    asked: dict[str, Any] = json.loads(sys.stdin.readline())
-    threading.Thread(target=_die_with_the_worker, daemon=True).start()
+    out, given = _keep_output(), _keep_input()
+    asked: dict[str, Any] = json.loads(given.readline())
+    threading.Thread(target=_die_with_the_worker, args=(given,), daemon=True).start()
     sys.path[:] = asked["path"]
     # that was for this process alone, and not for what the tool starts
     os.environ.pop("PYTHONPATH", None)
@@ -57,9 +57,18 @@ def _keep_output() -> TextIO:
     return os.fdopen(kept, "w", encoding="utf-8", errors="surrogatepass")
 
 
-def _die_with_the_worker() -> None:
+def _keep_input() -> TextIO:
+    """Return what was standard input, and let the tool, and what it starts, find nothing there instead of waiting."""
+    kept = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return os.fdopen(kept, encoding="utf-8")
+
+
+def _die_with_the_worker(given: TextIO) -> None:
     # the input ends when the worker does, however that came
-    sys.stdin.read()
+    given.read()
     os.killpg(0, signal.SIGKILL)
 
 

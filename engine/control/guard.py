@@ -21,6 +21,17 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _ENTRY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
 _MAX_PORT = 65_535
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments; Oracle's metadata service is 192.0.0.192
+        "168.63.129.16/32",  # Azure's service for its own machines: registered as public, and reached from inside only
+        "192.88.99.0/24",  # relays of 6to4
+        "fec0::/10",  # site-local
+        "3fff::/20",  # documentation
+    )
+)
+"""What Python's registry counts as public, or did in some version."""
 
 
 class AddressGuard:
@@ -96,14 +107,21 @@ async def _addresses_of(host: str, port: int) -> list[str]:
 def is_public(address: str) -> bool:
     """Say whether an address lies in the public internet.
 
-    Loopback, private, shared, link-local, multicast, reserved and unspecified addresses do not; nor do IPv6 addresses
-    that carry such an IPv4 address (mapped, compatible, NAT64, 6to4, Teredo).
+    Loopback, private, shared, link-local, site-local, multicast, reserved and unspecified addresses do not, nor do
+    those by which clouds tell machines of themselves; nor do IPv6 addresses that carry such an IPv4 address (mapped,
+    compatible, NAT64, 6to4, Teredo).
 
     Args:
         address: A numeric address, perhaps with a zone.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    return all(item.is_global and not item.is_multicast and not item.is_reserved for item in _with_embedded(ip))
+    return all(
+        item.is_global
+        and not item.is_multicast
+        and not item.is_reserved
+        and not any(item in network for network in _NOT_PUBLIC)
+        for item in _with_embedded(ip)
+    )
 
 
 def _with_embedded(ip: IPAddress) -> Iterable[IPAddress]:

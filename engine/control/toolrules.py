@@ -16,7 +16,7 @@ from engine.core.plan.ops import Op, PromptOp
 from engine.core.plan.toolbox import offer
 from engine.settings import ApproveConfig, ToolsConfig
 
-OF_TASKS = frozenset({"api_call", "function", "system"})
+OF_TASKS = frozenset({"api_call", "function", "system", "task"})
 """Types of tools that tasks bring themselves, whatever the operator has of their names."""
 
 

@@ -107,5 +107,8 @@ def lines_to_stderr() -> None:
     Unconfigured, structlog writes them to standard output, which belongs to programs.
     """
     if not structlog.is_configured():
-        # looked up for each line: tests and callers put another stream there
-        structlog.configure(logger_factory=lambda *_: structlog.WriteLogger(sys.stderr))
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            # looked up for each line: tests and callers put another stream there
+            logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        )

@@ -119,9 +119,49 @@ TOOL_KINDS: Final = (
             " of that agent or user; without `resource_id` the argument `agent`, or `user`, says whose. `resource: doc`"
             " alone means those that are nobody's.",
             "The operator permits operations under `[tools] system`; without it those that read, and"
-            " `execution.create`. `allow.tasks` of the task holds for what is read and started; a task with `allow` cannot write tasks.",
+            " `execution.create`. `allow.tasks` of the task holds for what is read and started; a task with `allow`"
+            " cannot write tasks.",
         ),
         see=("task", "python"),
+    ),
+    Entry(
+        "task",
+        Group.TOOL,
+        "Runs another task as a child execution, for steps and for agents; its output is what the tool returns.",
+        (
+            example(
+                """
+                tools:
+                  - name: refund
+                    type: task
+                    description: Pays an order back.
+                    task: refund-order@prod
+                    parameters:
+                      type: object
+                      properties: {order: {type: integer}}
+                      required: [order]
+                    approve: true
+                main:
+                  - tool: refund
+                    arguments: {order: $ _}
+                    label: refunded
+                  - evaluate: $ _.paid
+                """,
+                7,
+                answers={"refunded": {"approved": True}},
+                replies={"refund": {"paid": 12.5}},
+                output=12.5,
+                text="The child begins only once the call is approved.",
+            ),
+        ),
+        notes=(
+            "All that holds for a step [`task`](kinds.md#task) holds for a call: `allow.tasks`, retries, cancels,"
+            " the newest version if none is named. `task: {name: NAME}` means the same as `task: NAME`.",
+            "The arguments are the child's input. They must fit `parameters`, an object of anything if left out, and"
+            " then the task's own `input_schema`.",
+            "`effect` is write unless the tool says otherwise. Without a `timeout` a call takes as long as the child.",
+        ),
+        see=("tool", "agent", "approve"),
     ),
     Entry(
         "function",

@@ -466,7 +466,10 @@ _SYSTEM: Final = closed(
     {
         "resource": (one_of("agent", "task", "execution", "user", "doc"), "What it is about."),
         "operation": (one_of("list", "get", "create", "update", "delete", "search"), "What is done."),
-        "subresource": (one_of("execution", "doc"), "`execution` of a task, `doc` of an agent or user: those are meant."),
+        "subresource": (
+            one_of("execution", "doc"),
+            "`execution` of a task, `doc` of an agent or user: those are meant.",
+        ),
         "resource_id": (TEXT, "Which one, if that is fixed."),
         "arguments": (OBJECT, "Arguments that are fixed; calls give the others."),
     },
@@ -476,7 +479,7 @@ _SYSTEM: Final = closed(
 _TOOL: Final = closed(
     {
         "name": (ref("name"), "Name by which steps and models call it."),
-        "type": (one_of("python", "api_call", "function", "system"), "By its other members if left out."),
+        "type": (one_of("python", "api_call", "function", "system", "task"), "By its other members if left out."),
         "description": (TEXT, "What it does, for models and people."),
         "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
         "effect": (one_of(*ToolEffect), "What it does to the world; only none and read may be repeated freely."),
@@ -486,6 +489,10 @@ _TOOL: Final = closed(
         "api_call": (_CALL, "The HTTP request it makes."),
         "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
         "system": (_SYSTEM, "An operation on tasks, executions, agents or documents."),
+        "task": (
+            {"anyOf": [TEXT, closed({"name": (TEXT, "Its name, perhaps with @VERSION or @ALIAS.")}, "name")]},
+            "The task that each call runs.",
+        ),
     }
 )
 

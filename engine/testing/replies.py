@@ -79,7 +79,8 @@ def names_of(call: Call) -> list[str]:
         called = "embed" if isinstance(call.params, EmbedParams) else "search"
     names = [path, call.summary, *agent_paths(path)] if called == "prompt" else [path, call.summary]
     plain = [_COUNTERS.sub("", name) for name in (path, *agent_paths(path))]
-    return list(dict.fromkeys([*names, *(plain if called == "prompt" else plain[:1]), called]))
+    tools = [call.tool] if call.tool else []
+    return list(dict.fromkeys([*names, *(plain if called == "prompt" else plain[:1]), *tools, called]))
 
 
 def seen_call(call: Call) -> CallSeen:

@@ -25,6 +25,13 @@ def whoami(context: ToolContext, a: int = 1) -> dict[str, object]:
     return {"pid": os.getpid(), "a": a, "key": context.idempotency_key, "tenant": context.tenant}
 
 
+@tool(process=True, effect="read")
+def listen() -> list[str]:
+    """Read what there is to read, here and in a program that looks for input."""
+    program = subprocess.run(["cat"], capture_output=True, text=True, check=True)
+    return [sys.stdin.read(), program.stdout]
+
+
 @tool(process=True)
 def hang(file: str) -> None:
     """Start a process, tell both ids, and never end."""

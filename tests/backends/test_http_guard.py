@@ -50,6 +50,17 @@ def test_public_addresses_are_public(address: str) -> None:
         "2002:7f00:1::",
         "2001:0:a00:1::",
         "2001:db8::1",
+        "3fff::1",
+        "fec0::1",
+        "192.0.0.8",
+        "192.88.99.1",
+        # metadata services of clouds
+        "192.0.0.192",
+        "::ffff:192.0.0.192",
+        "64:ff9b::c000:c0",
+        "168.63.129.16",
+        "100.100.100.200",
+        "fd00:ec2::254",
     ],
 )
 def test_addresses_that_are_not_in_the_public_internet_are_not(address: str) -> None:

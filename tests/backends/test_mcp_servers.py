@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 from engine.control.mcp.definitions import Listing, tools_of
+from engine.control.mcp.keeping import ask_server
 from engine.control.mcp.refreshing import keep_fresh
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
@@ -329,6 +330,17 @@ async def test_a_tool_without_a_usable_schema_is_left_out_alone(tmp_path: Path) 
     assert set(offered.left_out) == {"far", "huge"}
 
 
+async def test_what_a_program_prints_while_it_is_asked_what_it_has_is_for_debugging(
+    journal: Path, tmp_path: Path
+) -> None:
+    greeting = ["-c", 'echo welcome >&2; exec "$0" "$@"', sys.executable, "-m", "tests.support.mcp_server"]
+    config = program(journal, command="sh", args=greeting)
+    with structlog.testing.capture_logs() as lines:
+        listing = await ask_server("exam", config, project_of(config))
+    assert listing.tools
+    assert [line["log_level"] for line in lines if line.get("line") == "welcome"] == ["debug"]
+
+
 def test_nobody_without_such_a_server_imports_the_sdk() -> None:
     code = (
         "import sys, worker, engine.edge.server, engine.edge.cli.main, engine.control.definitions;"
@@ -399,3 +411,38 @@ def test_what_a_server_says_is_shown_on_one_line_each_and_commands_no_terminal(
     assert first.split() == ["a", "[2Jb", "exam_a_2Jb", "One", "two"]
     assert second.split() == ["odd", "-", "-"]
     assert left.startswith("odd is left out: its inputSchema is wrong: ")
+
+
+FOREIGN = """
+import json, sys
+same = {"jsonrpc": "2.0"}
+server = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "initialize":
+        result = server
+    elif asked["method"] == "tools/list":
+        result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("long", "deep")]}
+    elif asked["method"] == "tools/call" and asked["params"]["name"] == "long":
+        result = {"structuredContent": {"id": 0, "text": "x" * 17 * 1024 * 1024}, "content": []}
+    elif asked["method"] == "tools/call":
+        result = {"structuredContent": {"id": 0, "deep": json.loads("[" * 300 + "]" * 300)}, "content": []}
+    else:
+        continue
+    number = {"id": asked["id"]}
+    told = {"result": result, **same, **number} if "last" in sys.argv else {**same, **number, "result": result}
+    print(json.dumps(told), flush=True)
+"""
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+async def test_an_answer_that_cannot_be_used_ends_its_own_call_wherever_its_number_stands(
+    place: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "server.py"
+    file.write_text(FOREIGN, encoding="utf-8")
+    config = McpConfig(command=sys.executable, args=[str(file), place])
+    async with calling(project_of(config), tmp_path) as call:
+        assert (await call.fails("long")).type == "tool.too_large"
+        error = await call.fails("deep")
+        assert (error.type, told(error)["retryable"]) == ("tool.bad_reply", False)

@@ -283,6 +283,44 @@ async def test_one_that_fails_again_and_again_is_passed_over_until_one_call_has_
     assert await scene.answers(2) == ["a", "a"]
 
 
+async def test_calls_that_wait_for_a_turn_leave_the_try_to_one_of_them() -> None:
+    first, second = Scripted("a", "m"), Scripted("b", "m")
+    scene = Scene(first, second)
+    first.problem = OVERLOADED
+    await scene.answers(BREAKS_AFTER)
+    scene.clock.now += BROKEN_S
+    asked: list[str] = []
+    everybody, waiting = asyncio.Event(), 0
+
+    async def choose(items: Sequence[Candidate]) -> Candidate:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 10:
+            everybody.set()
+        await everybody.wait()
+        return items[0]
+
+    async def call(item: Candidate, n: int) -> int:
+        asked.append(item.backend.name)
+        if item.backend is first:
+            raise OVERLOADED
+        return n
+
+    await asyncio.gather(*(scene.router.ask("m", call, choose) for _ in range(10)))
+    assert (asked.count("a"), asked.count("b")) == (1, 10)
+    # who was given up for another by its turn is tried by the next call
+    scene.clock.now += BROKEN_S
+    first.problem = None
+
+    async def other(items: Sequence[Candidate]) -> Candidate:
+        return items[1]
+
+    async def nested(item: Candidate, n: int) -> str:
+        return (await scene.ask())[0]
+
+    assert (await scene.router.ask("m", nested, other))[0] == "a"
+
+
 async def test_if_all_are_out_of_order_the_one_that_is_due_first_is_asked_all_the_same() -> None:
     first, second = Scripted("a", "m"), Scripted("b", "m")
     scene = Scene(first, second)

@@ -23,7 +23,9 @@ NAMES = {
     "total_timeout_s": "total_timeout",
 }
 """Members of a plan that authors know by another name."""
-NO_WORDS = ("task", "blocks", "workflows", "tools", "agent", "limits", "dialect", "format", "stdlib", "defaults", "drift")
+NO_WORDS = frozenset(
+    ["task", "blocks", "workflows", "tools", "agent", "limits", "dialect", "format", "stdlib", "defaults", "drift"]
+)
 TASK_MEMBERS = tuple(item.name for item in dataclasses.fields(Plan) if item.name not in NO_WORDS)
 ON_ITEM_ERROR = ("collect", "skip")
 NOT_RUN = frozenset({"contenox"})

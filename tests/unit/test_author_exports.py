@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = """
     Allow Approval Cache Case Check Collect Concurrency Cron Debounce Dispatch Expr FunctionTool HttpTool Limits Message
     Modifiers Needs Next Require Retry SearchOptions Settings Singleton Step Steps Task Tool ToolContext ToolRule
-    Trigger Value agent approve assistant call_tool case embed error evaluate expr foreach get if_ listen log map_ otherwise
+    Trigger Value agent approve assistant call_tool case embed error evaluate expr foreach get if_ listen log map_
+    otherwise
     parallel prompt race return_ run_task run_workflow search set_ sleep switch system tool until user
     wait_for_event wait_for_input while_
 """

@@ -238,6 +238,14 @@ def test_where_other_waits_may_open_beside_it_a_single_one_is_named_too(path: st
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
+def test_of_a_vector_only_the_first_numbers_are_shown_unless_all_is_asked_for() -> None:
+    vectors = {"vectors": [[0.5] * 384]}
+    text = StoryText(full=False)
+    assert list(text.value("output", vectors)) == ['    output: {"vectors": ["[0.5, 0.5, 0.5, …]"]}']
+    assert text.cut
+    assert len(list(StoryText(full=True).value("output", vectors))) > 384
+
+
 def test_what_a_model_calls_and_what_it_is_told_of_it_stand_in_one_line_each() -> None:
     text = StoryText(full=False)
     function = {"name": "look", "arguments": '{"at":1}'}

@@ -11,6 +11,7 @@ from engine.core.errors import ExpressionError, LimitExceeded, TaskError, ToolEr
 from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.calls import parse_reply
 from engine.core.run.effects import Call, Ok, Stopped
+from engine.core.spec.vocabulary import MAX_MODELS
 from engine.dryrun import Answered, Handler, chat_reply, failed
 from tests.support.memory import echo, error_of, output_of, run, script, seen
 
@@ -375,6 +376,22 @@ def test_a_reply_that_was_cut_off_says_so_and_names_max_tokens():
 def test_a_reply_that_fits_although_it_was_cut_off_is_taken():
     _, handler = _replying(('{"n": 3}', 1), finish="length")
     assert output_of(SCHEMA_TASK, None, handler) == {"n": 3}
+
+
+def test_a_computed_list_of_models_is_no_longer_than_one_that_is_written_out():
+    source = "name: t\nmain: [{prompt: hi, model: \"$ ['m' + str(n) for n in range(_)]\", unwrap: true}]"
+    sent: list[int] = []
+
+    def handler(call: Call) -> Answered:
+        assert isinstance(call.params, ChatParams)
+        assert call.params.wants is not None
+        sent.append(1 + len(call.params.wants.models))
+        return Answered(Ok(chat_reply("yes")))
+
+    assert output_of(source, MAX_MODELS, handler) == "yes"
+    error = error_of(source, MAX_MODELS + 1, handler)
+    assert (error.code, error.message) == ("input.rejected", "the model of main.0 is a list of 51")
+    assert sent == [MAX_MODELS]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ async def test_a_process_tool_runs_elsewhere_and_what_it_prints_is_no_answer() -
     assert told["pid"] != os.getpid()
 
 
+async def test_a_process_tool_that_reads_its_input_finds_nothing_and_does_not_wait() -> None:
+    assert await call(process_tools.listen) == ["", ""]
+
+
 async def test_a_cancelled_call_kills_its_process_and_what_that_started(tmp_path: Path) -> None:
     running = asyncio.create_task(call(process_tools.hang, file=str(tmp_path / "ids")))
     pids = await ids_in(tmp_path / "ids")

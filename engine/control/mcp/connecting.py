@@ -68,6 +68,7 @@ async def connect_server(
     folder: Path,
     guard: AddressGuard,
     on_changed: Callable[[], None] | None = None,
+    quiet: bool = False,
 ) -> AsyncIterator[Connection]:
     """Keep a session open for the length of the block; it must be left by the task that entered it.
 
@@ -77,6 +78,7 @@ async def connect_server(
         folder: The folder of everstep.toml.
         guard: Decides about addresses.
         on_changed: Called when the server says that what it has is other than it was.
+        quiet: Write what a program prints into the log for debugging alone: many greet whoever starts them.
 
     Raises:
         ToolError: `tool.credentials`, `tool.address_refused`, `tool.unreachable`: the session could not be opened, or
@@ -88,7 +90,7 @@ async def connect_server(
     try:
         async with AsyncExitStack() as stack:
             way = open_address(name, config, guard, failures) if config.url else None
-            streams = await stack.enter_async_context(way or run_program(name, config, folder, failures))
+            streams = await stack.enter_async_context(way or run_program(name, config, folder, failures, quiet=quiet))
             hears = _Hears(name, mask, on_changed)
             session = await stack.enter_async_context(
                 ClientSession(

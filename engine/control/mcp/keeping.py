@@ -99,7 +99,7 @@ async def ask_server(name: str, config: McpConfig, project: Project) -> Listing:
     from engine.control.mcp.connecting import connect_server, list_server
 
     guard = AddressGuard(project.http)
-    async with connect_server(name, config, folder=project.folder, guard=guard) as connection:
+    async with connect_server(name, config, folder=project.folder, guard=guard, quiet=True) as connection:
         return await list_server(connection)
 
 

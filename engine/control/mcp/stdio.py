@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import structlog
@@ -23,7 +22,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import ErrorData, JSONRPCError, JSONRPCMessage
 
 from engine.control.credentials import Mask, variable
-from engine.control.mcp.failing import TOO_LARGE, Failures, too_large
+from engine.control.mcp.failing import NO_ANSWER, TOO_LARGE, Failures, too_large
 from engine.core.contracts.failures import clip
 from engine.core.errors import ToolError
 from engine.settings import McpConfig
@@ -40,7 +39,10 @@ LEAVE_S = 2.0
 """How long a server may take to end once its input is closed, and again once it is asked to."""
 PASSED_ON = ("EVERSTEP_SUPERVISOR",)
 """By which `everstep dev` finds what its worker left behind."""
-_ID = re.compile(rb'"id"\s*:\s*(\d+)')
+_ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)')
+_ID_LAST = re.compile(rb'"id"\s*:\s*(\d+)\s*\}\s*$')
+"""Where servers write the number of an answer; what stands between may hold others."""
+TAIL_BYTES = 200
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -61,7 +63,9 @@ def secrets_in(name: str, config: McpConfig) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def run_program(name: str, config: McpConfig, folder: Path, failures: Failures) -> AsyncIterator[Streams]:
+async def run_program(
+    name: str, config: McpConfig, folder: Path, failures: Failures, *, quiet: bool = False
+) -> AsyncIterator[Streams]:
     """Run a server for the length of the block.
 
     At its end, or if this process ends in any way, the server's input is closed; it is killed if it stays.
@@ -71,12 +75,13 @@ async def run_program(name: str, config: McpConfig, folder: Path, failures: Fail
         config: How it is started.
         folder: The folder of everstep.toml.
         failures: Take down what became of calls that got no answer of the server's own.
+        quiet: Write what it says into the log for debugging alone.
 
     Raises:
         ToolError: `tool.credentials`, or `tool.unreachable` if it cannot be started.
     """
     secrets = secrets_in(name, config)
-    server = _Program(name, await _spawn(name, config, folder, secrets), Mask(secrets.values()), failures)
+    server = _Program(name, await _spawn(name, config, folder, secrets), Mask(secrets.values()), failures, quiet)
     try:
         yield server.open()
     finally:
@@ -119,8 +124,11 @@ def _end_with_parent() -> None:
 class _Program:
     """A running server and what carries its messages."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, mask: Mask, failures: Failures) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, mask: Mask, failures: Failures, quiet: bool
+    ) -> None:
         self._name = name
+        self._tell = log.debug if quiet else log.info
         self._process = process
         self._mask = mask
         self._failures = failures
@@ -156,21 +164,29 @@ class _Program:
 
     def _message(self, line: bytes | _Cut) -> Incoming | None:
         if isinstance(line, _Cut):
-            found = _ID.search(line.head)
+            found = _ID_FIRST.match(line.head) or _ID_LAST.search(line.tail)
             if found is None:
                 log.warning("mcp message too large, left out", server=self._name)
                 return None
-            number = int(found[1])
-            self._failures.by_id[number] = too_large(self._name, MAX_MESSAGE_BYTES)
-            error = JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=TOO_LARGE, message="too large"))
-            return SessionMessage(JSONRPCMessage(error))
+            return self._in_place(int(found[1]), TOO_LARGE, too_large(self._name, MAX_MESSAGE_BYTES))
         try:
             return SessionMessage(JSONRPCMessage.model_validate_json(line))
         except ValueError:
+            found = _ID_FIRST.match(line) or _ID_LAST.search(line[-TAIL_BYTES:])
+            if found is not None and b'"jsonrpc"' in line:
+                # an answer all the same, for which somebody waits; one that is nested too deep is such
+                why = f"the answer of the MCP server '{self._name}' cannot be read"
+                return self._in_place(int(found[1]), NO_ANSWER, ToolError(why, code="tool.bad_reply"))
             if line.strip():
                 # a program that prints; the text may be anything
                 self._say(line.decode("utf-8", "replace"))
             return None
+
+    def _in_place(self, number: int, code: int, failure: ToolError) -> SessionMessage:
+        """Return the answer to a request whose own cannot be used, and take down why."""
+        self._failures.by_id[number] = failure
+        error = JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=code, message=failure.message))
+        return SessionMessage(JSONRPCMessage(error))
 
     async def _write(self, outgoing: MemoryObjectReceiveStream[SessionMessage]) -> None:
         assert self._process.stdin is not None
@@ -190,7 +206,7 @@ class _Program:
         text = clip(self._mask.text(line.rstrip()), MAX_LINE_CHARS)
         if text:
             self._last.append(text)
-            log.info("mcp server says", server=self._name, line=text)
+            self._tell("mcp server says", server=self._name, line=text)
 
     def _how_it_ended(self) -> str:
         code = self._process.returncode
@@ -226,29 +242,37 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 class _Cut:
-    """A line that is too long; its beginning."""
+    """A line that is too long; its beginning and its end."""
 
     def __init__(self, head: bytes) -> None:
         self.head = head
+        self.tail = b""
+
+    def ended(self, piece: bytes) -> _Cut:
+        """Take another piece of it, and return it."""
+        self.tail = (self.tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+        return self
 
 
 async def _lines(stream: asyncio.StreamReader, most: int = MAX_MESSAGE_BYTES) -> AsyncIterator[bytes | _Cut]:
     """Yield lines; of those that are too long only that there was one."""
     parts: list[bytes] = []
     size = 0
-    cut: Any = None
+    cut: _Cut | None = None
     while chunk := await stream.read(CHUNK_BYTES):
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             if cut is not None or size + len(piece) > most:
-                yield cut or _Cut(b"".join(parts)[:CHUNK_BYTES] or piece[:CHUNK_BYTES])
+                yield (cut or _Cut(b"".join(parts)[:CHUNK_BYTES] or piece[:CHUNK_BYTES])).ended(piece)
             else:
                 yield b"".join([*parts, piece])
             parts, size, cut = [], 0, None
         size += len(rest)
-        if cut is None:
-            parts.append(rest)
-            if size > most:
-                cut, parts = _Cut(b"".join(parts)[:CHUNK_BYTES]), []
+        if cut is not None:
+            cut.ended(rest)
+            continue
+        parts.append(rest)
+        if size > most:
+            cut, parts = _Cut(b"".join(parts)[:CHUNK_BYTES]).ended(rest), []
     if size and cut is None:
         yield b"".join(parts)

@@ -37,11 +37,18 @@ def _check(step: StepSpec, tools: Mapping[str, ToolContract], findings: Findings
     if step.kind not in CACHED_KINDS:
         text = "'cache' keeps what a model or a tool answered, so it stands on `prompt` and `tool` steps only"
         hint = "leave it out, or put it on the calls inside"
+    elif isinstance(step, ToolCallStep) and _runs_task(tools.get(step.tool.text)):
+        text = f"the tool '{step.tool.text}' runs a task, whose output is not kept"
+        hint = "leave `cache` out, and put it on the calls of the task"
     elif isinstance(step, ToolCallStep) and _changes_something(tools.get(step.tool.text)):
         text = f"the tool '{step.tool.text}' changes something, which an output that was kept would leave out"
         hint = "leave `cache` out; if the tool only reads, its contract should say so with `effect: read`"
     if text:
         findings.error(codes.CONFLICT, text, cache.position, hint=hint, path=f"{step.path}.cache")
+
+
+def _runs_task(contract: ToolContract | None) -> bool:
+    return contract is not None and contract.type == "task"
 
 
 def _changes_something(contract: ToolContract | None) -> bool:

@@ -31,8 +31,8 @@ class ToolContract:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system` or `function`
-            (the client runs it).
+        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system`, `task` (runs
+            another task) or `function` (the client runs it).
         parameters: JSON Schema of the arguments; None = anything.
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
@@ -48,7 +48,7 @@ class ToolContract:
     """
 
     name: str
-    type: Literal["python", "api_call", "integration", "openapi", "mcp", "function", "acp", "system"]
+    type: Literal["python", "api_call", "integration", "openapi", "mcp", "function", "acp", "system", "task"]
     parameters: Json = None
     effect: ToolEffect = ToolEffect.WRITE
     idempotent: bool = False
@@ -74,7 +74,14 @@ class ToolContract:
             return f"the client makes the calls of '{self.name}', and no secret leaves the worker"
         if self.type == "system":
             return f"what '{self.name}' is given is kept in tasks, executions or documents, where all may read it"
+        if self.type == "task":
+            return f"what '{self.name}' is given is kept as the input of an execution, where all may read it"
         return ""
+
+    @property
+    def runs(self) -> str:
+        """The task that a call runs as a child execution, perhaps with a version or an alias; empty = none."""
+        return str(self.spec.get("task", "")) if self.type == "task" else ""
 
     @property
     def takes_address(self) -> bool:

@@ -50,13 +50,19 @@ def op_reach(plan: Plan, op: Op) -> Reach:
         contract = plan.tools.get(op.tool)
         secrets = _sorted((*secrets, *_secrets_of(contract)))
         hosts = _hosts_of_call(contract, op.arguments) if contract is not None and contract.takes_address else []
-        return Reach(tools=(op.tool,), hosts=_sorted(hosts), secrets=secrets)
+        return Reach(tools=(op.tool,), hosts=_sorted(hosts), secrets=secrets, tasks=_run_by([contract]))
     if isinstance(op, PromptOp):
         return Reach(models=_models_of(plan, op), secrets=secrets)
     if isinstance(op, AgentOp):
         contracts = [plan.tools.get(name) for name in op.tools]
         secrets = _sorted((*secrets, *(name for contract in contracts for name in _secrets_of(contract))))
-        return Reach(tools=op.tools, models=_models_of(plan, op), hosts=_hosts_of_agent(plan, op), secrets=secrets)
+        return Reach(
+            tools=op.tools,
+            models=_models_of(plan, op),
+            hosts=_hosts_of_agent(plan, op),
+            secrets=secrets,
+            tasks=_run_by(contracts),
+        )
     if isinstance(op, EmbedOp):
         return Reach(models=(op.model or DEFAULT_MODEL,), secrets=secrets)
     if isinstance(op, SearchOp) and op.text is not None:
@@ -71,6 +77,11 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 def _tasks_of(op: Op) -> list[str]:
     return [op.task] if isinstance(op, TaskOp) else []
+
+
+def _run_by(contracts: Iterable[ToolContract | None]) -> tuple[str, ...]:
+    """Return the tasks that tools run."""
+    return _sorted(contract.runs for contract in contracts if contract is not None and contract.runs)
 
 
 # --- models --------------------------------------------------------------------------------------------------------

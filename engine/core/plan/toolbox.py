@@ -64,6 +64,10 @@ class Toolbox:
                 self.contracts[spec.name.text] = with_secrets(_api_call_contract(spec), spec, findings)
             elif spec.type == "system":
                 self.contracts[spec.name.text] = self._system(spec)
+            elif spec.type == "task":
+                self.contracts[spec.name.text] = _task_contract(spec)
+                name = NameSpec(str(spec.spec.get("task", "")), spec.position)
+                is_literal(name, "task", f"{spec.path}.task", findings)
             elif spec.type == "unknown":
                 # steps that name it are not to blame a second time, not even for calling it in a race
                 self.contracts[spec.name.text] = ToolContract(spec.name.text, "python", effect=ToolEffect.NONE)
@@ -265,6 +269,21 @@ def _function_contract(spec: ToolSpec) -> ToolContract:
         description=spec.description or "",
         # a client may take its time
         timeout_s=LONGEST_S if spec.timeout_s is None else spec.timeout_s,
+    )
+
+
+def _task_contract(spec: ToolSpec) -> ToolContract:
+    return ToolContract(
+        name=spec.name.text,
+        type="task",
+        # the input of a task is checked against the task's own schema, whatever is said here
+        parameters={"type": "object"} if spec.parameters is None else spec.parameters.value,
+        effect=ToolEffect.WRITE if spec.effect is None else spec.effect,
+        idempotent=spec.idempotent or False,
+        description=spec.description or "",
+        # a child ends by its own limits
+        timeout_s=LONGEST_S if spec.timeout_s is None else spec.timeout_s,
+        spec=spec.spec,
     )
 
 

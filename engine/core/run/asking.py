@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from engine.core.contracts.activities import Wants
 from engine.core.errors import InputRejected
@@ -15,6 +15,9 @@ from engine.core.plan.ops import AgentOp, PromptOp
 from engine.core.plan.reach import model_names
 from engine.core.run.authority import check_model, model_bound
 from engine.core.values import Json
+
+MOST_MODELS: Final = 50
+"""How many a computed list may name, as in one that is written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +84,8 @@ def _computed_names(value: Json, path: str) -> tuple[str, ...]:
         raise InputRejected(
             f"the model of {path} is {told}", hint="give the name of a model or a group, or a list of names"
         )
-    return model_names(value)
+    names = model_names(value)
+    if len(names) > MOST_MODELS:
+        # each that nobody has is told in the history
+        raise InputRejected(f"the model of {path} is a list of {len(names)}", hint=f"name at most {MOST_MODELS} models")
+    return names

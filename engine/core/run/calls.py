@@ -340,6 +340,10 @@ def _send_tool(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFra
     check_secrets(walker.plan, contract, frame.secrets)
     if waits_for_others(walker, branch, frame, op, contract, arguments):
         return
+    if contract.runs:
+        # still parked: the interpreter goes on with it as with the call of a step that runs a task
+        frame.runs, frame.input = contract.runs, arguments
+        return
     # whoever makes the call need not know
     if contract.approve or contract.own_approve:
         contract = replace(contract, approve=(), own_approve=())

@@ -1,7 +1,8 @@
-"""Stage: steps that run another task — finding it, starting it as a child execution, taking its end. Workflow-safe.
+"""Stage: steps and tools that run another task — finding it, starting the child, taking its end. Workflow-safe.
 
 Both are calls of one frame, one after the other: the first finds the task and checks the input, the second is the
-child. So limits, cancels and continue-as-new treat a child like any call.
+child. So limits, cancels and continue-as-new treat a child like any call. The call of a tool comes here once it may be
+made, with its arguments as the input.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from engine.core.contracts.execution import Origin
 from engine.core.errors import BugError, ChildError, LimitExceeded, RunError
 from engine.core.ids import shorten_id
 from engine.core.plan.grant import check_permitted
-from engine.core.plan.ops import TaskOp
+from engine.core.plan.ops import TaskOp, ToolCallOp
+from engine.core.run.agent_calls import call_mark
 from engine.core.run.calls import idempotency_key
 from engine.core.run.checking import ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
@@ -43,8 +45,11 @@ def begin_child(branch: Branch) -> None:
 
 
 def is_child(walker: Walker, branch: Branch) -> bool:
-    """Return whether the call on top of a branch belongs to a step that runs another task."""
-    return isinstance(branch.stack[-1], CallFrame) and isinstance(walker.op_at(walker.step_frame(branch)), TaskOp)
+    """Return whether the call on top of a branch belongs to a step, or to a tool, that runs another task."""
+    top = branch.stack[-1]
+    if not isinstance(top, CallFrame):
+        return False
+    return bool(top.runs) or isinstance(walker.op_at(walker.step_frame(branch)), TaskOp)
 
 
 def send_child(walker: Walker, branch: Branch, frame: CallFrame) -> None:
@@ -71,6 +76,10 @@ def take_child(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOu
         frame.task, frame.call_id, frame.parked = outcome.value, shorten_id(attempt_id(guard.path, guard.attempt)), True
         return
     branch.stack.pop()
+    if isinstance(op, ToolCallOp):
+        # what a person is asked about the output takes none of the call's time
+        walker.disarm("attempt", guard.path)
+        guard.attempt_deadline_us = None
     if isinstance(outcome, Ok):
         _take_output(walker, branch, op, frame, outcome.value)
     elif frame.task is None:
@@ -81,11 +90,11 @@ def take_child(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOu
         raise _error_of_child(walker, branch, frame, outcome)
 
 
-def _step_of(walker: Walker, branch: Branch) -> tuple[GuardFrame, TaskOp]:
+def _step_of(walker: Walker, branch: Branch) -> tuple[GuardFrame, TaskOp | ToolCallOp]:
     guard = branch.stack[-2]
     assert isinstance(guard, GuardFrame)
     op = walker.op_at(walker.step_frame_below(branch, guard))
-    if not isinstance(op, TaskOp):
+    if not isinstance(op, TaskOp | ToolCallOp):
         raise BugError(f"a {op.op} step ran a task")
     return guard, op
 
@@ -97,46 +106,52 @@ def _look_up_id(guard: GuardFrame) -> str:
     return shorten_id(f"{attempt_id(guard.path, guard.attempt)}/task")
 
 
-def _look_up(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: TaskOp) -> None:
+def _look_up(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: TaskOp | ToolCallOp) -> None:
+    named = op.task if isinstance(op, TaskOp) else frame.runs
     depth = 0 if walker.identity.origin is None else walker.identity.origin.depth
     if depth >= MAX_DEPTH:
         raise LimitExceeded(
-            f"{guard.path} would run '{op.task}' below {depth} executions that run each other",
+            f"{guard.path} would run '{named}' below {depth} executions that run each other",
             code="limit.depth",
             hint="use a loop instead of a task that runs itself",
         )
-    check_permitted(walker.plan.allow, "tasks", op.task)
-    given = walker.evaluator.evaluate(op.arguments, branch, f"{guard.path}/arguments", guard.input)
+    check_permitted(walker.plan.allow, "tasks", named)
+    if isinstance(op, TaskOp):
+        # the input is computed once: what is checked is what the child gets
+        frame.input = walker.evaluator.evaluate(op.arguments, branch, f"{guard.path}/arguments", guard.input)
     params = ResolveParams(
-        context=_context(walker, guard),
-        task=op.task,
-        input=given,
+        context=_context(walker, branch, frame, guard, op),
+        task=named,
+        input=frame.input,
         agent_id=walker.plan.agent.id,
         grant=walker.plan.allow,
     )
-    # the input is computed once: what is checked is what the child gets
-    frame.input = given
-    call = Call(id=frame.call_id, params=params, summary=_clip(op.task), repeatable=True, timeout_s=LOOK_UP_TIMEOUT_S)
-    walker.start_quiet_call(branch, frame, call, len(compact_json(given)))
+    frame.call_id = _look_up_id(guard)
+    call = Call(id=frame.call_id, params=params, summary=_clip(named), repeatable=True, timeout_s=LOOK_UP_TIMEOUT_S)
+    walker.start_quiet_call(branch, frame, call, len(compact_json(frame.input)))
 
 
-def _context(walker: Walker, guard: GuardFrame) -> CallContext:
+def _context(
+    walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: TaskOp | ToolCallOp
+) -> CallContext:
     identity = walker.identity
+    block = walker.step_frame_below(branch, guard)
+    mark = call_mark(block, op, frame.input) if isinstance(op, ToolCallOp) else ""
     # as with blocks: after something was undone inside, the next attempt is not the same effect again
     path = f"{guard.path}!{guard.attempt}" if guard.undone and guard.attempt > 1 else guard.path
     return CallContext(
         tenant=identity.tenant,
         execution_id=identity.execution_id,
         path=guard.path,
-        key=idempotency_key(identity.keys, path),
+        key=idempotency_key(identity.keys, path) + mark,
         attempt=guard.attempt,
         trace=below(identity.trace, identity.execution_id, guard.path),
     )
 
 
-def _start(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: TaskOp) -> None:
+def _start(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, op: TaskOp | ToolCallOp) -> None:
     task = ResolvedTask(**(frame.task or {}))
-    identity, context = walker.identity, _context(walker, guard)
+    identity, context = walker.identity, _context(walker, branch, frame, guard, op)
     origin = Origin(
         execution_id=identity.execution_id,
         path=guard.path,
@@ -157,29 +172,45 @@ def _start(walker: Walker, branch: Branch, frame: CallFrame, guard: GuardFrame, 
         origin=origin,
         actor=identity.actor,
     )
+    named, name = (op.task, task.name) if isinstance(op, TaskOp) else (frame.runs, op.tool)
     call = Call(
-        id=frame.call_id, params=params, summary=_clip(op.label or task.name), repeatable=True, timeout_s=NO_LIMIT_S
+        id=frame.call_id,
+        params=params,
+        summary=_clip(op.label or name),
+        repeatable=True,
+        timeout_s=NO_LIMIT_S,
+        tool=op.tool if isinstance(op, ToolCallOp) else "",
     )
     body: dict[str, Json] = {
         "path": frame.path,
         "effect_id": frame.call_id,
         "kind": op.op.value,
-        "name": task.name,
+        "name": name,
         "attempt": guard.attempt,
-        "request": {"task": op.task, "arguments": frame.input},
+        "request": {"task": named, "arguments": frame.input},
         "child_id": frame.child_id,
         "task_id": task.id,
         "version": task.version,
     }
     if op.label:
         body["label"] = op.label
+    if isinstance(op, ToolCallOp):
+        _arm(walker, branch, guard, op)
     walker.start_call(branch, frame, call, body)
+
+
+def _arm(walker: Walker, branch: Branch, guard: GuardFrame, op: ToolCallOp) -> None:
+    """Start the clock of a tool's call; that of a step that runs a task has begun with its attempt."""
+    limit_s = op.mods.timeout_s or walker.plan.tools[op.tool].timeout_s
+    if limit_s < NO_LIMIT_S:
+        guard.attempt_deadline_us = walker.effects.now_us() + round(limit_s * 1e6)
+        walker.arm(branch, "attempt", guard.path, guard.attempt_deadline_us, f"timeout of {guard.path}")
 
 
 # --- ends ----------------------------------------------------------------------------------------------------------
 
 
-def _take_output(walker: Walker, branch: Branch, op: TaskOp, frame: CallFrame, output: Json) -> None:
+def _take_output(walker: Walker, branch: Branch, op: TaskOp | ToolCallOp, frame: CallFrame, output: Json) -> None:
     found = first_failed(walker, branch, op, frame.path, output)
     if found is None:
         walker.give(branch, output)

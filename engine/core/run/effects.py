@@ -27,6 +27,7 @@ class Call:
         summary: What a person would call it, at most 200 characters.
         repeatable: Whether it may be made again when its outcome was lost.
         timeout_s: Longest time of one call in seconds.
+        tool: The tool whose call runs a task; empty = it is no such call.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Call:
     summary: str
     repeatable: bool
     timeout_s: float
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,10 @@ def attempt_timed_out(walker: Walker, branch: Branch, guard: GuardFrame) -> None
     if op.op in (StepKind.WAIT_FOR_INPUT, StepKind.APPROVE, StepKind.WAIT_FOR_EVENT):
         error = WaitExpired(f"no answer came within {op.mods.timeout_s:g} s", hint="give the wait an on_error")
     else:
-        error = StepTimeout(f"{guard.path} took longer than its timeout of {op.mods.timeout_s:g} s", retryable=True)
+        limit_s = op.mods.timeout_s
+        if limit_s is None and isinstance(op, ToolCallOp):
+            limit_s = walker.plan.tools[op.tool].timeout_s
+        error = StepTimeout(f"{guard.path} took longer than its timeout of {limit_s or 0:g} s", retryable=True)
     walker.unwind(branch, Unwind(depth, "raise", error_json(error, guard.path)))
 
 

@@ -144,6 +144,7 @@ class CallFrame:
         round: Repair round of a reply, from 0.
         spent_s: How long the model took for the rounds before, in seconds.
         messages: Messages of the prompt, None for tools.
+        runs: The task that the called tool runs as a child; empty = the tool runs none.
         task: The task that is to be run as a child, once it was found (a ResolvedTask as JSON).
         child_id: The child execution, once it was started.
         cancelling: True once the end of the call was asked for.
@@ -165,6 +166,7 @@ class CallFrame:
     replied: bool = False
     reply: Json = None
     secrets: list[dict[str, Json]] = field(default_factory=list)
+    runs: str = ""
     t: Literal["call"] = "call"
 
 

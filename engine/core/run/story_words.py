@@ -185,6 +185,9 @@ def _said_call(body: Body, _now_us: int) -> str:
         return f"{label}{f'model {name}' if name else 'the default model'} is asked for vectors{again}"
     if kind == StepKind.SEARCH.value:
         return f"{label}documents are searched{again}"
+    if body.get("child_id"):
+        child = f"version {body.get('version')} of its task runs as execution {body['child_id']}"
+        return f"{label}tool {name} is called: {child}{again}"
     return f"{label}tool {name} is called{again}"
 
 

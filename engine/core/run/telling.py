@@ -15,7 +15,8 @@ def tell_end(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOutc
     guard = branch.stack[-2]
     assert isinstance(guard, GuardFrame)
     op = walker.op_at(walker.step_frame_below(branch, guard))
-    if isinstance(op, TaskOp) and not frame.child_id:
+    runs_task = isinstance(op, TaskOp) or bool(frame.runs)
+    if runs_task and not frame.child_id:
         return  # nothing was told of the look-up either
     body: dict[str, Json] = {
         "path": frame.path,
@@ -26,7 +27,7 @@ def tell_end(walker: Walker, branch: Branch, frame: CallFrame, outcome: CallOutc
     }
     if isinstance(outcome, Failed):
         body["error"] = {"code": outcome.error.code, "message": outcome.error.message}
-    elif isinstance(outcome, Ok) and not isinstance(op, TaskOp):
+    elif isinstance(outcome, Ok) and not runs_task:
         body |= _told_result(op, outcome)
     walker.emit(EventType.EFFECT_FINISHED, body)
 

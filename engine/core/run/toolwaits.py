@@ -59,6 +59,8 @@ def waits_for_others(
             _check_arguments(contract, arguments)
             _ask_person(walker, branch, frame, op, contract, approval, arguments)
             return True
+    if contract.type == "task":
+        _check_arguments(contract, arguments)
     if contract.type != "function":
         return False
     _check_arguments(contract, arguments)

@@ -27,14 +27,15 @@ class ToolSpec:
         idempotent: Whether repeating a call does no harm; None = by its effect.
         timeout_s: Longest time of one call in seconds; None = the default.
         approve: Which calls wait for a person.
-        spec: {operation, arguments} of a `system` tool; settings of an `api_call`: {method, url, headers?, params?, json?, …}.
+        spec: {operation, arguments} of a `system` tool; {task} of a `task` tool; settings of an `api_call`: {method,
+            url, headers?, params?, json?, …}.
         answer: JSON Schema of the answer of an `api_call`.
         position: Where it stands.
         path: Its place in the structure, such as `tools[0]`.
     """
 
     name: NameSpec
-    type: Literal["python", "api_call", "function", "system", "unknown"]
+    type: Literal["python", "api_call", "function", "system", "task", "unknown"]
     description: str | None = None
     parameters: SchemaSpec | None = None
     effect: ToolEffect | None = None

@@ -10,14 +10,14 @@ from engine.core.kinds import ToolEffect
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields, suggest
 from engine.core.spec.model import ToolSpec
-from engine.core.spec.nodes import ListNode, MapNode, Node, describe, node_to_json
+from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe, node_to_json
 from engine.core.spec.parts import NameSpec, SchemaSpec
 from engine.core.spec.read_agent import read_approval
 from engine.core.spec.read_prompt import read_function
 from engine.core.spec.read_system import read_system
 
-_TYPES = ("python", "api_call", "function", "system")
-Kind = Literal["python", "api_call", "function", "system"]
+_TYPES = ("python", "api_call", "function", "system", "task")
+Kind = Literal["python", "api_call", "function", "system", "task"]
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CALL_KEYS = (
     "method",
@@ -39,6 +39,7 @@ _LATER_CALL_KEYS = {
     "secrets": "write `{{ secrets.NAME }}` where the value belongs, such as in `headers`",
 }
 _INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
+_WRITE_TASK = "write `task: NAME`, with `@VERSION` or `@ALIAS` behind it if one is meant"
 _OPERATORS = "the operator registers it in everstep.toml; steps name its tools, which `everstep tools ls` lists"
 _INSTEAD_OF = {"integration": _OPERATORS, "mcp": _OPERATORS}
 
@@ -110,7 +111,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     if call.arguments is not None and parameters is not None:
         message = "the schema of the arguments is given twice, as 'parameters' and as 'params_schema'"
         fields.error(codes.CONFLICT, message, node.position, key="api_call", hint="keep one of them")
-    system = read_system(fields) if kind == "system" else None
+    named = _task(fields) if kind == "task" else read_system(fields) if kind == "system" else None
     known = (
         "name",
         "type",
@@ -123,6 +124,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
         "api_call",
         "function",
         "system",
+        "task",
     )
     fields.refuse_left(known, skip=vocabulary.LATER_TOOL_TYPES if kind is None else ())
     if name is None:
@@ -137,7 +139,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
         idempotent=idempotent,
         timeout_s=timeout_s if timeout_s is not None else call.timeout_s,
         approve=approve,
-        spec=call.spec if system is None else system,
+        spec=call.spec if named is None else named,
         answer=call.answer,
         position=node.position,
         path=path,
@@ -147,7 +149,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
 def _type(fields: Fields) -> Kind | None:
     word = fields.text("type")
     if word is None:
-        kinds: tuple[Kind, ...] = ("api_call", "function", "system")
+        kinds: tuple[Kind, ...] = ("api_call", "function", "system", "task")
         for kind in kinds:
             if fields.node.entry(kind) is not None:
                 return kind
@@ -167,6 +169,24 @@ def _type(fields: Fields) -> Kind | None:
         fields.error(codes.NOT_ONE_OF, f"'{word.text}' is not a type of tool", word.position, key="type", hint=hint)
         return None
     return cast("Kind", word.text)
+
+
+def _task(fields: Fields) -> dict[str, Any]:
+    """Take `task` of a tool: a name, or {name}. Return {task: NAME}, {} if it could not be read."""
+    node, inner, key = fields.node.get("task"), fields, "task"
+    if isinstance(node, MapNode):
+        fields.entry("task")
+        inner, key = Fields(node, fields.findings, fields.at("task"), "task"), "name"
+    entry = inner.node.entry(key)
+    name = inner.text(key)
+    if inner is not fields:
+        inner.refuse_left(("name",))
+    if name is not None and name.text:
+        return {"task": name.text}
+    if name is not None or entry is None or (isinstance(entry.value, ScalarNode) and entry.value.value is None):
+        at, verb = (inner.node.position, "has no") if entry is None else (entry.key_position, "has an empty")
+        inner.error(codes.MISSING_KEY, f"{inner.what} {verb} '{key}'", at, hint=_WRITE_TASK)
+    return {}
 
 
 def _later(kind: str) -> str:

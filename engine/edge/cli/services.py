@@ -73,9 +73,12 @@ def dev(
 def _load_api() -> ApiServer:
     from engine.control.connect import forward_native_logs
     from engine.edge.server import project_contracts, serve_api
+    from engine.obs.logs import lines_to_stderr
     from engine.settings import Settings
 
     forward_native_logs()
+    # what there is to say before the API sets up its logging; standard output is for the lines of the reporter
+    lines_to_stderr()
 
     async def serve(
         listener: socket,

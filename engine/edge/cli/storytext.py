@@ -13,6 +13,8 @@ INDENT: Final = "    "
 MOST_CHARS: Final = 600
 MOST_LINES: Final = 12
 _CUT: Final = "…"
+_VECTOR: Final = 8
+"""A list that begins with so many fractions is a vector."""
 
 
 class StoryText:
@@ -32,6 +34,8 @@ class StoryText:
 
     def value(self, name: str, value: Any, *, depth: int = 1) -> Iterator[str]:
         """Return a value under its name: in one line if it is short, else below it and further in."""
+        if not self.full:
+            value = self._without_vectors(value)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         if "\n" not in text and len(text) <= 90:
             yield f"{INDENT * depth}{name}: {text}"
@@ -41,6 +45,17 @@ class StoryText:
         yield f"{INDENT * depth}{name}:"
         for line in self._lines(text):
             yield f"{INDENT * (depth + 1)}{line}".rstrip()
+
+    def _without_vectors(self, value: Any) -> Any:
+        """Return a value with the first numbers of each vector in it: a column of hundreds tells nobody anything."""
+        if isinstance(value, dict):
+            return {name: self._without_vectors(item) for name, item in value.items()}
+        if not isinstance(value, list):
+            return value
+        if len(value) >= _VECTOR and all(isinstance(item, float) for item in value[:_VECTOR]):
+            self.cut = True
+            return f"[{', '.join(map(str, value[:3]))}, {_CUT}]"
+        return [self._without_vectors(item) for item in value]
 
     def _lines(self, text: str) -> list[str]:
         lines = text.splitlines()
