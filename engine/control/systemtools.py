@@ -51,6 +51,7 @@ class SystemTools:
         self._operations: Mapping[str, Callable[[dict[str, Any], CallContext], Awaitable[Json]]] = {
             "agent.list": self._list_agents,
             "agent.get": self._get_agent,
+            "agent.create": self._create_agent,
             "task.list": self._list_tasks,
             "task.get": self._get_task,
             "task.create": self._create_task,
@@ -84,6 +85,13 @@ class SystemTools:
 
     async def _get_agent(self, given: dict[str, Any], context: CallContext) -> Json:
         return agent_view(await self._definitions.definitions.get_agent(given["id"], tenant=context.tenant))
+
+    async def _create_agent(self, given: dict[str, Any], context: CallContext) -> Json:
+        _refuse_bounded(context, "create agents")
+        made = await self._definitions.create_agent(
+            tenant=context.tenant, request_key=context.key, actor=_actor(context), **given
+        )
+        return agent_view(made)
 
     # --- tasks ---
 

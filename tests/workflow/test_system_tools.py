@@ -216,3 +216,19 @@ def test_whose_documents_they_are_is_asked_for_unless_it_is_fixed() -> None:
         {"operation": "agent.doc.search", "arguments": {"agent": "a"}},
         ["text"],
     )
+
+
+async def test_an_agent_is_created_once_and_found_by_those_of_its_tenant(lab: Lab) -> None:
+    permit(lab, "agent.*")
+    async with lab.worker():
+        text = using("{resource: agent, operation: create}", "{name: Ann, instructions: Be kind., metadata: {a: 1}}")
+        made = (await lab.run(plan_of(text))).output
+        assert (made["name"], made["instructions"], made["metadata"]) == ("Ann", "Be kind.", {"a": 1})
+        shown = await lab.run(plan_of(using("{resource: agent, operation: get}", "{id: $ _}")), made["id"])
+        assert shown.output == made
+        bounded = await lab.run(
+            plan_of(using("{resource: agent, operation: create}", "{name: Bob}", "allow: {tools: [x]}"))
+        )
+    assert bounded.error is not None
+    assert bounded.error["code"] == "authority.denied"
+    assert [agent.name for agent in await lab.definitions.definitions.list_agents(tenant=TENANT)] == ["Ann"]

@@ -84,6 +84,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
         "agent.list": Operation("Lists agents.", _PAGE),
         "agent.get": Operation("Shows an agent.", {"id": _TEXT}, ("id",)),
+        "agent.create": Operation(
+            "Creates an agent.",
+            {
+                "name": {"type": "string", "minLength": 1, "maxLength": 255},
+                "model": {"type": "string", "maxLength": 255},
+                "instructions": {"type": ["string", "array"], "items": {"type": "string"}},
+                "about": {"type": "string"},
+                "default_settings": _OBJECT,
+                "metadata": _OBJECT,
+            },
+            ("name",),
+            ToolEffect.WRITE,
+            idempotent=True,
+        ),
         "task.list": Operation("Lists tasks.", {**_PAGE, "agent_id": _TEXT, "name": _TEXT}),
         "task.get": Operation("Shows a task.", {"id": _TEXT}, ("id",)),
         "task.create": Operation(

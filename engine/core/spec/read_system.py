@@ -14,7 +14,7 @@ RESOURCES: Final = ("agent", "task", "execution", "user", "doc")
 OWNERS: Final = ("agent", "user")
 """Those that have documents of their own; `doc` alone means documents that are nobody's."""
 OPERATIONS: Final = (
-    *("agent.list", "agent.get"),
+    *("agent.list", "agent.get", "agent.create"),
     *("task.list", "task.get", "task.create", "task.update", "task.delete"),
     *("execution.list", "execution.get", "execution.create"),
     *(f"{place}doc.{operation}" for place in ("", *(f"{owner}." for owner in OWNERS)) for operation in DOC_OPERATIONS),
