@@ -18,7 +18,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.tools.runner import ToolActivities
-from engine.control.openapi.refreshing import keep_fresh, take_over
+from engine.control.openapi.refreshing import keep_fresh
+from engine.control.toolchanges import take_over
 from engine.control.tools import load_catalog
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.errors import InvalidInput
@@ -486,10 +487,10 @@ async def test_a_running_process_takes_over_what_has_changed_and_is_of_use(tmp_p
 def test_operations_take_no_other_tools_name() -> None:
     own, old, new = ToolContract("a", "python"), ToolContract("b", "openapi"), ToolContract("b", "openapi", timeout_s=1)
     contracts = {"a": own, "b": old}
-    assert take_over(contracts, {"a": ToolContract("a", "openapi"), "b": new})
+    assert take_over(contracts, {"a": ToolContract("a", "openapi"), "b": new}, kind="openapi", words="operations")
     assert contracts == {"a": own, "b": new}
-    assert not take_over(contracts, {"b": new})
-    assert take_over(contracts, {})
+    assert not take_over(contracts, {"b": new}, kind="openapi", words="operations")
+    assert take_over(contracts, {}, kind="openapi", words="operations")
     assert contracts == {"a": own}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from engine.control.mcp.keeping import reload_servers
+from engine.control.toolchanges import take_over
 from engine.control.toolrules import ruled
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
@@ -51,25 +52,5 @@ async def keep_fresh(
         except InvalidInput as error:
             log.warning("mcp tools stay as they were", reason=error.message)
         else:
-            if take_over(contracts, ruled(found, now.tools)) and changed is not None:
+            if take_over(contracts, ruled(found, now.tools), kind="mcp", words="mcp tools") and changed is not None:
                 changed()
-
-
-def take_over(contracts: MutableMapping[str, ToolContract], found: dict[str, ToolContract]) -> bool:
-    """Put the tools of servers in place of those that were there; other tools keep their names.
-
-    Returns:
-        Whether anything has changed.
-    """
-    gone = [name for name, contract in contracts.items() if contract.type == "mcp" and name not in found]
-    for name in gone:
-        del contracts[name]
-    new = {
-        name: contract
-        for name, contract in found.items()
-        if name not in contracts or (contracts[name].type == "mcp" and contracts[name] != contract)
-    }
-    contracts.update(new)
-    if gone or new:
-        log.info("mcp tools changed", gone=gone, new=sorted(new))
-    return bool(gone or new)

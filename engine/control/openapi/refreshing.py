@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from engine.control.openapi.fetching import reload_services
+from engine.control.toolchanges import take_over
 from engine.control.toolrules import ruled
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
@@ -48,26 +49,10 @@ async def keep_fresh(
             log.warning("openapi operations stay as they were", reason=error.message)
             pause_s = pause_s or IDLE_S
         else:
-            if found is not None and take_over(contracts, found) and changed is not None:
+            if (
+                found is not None
+                and take_over(contracts, found, kind="openapi", words="openapi operations")
+                and changed is not None
+            ):
                 changed()
         await asyncio.sleep(pause_s)
-
-
-def take_over(contracts: MutableMapping[str, ToolContract], found: dict[str, ToolContract]) -> bool:
-    """Put operations into the contracts of all tools, in place of those that were there; other tools keep their names.
-
-    Returns:
-        Whether anything has changed.
-    """
-    gone = [name for name, contract in contracts.items() if contract.type == "openapi" and name not in found]
-    for name in gone:
-        del contracts[name]
-    new = {
-        name: contract
-        for name, contract in found.items()
-        if name not in contracts or (contracts[name].type == "openapi" and contracts[name] != contract)
-    }
-    contracts.update(new)
-    if gone or new:
-        log.info("openapi operations changed", gone=gone, new=sorted(new))
-    return bool(gone or new)
