@@ -83,20 +83,26 @@ class Embedder:
         with self._chat.fleet.lease():
             return await self._ask(params, turns, spending)
 
-    async def embed_document(self, texts: Sequence[str], model: str, *, key: str) -> LookupResult:
+    async def embed_document(
+        self, texts: Sequence[str], model: str, *, key: str, instruction: str = ""
+    ) -> LookupResult:
         """Turn the pieces of a document into vectors, within the limits of the backends; nobody's execution pays.
 
         Args:
             texts: The pieces.
             model: The model; empty = the default.
             key: Idempotency key.
+            instruction: What it is told of the texts; empty = nothing.
 
         Raises:
             BackendError: `backend.…`.
             Postponed: It is to be made again later.
         """
         params = EmbedParams(
-            context=CallContext(tenant="", execution_id="", path="", key=key), texts=list(texts), model=model
+            context=CallContext(tenant="", execution_id="", path="", key=key),
+            texts=list(texts),
+            model=model,
+            instruction=instruction,
         )
         turns = CallTurns(self._chat.limiter, params, key, Waited())
         with self._chat.fleet.lease():

@@ -128,7 +128,7 @@ class LookupActivities:
         search = DocSearch((await self._store()).database)
         query = query_of(params)
         asked = LookupResult(output={})
-        if params.vector is not None or (query.text.strip() and query.alpha > 0):
+        if params.vector is not None or (_meant(params).strip() and query.alpha > 0):
             shares = await search.models(query.owners, tenant=query.tenant)
             if params.vector is not None:
                 query = replace(query, vectors=of_one_length(params.vector, shares))
@@ -148,7 +148,7 @@ class LookupActivities:
                 continue
             asked = EmbedParams(
                 context=params.context,
-                texts=[params.text],
+                texts=[_meant(params)],
                 model=share.model,
                 timeout_s=params.timeout_s,
                 limits=params.limits,
@@ -185,7 +185,9 @@ class LookupActivities:
                     return
                 key = f"doc:{facts.tenant}:{facts.id}:{first}"
                 async with asyncio.timeout(PART_TIMEOUT_S):
-                    made = await self._embedder.embed_document(texts[first : first + PART], facts.wanted, key=key)
+                    part = texts[first : first + PART]
+                    told = facts.instruction
+                    made = await self._embedder.embed_document(part, facts.wanted, key=key, instruction=told)
                 model = made.model
                 vectors += [to_bytes(vector) for vector in made.output["vectors"]]
             await store.keep_vectors(facts, model, vectors, now_us=_now_us())
@@ -218,6 +220,10 @@ def _sum_of(parts: list[LookupResult]) -> LookupResult:
     costs = [Decimal(part.cost) for part in parts if part.cost is not None]
     cost = f"{sum(costs, Decimal(0)).normalize():f}" if len(costs) == len(parts) else None
     return replace(parts[0], usage=usage, cost=cost)
+
+
+def _meant(params: SearchParams) -> str:
+    return params.meaning or params.text
 
 
 def _told(result: LookupResult, began: float) -> dict[str, Any]:

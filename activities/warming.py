@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from activities.backends.base import Tell
-from activities.estimating import prompt_tokens
 from engine.core.contracts.activities import ChatParams
+from engine.core.tokens import prompt_tokens
 from engine.settings import BackendConfig
 
 LEAST_TOKENS = 1_024

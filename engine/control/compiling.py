@@ -65,6 +65,7 @@ def compile_text(
     agent: AgentSnapshot = AgentSnapshot(),  # noqa: B008 - frozen
     dialect: Dialect = "everstep",
     tenant: str | None = None,
+    name: str = "",
 ) -> Compiled:
     """Compile the text of a task.
 
@@ -75,6 +76,7 @@ def compile_text(
         agent: The settings of the agent the task belongs to.
         dialect: What the text is read as if it has no key `dialect`.
         tenant: Whose task it is; None = nobody's, who may name all tools.
+        name: What a task without a name is called; empty = after its file.
 
     Returns:
         The plan, the task as JSON, and the warnings.
@@ -94,6 +96,7 @@ def compile_text(
         dialect=dialect,
         read=doubled.items,
         tenant=tenant,
+        name=name,
     )
 
 
@@ -107,6 +110,7 @@ def compile_tree(
     dialect: Dialect = "everstep",
     read: Sequence[Diagnostic] = (),
     tenant: str | None = None,
+    name: str = "",
 ) -> Compiled:
     """Compile the tree of a task, whatever it was read from.
 
@@ -119,11 +123,12 @@ def compile_tree(
         dialect: As for `compile_text`.
         read: What its reader found wrong with it, to be reported along with everything else.
         tenant: As for `compile_text`.
+        name: As for `compile_text`.
 
     Raises:
         CompileError: As by `compile_text`.
     """
-    name = PurePath(file).stem or "task"
+    name = name or PurePath(file).stem or "task"
     dialect = dialect_of(root, dialect)
     contracts = offered_to(contracts, tenant)
     if dialect == "contenox":

@@ -215,6 +215,7 @@ class DefinitionService:
         dialect: Dialect = "everstep",
         to_run: bool = False,
         request_key: str = "",
+        task_id: str = "",
         actor: str = "",
     ) -> Created:
         """Compile a task and store it.
@@ -223,18 +224,21 @@ class DefinitionService:
             source: YAML or JSON text.
             tenant: Tenant id.
             file: Name of the source in diagnostics.
-            agent_id: Agent it belongs to; empty = none.
+            agent_id: Agent it belongs to, by id or canonical name; empty = none.
             by_name: Make a new version of the task that has this name and agent, if there is one and it differs.
             dialect: What the text is read as if it has no key `dialect`.
             to_run: Store nothing if this engine could not run it.
             request_key: If a request with this key has created a task of this text, return that one.
+            task_id: The id of a new task; empty = one of its own.
             actor: Who writes it; empty = nobody was asked for a name.
 
         Raises:
             DefinitionError: With diagnostics.
             NotFound: `agent.not_found`.
-            Conflict: `idempotency.key_reused` if the key has created another task.
+            Conflict: `idempotency.key_reused` if the key has created another task; `task.exists` if the id is taken.
         """
+        if agent_id:
+            agent_id = (await self.definitions.get_agent(agent_id, tenant=tenant)).id
         compiled = await self._compile(source, tenant=tenant, file=file, agent_id=agent_id, dialect=dialect)
         if to_run:
             compiled.check_runs()
@@ -242,7 +246,7 @@ class DefinitionService:
         older = None
         if by_name:
             older = await self.definitions.find_task(compiled.plan.task, tenant=tenant, agent_id=agent_id)
-        task_id = id_for(tenant, "task", request_key)
+        task_id = task_id or id_for(tenant, "task", request_key)
         if request_key and (known := await self._first_version(task_id, tenant)) is not None:
             if known.source != source or known.agent_id != agent_id:
                 raise key_reused(request_key, f"the task {known.id}")
@@ -274,10 +278,10 @@ class DefinitionService:
         """
         task = await self.versions.resolve(reference, tenant=tenant)
         older = await self.definitions.get_task(task.id, tenant=tenant)
-        compiled = await self._compile(source, tenant=tenant, file=file, agent_id=older.agent_id, dialect=dialect)
+        facts: dict[str, Any] = {"tenant": tenant, "agent_id": older.agent_id}
+        compiled = await self._compile(source, file=file, dialect=dialect, name=older.name, **facts)
         warnings = _to_json(compiled.warnings, file)
-        owner = {"tenant": tenant, "agent_id": older.agent_id, "actor": actor}
-        return await self._store(compiled, source, older, warnings, **owner)
+        return await self._store(compiled, source, older, warnings, actor=actor, **facts)
 
     async def compare(
         self,
@@ -362,10 +366,18 @@ class DefinitionService:
                     changes=list(drift.changes),
                 )
 
-    async def _compile(self, source: str, *, tenant: str, file: str, agent_id: str, dialect: Dialect) -> Compiled:
+    async def _compile(
+        self, source: str, *, tenant: str, file: str, agent_id: str, dialect: Dialect, name: str = ""
+    ) -> Compiled:
         agent = await self.definitions.get_agent(agent_id, tenant=tenant) if agent_id else None
         return compile_text(
-            source, file=file, contracts=self.contracts, agent=snapshot_of(agent), dialect=dialect, tenant=tenant
+            source,
+            file=file,
+            contracts=self.contracts,
+            agent=snapshot_of(agent),
+            dialect=dialect,
+            tenant=tenant,
+            name=name,
         )
 
     async def _store(

@@ -8,9 +8,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -215,7 +216,16 @@ class SecretService:
         self._clock = clock
 
     async def set(
-        self, name: str, value: str, *, tenant: str, description: str | None = None, actor: str = ""
+        self,
+        name: str,
+        value: str,
+        *,
+        tenant: str,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        before: str = "",
+        is_new: bool = False,
+        actor: str = "",
     ) -> SealedSecret:
         """Set a secret, in the place of the one of that name.
 
@@ -224,11 +234,14 @@ class SecretService:
             value: Its value.
             tenant: Tenant id.
             description: What it is for; None = what was said before.
+            metadata: What else is known of it; None = what was said before.
+            before: What it was called until now, if that is another name.
+            is_new: Whether it must take no other's place.
             actor: Who sets it.
 
         Raises:
             InvalidInput: `secret.bad_name`, `secret.bad_value`.
-            Conflict: `secret.too_many`.
+            Conflict: `secret.exists`, `secret.too_many`.
         """
         _check(name, value, description)
         ring = await asyncio.to_thread(self._keys.ring, make=True)
@@ -240,11 +253,20 @@ class SecretService:
             key_id=key_id,
             sealed=sealed,
             description=description or "",
+            metadata=dict(metadata or {}),
             created_us=now,
             updated_us=now,
             updated_by=actor,
         )
-        if not await self._store.put(secret, keep_description=description is None, most=MOST_SECRETS):
+        keep = [what for what, said in (("description", description), ("metadata", metadata)) if said is None]
+        outcome = await self._store.put(secret, before=before, is_new=is_new, keep=keep, most=MOST_SECRETS)
+        if outcome == "taken":
+            raise Conflict(
+                f"there is a secret '{name}' already",
+                code="secret.exists",
+                hint="set it with PUT, which takes its place",
+            )
+        if outcome == "full":
             raise Conflict(
                 f"there are {MOST_SECRETS} secrets already",
                 code="secret.too_many",
@@ -252,29 +274,38 @@ class SecretService:
             )
         return await self.get(name, tenant=tenant)
 
-    async def get(self, name: str, *, tenant: str) -> SealedSecret:
-        """Return what is known of a secret.
+    async def get(self, reference: str, *, tenant: str) -> SealedSecret:
+        """Return what is known of a secret, by its name or its id.
 
         Raises:
             NotFound: `secret.not_found`.
         """
-        found = (await self._store.find([name], tenant=tenant)).get(name)
+        # no name has a dash, and every id
+        found = (
+            await self._store.find_by_id(reference, tenant=tenant)
+            if "-" in reference
+            else (await self._store.find([reference], tenant=tenant)).get(reference)
+        )
         if found is None:
-            raise _not_found(name)
+            raise _not_found(reference)
         return found
 
-    async def list_secrets(self, *, tenant: str, limit: int = 100, after: str = "") -> Sequence[SealedSecret]:
+    async def list_secrets(
+        self, *, tenant: str, limit: int = 100, after: str = "", offset: int = 0
+    ) -> Sequence[SealedSecret]:
         """Return one page of a tenant's secrets by name; `after` = name of the last one before."""
-        return await self._store.list_secrets(tenant=tenant, limit=limit, after=after)
+        return await self._store.list_secrets(tenant=tenant, limit=limit, after=after, offset=offset)
 
-    async def remove(self, name: str, *, tenant: str) -> None:
-        """Remove a secret.
+    async def remove(self, reference: str, *, tenant: str) -> SealedSecret:
+        """Remove a secret, by its name or its id; return what was known of it.
 
         Raises:
             NotFound: `secret.not_found`.
         """
-        if not await self._store.remove(name, tenant=tenant):
-            raise _not_found(name)
+        known = await self.get(reference, tenant=tenant)
+        if not await self._store.remove(known.name, tenant=tenant):
+            raise _not_found(reference)
+        return known
 
     async def reseal(self, *, tenant: str) -> int:
         """Encrypt what an older key encrypted with the first one, so that the older key may go; return how many.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from engine.control.documents import DocumentService, doc_view
+from engine.control.documents import DocumentService
+from engine.control.docviews import doc_view, whole_view
 from engine.core.contracts.activities import CallContext
 from engine.core.contracts.lookups import Owner, SearchParams
-from engine.core.errors import InvalidInput, NotFound, ToolError
+from engine.core.errors import InvalidInput, ToolError
 from engine.core.values import Json, compact_json
 
 Find = Callable[[SearchParams], Awaitable[list[Json]]]
@@ -54,7 +55,7 @@ class SystemDocs:
                 return await self._create(owner, given, context)
             case "delete":
                 shown = await self._get(owner, given["id"], context)
-                await self._documents.remove(shown["id"], tenant=context.tenant)
+                await self._documents.remove(shown["id"], tenant=context.tenant, owner=owner)
                 return {"id": shown["id"], "title": shown["title"]}
             case _:
                 return await self._search(owner, given, context)
@@ -70,11 +71,7 @@ class SystemDocs:
         return [doc_view(facts) for facts in found]
 
     async def _get(self, owner: Owner, doc_id: str, context: CallContext) -> Any:
-        shown = await self._documents.get(doc_id, tenant=context.tenant)
-        if shown["owner"] != ({"kind": owner.kind, "id": owner.id} if owner.kind else None):
-            # whose else it is, is not told
-            raise NotFound(f"there is no document '{doc_id}'", code="doc.not_found")
-        return shown
+        return whole_view(await self._documents.get(doc_id, tenant=context.tenant, owner=owner))
 
     async def _create(self, owner: Owner, given: dict[str, Any], context: CallContext) -> Json:
         metadata = given.get("metadata", {})

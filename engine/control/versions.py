@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class VersionService:
         """Return the version of a task that a reference means.
 
         Args:
-            reference: `ID`, `NAME`, or one of them with `@3`, `@latest` or `@ALIAS` behind it. A task whose whole name
+            reference: `ID`, `NAME`, `CANONICAL_NAME`, or one of them with `@3`, `@latest` or `@ALIAS` behind it. A task whose whole name
                 is the reference comes first; of several tasks of one name, the newest.
             tenant: Its tenant.
             version: The version, if the reference names none.
@@ -101,8 +102,13 @@ class VersionService:
         try:
             return await self._definitions.get_task(name, tenant=tenant)
         except NotFound:
-            own = await self._definitions.find_task(name, tenant=tenant, agent_id=agent_id) if agent_id else None
-            return own or await self._definitions.find_task(name, tenant=tenant, agent_id=None)
+            pass
+        owners = (agent_id, None) if agent_id else (None,)
+        for owner, canonical in itertools.product(owners, (False, True)):
+            found = await self._definitions.find_task(name, tenant=tenant, agent_id=owner, canonical=canonical)
+            if found is not None:
+                return found
+        return None
 
     async def _number_of(self, task: TaskFacts, which: str) -> int | None:
         if which == LATEST:
@@ -215,7 +221,7 @@ class VersionService:
             InputRejected: `task.one_version` if the reference names a version: versions cannot be removed one by one.
         """
         task = await self.resolve(reference, tenant=tenant)
-        if reference not in (task.id, task.name):
+        if reference not in (task.id, task.name, task.canonical_name):
             raise InputRejected(
                 f"'{reference}' names one version, but a task is removed as a whole",
                 code="task.one_version",

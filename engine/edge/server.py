@@ -31,6 +31,7 @@ from engine.edge.http.idempotency import Idempotency
 from engine.edge.http.oidc import tokens_of
 from engine.edge.http.openapi import install_document
 from engine.edge.http.problems import add_error_handlers
+from engine.edge.http.retries import BlindRetries
 from engine.edge.http.services import Services, open_services
 from engine.edge.native import codec, definitions, executions, health, keys, listing, metrics, overview, story, streams
 from engine.edge.native.backends import router as backends_router
@@ -56,6 +57,7 @@ from engine.obs.start import start_telemetry
 from engine.obs.telemetry import OFF, Telemetry
 from engine.settings import Project, Settings, load_project
 from engine.store.idempotency import IdempotencyStore
+from engine.store.retries import RetryStore
 
 GRACE_S = 3
 SERVICES_LOOK_S = 30.0
@@ -111,6 +113,7 @@ def create_app(services: Services, *, telemetry: Telemetry = OFF) -> FastAPI:
     app.state.metrics = ApiMetrics(telemetry, services.database)
     add_error_handlers(app)
     app.add_middleware(Idempotency, store=IdempotencyStore(services.database))
+    app.add_middleware(BlindRetries, store=RetryStore(services.database))
     app.add_middleware(DataAge, freshness=services.freshness)
     app.add_middleware(Guard, doorman=_doorman(services), local_only=is_loopback(settings.host))
     app.add_middleware(CodecOrigins, origins=settings.codec_origins)

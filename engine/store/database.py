@@ -22,10 +22,14 @@ from engine.store import schema_blobs as schema_blobs  # its tables belong to th
 from engine.store import schema_conversations as schema_conversations  # and its
 from engine.store import schema_docs as schema_docs  # and its
 from engine.store import schema_doors as schema_doors  # its tables belong to the store too
+from engine.store import schema_files as schema_files  # and its
 from engine.store import schema_kept as schema_kept  # and its
 from engine.store import schema_limits as schema_limits  # and its
 from engine.store import schema_models as schema_models  # and its
+from engine.store import schema_resources as schema_resources  # and its
+from engine.store import schema_retries as schema_retries  # and its
 from engine.store import schema_secrets as schema_secrets  # and its
+from engine.store import schema_sessions as schema_sessions  # and its
 from engine.store import schema_spending as schema_spending  # and its
 from engine.store.full import explain_sqlite
 from engine.store.hints import HintingCompiler

@@ -1,4 +1,4 @@
-"""The truth about agents and tasks: rows with versions, read and written by id within one tenant."""
+"""The truth about tasks: rows with versions, read and written by id within one tenant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,45 +16,13 @@ from engine.core.plan.codec import hash_of_json
 from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.plan.upgrade import format_of, upgrade_plan
 from engine.core.values import Json, compact_json
+from engine.store.agents import AgentFacts, AgentStore
 from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
-from engine.store.metadata import page_of
-from engine.store.schema import agents, task_aliases, tasks
+from engine.store.metadata import ordered, page_of
+from engine.store.schema import task_aliases, tasks
 from engine.store.texts import plain
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentFacts:
-    """An agent as it is stored; times in Unix microseconds.
-
-    Attributes:
-        id: Agent id.
-        tenant: Its tenant.
-        name: Its name.
-        model: Default model of its prompts.
-        instructions: Text or list of texts.
-        about: What it is for.
-        canonical_name: Unique name for programs, or None.
-        default_settings: Default sampling settings.
-        metadata: The caller's metadata.
-        created_us: When it was created.
-        updated_us: When it was last changed.
-        actor: Who made it; empty = nobody was asked for a name.
-    """
-
-    id: str
-    tenant: str
-    name: str
-    model: str = ""
-    instructions: Json = ""
-    about: str = ""
-    canonical_name: str | None = None
-    default_settings: dict[str, Any] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    created_us: int
-    updated_us: int
-    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,23 +85,6 @@ class TaskWrites:
     removed: Sequence[str] = ()
     aliases: Sequence[AliasFacts] = ()
     new_names: bool = False
-
-
-def _agent_of(row: Row[*tuple[Any, ...]]) -> AgentFacts:
-    return AgentFacts(
-        id=row.id,
-        tenant=row.tenant,
-        name=row.name,
-        model=row.model,
-        instructions=json.loads(row.instructions),
-        about=row.about,
-        canonical_name=row.canonical_name,
-        default_settings=json.loads(row.default_settings),
-        metadata=json.loads(row._mapping["metadata"]),
-        created_us=row.created_us,
-        updated_us=row.updated_us,
-        actor=row.actor,
-    )
 
 
 def _plan_of(row: Row[*tuple[Any, ...]]) -> tuple[dict[str, Any], str]:
@@ -221,14 +172,8 @@ def _overtaken(message: str) -> Conflict:
     return Conflict(message, code="task.exists", hint="another writer was quicker; try again", retryable=True)
 
 
-def _ordered(query: Select[Any], table: Table, sort_by: str, descending: bool) -> Select[Any]:
-    moment = table.c.updated_us if sort_by == "updated_at" else table.c.created_us
-    keys = (moment, table.c.id)
-    return query.order_by(*[key.desc() if descending else key.asc() for key in keys])
-
-
 class Definitions:
-    """Agents and tasks.
+    """Tasks, and the agents whose they are.
 
     Args:
         database: The open store.
@@ -236,76 +181,16 @@ class Definitions:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.agents = AgentStore(database)
         self.aliases = Aliases(database)
 
-    # --- agents ----------------------------------------------------------------------------------------------------
-
-    async def add_agent(self, agent: AgentFacts) -> None:
-        """Store a new agent.
-
-        Raises:
-            Conflict: `agent.exists` if its id or canonical name is taken.
-        """
-        row = {
-            "tenant": agent.tenant,
-            "id": agent.id,
-            "name": agent.name,
-            "model": agent.model,
-            "instructions": compact_json(agent.instructions),
-            "about": agent.about,
-            "canonical_name": agent.canonical_name,
-            "default_settings": compact_json(agent.default_settings),
-            "metadata": compact_json(agent.metadata),
-            "created_us": agent.created_us,
-            "updated_us": agent.updated_us,
-            "actor": plain(agent.actor, 255),
-        }
-        try:
-            async with self.database.write() as connection:
-                await connection.execute(insert(agents).values(row))
-        except IntegrityError as error:
-            taken = agent.canonical_name or agent.id
-            raise Conflict(f"there is already an agent {taken!r}", code="agent.exists") from error
-
-    async def get_agent(self, agent_id: str, *, tenant: str) -> AgentFacts:
-        """Return an agent.
+    async def get_agent(self, reference: str, *, tenant: str) -> AgentFacts:
+        """Return an agent by its id or canonical name.
 
         Raises:
             NotFound: `agent.not_found`.
         """
-        query = select(agents).where(agents.c.tenant == tenant, agents.c.id == agent_id)
-        async with self.database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            raise NotFound(f"there is no agent {agent_id}", code="agent.not_found")
-        return _agent_of(row)
-
-    async def list_agents(
-        self,
-        *,
-        tenant: str,
-        metadata: Mapping[str, Any] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: str = "created_at",
-        descending: bool = False,
-    ) -> list[AgentFacts]:
-        """Return one page of agents.
-
-        Args:
-            tenant: Tenant id.
-            metadata: Only those whose metadata contains this object.
-            limit: Most to return.
-            offset: How many to leave out first.
-            sort_by: `created_at` or `updated_at`.
-            descending: Newest first.
-        """
-        query = _ordered(select(agents).where(agents.c.tenant == tenant), agents, sort_by, descending)
-        async with self.database.read() as connection:
-            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
-            return [_agent_of(row) for row in rows]
-
-    # --- tasks -----------------------------------------------------------------------------------------------------
+        return await self.agents.get(reference, tenant=tenant)
 
     async def add_task(self, task: TaskFacts) -> None:
         """Store a task's version and make it the latest one.
@@ -367,9 +252,19 @@ class Definitions:
             raise NotFound(f"there is no task {what}", code="task.not_found")
         return _task_of(row)
 
-    async def find_task(self, name: str, *, tenant: str, agent_id: str | None = "") -> TaskFacts | None:
-        """Return the newest task of that name and agent (None = of any), or None."""
-        query = select(tasks).where(tasks.c.tenant == tenant, tasks.c.name == name, tasks.c.latest.is_(True), _LIVE)
+    async def find_task(
+        self, name: str, *, tenant: str, agent_id: str | None = "", canonical: bool = False
+    ) -> TaskFacts | None:
+        """Return the newest task of that name and agent (None = of any), or None.
+
+        Args:
+            name: The name.
+            tenant: Its tenant.
+            agent_id: Its agent.
+            canonical: Whether the canonical name is meant.
+        """
+        column = tasks.c.canonical_name if canonical else tasks.c.name
+        query = select(tasks).where(tasks.c.tenant == tenant, column == name, tasks.c.latest.is_(True), _LIVE)
         if agent_id is not None:
             query = query.where(tasks.c.agent_id == agent_id)
         query = query.order_by(tasks.c.created_us.desc(), tasks.c.id).limit(1)
@@ -440,7 +335,7 @@ class Definitions:
             query = query.where(tasks.c.agent_id == agent_id)
         if name is not None:
             query = query.where(tasks.c.name == name)
-        query = _ordered(query, tasks, sort_by, descending)
+        query = ordered(query, tasks, sort_by, descending)
         async with self.database.read() as connection:
             rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
             return [_task_of(row) for row in rows]

@@ -20,7 +20,7 @@ def query_of(params: SearchParams) -> DocQuery:
             options[name] = int(options[name])
     return DocQuery(
         tenant=params.context.tenant,
-        owners=[params.owner],
+        owners=params.owners or [params.owner],
         text=params.text,
         metadata=params.metadata_filter,
         **options,

@@ -53,6 +53,8 @@ class DocFacts:
         due_us: When a worker makes them, at the earliest; None = they are there, or are not wanted.
         tries: How often that failed.
         trouble: Why it failed last.
+        instruction: What the model is told of the texts; empty = nothing.
+        content_hash: Hash of title and pieces, which an owner has once; None = they are compared with nothing.
     """
 
     id: str
@@ -71,6 +73,8 @@ class DocFacts:
     due_us: int | None = None
     tries: int = 0
     trouble: str = ""
+    instruction: str = ""
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,9 @@ class DocStore:
     # --- documents ---------------------------------------------------------------------------------------------------
 
     async def add(self, facts: DocFacts, contents: Sequence[str]) -> DocFacts:
-        """Add a document with its pieces, or return the one that was added before under its id.
+        """Add a document with its pieces, or return the one that was added before: under its id, or with its content.
+
+        One that its owner has already takes over what is said of it now: metadata, and how its vectors are made.
 
         Raises:
             Conflict: `doc.exists` if one with other contents has the id.
@@ -104,20 +110,8 @@ class DocStore:
         def work(connection: Connection) -> DocFacts:
             known = _get(connection, facts.id, facts.tenant)
             if known is None:
-                connection.execute(insert(docs).values(_values(facts)))
-                rows = [
-                    {
-                        "tenant": facts.tenant,
-                        "doc_id": facts.id,
-                        "number": number,
-                        "seq": secrets.randbits(62),
-                        "title": plain(facts.title),
-                        "content": plain(content),
-                    }
-                    for number, content in enumerate(contents)
-                ]
-                connection.execute(insert(snippets), rows)
-                return facts
+                double = _double_of(connection, facts)
+                return _insert(connection, facts, contents) if double is None else _restate(connection, double, facts)
             if known.digest != facts.digest or known.owner != facts.owner:
                 raise Conflict(
                     f"there is another document with the id '{facts.id}'", code="doc.exists", hint="leave the id out"
@@ -136,10 +130,17 @@ class DocStore:
 
     async def pieces(self, doc_id: str, *, tenant: str) -> list[Piece]:
         """Return the pieces of a document in order."""
-        mine = and_(snippets.c.tenant == tenant, snippets.c.doc_id == doc_id)
-        query = select(snippets.c.number, snippets.c.content, snippets.c.embedding).where(mine)
+        return (await self.pieces_of([doc_id], tenant=tenant)).get(doc_id, [])
+
+    async def pieces_of(self, ids: Sequence[str], *, tenant: str) -> dict[str, list[Piece]]:
+        """Return the pieces of documents in order, by document; those that are gone are left out."""
+        columns = (snippets.c.doc_id, snippets.c.number, snippets.c.content, snippets.c.embedding)
+        query = select(*columns).where(snippets.c.tenant == tenant, snippets.c.doc_id.in_(ids))
         rows = await self.database.run(lambda connection: connection.execute(query.order_by(snippets.c.number)).all())
-        return [Piece(row.number, row.content, row.embedding) for row in rows]
+        found: dict[str, list[Piece]] = {}
+        for row in rows:
+            found.setdefault(row.doc_id, []).append(Piece(row.number, row.content, row.embedding))
+        return found
 
     async def page(
         self,
@@ -150,22 +151,25 @@ class DocStore:
         limit: int = 100,
         after: Key | None = None,
         offset: int = 0,
+        descending: bool = True,
     ) -> list[DocFacts]:
-        """Return documents, the newest first.
+        """Return documents by the time at which they were added.
 
         Args:
             tenant: Tenant id.
             owner: Whose; None = anybody's.
             metadata: What their metadata must hold.
             limit: Most documents.
-            after: Time and id of the last one of the page before.
+            after: Time and id of the last one of the page before, the newest first.
             offset: How many are passed over.
+            descending: Whether the newest comes first.
         """
         conditions = [docs.c.tenant == tenant, *_owned([owner] if owner is not None else [])]
         if after is not None:
             older = docs.c.created_us < after[0]
             conditions.append(or_(older, and_(docs.c.created_us == after[0], docs.c.id < after[1])))
-        query = select(docs).where(*conditions).order_by(docs.c.created_us.desc(), docs.c.id.desc())
+        order = [column.desc() if descending else column.asc() for column in (docs.c.created_us, docs.c.id)]
+        query = select(docs).where(*conditions).order_by(*order)
         query = query if metadata else query.limit(limit).offset(offset)
 
         def work(connection: Connection) -> list[DocFacts]:
@@ -180,17 +184,22 @@ class DocStore:
         """Delete a document with its pieces and their words; whether there was one."""
         return await self.database.run(lambda connection: _remove(connection, [doc_id], tenant) > 0, write=True)
 
-    async def remove_where(self, owner: Owner, metadata: Mapping[str, Any], *, tenant: str) -> int:
-        """Delete the documents of an owner whose metadata hold something; return how many."""
+    async def remove_where(self, owner: Owner, metadata: Mapping[str, Any], *, tenant: str) -> list[str]:
+        """Delete the documents of an owner whose metadata hold something; return their ids."""
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> list[str]:
             query = select(docs.c.id, docs.c.metadata).where(docs.c.tenant == tenant, *_owned([owner]))
             ids = [
                 str(row.id) for row in connection.execute(query) if contains(json.loads(row.metadata), dict(metadata))
             ]
-            return _remove(connection, ids, tenant)
+            _remove(connection, ids, tenant)
+            return ids
 
         return await self.database.run(work, write=True)
+
+    async def remove_of_owner(self, owner: Owner, *, tenant: str) -> None:
+        """Delete all documents of an owner that is gone itself."""
+        await self.database.run(lambda connection: remove_of_owner(connection, owner, tenant), write=True)
 
     # --- vectors -----------------------------------------------------------------------------------------------------
 
@@ -222,13 +231,15 @@ class DocStore:
             now_us: Unix microseconds.
 
         Returns:
-            False if it was deleted meanwhile.
+            False if it was deleted meanwhile, or its vectors are to be made in another way.
         """
 
         def work(connection: Connection) -> bool:
+            # for another instruction or model there are others to be made
+            still = (docs.c.instruction == facts.instruction, docs.c.wanted == facts.wanted)
             changed = connection.execute(
                 update(docs)
-                .where(*_is(facts))
+                .where(*_is(facts), *still)
                 .values(model=plain(model, 255), dims=len(vectors[0]) // 4, embedded_us=now_us, due_us=None, trouble="")
             )
             if not changed.rowcount:
@@ -256,6 +267,55 @@ class DocStore:
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def remove_of_owner(connection: Connection, owner: Owner, tenant: str) -> None:
+    """Delete all documents of an owner, as a part of the transaction that deletes the owner.
+
+    Args:
+        connection: The transaction.
+        owner: Whose documents.
+        tenant: Tenant id.
+    """
+    ids = connection.execute(select(docs.c.id).where(docs.c.tenant == tenant, *_owned([owner]))).scalars().all()
+    _remove(connection, ids, tenant)
+
+
+def _double_of(connection: Connection, facts: DocFacts) -> DocFacts | None:
+    if facts.content_hash is None:
+        return None
+    mine = (docs.c.tenant == facts.tenant, *_owned([facts.owner]), docs.c.content_hash == facts.content_hash)
+    row = connection.execute(select(docs).where(*mine)).first()
+    return None if row is None else _facts(row)
+
+
+def _insert(connection: Connection, facts: DocFacts, contents: Sequence[str]) -> DocFacts:
+    connection.execute(insert(docs).values(_values(facts)))
+    rows = [
+        {
+            "tenant": facts.tenant,
+            "doc_id": facts.id,
+            "number": number,
+            "seq": secrets.randbits(62),
+            "title": plain(facts.title),
+            "content": plain(content),
+        }
+        for number, content in enumerate(contents)
+    ]
+    connection.execute(insert(snippets), rows)
+    return facts
+
+
+def _restate(connection: Connection, known: DocFacts, facts: DocFacts) -> DocFacts:
+    """Write what is said of a document that was added again; what is left out stays."""
+    now = replace(known, metadata=facts.metadata or known.metadata)
+    has_none = known.embedded_us is None and known.due_us is None
+    is_other = (facts.instruction, facts.wanted) != (known.instruction, known.wanted)
+    if facts.due_us is not None and (has_none or is_other):
+        now = replace(now, instruction=facts.instruction, wanted=facts.wanted, due_us=facts.due_us)
+    if now != known:
+        connection.execute(update(docs).where(*_is(known)).values(_values(now)))
+    return now
 
 
 def _is(facts: DocFacts) -> tuple[ColumnElement[bool], ...]:
@@ -303,12 +363,14 @@ def _values(facts: DocFacts) -> dict[str, Json]:
         "due_us": facts.due_us,
         "tries": facts.tries,
         "trouble": facts.trouble,
+        "instruction": plain(facts.instruction),
+        "content_hash": facts.content_hash,
     }
 
 
 def _facts(row: Row[Any]) -> DocFacts:
     own = ("id", "tenant", "title", "created_us", "pieces", "actor", "digest", "wanted", "model", "dims")
-    more = ("embedded_us", "due_us", "tries", "trouble")
+    more = ("embedded_us", "due_us", "tries", "trouble", "instruction", "content_hash")
     return DocFacts(
         owner=Owner(kind=row.owner_kind, id=row.owner_id),
         metadata=json.loads(row.metadata),

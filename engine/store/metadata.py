@@ -1,4 +1,4 @@
-"""What metadata contains, and pages of small tables (agents, tasks) that are filtered by it."""
+"""Pages of small tables (agents, tasks, users) in an order, and filtered by what their metadata contains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Row, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.values import Json
@@ -17,6 +17,20 @@ def contains(value: Json, part: Json) -> bool:
     if isinstance(value, dict) and isinstance(part, dict):
         return all(key in value and contains(value[key], item) for key, item in part.items())
     return bool(value == part)
+
+
+def ordered(query: Select[Any], table: Table, sort_by: str, descending: bool) -> Select[Any]:
+    """Return a query of a table in the order of a list.
+
+    Args:
+        query: The query.
+        table: The table, with times and ids.
+        sort_by: `created_at` or `updated_at`.
+        descending: Newest first.
+    """
+    moment = table.c.updated_us if sort_by == "updated_at" else table.c.created_us
+    keys = (moment, table.c.id)
+    return query.order_by(*[key.desc() if descending else key.asc() for key in keys])
 
 
 async def page_of(

@@ -60,6 +60,10 @@ agents = Table(
     Column("updated_us", BigInteger, nullable=False),
     # who made it; empty = nobody was asked for a name
     Column("actor", String(255), nullable=False, default="", server_default=""),
+    # first message of its sessions, a template; NULL = the client gave none
+    Column("default_system_template", Text),
+    # canonical name of a project; NULL = it belongs to none
+    Column("project", String(255)),
     UniqueConstraint("tenant", "canonical_name"),
 )
 

@@ -32,6 +32,11 @@ docs = Table(
     Column("due_us", BigInteger),
     Column("tries", Integer, nullable=False),
     Column("trouble", Text, nullable=False),
+    # what the model is told of the texts; empty = nothing
+    Column("instruction", Text, nullable=False),
+    # over title and pieces: an owner has each text once; NULL = it was added before that was so
+    Column("content_hash", String(64)),
+    Index("ix_docs_content_hash", "tenant", "owner_kind", "owner_id", "content_hash", unique=True),
     Index("ix_docs_owner", "tenant", "owner_kind", "owner_id", "created_us", "id"),
     Index("ix_docs_due_us", "due_us"),
 )

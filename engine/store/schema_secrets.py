@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text
 
 from engine.store.schema import ByteText, truth
 
@@ -19,6 +19,10 @@ secrets = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
     Column("updated_by", String(255), nullable=False),
+    # stays when the secret gets another name
+    Column("id", String(64), nullable=False),
+    Column("metadata", Text, nullable=False),
+    Index("ix_secrets_id", "tenant", "id", unique=True),
 )
 
 for _column in secrets.columns:

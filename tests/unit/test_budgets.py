@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from activities.budgets import Spender
-from activities.estimating import IMAGE_TOKENS, OPEN_REPLY_TOKENS, estimate_chat, estimate_texts, prompt_tokens
+from activities.estimating import OPEN_REPLY_TOKENS, estimate_chat, estimate_texts
 from engine.core.contracts.activities import CallContext, CallLimits, ChatParams
+from engine.core.tokens import IMAGE_TOKENS, prompt_tokens
 from engine.settings import BudgetConfig, Price
 from engine.store.budgets import period_of, pots_of, task_of
 from engine.store.spending import Amount

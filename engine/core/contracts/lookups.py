@@ -11,6 +11,7 @@ from engine.core.values import Json
 EMBED_ACTIVITY: Final = "llm.embed"
 SEARCH_ACTIVITY: Final = "docs.search"
 SEARCH_WORKFLOW: Final = "everstep.search"
+EMBED_WORKFLOW: Final = "everstep.embed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,12 @@ class SearchParams:
 
     Attributes:
         context: Who calls.
-        text: The words; empty = only the vector counts.
-        vector: The vector; None = that of the text, as far as meaning counts.
+        text: The words; empty = only the meaning counts.
+        meaning: What is looked for by its meaning; empty = the words.
+        vector: The vector; None = that of the meaning, as far as it counts.
         metadata_filter: What the metadata of a document must hold.
         owner: Whose documents are searched.
+        owners: Whose documents are searched, if they are several; they stand in for `owner`.
         options: {limit?, lang?, confidence?, alpha?, mmr_strength?, k_multiplier?, trigram_similarity_threshold?,
             include_embeddings?}.
         timeout_s: Longest time of the call in seconds.
@@ -65,9 +68,11 @@ class SearchParams:
 
     context: CallContext
     text: str = ""
+    meaning: str = ""
     vector: list[float] | None = None
     metadata_filter: dict[str, Any] = field(default_factory=dict)
     owner: Owner = Owner()
+    owners: list[Owner] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     timeout_s: float = 60.0
     limits: CallLimits | None = None

@@ -91,6 +91,8 @@ class AgentOp(OpBase):
         tool_mode: See `PromptOp`.
         tools: Names of the tools, in the plan's tool table, that it may call.
         functions: Tools that the client runs: {type: function, function: {name, description, parameters}}.
+        hands_over: Whether a call of one of these ends the step, since the client brings the result with what it says
+            next; otherwise the step waits for it.
         rules: What it must observe about single tools.
         max_rounds: Most calls of the model.
         parallelism: Most tool calls at one time.
@@ -110,6 +112,7 @@ class AgentOp(OpBase):
     tool_mode: ToolMode = "auto"
     tools: tuple[str, ...] = ()
     functions: tuple[dict[str, Any], ...] = ()
+    hands_over: bool = False
     rules: tuple[ToolRule, ...] = ()
     max_rounds: int = 50
     parallelism: int = 10

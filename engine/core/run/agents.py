@@ -227,6 +227,9 @@ def _take_message(
     message = take_message(agent, {name: value for name, value in written.items() if name != "parsed"})
     names = tuple(str(tool["function"]["name"]) for tool in offered)
     agent.calls = read_calls(walker, op, agent, written, message, Offer(names))
+    if op.hands_over:
+        left = [call for call in agent.calls if call.refused is not None or call.tool in op.tools]
+        agent.handed, agent.calls = len(left) < len(agent.calls), left
     agent.reply, agent.answered = reply, not agent.calls
 
 
@@ -316,10 +319,10 @@ def turn_ended(walker: Walker, branch: Branch, agent: AgentFrame) -> None:
     op = agent_op(walker, branch, agent)
     if agent.calls:
         raise _too_many_rounds(agent, op)
-    if not agent.answered and agent.ended is None:
+    if not agent.answered and not agent.handed and agent.ended is None:
         return
     missing = missing_tools(op, agent)
-    if missing and agent.ended is None:
+    if missing and not agent.handed and agent.ended is None:
         agent.answered, agent.reminded = False, missing
         say(agent, f"You cannot finish yet: first call {' and '.join(missing)}.")
         return

@@ -387,6 +387,7 @@ class AgentFrame:
         denied: Whether that happened in the last turn.
         reminded: Tools that the model has to call next, since it wanted to end without them.
         calls: The calls of the present turn.
+        handed: Whether its reply also called a function that is left to the client, so that no turn follows.
         reply: The last reply, in the shape that tasks see.
         answered: Whether it asked for no tool, so that it may be the answer.
         ended: {tool, output} once a tool was called that ends the loop.
@@ -408,6 +409,7 @@ class AgentFrame:
     denied: bool = False
     reminded: list[str] = field(default_factory=list)
     calls: list[AskedCall] = field(default_factory=list)
+    handed: bool = False
     reply: dict[str, Json] = field(default_factory=dict)
     answered: bool = False
     ended: dict[str, Json] | None = None

@@ -1,4 +1,4 @@
-"""Idempotency-Key on every POST: the same request with the same key is answered once, and then from memory."""
+"""Idempotency-Key on every POST and DELETE: the same request with one key is done once, then answered from memory."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from engine.edge.http.scopes import RouteNeed, route_needs, scope_for
 from engine.store.idempotency import IdempotencyStore, Reservation, Standing, of_execution
 
 KEY_HEADER: Final = "idempotency-key"
+METHODS: Final = frozenset({"POST", "DELETE"})
+"""Methods that do something else the second time."""
 REPLAYED: Final = "Idempotency-Replayed"
 MAX_KEY_CHARS: Final = 255
 MAX_STORED_BYTES: Final = 1024 * 1024
@@ -31,13 +33,15 @@ NOT_STORED: Final = frozenset({401, 403, 408, 409, 425, 429})
 OWN: Final = frozenset(
     {
         "/api/tasks/{task_id}/executions",
+        "/api/sessions/{session_id}/chat",
         "/api/executions/{execution_id}/waits/{wait_id}/link",
         "/api/codec/decode",
         "/api/codec/encode",
     }
 )
-"""Routes that keep keys themselves: the id of an execution is made of its key, for ever and without a write; a link is
-kept nowhere, since it is a secret, and one more does no harm; nor is what was decrypted."""
+"""Routes that keep keys themselves: the id of an execution, or of a turn of a chat, is made of its key, for ever and
+without a write, and a request that comes again waits with the one that is under way; a link is kept nowhere, since it
+is a secret, and one more does no harm; nor is what was decrypted."""
 
 _EXECUTION: Final = re.compile(r"/api/executions/([^/]+)")
 _REMEMBER: Final = "idempotency_body"
@@ -51,7 +55,7 @@ def remember_instead(request: Request, body: Any) -> None:
 
 
 class Idempotency:
-    """Answers a POST that comes again with the same Idempotency-Key by what it answered the first time.
+    """Answers a POST or DELETE that comes again with the same Idempotency-Key by what it answered the first time.
 
     A key belongs to a tenant. Answers of 500 and above are not kept, nor those in `NOT_STORED` nor large ones: the
     request is made again then, and whatever it creates has an id that is made of the key.
@@ -68,14 +72,15 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it from memory."""
-        key = Headers(scope=scope).get(KEY_HEADER) if scope["type"] == "http" and scope["method"] == "POST" else None
+        asks = scope["type"] == "http" and scope["method"] in METHODS
+        key = Headers(scope=scope).get(KEY_HEADER) if asks else None
         caller = scope.get("state", {}).get("caller")
         if key is None or not isinstance(caller, Caller) or self._keeps_its_own(scope):
             await self._app(scope, receive, send)
             return
         try:
             # what is told again must not be told to those who may not ask for it
-            check_scope(caller, scope_for(self._all_needs(scope), "POST", scope["path"]) or "read")
+            check_scope(caller, scope_for(self._all_needs(scope), scope["method"], scope["path"]) or "read")
             body = await _whole_body(receive)
             held = await self._reserve(caller.tenant, key, _fingerprint(scope, body))
         except RequestError as refused:
@@ -227,7 +232,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 def _fingerprint(scope: Scope, body: bytes) -> str:
     digest = hashlib.sha256()
     content_type = Headers(scope=scope).get("content-type", "")
-    for part in (scope["path"].encode(), scope["query_string"], content_type.encode(), body):
+    # keys of POSTs that were stored before there were others must be known again
+    method = () if scope["method"] == "POST" else (scope["method"].encode(),)
+    for part in (*method, scope["path"].encode(), scope["query_string"], content_type.encode(), body):
         digest.update(len(part).to_bytes(8) + part)
     about = _EXECUTION.match(scope["path"])
     return digest.hexdigest() if about is None else of_execution(digest.hexdigest(), about[1])

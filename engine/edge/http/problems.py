@@ -98,6 +98,11 @@ STATUS_OF_CODE = {
 RETRY_AFTER_S = {"idempotency.in_progress": 1, "auth.issuer_unreachable": 5}
 """Codes of refusals that pass, with the seconds after which the same request may succeed."""
 
+REPEATED_STATUS = frozenset({408, 409, 429})
+"""Statuses after which Julep's SDK repeats a request five times over half a minute, as it does from 500 on."""
+PASSING_STATUS = frozenset({409, 429, 503})
+"""Those of refusals that may be over soon; others come after all that can be done was done."""
+
 log = structlog.get_logger("everstep.api")
 
 
@@ -113,6 +118,7 @@ def problem(
     message: str,
     kind: str,
     hint: str = "",
+    retryable: bool = False,
     **more: Any,
 ) -> JSONResponse:
     """Build an error answer.
@@ -123,6 +129,7 @@ def problem(
         message: What is wrong.
         kind: Name of the error's class.
         hint: What to do about it; may be empty.
+        retryable: Whether the same request may succeed later.
         more: Further members of the body.
 
     Returns:
@@ -140,9 +147,8 @@ def problem(
         body["hint"] = hint
         error["fix"] = hint
     headers: dict[str, str] = {}
-    if status in (409, 504):
-        # Julep's client would otherwise repeat the request five times over half a minute
-        headers["x-should-retry"] = "false"
+    if status in REPEATED_STATUS or status >= 500:
+        headers["x-should-retry"] = "true" if retryable and status in PASSING_STATUS else "false"
     if code in RETRY_AFTER_S:
         headers |= {"x-should-retry": "true", "retry-after": str(RETRY_AFTER_S[code])}
     if status == 401:
@@ -158,7 +164,13 @@ def problem_of(error: EngineError) -> JSONResponse:
     if isinstance(error, DefinitionError):
         more["diagnostics"] = [item.to_json(error.file) for item in error.diagnostics]
     return problem(
-        status_of(error), code=error.code, message=error.message, kind=type(error).__name__, hint=error.hint, **more
+        status_of(error),
+        code=error.code,
+        message=error.message,
+        kind=type(error).__name__,
+        hint=error.hint,
+        retryable=error.retryable,
+        **more,
     )
 
 

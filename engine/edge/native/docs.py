@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, model_validator
 
-from engine.control.documents import doc_view
+from engine.control.docviews import doc_view, whole_view
 from engine.core.contracts.lookups import Owner
 from engine.core.values import Json
 from engine.edge.http.bodies import read_model
@@ -184,7 +184,8 @@ async def search_docs(request: Request, services: In, tenant: Tenant) -> dict[st
 async def delete_docs(request: Request, services: In, tenant: Tenant) -> dict[str, Any]:
     """Delete documents of one owner: all of them, or those whose metadata hold something."""
     body = await read_model(request, ForgetBody)
-    return {"deleted": await services.documents.remove_where(body.owner, body.metadata_filter, tenant=tenant)}
+    gone = await services.documents.remove_where(body.owner, body.metadata_filter, tenant=tenant)
+    return {"deleted": len(gone)}
 
 
 @router.get("/docs/{doc_id}")
@@ -195,7 +196,7 @@ async def get_doc(
     include_embeddings: Annotated[bool, Query(description="with the vectors of its pieces")] = False,
 ) -> dict[str, Any]:
     """Return a document with its pieces."""
-    return await services.documents.get(doc_id, tenant=tenant, embeddings=include_embeddings)
+    return whole_view(await services.documents.get(doc_id, tenant=tenant), embeddings=include_embeddings)
 
 
 @router.delete("/docs/{doc_id}", status_code=204, dependencies=[MAY_RUN])

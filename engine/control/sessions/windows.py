@@ -1,0 +1,157 @@
+"""Fits a prompt into its budget of tokens: what is left out of the history, and when older entries are summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.core.errors import InvalidInput
+from engine.core.tokens import likely_tokens, reply_bound
+from engine.store.entries import EntryFacts
+
+PER_MESSAGE: Final = 4
+"""Tokens that a message costs beside what it says."""
+SUMMARISED_ABOVE: Final = 3 / 4
+"""Share of the room for the history above which older entries are summed up."""
+SUMMARISED_TO: Final = 1 / 2
+"""Share of that room that the entries left over have at most."""
+SUMMARIZER: Final = "summarizer"
+"""Source of entries that stand for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Entries that stay or go together: what was said, and results of the tools that it called."""
+
+    entries: tuple[EntryFacts, ...]
+    tokens: int
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether it stands for older entries."""
+        return self.entries[0].source == SUMMARIZER
+
+
+def message_tokens(message: Mapping[str, Any]) -> int:
+    """Return how many tokens a message has, about."""
+    said = {name: value for name, value in message.items() if name != "role" and value is not None}
+    content = said.pop("content", None)
+    parts = [] if content is None else [content]
+    return PER_MESSAGE + likely_tokens([*parts, *([said] if said else [])])
+
+
+def prompt_size(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Return how many tokens messages and tools have together, about."""
+    return sum(map(message_tokens, messages)) + likely_tokens(tools)
+
+
+def entry_tokens(entry: EntryFacts) -> int:
+    """Return how many tokens an entry has: as it was counted, or about."""
+    if entry.token_count:
+        return PER_MESSAGE + entry.token_count
+    return message_tokens({"content": entry.content, "tool_calls": entry.tool_calls})
+
+
+def budget_of(token_budget: int | None, context: int | None, settings: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a prompt may have.
+
+    Args:
+        token_budget: What the session says.
+        context: How much the model takes, with its reply; None = nobody knows.
+        settings: Sampling settings, which may bound the reply.
+
+    Returns:
+        Most tokens; None = nobody knows of a bound.
+    """
+    if token_budget is not None:
+        return token_budget
+    if context is None:
+        return None
+    return max(context - (reply_bound(settings) or 0), 1)
+
+
+def units_of(history: Sequence[EntryFacts]) -> list[Unit]:
+    """Return a history in parts that stay or go together, in order."""
+    groups: list[list[EntryFacts]] = []
+    for entry in history:
+        if groups and entry.role == "tool":
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return [Unit(tuple(group), sum(map(entry_tokens, group))) for group in groups]
+
+
+def truncated(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
+    """Return the newest part of a history that has room; a summary of what is older goes last.
+
+    What is left does not begin with an answer, whose question would be missing.
+
+    Args:
+        history: Entries in order.
+        room: How many tokens they may have.
+    """
+    units = units_of(history)
+    summaries = [unit for unit in units if unit.is_summary]
+    others = [unit for unit in units if not unit.is_summary]
+    if _size(units) <= room:
+        return list(history)
+    kept = _newest(others, room - _size(summaries))
+    if not kept and _size(summaries) > room:
+        return []
+    return [entry for unit in [*summaries, *kept] for entry in unit.entries]
+
+
+def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
+    """Return the oldest entries of a history that has grown too long, a summary of still older ones among them.
+
+    Args:
+        history: Entries in order.
+        room: How many tokens they may have.
+
+    Returns:
+        What should be summed up; nothing if there is room enough.
+    """
+    units = units_of(history)
+    left = _size(units)
+    if left <= room * SUMMARISED_ABOVE:
+        return []
+    chosen: list[Unit] = []
+    for unit in units:
+        enough = left <= room * SUMMARISED_TO
+        # a model that sums up is asked for no more than it takes; what is left is for the next time
+        too_much = chosen and _size(chosen) + unit.tokens > room
+        if too_much or (enough and unit.entries[0].role != "assistant"):
+            break
+        chosen.append(unit)
+        left -= unit.tokens
+    # a summary of nothing but a summary says nothing new
+    return [] if all(unit.is_summary for unit in chosen) else [entry for unit in chosen for entry in unit.entries]
+
+
+def too_big(tokens: int, budget: int, overflow: str | None) -> InvalidInput:
+    """Return the error for a prompt that cannot be made to fit; the caller raises it."""
+    if overflow is None:
+        hint = "say less, raise `token_budget`, or let the session leave older entries out: `context_overflow`"
+    else:
+        hint = "it is too long even without its history: say less, find fewer documents, or raise `token_budget`"
+    return InvalidInput(
+        f"the prompt has about {tokens:,} tokens, and may have {budget:,}",
+        code="session.prompt_too_big",
+        hint=hint,
+        details={"tokens": tokens, "budget": budget},
+    )
+
+
+def _newest(units: Sequence[Unit], room: int) -> list[Unit]:
+    first = len(units)
+    while first and units[first - 1].tokens <= room:
+        first -= 1
+        room -= units[first].tokens
+    while first < len(units) and units[first].entries[0].role in ("assistant", "tool"):
+        first += 1
+    return list(units[first:])
+
+
+def _size(units: Sequence[Unit]) -> int:
+    return sum(unit.tokens for unit in units)
