@@ -69,7 +69,7 @@ from workflows.execution import ExecutionWorkflow
 from workflows.interceptor import Sink, SinkInterceptor
 from workflows.reconciling import PruneWorkflow, PullWorkflow, ReconcileWorkflow
 from workflows.scheduled import ScheduledWorkflow
-from workflows.searching import SearchWorkflow
+from workflows.searching import EmbedWorkflow, SearchWorkflow
 from workflows.webhook import WebhookWorkflow
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def build_doors_worker(
         doors: What they do.
         posts: Posts messages to webhooks.
         task_queue: Task queue of the executions.
-        lookups: Searches documents for the API; None = it cannot ask for that.
+        lookups: Searches documents and makes vectors for the API; None = it cannot ask for that.
         keeper: Knows all backends; None = this worker does not look after them.
         more: Further arguments of `temporalio.worker.Worker`.
     """
@@ -203,9 +203,16 @@ def build_doors_worker(
 
     runs, jobs = ScheduleActivities(doors.starts), BulkActivities(doors.work)
     options: dict[str, Any] = {
-        "workflows": [WebhookWorkflow, ScheduledWorkflow, BulkWorkflow, SearchWorkflow, *KEEPING_WORKFLOWS],
+        "workflows": [
+            WebhookWorkflow,
+            ScheduledWorkflow,
+            BulkWorkflow,
+            SearchWorkflow,
+            EmbedWorkflow,
+            *KEEPING_WORKFLOWS,
+        ],
         "activities": [posts.post, posts.give_up, runs.start, runs.ended, runs.stop, jobs.collect, jobs.work]
-        + ([] if lookups is None else [lookups.search])
+        + ([] if lookups is None else [lookups.search, lookups.embed])
         + _keeping(keeper),
         "workflow_runner": UnsandboxedWorkflowRunner(),
         "max_concurrent_activities": CONCURRENT_DOORS,
@@ -239,9 +246,11 @@ async def run_doors(
     from activities.reconciling import BackendKeeper
     from activities.webhooks import WebhookActivities
     from engine.control.definitions import DefinitionService
+    from engine.control.documents import DocumentService
     from engine.control.doors import open_doors
     from engine.control.executions import ExecutionService
     from engine.control.reconciling import keep_schedule
+    from engine.control.sessions.opening import open_sessions
     from engine.control.starting import StartService
     from engine.store.definitions import Definitions
     from engine.store.pulls import PullStore
@@ -271,6 +280,15 @@ async def run_doors(
     keeping = asyncio.create_task(doors.keep(changes, stopping), name="doors")
     # beside the doors, which no model's slowness may hold up
     embedding = asyncio.create_task(keep_going([lookups.embed_due], changes, stopping), name="documents")
+    sessions = open_sessions(
+        database,
+        changes,
+        documents=DocumentService(DocStore(database), temporal, task_queue=queue),
+        executions=executions,
+        starter=starter,
+        contracts=contracts,
+    )
+    talking = asyncio.create_task(sessions.keep(changes, stopping), name="sessions")
     try:
         async with build_doors_worker(client, doors, posts, task_queue=queue, lookups=lookups, keeper=keeper):
             await keeping
@@ -278,9 +296,10 @@ async def run_doors(
         stopping.set()
         scheduling.cancel()
         embedding.cancel()
+        talking.cancel()
         # first: a watch that nobody needs any more ends in its own time
         await changes.close()
-        await asyncio.gather(keeping, embedding, scheduling, return_exceptions=True)
+        await asyncio.gather(keeping, embedding, talking, scheduling, return_exceptions=True)
         await keeper.aclose()
         await posts.aclose()
 

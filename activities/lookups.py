@@ -23,7 +23,8 @@ from engine.core.values import Json
 from engine.obs.telemetry import OFF, Telemetry
 from engine.store.docqueries import found_view, of_one_length, query_of
 from engine.store.docs import LEASE_US, DocFacts, DocStore
-from engine.store.docsearch import DocSearch, ModelShare, to_bytes
+from engine.store.docsearch import DocSearch, ModelShare
+from engine.store.vectors import to_bytes
 
 AT_ONCE = 20
 """Documents that are taken at one time; others leave their vectors to other workers."""
@@ -50,6 +51,7 @@ class LookupActivities:
     ) -> None:
         self._embedder = embedder
         self._docs = docs
+        self._search: DocSearch | None = None
         self._telemetry = telemetry
 
     async def _store(self) -> DocStore:
@@ -125,7 +127,10 @@ class LookupActivities:
         return docs
 
     async def _find(self, params: SearchParams) -> LookupResult:
-        search = DocSearch((await self._store()).database)
+        if self._search is None:
+            # one for all searches, since it knows the vectors of those before
+            self._search = DocSearch((await self._store()).database)
+        search = self._search
         query = query_of(params)
         asked = LookupResult(output={})
         if params.vector is not None or (_meant(params).strip() and query.alpha > 0):

@@ -146,6 +146,37 @@ class RoomReader:
         return b"".join(events)
 
 
+class PieceReader:
+    """One reader's places in the calls of a room, for one that takes characters as they are.
+
+    Args:
+        room: The room.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._version = 0
+        self._places: dict[str, tuple[int, int]] = {}
+
+    @property
+    def news(self) -> asyncio.Future[None]:
+        """Done when something comes."""
+        return self._room.news
+
+    def take(self) -> list[tuple[Told, Piece]]:
+        """Return what this reader lacks: each piece with the call that it is of, calls in the order of their news."""
+        found: list[tuple[Told, Piece]] = []
+        for effect_id, call in self._room.calls.items():
+            if call.version <= self._version:
+                continue
+            delivery, index = self._places.get(effect_id, (call.told.delivery, 0))
+            since = index if delivery == call.told.delivery else 0
+            self._places[effect_id] = (call.told.delivery, call.text.end)
+            found += [(call.told, piece) for piece in call.text.since(since)]
+        self._version = self._room.version
+        return found
+
+
 class TokenRooms:
     """All rooms of a process.
 

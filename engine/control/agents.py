@@ -41,9 +41,7 @@ class AgentService:
     def __init__(self, store: AgentStore) -> None:
         self.store = store
 
-    async def create(
-        self, fields: AgentFields, *, tenant: str, request_key: str = "", actor: str = ""
-    ) -> AgentFacts:
+    async def create(self, fields: AgentFields, *, tenant: str, request_key: str = "", actor: str = "") -> AgentFacts:
         """Store a new agent; with a `request_key` that stored the same one before, return that.
 
         Raises:

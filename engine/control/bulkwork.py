@@ -205,7 +205,7 @@ class BulkWork:
             key=key,
             wait_id=options.wait_id,
             actor=job.actor,
-            oldest=options.oldest,
+            several="oldest" if options.oldest else "refuse",
         )
         return ""
 

@@ -1,4 +1,4 @@
-"""Use cases on agents and tasks: check what an author wrote, compile it, store it in versions."""
+"""Use cases on tasks: check what an author wrote, compile it, store it in versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.control.request_keys import id_for, key_reused
 from engine.control.toolrules import present_tools
 from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
-from engine.core.errors import Conflict, DefinitionError, NotFound
+from engine.core.errors import DefinitionError, NotFound
 from engine.core.kinds import Dialect
 from engine.core.plan.codec import check_library, plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
@@ -23,8 +23,8 @@ from engine.core.plan.dispatch import dispatch_changes
 from engine.core.plan.ir import STDLIB_VERSION, AgentSnapshot, Drift, Plan, ToolContract
 from engine.core.plan.planned import refuse_planned
 from engine.core.run.projection import iso_time
-from engine.core.values import Json
-from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
+from engine.store.agents import AgentFacts
+from engine.store.definitions import Definitions, TaskFacts, TaskWrites
 
 BESIDE_THE_PLAN = ("description", "canonical_name", "metadata", "dispatch")
 """Keys of a task that no plan holds; with the plan's hash they decide whether a text says something new."""
@@ -119,7 +119,7 @@ def snapshot_of(agent: AgentFacts | None) -> AgentSnapshot:
 
 
 class DefinitionService:
-    """Creates and checks agents and tasks.
+    """Creates and checks tasks.
 
     Args:
         definitions: The store.
@@ -131,57 +131,6 @@ class DefinitionService:
         self.contracts = contracts
         self.versions = VersionService(definitions)
         self._told: set[tuple[str, int, Drift]] = set()
-
-    async def create_agent(
-        self,
-        *,
-        tenant: str,
-        name: str,
-        model: str = "",
-        instructions: Json = "",
-        about: str = "",
-        canonical_name: str | None = None,
-        default_settings: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        request_key: str = "",
-        actor: str = "",
-    ) -> AgentFacts:
-        """Store a new agent; with a `request_key` that stored the same one before, return that.
-
-        Raises:
-            Conflict: `agent.exists` if the canonical name is taken, `idempotency.key_reused`.
-        """
-        now = now_us()
-        agent = AgentFacts(
-            id=id_for(tenant, "agent", request_key),
-            tenant=tenant,
-            name=name,
-            model=model,
-            instructions=instructions,
-            about=about,
-            canonical_name=canonical_name,
-            default_settings=dict(default_settings or {}),
-            metadata=dict(metadata or {}),
-            created_us=now,
-            updated_us=now,
-            actor=actor,
-        )
-        try:
-            await self.definitions.add_agent(agent)
-        except Conflict:
-            known = await self._made_before(agent.id, tenant) if request_key else None
-            if known is None:
-                raise
-            if replace(known, created_us=now, updated_us=now, actor=actor) != agent:
-                raise key_reused(request_key, f"the agent {known.id}") from None
-            return known
-        return agent
-
-    async def _made_before(self, agent_id: str, tenant: str) -> AgentFacts | None:
-        try:
-            return await self.definitions.get_agent(agent_id, tenant=tenant)
-        except NotFound:
-            return None
 
     async def check_task(
         self, source: str, *, tenant: str, file: str = "task", agent_id: str = "", dialect: Dialect = "everstep"
@@ -340,13 +289,20 @@ class DefinitionService:
         refuse_planned(plan)
         if plan.stdlib > STDLIB_VERSION:
             check_library(plan)
-        agent = None
-        if task.agent_id:
-            agent = await self.definitions.get_agent(task.agent_id, tenant=task.tenant)
         plan = present_tools(plan, self.contracts, task.tenant)
         if plan.drift:
             self._tell_drift(task, plan)
-        return plan_to_json(replace(plan, agent=snapshot_of(agent), stdlib=STDLIB_VERSION))
+        return plan_to_json(replace(plan, agent=await self._present_agent(task, plan), stdlib=STDLIB_VERSION))
+
+    async def _present_agent(self, task: TaskFacts, plan: Plan) -> AgentSnapshot:
+        """Return the settings of a task's agent; of one that was deleted, those when the version was stored."""
+        if not task.agent_id:
+            return AgentSnapshot()
+        try:
+            return snapshot_of(await self.definitions.get_agent(task.agent_id, tenant=task.tenant))
+        except NotFound:
+            # executions of its tasks go on, and so do those that they call
+            return plan.agent
 
     def _tell_drift(self, task: TaskFacts, plan: Plan) -> None:
         """Tell once of the tools of a version that are not what they were when it was stored."""
@@ -464,22 +420,6 @@ def restated(task: TaskFacts, older: TaskFacts) -> TaskFacts:
 
 def _to_json(items: list[Diagnostic], file: str) -> list[dict[str, Any]]:
     return [item.to_json(file) for item in items]
-
-
-def agent_view(agent: AgentFacts) -> dict[str, Any]:
-    """Return an agent as JSON (contracts: Julep's Agent)."""
-    return {
-        "id": agent.id,
-        "name": agent.name,
-        "canonical_name": agent.canonical_name,
-        "about": agent.about,
-        "model": agent.model,
-        "instructions": agent.instructions,
-        "default_settings": agent.default_settings,
-        "metadata": agent.metadata,
-        "created_at": iso_time(agent.created_us),
-        "updated_at": iso_time(agent.updated_us),
-    }
 
 
 def task_view(task: TaskFacts) -> dict[str, Any]:

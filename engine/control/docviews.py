@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.core.run.times import iso_time
 from engine.core.values import Json
 from engine.store.docs import DocFacts, Piece
-from engine.store.docsearch import from_bytes
+from engine.store.vectors import from_bytes
 
 LANGUAGE: Final = "english"
 """Whose words are found in all their forms, whatever a document is written in."""

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -43,6 +44,9 @@ SILENT_S = 5.0
 """Silence after which a read asks Temporal whether an execution still runs: one quick question while it does."""
 SLOW_S = 1.0
 """How long reads answer from the store alone after Temporal took longer than they wait."""
+
+Several = Literal["refuse", "oldest", "newest"]
+"""Which of several open waits an answer is for that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class ExecutionService:
         key: str | None = None,
         wait_id: str = "",
         actor: str = "",
-        oldest: bool = False,
+        several: Several = "refuse",
     ) -> ExecutionFacts:
         """Answer a wait and learn whether the answer was taken.
 
@@ -114,7 +118,7 @@ class ExecutionService:
             key: The caller's key; repeating it gives the first outcome again. None = a new one.
             wait_id: The wait; empty if only one is open.
             actor: Who answers.
-            oldest: Without a wait id and with several open waits, take the oldest.
+            several: What to do without a wait id where several waits are open: refuse, or take one.
 
         Returns:
             The execution after the answer.
@@ -132,7 +136,7 @@ class ExecutionService:
             if earlier is not None:
                 return await self._after(earlier, facts)
         try:
-            outcome = await self._answer_wait(facts, value, final_key, wait_id, actor, oldest=oldest)
+            outcome = await self._answer_wait(facts, value, final_key, wait_id, actor, several)
         except Conflict:
             # an earlier request with the same key may have been taken just now and ended the wait, or the execution
             taken = await self._late_outcome(facts, key) if key is not None else None
@@ -144,9 +148,9 @@ class ExecutionService:
         return await self._after(outcome, facts)
 
     async def _answer_wait(
-        self, facts: ExecutionFacts, value: Json, key: str, wait_id: str, actor: str, *, oldest: bool
+        self, facts: ExecutionFacts, value: Json, key: str, wait_id: str, actor: str, several: Several
     ) -> EventRecord:
-        wait = await self._pick_wait(facts, wait_id, oldest=oldest)
+        wait = await self._pick_wait(facts, wait_id, several)
         problems = fitting_problems(value, wait.schema)
         if problems:
             raise InputRejected(
@@ -210,7 +214,7 @@ class ExecutionService:
                 details={"key": key},
             )
 
-    async def _pick_wait(self, facts: ExecutionFacts, wait_id: str, *, oldest: bool) -> Wait:
+    async def _pick_wait(self, facts: ExecutionFacts, wait_id: str, several: Several) -> Wait:
         if facts.settled:
             raise _not_waiting(facts.id, f"it is {facts.status.value}")
         if wait_id:
@@ -229,14 +233,14 @@ class ExecutionService:
         opened = asking
         if not opened:
             raise _not_waiting(facts.id, f"it is {facts.status.value}")
-        if len(opened) > 1 and not oldest:
+        if len(opened) > 1 and several == "refuse":
             raise Conflict(
                 f"execution {facts.id} has {len(opened)} open waits",
                 code="answer.ambiguous",
                 hint="name one (wait_id, --wait-id): " + ", ".join(wait.wait_id for wait in opened[:10]),
                 details={"wait_ids": [wait.wait_id for wait in opened[:100]]},
             )
-        return opened[0]
+        return opened[-1] if several == "newest" else opened[0]
 
     async def _after(self, outcome: EventRecord, facts: ExecutionFacts) -> ExecutionFacts:
         body = body_of(outcome)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
-import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,6 +14,7 @@ from pydantic import SecretStr
 
 from engine.control.definitions import now_us
 from engine.control.executions import ExecutionService
+from engine.control.signing import read_signed, write_signed
 from engine.core.errors import Conflict, InputRejected, InvalidInput, NotAllowed, NotFound
 from engine.core.run.answers import fitting_problems
 from engine.core.run.projection import ExecutionFacts, Wait
@@ -257,21 +255,13 @@ def _gone() -> NotFound:
 def _write(link: Link, key: bytes) -> str:
     values = None if link.values is None else list(link.values)
     told = [link.tenant, link.execution_id, link.wait_id, link.expires_us, link.actor, values, link.nonce]
-    body = base64.urlsafe_b64encode(compact_json(told).encode()).rstrip(b"=")
-    return f"{body.decode()}.{_sign(body, key)}"
-
-
-def _sign(body: bytes, key: bytes) -> str:
-    digest = hmac.new(key, _PURPOSE + body, hashlib.sha256).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return write_signed(told, key, _PURPOSE)
 
 
 def _read(token: str, key: bytes) -> Link:
-    body, _, signature = token.partition(".")
-    # nothing of it is looked at before it is known to be ours
-    if not hmac.compare_digest(signature.encode(), _sign(body.encode(), key).encode()):
+    told = read_signed(token, key, _PURPOSE)
+    if told is None:
         raise NotAllowed("this is no link of ours", code="link.invalid", hint="use the link as it was sent, whole")
-    told = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     tenant, execution_id, wait_id, expires_us, actor, values, nonce = told
     return Link(
         tenant=tenant,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from engine.control.children import check_authority
-from engine.control.definitions import DefinitionService, agent_view, task_view
+from engine.control.definitions import DefinitionService, task_view
 from engine.control.documents import DocumentService
 from engine.control.starting import StartService
 from engine.control.systemdocs import Find, SystemDocs
+from engine.control.systemresources import SystemResources, actor_of, page_of, refuse_bounded
 from engine.core.contracts.activities import CallContext
-from engine.core.errors import AuthorityError
 from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.grant import OPEN, Grant, check_permitted, narrow
 from engine.core.run.projection import execution_view
@@ -23,7 +23,7 @@ from engine.store.filters import ExecutionFilter
 from engine.store.listing import ExecutionLists
 from engine.store.projection import ProjectionStore
 
-USUAL_LIMIT = 20
+RESOURCES = ("agent.", "user.")
 
 
 class SystemTools:
@@ -44,14 +44,12 @@ class SystemTools:
         find: Find | None = None,
     ) -> None:
         self._docs = SystemDocs(DocumentService(DocStore(store.database)), find)
+        self._resources = SystemResources(store.database)
         self._definitions = definitions
         self._starter = starter
         self._store = store
         self._lists = ExecutionLists(store.database)
         self._operations: Mapping[str, Callable[[dict[str, Any], CallContext], Awaitable[Json]]] = {
-            "agent.list": self._list_agents,
-            "agent.get": self._get_agent,
-            "agent.create": self._create_agent,
             "task.list": self._list_tasks,
             "task.get": self._get_task,
             "task.create": self._create_task,
@@ -73,31 +71,17 @@ class SystemTools:
         Raises:
             EngineError: As the use case behind it; `authority.denied` if the bound forbids it.
         """
+        if operation.startswith(RESOURCES) and ".doc." not in operation:
+            return await self._resources.run(operation, arguments, context)
         if operation not in self._operations:
             return await self._docs.run(operation, arguments, context)
         return await self._operations[operation](arguments, context)
-
-    # --- agents ---
-
-    async def _list_agents(self, given: dict[str, Any], context: CallContext) -> Json:
-        found = await self._definitions.definitions.list_agents(tenant=context.tenant, **_page(given))
-        return [agent_view(agent) for agent in found]
-
-    async def _get_agent(self, given: dict[str, Any], context: CallContext) -> Json:
-        return agent_view(await self._definitions.definitions.get_agent(given["id"], tenant=context.tenant))
-
-    async def _create_agent(self, given: dict[str, Any], context: CallContext) -> Json:
-        _refuse_bounded(context, "create agents")
-        made = await self._definitions.create_agent(
-            tenant=context.tenant, request_key=context.key, actor=_actor(context), **given
-        )
-        return agent_view(made)
 
     # --- tasks ---
 
     async def _list_tasks(self, given: dict[str, Any], context: CallContext) -> Json:
         wanted = {name: given[name] for name in ("agent_id", "name") if name in given}
-        found = await self._definitions.definitions.list_tasks(tenant=context.tenant, **wanted, **_page(given))
+        found = await self._definitions.definitions.list_tasks(tenant=context.tenant, **wanted, **page_of(given))
         grant = context.allow or OPEN
         return [task_view(task) for task in found if grant.permits("tasks", task.name)]
 
@@ -105,25 +89,25 @@ class SystemTools:
         return task_view(await self._task(given["id"], context))
 
     async def _create_task(self, given: dict[str, Any], context: CallContext) -> Json:
-        _refuse_bounded(context, "create tasks")
+        refuse_bounded(context, "create tasks")
         made = await self._definitions.create_task(
             _source(given["task"]),
             tenant=context.tenant,
             agent_id=given.get("agent_id", ""),
             request_key=context.key,
-            actor=_actor(context),
+            actor=actor_of(context),
         )
         return task_view(made.task)
 
     async def _update_task(self, given: dict[str, Any], context: CallContext) -> Json:
-        _refuse_bounded(context, "change tasks")
+        refuse_bounded(context, "change tasks")
         source = _source(given["task"])
-        actor = _actor(context)
+        actor = actor_of(context)
         made = await self._definitions.update_task(given["id"], source, tenant=context.tenant, actor=actor)
         return task_view(made.task)
 
     async def _delete_task(self, given: dict[str, Any], context: CallContext) -> Json:
-        _refuse_bounded(context, "remove tasks")
+        refuse_bounded(context, "remove tasks")
         task = await self._task(given["id"], context)
         await self._definitions.versions.remove(task.id, tenant=context.tenant)
         return {"id": task.id, "name": task.name}
@@ -140,7 +124,7 @@ class SystemTools:
         wanted = ExecutionFilter()
         if "task" in given:
             wanted = replace(wanted, task_id=(await self._task(given["task"], context)).id)
-        page = await self._lists.page(wanted, tenant=context.tenant, **_page(given))
+        page = await self._lists.page(wanted, tenant=context.tenant, **page_of(given))
         return [execution_view(facts) for facts in page.items if grant.permits("tasks", facts.task_name)]
 
     async def _get_execution(self, given: dict[str, Any], context: CallContext) -> Json:
@@ -159,7 +143,7 @@ class SystemTools:
             idempotency_key=context.key,
             metadata=given.get("metadata"),
             labels=given.get("labels", ()),
-            actor=_actor(context),
+            actor=actor_of(context),
             plan=plan,
         )
         return {"id": started.facts.id, "task_id": task.id, "task": task.name, "version": task.version}
@@ -171,26 +155,5 @@ class SystemTools:
         return plan_to_json(replace(plan, allow=narrow(plan.allow, grant)))
 
 
-def _page(given: dict[str, Any]) -> dict[str, Any]:
-    return {"limit": given.get("limit", USUAL_LIMIT), "offset": given.get("offset", 0)}
-
-
 def _source(task: Json) -> str:
     return task if isinstance(task, str) else compact_json(task)
-
-
-def _actor(context: CallContext) -> str:
-    return f"execution {context.execution_id}"
-
-
-def _refuse_bounded(context: CallContext, what: str) -> None:
-    """Refuse what could give a bounded task more than its bound.
-
-    Raises:
-        AuthorityError: `authority.denied`.
-    """
-    if context.allow is not None and context.allow != OPEN:
-        raise AuthorityError(
-            f"a task with `allow` may not {what}, which could touch more than itself",
-            hint="let a task without `allow` do it, or take the step out",
-        )

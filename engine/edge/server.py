@@ -33,10 +33,13 @@ from engine.edge.http.openapi import install_document
 from engine.edge.http.problems import add_error_handlers
 from engine.edge.http.retries import BlindRetries
 from engine.edge.http.services import Services, open_services
-from engine.edge.native import codec, definitions, executions, health, keys, listing, metrics, overview, story, streams
+from engine.edge.native import codec, executions, health, keys, listing, metrics, overview, story, streams, tasks
+from engine.edge.native.agent_tools import router as agent_tools_router
+from engine.edge.native.agents import router as agents_router
 from engine.edge.native.backends import router as backends_router
 from engine.edge.native.budgets import router as budgets_router
 from engine.edge.native.bulk import router as bulk_router
+from engine.edge.native.chat import router as chat_router
 from engine.edge.native.docs import router as docs_router
 from engine.edge.native.documents import DOCS
 from engine.edge.native.examples import ANSWERS
@@ -47,10 +50,15 @@ from engine.edge.native.links import router as links_router
 from engine.edge.native.messages import router as messages_router
 from engine.edge.native.metrics import ApiMetrics
 from engine.edge.native.models import router as models_router
+from engine.edge.native.projects import router as projects_router
 from engine.edge.native.purging import router as purge_router
+from engine.edge.native.resuming import public as public_resuming
+from engine.edge.native.resuming import router as resuming_router
 from engine.edge.native.schedules import router as schedules_router
 from engine.edge.native.secrets import router as secrets_router
+from engine.edge.native.sessions import router as sessions_router
 from engine.edge.native.steering import router as steering_router
+from engine.edge.native.users import router as users_router
 from engine.edge.native.webhooks import router as webhooks_router
 from engine.obs.logs import configure_logging
 from engine.obs.start import start_telemetry
@@ -69,14 +77,15 @@ def _all_routes() -> APIRouter:
     # lists first: `/executions/counts` is no execution
     front = (listing.router, overview.router, story.router)
     data = (purge_router, codec.router, secrets_router, docs_router)
-    steering = (steering_router, links_router, messages_router)
+    steering = (steering_router, links_router, messages_router, resuming_router)
     doors = (schedules_router, webhooks_router, hooks_router, bulk_router)
-    usual = (definitions.router, executions.router, streams.router, keys.router)
+    usual = (tasks.router, executions.router, streams.router, keys.router)
     registry = (backends_router, models_router, budgets_router)
-    for router in (*front, *usual, *data, *steering, *doors, *registry):
+    resources = (agents_router, agent_tools_router, users_router, projects_router, sessions_router, chat_router)
+    for router in (*front, *resources, *usual, *data, *steering, *doors, *registry):
         # the least that a route needs; those that change something say so themselves
         routes.include_router(router, prefix="/api", dependencies=[MAY_READ])
-    for router in (health.router, public_links, public_hooks):
+    for router in (health.router, public_links, public_hooks, public_resuming):
         routes.include_router(router, prefix="/api")
     routes.include_router(health.router, include_in_schema=False)
     routes.include_router(metrics.router, include_in_schema=False, dependencies=[MAY_READ, FOR_OPERATORS])

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from engine.core.errors import NotFound
 from engine.store.database import Database
 from engine.store.entries import EntryFacts, append_entries
+from engine.store.schema import executions
 from engine.store.schema_sessions import chat_turns, sessions
 from engine.store.sessions import lock_session
 from engine.store.texts import plain
@@ -43,7 +44,7 @@ class TurnFacts:
         prepared: What the model is asked; None = nobody has made it yet.
         answer: What the client is told; None = there is none yet.
         error: {code, message, hint, status}; None = it has not failed.
-        lease_us: Whoever works on it has until then.
+        lease_us: Whoever is about to begin it has until then.
         actor: Who asked; empty = nobody was asked for a name.
         created_us: When it was taken.
         updated_us: When something of it last changed.
@@ -107,7 +108,7 @@ class TurnStore:
         return await self.database.run(lambda connection: _read(connection, turn_id, tenant))
 
     async def claim(self, turn_id: str, *, tenant: str, now_us: int, until_us: int) -> TurnFacts | None:
-        """Take a turn to work on it.
+        """Take a turn to begin it.
 
         Args:
             turn_id: The turn.
@@ -116,19 +117,26 @@ class TurnStore:
             until_us: Until when nobody else takes it.
 
         Returns:
-            The turn; None if somebody else works on it, if it is over, or if an earlier one must be over first.
+            The turn; None if somebody else is about to begin it or has, or if an earlier one must be over first.
         """
 
         def work(connection: Connection) -> TurnFacts | None:
-            free = (_is(turn_id, tenant), _is_due(now_us))
             claimed = connection.execute(update(chat_turns).where(*free).values(lease_us=until_us))
             return _read(connection, turn_id, tenant) if claimed.rowcount else None
 
+        # a turn that waits is asked for again and again, and a read disturbs no writer
+        free = (_is(turn_id, tenant), _may_begin(now_us))
+        query = select(chat_turns.c.id).where(*free)
+        if await self.database.run(lambda connection: connection.execute(query).first()) is None:
+            return None
         return await self.database.run(work, write=True)
 
     async def due(self, *, now_us: int, limit: int) -> list[tuple[str, str]]:
-        """Return tenant and id of turns that nobody works on and that need not wait, the oldest first."""
-        query = select(chat_turns.c.tenant, chat_turns.c.id).where(_is_due(now_us))
+        """Return tenant and id of turns that could begin, and of those whose execution is over, the oldest first."""
+        mine = (executions.c.tenant == chat_turns.c.tenant, executions.c.id == chat_turns.c.id)
+        over = select(executions.c.id).where(*mine, executions.c.settled.is_(True))
+        ended = and_(chat_turns.c.state == RUNNING, over.exists())
+        query = select(chat_turns.c.tenant, chat_turns.c.id).where(or_(_may_begin(now_us), ended))
         query = query.order_by(chat_turns.c.created_us, chat_turns.c.id).limit(limit)
         rows = await self.database.run(lambda connection: connection.execute(query).all())
         return [(row.tenant, row.id) for row in rows]
@@ -148,17 +156,17 @@ class TurnStore:
 
         return await self.database.run(work, write=True)
 
-    async def set_running(self, turn: TurnFacts, *, until_us: int, now_us: int) -> None:
-        """Note that the execution was started; until then nobody need look at it."""
+    async def set_running(self, turn: TurnFacts, *, now_us: int) -> None:
+        """Note that the execution was started."""
         begun = (_is(turn.id, turn.tenant), chat_turns.c.state == ACCEPTED)
-        values = {"state": RUNNING, "lease_us": until_us, "updated_us": now_us}
+        values = {"state": RUNNING, "lease_us": 0, "updated_us": now_us}
         await self.database.run(
             lambda connection: connection.execute(update(chat_turns).where(*begun).values(values)), write=True
         )
 
     async def put_off(self, turn: TurnFacts, *, until_us: int) -> None:
-        """Let nobody work on an open turn until then; 0 = anybody may at once."""
-        still = (_is(turn.id, turn.tenant), chat_turns.c.state.in_(OPEN))
+        """Let nobody begin a turn until then."""
+        still = (_is(turn.id, turn.tenant), chat_turns.c.state == ACCEPTED)
         change = update(chat_turns).where(*still).values(lease_us=until_us)
         await self.database.run(lambda connection: connection.execute(change), write=True)
 
@@ -223,8 +231,8 @@ def _of(facts: TurnFacts) -> ColumnElement[bool]:
     return and_(chat_turns.c.tenant == facts.tenant, chat_turns.c.session_id == facts.session_id)
 
 
-def _is_due(now_us: int) -> ColumnElement[bool]:
-    """Return the condition of turns that somebody may work on."""
+def _may_begin(now_us: int) -> ColumnElement[bool]:
+    """Return the condition of turns that somebody may begin."""
     before = chat_turns.alias("earlier")
     earlier = select(before.c.id).where(
         before.c.tenant == chat_turns.c.tenant,
@@ -233,7 +241,7 @@ def _is_due(now_us: int) -> ColumnElement[bool]:
         before.c.saved.is_(True),
         before.c.state.in_(OPEN),
     )
-    free = and_(chat_turns.c.state.in_(OPEN), chat_turns.c.lease_us <= now_us)
+    free = and_(chat_turns.c.state == ACCEPTED, chat_turns.c.lease_us <= now_us)
     return and_(free, or_(chat_turns.c.saved.is_(False), ~earlier.exists()))
 
 

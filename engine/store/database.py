@@ -31,6 +31,7 @@ from engine.store import schema_retries as schema_retries  # and its
 from engine.store import schema_secrets as schema_secrets  # and its
 from engine.store import schema_sessions as schema_sessions  # and its
 from engine.store import schema_spending as schema_spending  # and its
+from engine.store import schema_summaries as schema_summaries  # and its
 from engine.store.full import explain_sqlite
 from engine.store.hints import HintingCompiler
 from engine.store.migrating import bring_to_head, current_revision

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from engine.core.contracts.lookups import SearchParams
 from engine.core.errors import InputRejected
 from engine.core.values import Json
-from engine.store.docsearch import DocQuery, Found, ModelShare, from_bytes
+from engine.store.docsearch import DocQuery, Found, ModelShare
+from engine.store.vectors import from_bytes
 
 
 def query_of(params: SearchParams) -> DocQuery:

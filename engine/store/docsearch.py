@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,10 @@ from engine.store.arrays import load_numpy
 from engine.store.database import Database
 from engine.store.metadata import contains
 from engine.store.schema_docs import WORDS, docs, snippets
+from engine.store.vectors import Part, Place, Vectors, VectorSet, to_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float32]
+    from engine.store.vectors import Floats
 
 RANK_BASE = 60
 """Of reciprocal rank fusion: how little the first ranks differ; the usual number."""
@@ -40,9 +37,6 @@ COMMON = frozenset(_COMMON.split())
 """Words that say nothing of what is looked for; the index of PostgreSQL knows none of them, that of SQLite all."""
 
 _WORD = re.compile(r"\w+")
-
-Place = tuple[str, int]
-"""Id of a document and number of a piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +117,7 @@ class DocSearch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._vectors = Vectors()
 
     async def models(self, owners: Sequence[Owner], *, tenant: str) -> list[ModelShare]:
         """Return the models of the documents' vectors, the one with the most documents first."""
@@ -139,28 +134,7 @@ class DocSearch:
 
     async def search(self, query: DocQuery) -> list[Found]:
         """Return the pieces that fit best, the best first; one piece of each document."""
-        return await self._database.run(lambda connection: _Search(connection, query).run())
-
-
-def to_bytes(vector: Sequence[float]) -> bytes:
-    """Return a vector as it is kept: made of length one, four bytes a number, the lowest byte first."""
-    length = sum(value * value for value in vector) ** 0.5
-    numbers = array("f", (value / length if length else 0.0 for value in vector))
-    if _IS_BIG:
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def from_bytes(kept: bytes) -> list[float]:
-    """Return a kept vector as numbers, without the digits that they do not have."""
-    numbers = array("f")
-    numbers.frombytes(kept)
-    if _IS_BIG:
-        numbers.byteswap()
-    return [float(f"{value:.8g}") for value in numbers]
-
-
-_IS_BIG = array("H", [1]).tobytes()[0] == 0
+        return await self._database.run(lambda connection: _Search(connection, query, self._vectors).run())
 
 
 def _owned(owners: Sequence[Owner]) -> ColumnElement[bool]:
@@ -170,9 +144,10 @@ def _owned(owners: Sequence[Owner]) -> ColumnElement[bool]:
 class _Search:
     """One search in one transaction."""
 
-    def __init__(self, connection: Connection, query: DocQuery) -> None:
+    def __init__(self, connection: Connection, query: DocQuery, vectors: Vectors) -> None:
         self._connection = connection
         self._query = query
+        self._vectors = vectors
         self._mine = and_(docs.c.tenant == query.tenant, _owned(query.owners))
         self._most = query.limit * query.k_multiplier
         self._similar: dict[Place, float] = {}
@@ -192,7 +167,8 @@ class _Search:
             lists += [(weight, self._by_meaning(model, vector)) for model, vector in query.vectors.items()]
         scores = fuse(lists)
         found = self._whole(one_each(scores)[: self._most], scores)
-        if query.mmr_strength and len(found) > 1:
+        # where nothing has to give way, there is no variety to gain
+        if query.mmr_strength and len(found) > query.limit:
             return varied(found, query.limit, query.mmr_strength)
         return found[: query.limit]
 
@@ -251,7 +227,7 @@ class _Search:
 
     def _by_spelling(self, least: float) -> list[Place]:
         """Find pieces that have words like those of the query: by the trigrams that they share."""
-        wanted = [trigrams(word) for word in words_of(self._query.text)]
+        spelling = Spelling(words_of(self._query.text))
         rows = self._connection.execute(
             select(snippets.c.doc_id, snippets.c.number, snippets.c.title, snippets.c.content)
             .join_from(snippets, docs, self._joined())
@@ -259,9 +235,9 @@ class _Search:
         )
         scored: list[tuple[float, Place]] = []
         for row in rows:
-            if wanted and self._may(row.doc_id):
-                likeness = spelled_alike(wanted, f"{row.title} {row.content}")
-                if likeness >= least:
+            if self._may(row.doc_id):
+                likeness = spelling.likeness(f"{row.title} {row.content}")
+                if likeness and likeness >= least:
                     scored.append((-likeness, (row.doc_id, row.number)))
         return [place for _, place in sorted(scored)[: self._most]]
 
@@ -271,24 +247,27 @@ class _Search:
         np = load_numpy()
 
         wanted = np.frombuffer(to_bytes(vector), dtype="<f4")
-        query = (
-            select(snippets.c.doc_id, snippets.c.number, snippets.c.embedding)
-            .join_from(snippets, docs, self._joined())
-            .where(self._mine, docs.c.model == model, docs.c.dims == len(vector), snippets.c.embedding.is_not(None))
-        )
-        scored: list[tuple[float, Place]] = []
-        for rows in self._connection.execute(query).partitions(PAGE):
-            kept = [row for row in rows if self._may(row.doc_id)]
-            if not kept:
-                continue
-            matrix = np.frombuffer(b"".join(row.embedding for row in kept), dtype="<f4").reshape(len(kept), -1)
-            # rounded, so that equal pieces stay in one order whatever the arithmetic makes of them
-            cosines = (matrix @ wanted).round(6).tolist()
-            near = (pair for pair in zip(cosines, kept, strict=True) if pair[0] >= self._query.confidence)
-            scored += [(-cosine, (row.doc_id, row.number)) for cosine, row in near]
-        best = sorted(scored)[: self._most]
+        near: list[tuple[float, Place]] = []
+        for owner in self._query.owners:
+            of_owner = VectorSet(self._query.tenant, owner, model, len(vector))
+            for part in self._vectors.read(self._connection, of_owner):
+                near += self._nearest(part, wanted)
+        best = sorted(near)[: self._most]
         self._similar |= {place: -cosine for cosine, place in best}
         return [place for _, place in best]
+
+    def _nearest(self, part: Part, wanted: Floats) -> list[tuple[float, Place]]:
+        """Return the nearest of some pieces that may be found, the nearest first: cosines below zero, and places."""
+        # rounded, so that equal pieces stay in one order whatever the arithmetic makes of them
+        cosines = (part.matrix @ wanted).round(6)
+        found: list[tuple[float, Place]] = []
+        for index in (-cosines).argsort(kind="stable"):
+            cosine = float(cosines[index])
+            if cosine < self._query.confidence or len(found) >= self._most:
+                break
+            if self._may(part.places[index][0]):
+                found.append((-cosine, part.places[index]))
+        return found
 
     # --- what is told ------------------------------------------------------------------------------------------------
 
@@ -357,22 +336,35 @@ def varied(found: Sequence[Found], limit: int, strength: float) -> list[Found]:
     """
     np = load_numpy()
 
-    def likeness(one: Found, other: Found) -> float:
-        if one.embedding is None or other.embedding is None or one.model != other.model:
-            return float(one.content == other.content)
-        left, right = (np.frombuffer(item.embedding or b"", dtype="<f4") for item in (one, other))
-        return float(left @ right) if left.size == right.size else 0.0
+    scores = np.array([item.score for item in found])
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for index, item in enumerate(found):
+        if item.embedding:
+            kinds.setdefault((item.model, len(item.embedding)), []).append(index)
+    comparable = [(same, _matrix_of([found[index] for index in same])) for same in kinds.values()]
 
-    left, chosen = list(found), [found[0]]
-    left.remove(found[0])
-    nearest = {item.doc_id: likeness(item, chosen[0]) for item in left}
-    while left and len(chosen) < limit:
-        best = max(left, key=lambda item: (1 - strength) * item.score - strength * nearest[item.doc_id])
-        left.remove(best)
-        chosen.append(best)
-        for item in left:
-            nearest[item.doc_id] = max(nearest[item.doc_id], likeness(item, best))
-    return chosen
+    def likeness(chosen: int) -> Floats:
+        # what cannot be compared is another thing, unless it is the same text
+        alike: Floats = np.array([float(item.content == found[chosen].content) for item in found])
+        for same, matrix in comparable:
+            if chosen in same:
+                alike[same] = matrix @ matrix[same.index(chosen)]
+        return alike
+
+    chosen = [0]
+    nearest = likeness(0)
+    while len(chosen) < min(limit, len(found)):
+        worth = (1 - strength) * scores - strength * nearest
+        worth[chosen] = -np.inf
+        chosen.append(int(worth.argmax()))
+        nearest = np.maximum(nearest, likeness(chosen[-1]))
+    return [found[index] for index in chosen]
+
+
+def _matrix_of(found: Sequence[Found]) -> Floats:
+    rows = b"".join(item.embedding or b"" for item in found)
+    matrix: Floats = load_numpy().frombuffer(rows, dtype="<f4").reshape(len(found), -1)
+    return matrix
 
 
 def words_of(text: str) -> list[str]:
@@ -387,8 +379,27 @@ def trigrams(word: str) -> frozenset[str]:
     return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
 
 
-def spelled_alike(wanted: Sequence[frozenset[str]], content: str) -> float:
-    """Return how well the words of a query are matched by the most alike words of a text, 0 to 1 on average."""
-    there = [trigrams(word) for word in set(_WORD.findall(content.lower()))]
-    best = [max((len(one & other) / len(one | other) for other in there), default=0.0) for one in wanted]
-    return sum(best) / len(best) if best else 0.0
+class Spelling:
+    """Tells how well the words of a query are matched by the most alike words of texts.
+
+    Args:
+        words: The words of the query.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._wanted = [trigrams(word) for word in words]
+        self._known: dict[str, list[float]] = {}
+
+    def likeness(self, content: str) -> float:
+        """Return how well they are matched by a text, 0 to 1 on average."""
+        there = [self._of_word(word) for word in set(_WORD.findall(content.lower()))]
+        if not there or not self._wanted:
+            return 0.0
+        return sum(max(column) for column in zip(*there, strict=True)) / len(self._wanted)
+
+    def _of_word(self, word: str) -> list[float]:
+        # texts have most of their words in common
+        if word not in self._known:
+            other = trigrams(word)
+            self._known[word] = [len(one & other) / len(one | other) for one in self._wanted]
+        return self._known[word]

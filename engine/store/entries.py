@@ -12,8 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 from engine.core.values import Json
 from engine.store.database import Database
 from engine.store.schema_sessions import entries, sessions
-from engine.store.sessions import lock_session
+from engine.store.sessions import IN_CHUNK, lock_session
 from engine.store.texts import plain
+
+SUMMARIZER = "summarizer"
+"""Source of entries that stand for others."""
 
 _OWN = (
     "tenant",
@@ -41,7 +44,7 @@ class EntryFacts:
     Attributes:
         tenant: Tenant of the session.
         session_id: The session.
-        number: Its place in the session, from 1; 0 = it is not stored yet.
+        number: Its place in the session, from 1, of summaries below 0; 0 = it is not stored yet.
         id: Its id.
         turn_id: The turn in which it was said.
         role: user, assistant, system, tool.
@@ -129,6 +132,33 @@ def append_entries(connection: Connection, said: Sequence[EntryFacts]) -> None:
     query = select(func.max(entries.c.number)).where(_of(said[0].session_id, said[0].tenant))
     last = connection.execute(query).scalar() or 0
     connection.execute(insert(entries), [_values(one, number) for number, one in enumerate(said, start=last + 1)])
+
+
+def put_summary(connection: Connection, summary: EntryFacts, ids: Sequence[str]) -> bool:
+    """Put an entry in the place of others, which stay but count as said no more; it stands in front of all.
+
+    Args:
+        connection: A transaction that may write, and holds the lock of the session.
+        summary: The entry.
+        ids: The entries that it stands for.
+
+    Returns:
+        Whether all of them were there and counted as said; if not nothing is written.
+    """
+    mine = _of(summary.session_id, summary.tenant)
+    marked = 0
+    for begin in range(0, len(ids), IN_CHUNK):
+        said = and_(mine, entries.c.summary_id.is_(None), entries.c.id.in_(ids[begin : begin + IN_CHUNK]))
+        count = select(func.count()).select_from(entries).where(said)
+        marked += connection.execute(count).scalar() or 0
+    if marked < len(ids):
+        return False
+    for begin in range(0, len(ids), IN_CHUNK):
+        said = and_(mine, entries.c.id.in_(ids[begin : begin + IN_CHUNK]))
+        connection.execute(update(entries).where(said).values(summary_id=summary.id))
+    first = connection.execute(select(func.min(entries.c.number)).where(mine)).scalar() or 0
+    connection.execute(insert(entries).values(_values(summary, min(first, 0) - 1)))
+    return True
 
 
 def _of(session_id: str, tenant: str) -> ColumnElement[bool]:

@@ -37,6 +37,8 @@ docs = Table(
     # over title and pieces: an owner has each text once; NULL = it was added before that was so
     Column("content_hash", String(64)),
     Index("ix_docs_content_hash", "tenant", "owner_kind", "owner_id", "content_hash", unique=True),
+    # what a search asks of the vectors before it reads any
+    Index("ix_docs_vectors", "tenant", "owner_kind", "owner_id", "model", "dims", "embedded_us", "pieces"),
     Index("ix_docs_owner", "tenant", "owner_kind", "owner_id", "created_us", "id"),
     Index("ix_docs_due_us", "due_us"),
 )

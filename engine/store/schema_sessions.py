@@ -93,7 +93,7 @@ chat_turns = Table(
     Column("answer", Text),
     # JSON {code, message, hint, status}; NULL = it has not failed
     Column("error", Text),
-    # whoever works on it has until then
+    # whoever is about to begin it has until then
     Column("lease_us", BigInteger, nullable=False),
     Column("actor", String(255), nullable=False),
     Column("created_us", BigInteger, nullable=False),

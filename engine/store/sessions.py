@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class SessionFacts:
         token_budget: Most tokens of a prompt; None = as many as the model takes.
         context_overflow: What happens to a prompt that is longer: truncate, adaptive; None = it is refused.
         auto_run_tools: Whether tools that the model calls are run, unless a request says otherwise.
-        forward_tool_calls: Whether a run of tools leaves those of the client's to it, unless a request says otherwise.
+        forward_tool_calls: As the client of Julep has it; means nothing here.
         recall_options: How documents are looked up; None = none are.
         metadata: The caller's metadata.
         actor: Who made it; empty = nobody was asked for a name.
@@ -138,23 +138,31 @@ class SessionStore:
         return await self.database.run(lambda connection: _read(connection, session_id, tenant))
 
     async def change(
-        self, session_id: str, changes: Mapping[str, Any], *, tenant: str, now_us: int
+        self, session_id: str, change: Callable[[SessionFacts], Mapping[str, Any]], *, tenant: str, now_us: int
     ) -> SessionFacts | None:
-        """Give members of a session other values.
+        """Give attributes of a session other values, in one transaction with the look at the present ones.
 
         Args:
             session_id: The session.
-            changes: The new values by name of the attribute; not those of who takes part.
+            change: Makes the new values by name of the attribute; not those of who takes part.
             tenant: Its tenant.
-            now_us: Unix microseconds.
+            now_us: Unix microseconds; the time of the change is in any case after the one before.
 
         Returns:
             The session as it is now; None = there is none.
+
+        Raises:
+            EngineError: What `change` raises.
         """
-        values = {name: _stored(name, value) for name, value in changes.items()}
 
         def work(connection: Connection) -> SessionFacts | None:
-            connection.execute(update(sessions).where(_is(session_id, tenant)).values({**values, "updated_us": now_us}))
+            lock_session(connection, tenant, session_id)
+            present = _read(connection, session_id, tenant)
+            if present is None:
+                return None
+            values = {name: _stored(name, value) for name, value in change(present).items()}
+            values["updated_us"] = max(now_us, present.updated_us + 1)
+            connection.execute(update(sessions).where(_is(session_id, tenant)).values(values))
             return _read(connection, session_id, tenant)
 
         return await self.database.run(work, write=True)

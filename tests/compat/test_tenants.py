@@ -44,10 +44,16 @@ UNUSED = "name: acme-unused\nmain: {evaluate: 1}"
 
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/agents/{agent_id}/tasks"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
+    ("POST", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
+    ("PUT", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
+    ("PATCH", "/api/agents/{agent_id}/tasks/{task_id}"): {"description": "d"},
     ("PUT", "/api/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
+    ("PATCH", "/api/tasks/{task_id}"): {"description": "d"},
     ("POST", "/api/tasks/{task_id}/diff"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
     ("PUT", "/api/tasks/{task_id}/aliases/{alias}"): {"version": 1},
     ("POST", "/api/tasks/{task_id}/executions"): {"input": {"n": 1}},
+    ("PUT", "/api/tasks/{task_id}/executions"): {"task_token": "WzFd.eA", "input": 1},
+    ("PUT", "/api/tasks/{task_id}/executions/{execution_id}"): {"status": "cancelled"},
     ("PUT", "/api/executions/{execution_id}"): {"status": "cancelled"},
     ("POST", "/api/executions/{execution_id}/events"): {"name": "paid"},
     ("POST", "/api/executions/{execution_id}/messages"): {"value": "paid"},

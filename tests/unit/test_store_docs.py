@@ -15,7 +15,8 @@ from engine.core.contracts.lookups import Owner
 from engine.core.errors import Conflict
 from engine.store.database import open_database
 from engine.store.docs import FIRST_PAUSE_US, LEASE_US, DocFacts, DocStore
-from engine.store.docsearch import DocQuery, DocSearch, Found, from_bytes, fuse, to_bytes
+from engine.store.docsearch import DocQuery, DocSearch, Found, fuse
+from engine.store.vectors import from_bytes, to_bytes
 from tests.support.postgres import store_url
 
 T0 = 1_800_000_000_000_000

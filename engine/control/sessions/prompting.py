@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.control.documents import DocumentService
+from engine.control.sessions.contexts import ContextLengths
+from engine.control.sessions.recalling import recall
+from engine.control.sessions.summarising import Asked, SummaryService
+from engine.control.sessions.talk import new_message, past_messages, without_loose_ends
+from engine.control.sessions.templates import USUAL, render, template_env
+from engine.control.sessions.windows import Room, budget_of, entry_tokens, parted, prompt_size
+from engine.core.contracts.lookups import Owner
 from engine.core.errors import InvalidInput
+from engine.core.lang.template import is_template
+from engine.store.agent_tools import AgentTools
+from engine.store.agents import AgentFacts, AgentStore
 from engine.store.database import Database
-from engine.store.definitions import Definitions
-
-if TYPE_CHECKING:
-    from engine.store.entries import EntryFacts
-    from engine.store.sessions import SessionFacts
+from engine.store.entries import EntryFacts
+from engine.store.sessions import SessionFacts
+from engine.store.users import UserStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +106,23 @@ class PromptService:
     Args:
         database: The open store.
         documents: Looks documents up.
+        lengths: How much models take; None = only budgets of sessions count.
+        summaries: Has older entries summed up; None = they are only left out.
     """
 
-    def __init__(self, database: Database, documents: DocumentService) -> None:
-        self._definitions = Definitions(database)
+    def __init__(
+        self,
+        database: Database,
+        documents: DocumentService,
+        lengths: ContextLengths | None = None,
+        summaries: SummaryService | None = None,
+    ) -> None:
+        self._agents = AgentStore(database)
+        self._tools = AgentTools(database)
+        self._users = UserStore(database)
         self._documents = documents
+        self._lengths = lengths
+        self.summaries = summaries
 
     async def prepare(
         self,
@@ -115,6 +135,8 @@ class PromptService:
     ) -> Prepared:
         """Work out what the model is asked; the same arguments give the same as long as nothing else has changed.
 
+        The last messages are those of the client, one for each that it sent.
+
         Args:
             session: The session.
             request: What the client asks.
@@ -123,22 +145,100 @@ class PromptService:
             turn_id: The turn; empty = nothing is asked, and nothing is begun beside it.
 
         Raises:
-            InvalidInput: `session.no_agent`, `session.not_member`.
+            InvalidInput: `session.not_member`, `template.invalid`, `template.failed`, `session.prompt_too_big`.
+            NotFound: `agent.not_found`.
+            Unavailable: The store does not answer.
         """
-        agent = await self._definitions.get_agent(_chosen(session, request), tenant=tenant)
-        system = {"role": "system", "content": str(agent.instructions or agent.about or agent.name)}
-        said = [{"role": entry.role, "content": entry.content} for entry in history]
+        agents = await self._crew(session, request)
+        agent, settings = agents[0], {**agents[0].default_settings, **request.settings}
+        model = request.model or str(settings.pop("model", None) or "") or agent.model
+        tools = await self._offered(agent) if request.tools is None else request.tools
+        docs = await self._found(session, request, history, agent)
+        users = [await self._users.get(user_id, tenant=tenant) for user_id in session.users]
+        env = template_env(session, agents, users, docs=docs, tools=tools, settings=settings)
+        said = [new_message(message, env if session.render_templates else None) for message in request.messages]
+        system = system_message(session, agent, env)
+        old, needed = parted(history, goes_on=bool(said) and said[0]["role"] == "tool")
+        room = Room(
+            budget=await self._budget(session, model, settings),
+            fixed=prompt_size([*system, *said], tools) + sum(map(entry_tokens, needed)),
+            overflow=session.context_overflow,
+        )
+        past = past_messages(room.fitting(old), agents=len(agents), tools=request.recall_tools)
+        past += past_messages(needed, agents=len(agents), tools=True)
+        asked = Asked(agent_id=agent.id, model=model, turn_id=turn_id)
         return Prepared(
-            messages=[system, *said, *request.messages],
-            tools=list(request.tools or []),
+            messages=[*system, *without_loose_ends(past, said), *said],
+            docs=docs,
+            tools=tools,
             tool_choice=request.tool_choice,
-            model=request.model or agent.model,
-            settings={**agent.default_settings, **request.settings},
+            model=model,
+            settings=settings,
             agent_id=agent.id,
+            jobs=await self._jobs(asked, room, old) if turn_id else [],
         )
 
+    async def _crew(self, session: SessionFacts, request: ChatRequest) -> list[AgentFacts]:
+        """Return the agents of a session, the one that is asked first."""
+        first = await self._agents.get(request.agent or session.agents[0], tenant=session.tenant)
+        if first.id not in session.agents:
+            raise InvalidInput(
+                f"the agent {request.agent} takes no part in the session {session.id}",
+                code="session.not_member",
+                hint="name one of its agents, or none",
+            )
+        others = [agent_id for agent_id in session.agents if agent_id != first.id]
+        return [first, *[await self._agents.get(agent_id, tenant=session.tenant) for agent_id in others]]
 
-def _chosen(session: SessionFacts, request: ChatRequest) -> str:
-    if not session.agents:
-        raise InvalidInput("nobody answers in this session: it has no agent", code="session.no_agent")
-    return request.agent or session.agents[0]
+    async def _offered(self, agent: AgentFacts) -> list[dict[str, Any]]:
+        """Return the tools of an agent as Julep tool objects."""
+        found = await self._tools.of_agent(agent.id, agent.tenant)
+        return [
+            {"name": tool.name, "type": tool.type, "description": tool.description or None, tool.type: tool.definition}
+            for tool in found
+        ]
+
+    async def _found(
+        self, session: SessionFacts, request: ChatRequest, history: Sequence[EntryFacts], agent: AgentFacts
+    ) -> list[dict[str, Any]]:
+        if session.recall_options is None or not request.recall:
+            return []
+        talk = [*({"role": entry.role, "content": entry.content} for entry in history), *request.messages]
+        owners = [*(Owner(kind="user", id=user_id) for user_id in session.users), Owner(kind="agent", id=agent.id)]
+        return await recall(self._documents, session.recall_options, talk, owners, tenant=session.tenant)
+
+    async def _budget(self, session: SessionFacts, model: str, settings: Mapping[str, Any]) -> int | None:
+        if session.token_budget is not None or self._lengths is None:
+            return session.token_budget
+        return budget_of(await self._lengths.of(model), settings)
+
+    async def _jobs(self, asked: Asked, room: Room, old: Sequence[EntryFacts]) -> list[str]:
+        """Have older entries summed up if the history has grown too long; return the ids of the jobs that do it."""
+        chosen = room.to_summarise(old) if self.summaries is not None else []
+        if self.summaries is None or not chosen:
+            return []
+        return [await self.summaries.begin(asked, chosen, most_tokens=room.left // 4)]
+
+
+def system_message(session: SessionFacts, agent: AgentFacts, env: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the system message of a session, or nothing if its template comes to nothing.
+
+    A situation is a text for the template; one that is a template itself, in a session whose templates are rendered and
+    for which there is no other, is the system message: so sessions of 2024 were made.
+
+    Args:
+        session: The session.
+        agent: The agent that answers.
+        env: What templates see.
+
+    Raises:
+        InvalidInput: `template.invalid`, `template.failed`.
+    """
+    situation, template = session.situation or "", session.system_template or agent.default_system_template
+    if session.render_templates and is_template(situation):
+        situation = render(situation, env, "the situation")
+        if not template:
+            return [{"role": "system", "content": situation}]
+        env = {**env, "situation": situation, "session": {**env["session"], "situation": situation}}
+    text = render(template or USUAL, env, "the system template").strip()
+    return [{"role": "system", "content": text}] if text else []

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from engine.core.errors import InvalidInput
 from engine.core.tokens import likely_tokens, reply_bound
-from engine.store.entries import EntryFacts
+from engine.store.entries import SUMMARIZER, EntryFacts
 
 PER_MESSAGE: Final = 4
 """Tokens that a message costs beside what it says."""
@@ -16,8 +16,6 @@ SUMMARISED_ABOVE: Final = 3 / 4
 """Share of the room for the history above which older entries are summed up."""
 SUMMARISED_TO: Final = 1 / 2
 """Share of that room that the entries left over have at most."""
-SUMMARIZER: Final = "summarizer"
-"""Source of entries that stand for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +51,14 @@ def entry_tokens(entry: EntryFacts) -> int:
     return message_tokens({"content": entry.content, "tool_calls": entry.tool_calls})
 
 
-def budget_of(token_budget: int | None, context: int | None, settings: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a prompt may have.
+def budget_of(context: int | None, settings: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a prompt may have by the model that is asked; None = nobody knows of a bound.
 
     Args:
-        token_budget: What the session says.
         context: How much the model takes, with its reply; None = nobody knows.
         settings: Sampling settings, which may bound the reply.
-
-    Returns:
-        Most tokens; None = nobody knows of a bound.
     """
-    if token_budget is not None:
-        return token_budget
-    if context is None:
-        return None
-    return max(context - (reply_bound(settings) or 0), 1)
+    return None if context is None else max(context - (reply_bound(settings) or 0), 1)
 
 
 def units_of(history: Sequence[EntryFacts]) -> list[Unit]:
@@ -80,6 +70,55 @@ def units_of(history: Sequence[EntryFacts]) -> list[Unit]:
         else:
             groups.append([entry])
     return [Unit(tuple(group), sum(map(entry_tokens, group))) for group in groups]
+
+
+def parted(history: Sequence[EntryFacts], *, goes_on: bool) -> tuple[list[EntryFacts], list[EntryFacts]]:
+    """Return what of a history may be left out, and what may not.
+
+    Args:
+        history: Entries in order.
+        goes_on: Whether what is said now answers calls of tools: then it needs what called them.
+    """
+    last = units_of(history)[-1:] if goes_on else []
+    kept = [entry for unit in last for entry in unit.entries]
+    return list(history[: len(history) - len(kept)]), kept
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tokens a prompt may have.
+
+    Attributes:
+        budget: Most tokens; None = nobody knows of a bound.
+        fixed: Tokens of what always stays: system message, tools, what is said now.
+        overflow: What becomes of a history that is too long: truncate, adaptive; None = the prompt is refused.
+    """
+
+    budget: int | None
+    fixed: int
+    overflow: str | None
+
+    @property
+    def left(self) -> int:
+        """Tokens that the history may have."""
+        return 0 if self.budget is None else max(self.budget - self.fixed, 0)
+
+    def fitting(self, history: Sequence[EntryFacts]) -> list[EntryFacts]:
+        """Return what of a history has room.
+
+        Raises:
+            InvalidInput: `session.prompt_too_big`.
+        """
+        if self.budget is None:
+            return list(history)
+        whole = self.fixed + _size(units_of(history))
+        if self.fixed > self.budget or (self.overflow is None and whole > self.budget):
+            raise _too_big(whole if self.overflow is None else self.fixed, self.budget, self.overflow)
+        return truncated(history, self.left)
+
+    def to_summarise(self, history: Sequence[EntryFacts]) -> list[EntryFacts]:
+        """Return the oldest entries of a history that should be summed up; see `to_summarise`."""
+        return to_summarise(history, self.left) if self.left and self.overflow == "adaptive" else []
 
 
 def truncated(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
@@ -129,8 +168,7 @@ def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
     return [] if all(unit.is_summary for unit in chosen) else [entry for unit in chosen for entry in unit.entries]
 
 
-def too_big(tokens: int, budget: int, overflow: str | None) -> InvalidInput:
-    """Return the error for a prompt that cannot be made to fit; the caller raises it."""
+def _too_big(tokens: int, budget: int, overflow: str | None) -> InvalidInput:
     if overflow is None:
         hint = "say less, raise `token_budget`, or let the session leave older entries out: `context_overflow`"
     else:

@@ -1,4 +1,4 @@
-"""Operations on tasks, executions, agents and documents that are tools: arguments and effects. Workflow-safe."""
+"""Operations on what this server keeps that are tools: their arguments and effects. Workflow-safe."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ _PIECE: Final[Json] = {"type": "string", "minLength": 1}
 _CONTENT: Final[Json] = {
     "anyOf": [_PIECE, {"type": "array", "items": _PIECE, "minItems": 1}],
     "description": "The text, or its pieces in order: each is found by itself.",
+}
+_NAME: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 255}
+_AGENT: Final[dict[str, Json]] = {
+    "name": _NAME,
+    "model": {"type": "string", "maxLength": 255},
+    "instructions": {"type": ["string", "array"], "items": {"type": "string"}},
+    "about": {"type": "string"},
+    "default_settings": _OBJECT,
+    "default_system_template": {"type": "string"},
+    "project": _NAME,
+    "metadata": _OBJECT,
+}
+_USER: Final[dict[str, Json]] = {
+    "name": {"type": "string", "maxLength": 255},
+    "about": {"type": "string"},
+    "project": _NAME,
+    "metadata": _OBJECT,
 }
 _TASK: Final[Json] = {"type": ["object", "string"], "description": "The task as its file has it: an object, or YAML."}
 
@@ -82,22 +99,26 @@ def _of_documents(owner: str) -> dict[str, Operation]:
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
-        "agent.list": Operation("Lists agents.", _PAGE),
+        "agent.list": Operation("Lists agents.", {**_PAGE, "metadata_filter": _OBJECT}),
         "agent.get": Operation("Shows an agent.", {"id": _TEXT}, ("id",)),
-        "agent.create": Operation(
-            "Creates an agent.",
-            {
-                "name": {"type": "string", "minLength": 1, "maxLength": 255},
-                "model": {"type": "string", "maxLength": 255},
-                "instructions": {"type": ["string", "array"], "items": {"type": "string"}},
-                "about": {"type": "string"},
-                "default_settings": _OBJECT,
-                "metadata": _OBJECT,
-            },
-            ("name",),
+        "agent.create": Operation("Creates an agent.", _AGENT, ("name",), ToolEffect.WRITE, idempotent=True),
+        "agent.update": Operation(
+            "Changes what is given of an agent.",
+            {"id": _TEXT, **_AGENT},
+            ("id",),
             ToolEffect.WRITE,
             idempotent=True,
         ),
+        "agent.delete": Operation(
+            "Deletes an agent with its tasks, tools and documents.", {"id": _TEXT}, ("id",), ToolEffect.WRITE
+        ),
+        "user.list": Operation("Lists users.", {**_PAGE, "metadata_filter": _OBJECT}),
+        "user.get": Operation("Shows a user.", {"id": _TEXT}, ("id",)),
+        "user.create": Operation("Creates a user.", _USER, (), ToolEffect.WRITE, idempotent=True),
+        "user.update": Operation(
+            "Changes what is given of a user.", {"id": _TEXT, **_USER}, ("id",), ToolEffect.WRITE, idempotent=True
+        ),
+        "user.delete": Operation("Deletes a user with its documents.", {"id": _TEXT}, ("id",), ToolEffect.WRITE),
         "task.list": Operation("Lists tasks.", {**_PAGE, "agent_id": _TEXT, "name": _TEXT}),
         "task.get": Operation("Shows a task.", {"id": _TEXT}, ("id",)),
         "task.create": Operation(

@@ -8,13 +8,14 @@ from engine.core.spec import codes
 from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import MapNode
 
+OF_ONE: Final = ("list", "get", "create", "update", "delete")
 DOC_OPERATIONS: Final = ("list", "get", "create", "delete", "search")
 KEYS: Final = ("resource", "operation", "subresource", "resource_id", "arguments")
 RESOURCES: Final = ("agent", "task", "execution", "user", "doc")
 OWNERS: Final = ("agent", "user")
 """Those that have documents of their own; `doc` alone means documents that are nobody's."""
 OPERATIONS: Final = (
-    *("agent.list", "agent.get", "agent.create"),
+    *(f"{resource}.{operation}" for resource in ("agent", "user") for operation in OF_ONE),
     *("task.list", "task.get", "task.create", "task.update", "task.delete"),
     *("execution.list", "execution.get", "execution.create"),
     *(f"{place}doc.{operation}" for place in ("", *(f"{owner}." for owner in OWNERS)) for operation in DOC_OPERATIONS),

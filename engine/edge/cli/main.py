@@ -26,6 +26,7 @@ from engine.edge.cli import (
     executions,
     history,
     hooks,
+    import_julep,
     init,
     keys,
     language,
@@ -108,6 +109,7 @@ app.add_typer(backends.backends)
 app.add_typer(models.models)
 app.add_typer(models.groups)
 app.add_typer(docs.docs)
+app.add_typer(import_julep.imports)
 keys.keys.command("encryption", short_help="Make a key that encrypts what Temporal is given.")(purging.encryption_key)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
 

@@ -34,6 +34,10 @@ class Connection(H11Protocol):
         """Close the connection at once, whatever waits to be sent."""
         self.transport.abort()
 
+    def break_off(self) -> None:
+        """Close the connection once what was sent is out, without the end that whoever reads waits for."""
+        self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timer."""
         if self._cutting is not None:

@@ -22,6 +22,8 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/api/healthz", "/api/readyz"})
 LINK_PATH = "/api/link"
 """Behind it, a token in the query is the permission: no credentials are asked for, and pages of mail programs that open
 it from elsewhere do no harm, since what they cannot know is the token."""
+RESUME_PATH = "/api/executions"
+"""A POST there answers a wait; its task token in the query is the permission, as with links."""
 HOOK_PATH = re.compile(r"/api/hooks/[^/]+")
 """A POST there is an event from outside; the hook's own key or signature is the permission."""
 TELLS_MORE = frozenset({"/readyz", "/api/readyz"})
@@ -71,7 +73,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] == LINK_PATH or (scope["method"] == "POST" and HOOK_PATH.fullmatch(scope["path"])):
+        if _carries_its_permission(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -110,3 +112,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             raise NotAllowed(f"pages of {origin} may not call this API", code="origin.refused")
+
+
+def _carries_its_permission(method: str, path: str) -> bool:
+    """Whether a request shows by itself that it is permitted, so that nobody is asked who sends it."""
+    return path == LINK_PATH or (method == "POST" and (path == RESUME_PATH or HOOK_PATH.fullmatch(path) is not None))

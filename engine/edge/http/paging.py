@@ -51,6 +51,16 @@ class Page:
         """Whether the latest comes first, with the list's own order as the default."""
         return (self.direction or default) == "desc"
 
+    def arguments(self, default: Literal["asc", "desc"]) -> dict[str, Any]:
+        """Return the page as arguments of a store's method, with the list's own order as the default."""
+        return {
+            "metadata": self.metadata,
+            "limit": self.limit,
+            "offset": self.offset,
+            "sort_by": self.sort_by,
+            "descending": self.descending(default),
+        }
+
 
 async def read_page(
     request: Request,

@@ -40,6 +40,7 @@ from engine.core.errors import (
     Unavailable,
     WaitExpired,
 )
+from engine.edge.http.issues import issues_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -163,6 +164,7 @@ def problem_of(error: EngineError) -> JSONResponse:
         more["details"] = error.details
     if isinstance(error, DefinitionError):
         more["diagnostics"] = [item.to_json(error.file) for item in error.diagnostics]
+        more["issues"] = issues_of(error.diagnostics)
     return problem(
         status_of(error),
         code=error.code,

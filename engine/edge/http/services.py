@@ -14,6 +14,8 @@ from temporalio.client import Client
 from engine.broker.choosing import choose_transport
 from engine.broker.rooms import TokenRooms
 from engine.broker.transport import Role
+from engine.control.agents import AgentService
+from engine.control.agenttools import AgentToolService
 from engine.control.budgeting import BudgetService
 from engine.control.connect import TemporalConnection
 from engine.control.controlling import ControlService
@@ -28,15 +30,21 @@ from engine.control.keys import KeyService
 from engine.control.links import LinkService, read_signing_key
 from engine.control.messaging import MessageService
 from engine.control.models import ModelService
+from engine.control.projects import ProjectService
 from engine.control.registry import ProjectFile, RegistryService
 from engine.control.secrets import SecretKeys, SecretService
+from engine.control.sessions.opening import Sessions, open_sessions
 from engine.control.starting import StartService
 from engine.control.stories import StoryService
+from engine.control.tasktokens import TaskTokenService
+from engine.control.users import UserService
 from engine.core.plan.ir import ToolContract
 from engine.edge.http.callers import tenant_of
 from engine.edge.http.freshness import Freshness
 from engine.edge.http.tokens import token_text
 from engine.settings import Settings
+from engine.store.agent_tools import AgentTools
+from engine.store.agents import AgentStore
 from engine.store.backend_states import BackendStateStore
 from engine.store.blobs import BlobStore
 from engine.store.changes import Changes
@@ -46,10 +54,12 @@ from engine.store.docs import DocStore
 from engine.store.keys import KeyStore
 from engine.store.overview import OverviewReader
 from engine.store.projection import ProjectionStore
+from engine.store.projects import ProjectStore
 from engine.store.pulls import PullStore
 from engine.store.registry import RegistryStore
 from engine.store.secrets import SecretStore
 from engine.store.spending import SpendingStore
+from engine.store.users import UserStore
 
 __all__ = ["In", "Services", "Tenant", "open_services", "services_of", "tenant_of"]
 
@@ -64,7 +74,11 @@ class Services:
         changes: Watch over the store.
         store: The projection.
         temporal: The connection to Temporal.
-        definitions: Use cases on agents and tasks.
+        definitions: Use cases on tasks.
+        agents: Use cases on agents.
+        agent_tools: Use cases on the tools of agents.
+        users: Use cases on users.
+        projects: Use cases on projects.
         executions: Use cases on running executions.
         starter: The use case that starts them.
         follower: Streams.
@@ -76,12 +90,15 @@ class Services:
         controls: Use cases that steer running executions.
         forks: The use cases that make executions of others.
         links: Answers by signed links.
+        task_tokens: Answers by the tokens of waits.
         messages: Messages to steps that listen.
         doors: Schedules, webhooks, events from outside, jobs over many executions.
         models: Backends, groups, and the models of backends.
         secrets: Use cases on secrets.
         documents: Use cases on documents.
         budgets: Tells of budgets.
+        sessions: Use cases on sessions and what is said in them.
+        rooms: Where the texts of model calls arrive.
     """
 
     settings: Settings
@@ -90,6 +107,10 @@ class Services:
     store: ProjectionStore
     temporal: TemporalConnection
     definitions: DefinitionService
+    agents: AgentService
+    agent_tools: AgentToolService
+    users: UserService
+    projects: ProjectService
     executions: ExecutionService
     starter: StartService
     follower: Follower
@@ -101,12 +122,15 @@ class Services:
     controls: ControlService
     forks: ForkService
     links: LinkService
+    task_tokens: TaskTokenService
     messages: MessageService
     doors: Doors
     models: ModelService
     secrets: SecretService
     documents: DocumentService
     budgets: BudgetService
+    sessions: Sessions
+    rooms: TokenRooms
 
 
 @asynccontextmanager
@@ -144,6 +168,11 @@ async def open_services(
         rooms = TokenRooms(transport, token_text)
         follower = Follower(executions, changes, rooms)
         keys = KeyService(KeyStore(database))
+        documents = DocumentService(DocStore(database), temporal, task_queue=task_queue, timeout_s=answer_timeout_s)
+        sessions = open_sessions(
+            database, changes, documents=documents, executions=executions, starter=starter, contracts=contracts
+        )
+        signing_key = partial(read_signing_key, settings.signing_key, settings.data_dir)
         try:
             yield Services(
                 settings,
@@ -152,6 +181,10 @@ async def open_services(
                 store,
                 temporal,
                 definitions,
+                AgentService(AgentStore(database)),
+                AgentToolService(AgentTools(database)),
+                UserService(UserStore(database)),
+                ProjectService(ProjectStore(database)),
                 executions,
                 starter,
                 follower,
@@ -162,7 +195,8 @@ async def open_services(
                 dispatcher=dispatcher,
                 controls=ControlService(executions, temporal, changes, timeout_s=answer_timeout_s),
                 forks=ForkService(executions, definitions, starter, temporal),
-                links=LinkService(executions, partial(read_signing_key, settings.signing_key, settings.data_dir)),
+                links=LinkService(executions, signing_key),
+                task_tokens=TaskTokenService(executions, signing_key),
                 messages=MessageService(executions, changes, timeout_s=answer_timeout_s),
                 doors=open_doors(
                     database,
@@ -181,14 +215,15 @@ async def open_services(
                     task_queue=task_queue,
                 ),
                 secrets=SecretService(SecretStore(database), SecretKeys.of(settings)),
-                documents=DocumentService(
-                    DocStore(database), temporal, task_queue=task_queue, timeout_s=answer_timeout_s
-                ),
+                documents=documents,
                 budgets=BudgetService(SpendingStore(database), ProjectFile(settings.project_file)),
+                sessions=sessions,
+                rooms=rooms,
             )
         finally:
             # streams end when they hear that the watch is closed; their tasks must be over before the store is closed
             await changes.close()
+            await sessions.turns.close()
             await follower.close()
             await rooms.close()
             await keys.close()

@@ -40,14 +40,22 @@ class EventStream(Response):
     has taken those, and after `stall_s` its connection is cut.
 
     Args:
-        texts: Texts of events; an empty one means that nothing happened for a while. The stream ends with them.
+        texts: Texts of events; an empty one means that nothing happened for a while. The stream ends with them;
+            where they end with `StreamBroken`, its end is missing.
         stall_s: Seconds after which a reader that takes nothing is cut; it can come back and go on.
+        status_code: Status of the answer.
+        again: Whether readers are told how soon to come back; not where nothing can be gone on with.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, texts: AsyncIterator[bytes] | None = None, *, stall_s: float = 300.0, status_code: int = 200
+        self,
+        texts: AsyncIterator[bytes] | None = None,
+        *,
+        stall_s: float = 300.0,
+        status_code: int = 200,
+        again: bool = True,
     ) -> None:
         # a buffering proxy would hold the events back; a connection that is cut must not carry anything else
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", "connection": "close"}
@@ -55,6 +63,7 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._texts = texts
         self._stall_s = stall_s
+        self._again = again
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends or its reader is gone."""
@@ -78,7 +87,8 @@ class EventStream(Response):
             try:
                 start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 await self._send(send, start)
-                await self._send(send, _body(f"retry: {RETRY_MS}\n\n".encode()))
+                if self._again:
+                    await self._send(send, _body(f"retry: {RETRY_MS}\n\n".encode()))
                 async for text in texts:
                     await self._send(send, _body(text or b": keep-alive\n\n"))
                 await self._send(send, _body(b"", more=False))
@@ -87,6 +97,10 @@ class EventStream(Response):
                 if connection is None:
                     raise
                 connection.cut()
+            except StreamBroken:
+                if connection is None:
+                    raise
+                connection.break_off()
             else:
                 if connection is not None:
                     connection.end_stream(self._stall_s)
@@ -100,6 +114,10 @@ class EventStream(Response):
             if limit.expired():
                 raise _Stalled from None
             raise
+
+
+class StreamBroken(Exception):
+    """Ends a stream so that its reader sees that it is not whole: the connection is closed in the middle of it."""
 
 
 class _Stalled(Exception):

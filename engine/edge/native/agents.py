@@ -15,7 +15,7 @@ from engine.edge.http.clients import listed
 from engine.edge.http.openapi import Doc, Docs
 from engine.edge.http.paging import Page, read_page
 from engine.edge.http.services import In, Tenant
-from engine.edge.native.answers import MOMENT, Answer
+from engine.edge.native.answers import MOMENT, Answer, Deleted
 from engine.edge.native.shapes import Body, CanonicalName, Name
 
 router = APIRouter(tags=["agents"])
@@ -154,14 +154,6 @@ class Agents(Answer):
     items: list[AgentView]
 
 
-class Deleted(Answer):
-    """Something that was deleted."""
-
-    id: str
-    deleted_at: str
-    jobs: list[str]
-
-
 class ModelName(Answer):
     """A model."""
 
@@ -211,7 +203,6 @@ AGENT_ANSWERS: Final[dict[type[Answer], dict[str, Json]]] = {
     AgentView: _AGENT,
     AgentChanged: {**_AGENT, "jobs": []},
     Agents: {"items": [_AGENT]},
-    Deleted: {"id": "0a51f6c2-7f0b-4c68-8a38-5b6f1d2e3c4d", "deleted_at": MOMENT, "jobs": []},
     ModelName: {"id": "gpt-4o-mini"},
     AgentModels: {"models": [{"id": "gpt-4o-mini"}]},
 }

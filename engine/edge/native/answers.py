@@ -24,22 +24,15 @@ class Paged(Answer):
     next_cursor: str | None = Field(default=None, description="Where the next page begins; null = there is none.")
 
 
-# --- definitions -----------------------------------------------------------------------------------------------------
-
-
-class AgentView(Answer):
-    """An agent: what prompts of its tasks share."""
+class Deleted(Answer):
+    """Something that was deleted."""
 
     id: str
-    name: str
-    canonical_name: str | None
-    about: str
-    model: str
-    instructions: str | list[str]
-    default_settings: dict[str, Json] | None
-    metadata: dict[str, Json]
-    created_at: str
-    updated_at: str
+    deleted_at: str
+    jobs: list[str] = Field(description="Always empty; the Julep client of 2024 asks for it.")
+
+
+# --- definitions -----------------------------------------------------------------------------------------------------
 
 
 class Finding(Answer):
@@ -70,6 +63,19 @@ class TaskView(Answer):
     created_at: str
     updated_at: str
     warnings: list[Finding] = Field(default=[], description="Of a task just stored.")
+    jobs: list[str] = Field(default=[], description="Of a task just stored: work that is still to be done; none.")
+
+
+class TaskPatch(Answer):
+    """Members of a task that are replaced, those of `metadata` one by one; null takes one out."""
+
+    name: str | None = None
+    description: str | None = None
+    main: list[dict[str, Json]] | None = None
+    input_schema: Json = None
+    tools: list[dict[str, Json]] | None = None
+    inherit_tools: bool | None = None
+    metadata: dict[str, Json] | None = None
 
 
 class CheckedView(Answer):
@@ -146,12 +152,6 @@ class DifferenceView(Answer):
     changes: list[Json]
     gains: list[Json]
     losses: list[Json]
-
-
-class Agents(Answer):
-    """A page of agents."""
-
-    items: list[AgentView]
 
 
 class Tasks(Answer):

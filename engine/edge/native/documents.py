@@ -15,16 +15,21 @@ from engine.edge.native import (
     links,
     messages,
     purging,
+    resuming,
     shapes,
     steering,
     versions,
 )
+from engine.edge.native.agent_tools import AGENT_TOOL_DOCS
+from engine.edge.native.agents import AGENT_DOCS
 from engine.edge.native.budgets import BUDGET_DOCS
 from engine.edge.native.docs import DOC_DOCS
 from engine.edge.native.door_documents import DOOR_DOCS
+from engine.edge.native.projects import PROJECT_DOCS
 from engine.edge.native.registry_documents import REGISTRY_DOCS
 from engine.edge.native.secrets import SECRET_DOCS
 from engine.edge.native.shapes import Body
+from engine.edge.native.users import USER_DOCS
 
 _TASK: Final = 'name: greet\nmain:\n  - prompt: "Say hello to {{ _.name }}"\n    unwrap: true\n'
 _TEXT_ERRORS: Final = (400, 413, 415, 422)
@@ -37,25 +42,33 @@ def _stored(ok: tuple[int, ...], *errors: int) -> Doc:
     return Doc(answer=answers.TaskView, ok=ok, errors=(*_TEXT_ERRORS, *errors), body="task", example=_TASK)
 
 
+_PATCHED: Final = Doc(
+    answer=answers.TaskView,
+    errors=(*_BODY_ERRORS, 404, 409),
+    body=answers.TaskPatch,
+    example={"description": "Says hello.", "metadata": {"team": "support"}},
+)
+_REMOVED: Final = Doc(answer=answers.RemovedTask, ok=(202,), errors=(400, 404, 409, 422))
+
+
 def _steered(body: type[Body], example: Json) -> Doc:
     errors = (*_BODY_ERRORS, 404, 409, 503, 504)
     return Doc(answer=execution_answers.ExecutionView, errors=errors, body=body, example=example)
 
 
 DOCS: Final[Docs] = {
-    # agents
-    ("POST", "/api/agents"): Doc(
-        answer=answers.AgentView,
-        ok=(201,),
-        errors=(*_BODY_ERRORS, 409),
-        body=shapes.AgentBody,
-        example={"name": "helper", "model": "gpt-4o-mini", "instructions": "Answer in one sentence."},
-    ),
-    ("GET", "/api/agents"): Doc(answer=answers.Agents, errors=_LIST_ERRORS),
-    ("GET", "/api/agents/{agent_id}"): Doc(answer=answers.AgentView, errors=(404, 422)),
+    **AGENT_DOCS,
+    **AGENT_TOOL_DOCS,
+    **USER_DOCS,
+    **PROJECT_DOCS,
+    # tasks
     ("POST", "/api/agents/{agent_id}/tasks"): _stored((200, 201), 404, 409),
     ("GET", "/api/agents/{agent_id}/tasks"): Doc(answer=answers.Tasks, errors=(*_LIST_ERRORS, 404)),
-    # tasks
+    ("POST", "/api/agents/{agent_id}/tasks/{task_id}"): _stored((201,), 404, 409),
+    ("GET", "/api/agents/{agent_id}/tasks/{task_id}"): Doc(answer=answers.TaskView, errors=(400, 404, 422)),
+    ("PUT", "/api/agents/{agent_id}/tasks/{task_id}"): _stored((200,), 404, 409),
+    ("PATCH", "/api/agents/{agent_id}/tasks/{task_id}"): _PATCHED,
+    ("DELETE", "/api/agents/{agent_id}/tasks/{task_id}"): _REMOVED,
     ("POST", "/api/tasks"): _stored((200, 201), 404, 409),
     ("POST", "/api/tasks/validate"): Doc(
         answer=answers.CheckedView, errors=(*_TEXT_ERRORS, 404, 409), body="task", example=_TASK
@@ -69,7 +82,8 @@ DOCS: Final[Docs] = {
     ("GET", "/api/tasks"): Doc(answer=answers.Tasks, errors=_LIST_ERRORS),
     ("GET", "/api/tasks/{task_id}"): Doc(answer=answers.TaskView, errors=(400, 404, 422)),
     ("PUT", "/api/tasks/{task_id}"): _stored((200,), 404, 409),
-    ("DELETE", "/api/tasks/{task_id}"): Doc(answer=answers.RemovedTask, errors=(400, 404, 409, 422)),
+    ("PATCH", "/api/tasks/{task_id}"): _PATCHED,
+    ("DELETE", "/api/tasks/{task_id}"): _REMOVED,
     ("GET", "/api/tasks/{task_id}/versions"): Doc(answer=answers.Versions, errors=(*_LIST_ERRORS, 404)),
     ("GET", "/api/tasks/{task_id}/versions/{version}"): Doc(answer=answers.VersionView, errors=(400, 404, 422)),
     ("GET", "/api/tasks/{task_id}/diff"): Doc(answer=answers.DifferenceView, errors=(400, 404, 422)),
@@ -103,6 +117,24 @@ DOCS: Final[Docs] = {
         errors=(*_BODY_ERRORS, 404, 409, 503, 504),
         body=shapes.ChangeBody,
         example={"status": "running", "input": True, "wait_id": "main.1"},
+    ),
+    ("PUT", "/api/tasks/{task_id}/executions"): Doc(
+        answer=execution_answers.ExecutionView,
+        errors=(*_BODY_ERRORS, 404, 409, 503, 504),
+        body=resuming.ResumeBody,
+        example={"task_token": "WyJkZWZhdWx0Il0.c2lnbmF0dXJl", "input": "Ada", "status": "running"},
+    ),
+    ("PUT", "/api/tasks/{task_id}/executions/{execution_id}"): Doc(
+        answer=execution_answers.ExecutionView,
+        errors=(*_BODY_ERRORS, 404, 409, 503, 504),
+        body=shapes.ChangeBody,
+        example={"status": "cancelled", "reason": "not needed"},
+    ),
+    ("POST", "/api/executions"): Doc(
+        answer=execution_answers.ExecutionView,
+        errors=(*_BODY_ERRORS, 403, 404, 409, 503, 504),
+        body=resuming.TokenAnswerBody,
+        example={"input": "Ada"},
     ),
     ("POST", "/api/executions/{execution_id}/pause"): _steered(steering.SteerBody, {"reason": "deploy"}),
     ("POST", "/api/executions/{execution_id}/continue"): _steered(steering.ContinueBody, {"break_at": ["main.3"]}),

@@ -6,13 +6,17 @@ from typing import Any, Final
 
 from engine.core.values import Json
 from engine.edge.native import answers, data_answers, execution_answers
+from engine.edge.native.agent_tools import AGENT_TOOL_ANSWERS
+from engine.edge.native.agents import AGENT_ANSWERS
 from engine.edge.native.answers import MOMENT, TASK_ID
 from engine.edge.native.budgets import BUDGET_ANSWERS
 from engine.edge.native.docs import DOC_ANSWERS
 from engine.edge.native.door_answers import DOOR_EXAMPLES
 from engine.edge.native.execution_answers import EXECUTION_ID
+from engine.edge.native.projects import PROJECT_ANSWERS
 from engine.edge.native.registry_answers import REGISTRY_EXAMPLES
 from engine.edge.native.secrets import SECRET_ANSWERS
+from engine.edge.native.users import USER_ANSWERS
 
 _Object = dict[str, Json]
 
@@ -77,18 +81,6 @@ _TASK: Final[_Object] = {
     "metadata": {},
     "main": [{"prompt": "Say hello to {{ _.name }}", "unwrap": True}],
     "plan_hash": "5f0c2d1b",
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
-}
-_AGENT: Final[_Object] = {
-    "id": "0a51f6c2-7f0b-4c68-8a38-5b6f1d2e3c4d",
-    "name": "helper",
-    "canonical_name": None,
-    "about": "",
-    "model": "gpt-4o-mini",
-    "instructions": "Answer in one sentence.",
-    "default_settings": {},
-    "metadata": {},
     "created_at": MOMENT,
     "updated_at": MOMENT,
 }
@@ -205,8 +197,11 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
     **SECRET_ANSWERS,
     **BUDGET_ANSWERS,
     **DOC_ANSWERS,
-    answers.AgentView: _AGENT,
-    answers.Agents: {"items": [_AGENT]},
+    **AGENT_ANSWERS,
+    **AGENT_TOOL_ANSWERS,
+    **USER_ANSWERS,
+    **PROJECT_ANSWERS,
+    answers.Deleted: {"id": TASK_ID, "deleted_at": MOMENT, "jobs": []},
     answers.TaskView: _TASK,
     answers.Tasks: {"items": [_TASK]},
     answers.CheckedView: {"ok": False, "name": "greet", "diagnostics": [_FINDING]},

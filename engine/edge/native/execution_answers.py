@@ -105,7 +105,10 @@ class ExecutionView(Answer):
     paused: PauseView | None = Field(default=None, description="Why it stands still; only where one execution is read.")
     input: Json
     output: Json
-    error: dict[str, Json] | None = Field(description="{code, message, step, attempts, details}")
+    error: dict[str, Json] | None = Field(
+        description="{code, message, step, attempts, details}; for Julep's clients the message, and this in"
+        " `error_details`."
+    )
     labels: list[str]
     metadata: dict[str, Json]
     created_at: str

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from engine.control.versions import LATEST
 from engine.control.webhooks import WebhookForStart, WebhookWish
 from engine.core.contracts.execution import EventSignal
-from engine.core.errors import NotFound
+from engine.core.errors import InputRejected, InvalidInput, NotFound
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import (
     TRANSITION_TYPES,
@@ -18,12 +18,12 @@ from engine.core.run.projection import (
     execution_view,
     pause_view,
     seq_of_transition,
-    transition_view,
 )
 from engine.edge.http.bodies import read_model
-from engine.edge.http.callers import MAY_RUN, actor_of
+from engine.edge.http.callers import MAY_RUN, actor_of, caller_of
 from engine.edge.http.idempotency import REPLAYED
 from engine.edge.http.services import In, Services, Tenant
+from engine.edge.native.julep_views import execution_for, reader_of, transition_views
 from engine.edge.native.shapes import ChangeBody, EventBody, StartBody
 from engine.edge.native.startoptions import options_of
 
@@ -87,8 +87,10 @@ async def start_execution(
     view = await view_of(services, started.facts)
     if told is not None:
         view["webhook"] = await told.shown(started.facts.id)
-    # a start that was made at once costs no look at those that wait
-    return view if started.entry is None else await _with_queued(services, started.facts, view)
+    if started.entry is not None:
+        # a start that was made at once costs no look at those that wait
+        view = await _with_queued(services, started.facts, view)
+    return execution_for(reader_of(request), view, changed=True)
 
 
 def _webhook_of(services: Services, body: StartBody, tenant: str, actor: str) -> WebhookForStart | None:
@@ -114,13 +116,16 @@ async def _with_queued(services: Services, facts: ExecutionFacts, view: dict[str
 
 
 @router.get("/executions/{execution_id}")
-async def get_execution(execution_id: str, response: Response, services: In, tenant: Tenant) -> dict[str, Any]:
+async def get_execution(
+    execution_id: str, request: Request, response: Response, services: In, tenant: Tenant
+) -> dict[str, Any]:
     """Return an execution."""
     fresh = await services.executions.read(execution_id, tenant=tenant)
     if fresh.stale_s is not None:
         response.headers[AGE_HEADER] = f"{fresh.stale_s:.3f}"
         response.headers[WHY_HEADER] = fresh.reason
-    return await _with_queued(services, fresh.facts, await _with_pause(services, fresh.facts))
+    view = await _with_queued(services, fresh.facts, await _with_pause(services, fresh.facts))
+    return execution_for(reader_of(request), view)
 
 
 @router.put("/executions/{execution_id}", dependencies=[MAY_RUN])
@@ -129,14 +134,39 @@ async def change_execution(
 ) -> dict[str, Any]:
     """Answer a wait ({status: running, input}) or cancel ({status: cancelled, reason})."""
     body = await read_model(request, ChangeBody)
-    actor = actor_of(request, body.actor)
+    facts = await change(execution_id, body, request, services, key)
+    return execution_for(reader_of(request), await view_of(services, facts), changed=True)
+
+
+async def change(
+    execution_id: str, body: ChangeBody, request: Request, services: Services, key: str | None
+) -> ExecutionFacts:
+    """Answer a wait of an execution or cancel it, as a body says.
+
+    Raises:
+        InvalidInput: `input.rejected`, for Julep's clients, whose name for it is a bad request.
+        RequestError: What `ExecutionService` says.
+        InputRejected: As `ExecutionService.answer`.
+    """
+    tenant, actor = caller_of(request).tenant, actor_of(request, body.actor)
     if body.status == "cancelled":
-        facts = await services.executions.cancel(execution_id, tenant=tenant, reason=body.reason, actor=actor)
-    else:
-        facts = await services.executions.answer(
-            execution_id, body.input, tenant=tenant, key=body.key or key, wait_id=body.wait_id, actor=actor
+        return await services.executions.cancel(execution_id, tenant=tenant, reason=body.reason or "", actor=actor)
+    ours = reader_of(request) == "ours"
+    try:
+        return await services.executions.answer(
+            execution_id,
+            body.input,
+            tenant=tenant,
+            key=body.key or key,
+            wait_id=body.wait_id,
+            actor=actor,
+            # Julep's clients name no wait, and mean the one that their list of transitions begins with
+            several="refuse" if ours else "newest",
         )
-    return await view_of(services, facts)
+    except InputRejected as error:
+        if ours:
+            raise
+        raise InvalidInput(error.message, code=error.code, hint=error.hint, details=error.details) from error
 
 
 @router.post("/executions/{execution_id}/events", status_code=202, dependencies=[MAY_RUN])
@@ -157,11 +187,13 @@ async def send_event(
 
 
 @router.get("/executions/{execution_id}/transitions/{transition_id}")
-async def get_transition(execution_id: str, transition_id: str, services: In, tenant: Tenant) -> dict[str, Any]:
+async def get_transition(
+    execution_id: str, transition_id: str, request: Request, services: In, tenant: Tenant
+) -> dict[str, Any]:
     """Return a transition."""
     await services.store.get_execution(execution_id, tenant=tenant)
     seq = seq_of_transition(execution_id, transition_id)
     found = None if seq is None else await services.store.find_event(execution_id, seq, tenant=tenant)
     if found is None or found.type not in TRANSITION_TYPES:
         raise NotFound(f"execution {execution_id} has no transition {transition_id}", code="transition.not_found")
-    return transition_view(found)
+    return (await transition_views(request, services)).view(found)

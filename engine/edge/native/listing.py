@@ -9,10 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from engine.core.errors import InvalidInput
 from engine.core.kinds import ExecutionStatus
-from engine.core.run.projection import event_view, execution_view, transition_view
+from engine.core.run.projection import event_view, execution_view
 from engine.core.run.times import iso_time
+from engine.edge.http.clients import is_fern, listed
 from engine.edge.http.paging import MOST_OFFSET, Cursor, read_cursor, refuse_unknown_queries, write_cursor
 from engine.edge.http.services import In, Services, Tenant
+from engine.edge.native.julep_views import execution_for, legacy_transition, reader_of, transition_views
 from engine.edge.native.listfilters import (
     Direction,
     ListPage,
@@ -92,7 +94,11 @@ async def list_transitions(
         scope_id=scope_id,
         descending=direction == "desc",
     )
-    return {"items": [transition_view(record) for record in page.items], "next_cursor": _next(request, page)}
+    views = await transition_views(request, services)
+    body: dict[str, Any] = {"items": [views.view(record) for record in page.items], "next_cursor": _next(request, page)}
+    if not is_fern(request.headers):
+        return body
+    return {**body, "results": [{"transitions": [legacy_transition(view) for view in body["items"]]}]}
 
 
 @router.get("/executions/{execution_id}/events")
@@ -168,8 +174,9 @@ async def _executions(
     may_wait = (ExecutionStatus.AWAITING_INPUT, ExecutionStatus.PAUSED)
     waiting = [facts.id for facts in found.items if facts.status in may_wait]
     waits = await services.store.open_waits(waiting, tenant=tenant)
-    items = [execution_view(facts, waits.get(facts.id, [])) for facts in found.items]
-    return {"items": items, "next_cursor": write_cursor(request, found.after)}
+    reader = reader_of(request)
+    items = [execution_for(reader, execution_view(facts, waits.get(facts.id, []))) for facts in found.items]
+    return listed(request, items, next_cursor=write_cursor(request, found.after))
 
 
 async def _counts(services: Services, tenant: str, wanted: ExecutionFilter) -> dict[str, Any]:

@@ -41,30 +41,6 @@ class Body(BaseModel):
         return given
 
 
-class AgentBody(Body):
-    """A new agent.
-
-    Attributes:
-        name: Its name.
-        model: Default model of its prompts; empty = the backend's default.
-        instructions: System message for prompts that have none; a text or a list of texts.
-        about: What it is for.
-        canonical_name: Unique name for programs.
-        default_settings: Default sampling settings.
-        metadata: Anything.
-    """
-
-    ignored = frozenset({"project", "default_system_template"})
-
-    name: Name
-    model: str = Field(default="", max_length=255)
-    instructions: str | list[str] = ""
-    about: str = ""
-    canonical_name: CanonicalName | None = None
-    default_settings: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
-
-
 class StartWebhook(Body):
     """A webhook for one execution.
 
@@ -127,7 +103,7 @@ class ChangeBody(Body):
     input: Json = None
     wait_id: str = ""
     key: str | None = Field(default=None, max_length=255)
-    reason: str = Field(default="", max_length=2_000)
+    reason: str | None = Field(default=None, max_length=2_000)
     actor: ActorName = ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,18 +11,19 @@ from fastapi import APIRouter, Request
 from engine.core.errors import NotFound
 from engine.core.kinds import EventType, StepKind
 from engine.core.run.events import EventRecord, body_of
-from engine.core.run.projection import TRANSITION_TYPES, event_view, execution_view, transition_view
+from engine.core.run.projection import TRANSITION_TYPES, event_view, execution_view
 from engine.edge.http.services import In, Services, Tenant
 from engine.edge.http.sse import EventStream, last_event_id, sse_text
+from engine.edge.native.julep_views import Reader, TransitionViews, execution_for, reader_of, transition_views
 
 router = APIRouter(tags=["streams"])
 
 
 @router.get("/executions/{execution_id}/status.stream", response_class=EventStream)
-async def stream_status(execution_id: str, services: In, tenant: Tenant) -> EventStream:
+async def stream_status(execution_id: str, request: Request, services: In, tenant: Tenant) -> EventStream:
     """Send the execution at once and at every change of its status; ends after a terminal one."""
     await services.store.get_execution(execution_id, tenant=tenant)
-    return _stream(services, _statuses(services, execution_id, tenant))
+    return _stream(services, _statuses(services, execution_id, tenant, reader_of(request)))
 
 
 @router.get("/executions/{execution_id}/transitions.stream", response_class=EventStream)
@@ -29,7 +31,8 @@ async def stream_transitions(execution_id: str, request: Request, services: In, 
     """Send transitions from the first, or after Last-Event-ID; ends when the execution has ended and all are sent."""
     await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "next_page_token", "after_seq")
-    texts = services.follower.events(execution_id, tenant=tenant, view=_transition_text, after_seq=after)
+    text = _TransitionText(await transition_views(request, services))
+    texts = services.follower.events(execution_id, tenant=tenant, view=text, after_seq=after)
     return _stream(services, texts)
 
 
@@ -71,13 +74,13 @@ async def _until_purged(texts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             await close()
 
 
-async def _statuses(services: Services, execution_id: str, tenant: str) -> AsyncIterator[bytes]:
+async def _statuses(services: Services, execution_id: str, tenant: str, reader: Reader) -> AsyncIterator[bytes]:
     async for change in services.follower.status(execution_id, tenant=tenant):
         if change is None:
             yield b""
             continue
         # Julep's client types this stream as whole executions, its documents as events: this is both
-        data = {**execution_view(change.facts, change.waits), "execution_id": change.facts.id}
+        data = {**execution_for(reader, execution_view(change.facts, change.waits)), "execution_id": change.facts.id}
         yield sse_text(data, id=change.facts.last_seq)
 
 
@@ -93,15 +96,31 @@ async def _tokens(services: Services, execution_id: str, tenant: str, after: int
         yield sse_text({"execution_id": execution_id, "status": facts.status.value}, event="end")
 
 
-# --- how events are shown: one function for each stream, since its texts are shared by all readers -------------------
+# --- how events are shown: one function for each stream, or equal ones, since all readers share the texts -------------
 
 
 def _event_text(record: EventRecord) -> bytes | None:
     return sse_text(event_view(record), id=record.seq)
 
 
-def _transition_text(record: EventRecord) -> bytes | None:
-    return sse_text(transition_view(record), id=record.seq) if record.type in TRANSITION_TYPES else None
+@dataclass(frozen=True, slots=True)
+class _TransitionText:
+    """Shows transitions to one sort of reader; Julep's find them in an envelope with the token that goes on from there.
+
+    Attributes:
+        views: How they are shown.
+    """
+
+    views: TransitionViews
+
+    def __call__(self, record: EventRecord) -> bytes | None:
+        """Return a transition as a text of a stream; None for other events."""
+        if record.type not in TRANSITION_TYPES:
+            return None
+        shown = self.views.view(record)
+        if self.views.reader != "ours":
+            shown = {"transition": shown, "next_page_token": str(record.seq)}
+        return sse_text(shown, id=record.seq)
 
 
 def _call_text(record: EventRecord) -> bytes | None:

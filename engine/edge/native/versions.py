@@ -1,4 +1,4 @@
-"""Routes of what belongs to a stored task: versions, aliases, removal, and applying many tasks at once."""
+"""Routes of what belongs to a stored task: versions, aliases, and applying many tasks at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from engine.control.applying import TaskFile, apply_tasks
 from engine.control.definitions import task_view
 from engine.control.versions import alias_view
-from engine.core.run.projection import iso_time
 from engine.edge.http.bodies import read_model, read_text
 from engine.edge.http.callers import MAY_DEFINE, MAY_READ, actor_of
 from engine.edge.http.clients import dialect_of
@@ -84,15 +83,6 @@ async def list_all_aliases(services: In, tenant: Tenant) -> dict[str, Any]:
     """List the aliases of all tasks."""
     found = await services.definitions.versions.list_aliases(tenant=tenant)
     return {"items": [alias_view(item) for item in found]}
-
-
-@router.delete("/tasks/{task_id}", dependencies=[MAY_DEFINE])
-async def delete_task(task_id: str, services: In, tenant: Tenant) -> dict[str, Any]:
-    """Remove a task with its versions and aliases; its executions go on: {id, name, deleted_at, jobs}."""
-    removed = await services.definitions.versions.remove(task_id, tenant=tenant)
-    moment = iso_time(removed.deleted_us)
-    # Julep's clients expect `jobs`, the work that a deletion leaves behind: none
-    return {"id": removed.task.id, "name": removed.task.name, "deleted_at": moment, "jobs": []}
 
 
 @router.get("/tasks/{task_id}/versions")

@@ -12,6 +12,7 @@ from typing import Final
 
 from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
+from engine.core.spec.dialects.julep_tools import plain_tool, plain_tools
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
 
 SERVER_KEYS: Final = ("id", "agent_id", "developer_id", "created_at", "updated_at", "version")
@@ -19,6 +20,9 @@ SERVER_KEYS: Final = ("id", "agent_id", "developer_id", "created_at", "updated_a
 
 WRAPPERS: Final = MappingProxyType({"yield": "workflow", "tool_call": "tool", "if_else": "if", "map_reduce": "over"})
 """Keys that may hold a whole step, and the key by which the step inside shows its kind."""
+
+TOLD_AS: Final = "told_as"
+"""Names the member that made a step or several steps one that the types of Julep's SDK take."""
 
 _LISTS: Final = ("then", "else", "map", "on_error")
 
@@ -40,6 +44,8 @@ def plain_julep(node: MapNode, findings: Findings, dialect: str) -> MapNode:
                 entry.key_position,
                 path=entry.key,
             )
+        elif entry.key == "tools":
+            entries.append(_with(entry, plain_tools(entry.value)))
         elif entry.key == "main" or entry.key not in vocabulary.TASK_KEYS:
             entries.append(_with(entry, _steps(entry.value)))
         else:
@@ -54,13 +60,32 @@ def _with(entry: MapEntry, value: Node) -> MapEntry:
 def _steps(node: Node) -> Node:
     if isinstance(node, ListNode):
         return ListNode(tuple(_step(item) for item in node.items), node.position)
-    return _step(node)
+    several = _several(node)
+    return _step(node) if several is None else _steps(several)
+
+
+def _several(node: Node) -> ListNode | None:
+    """Return the steps that were told as one, or None."""
+    marker = node.get(TOLD_AS) if isinstance(node, MapNode) else None
+    if not isinstance(node, MapNode) or not isinstance(marker, ScalarNode) or marker.value != "steps":
+        return None
+    steps = node.get("steps")
+    return steps if isinstance(steps, ListNode) else None
+
+
+def _as_written(node: MapNode) -> MapNode:
+    """Return a step without the member that made it one of the SDK's."""
+    marker = node.get(TOLD_AS)
+    if not isinstance(marker, ScalarNode):
+        return node
+    left_out = (TOLD_AS, marker.value)
+    return MapNode(tuple(entry for entry in node.entries if entry.key not in left_out), node.position)
 
 
 def _step(node: Node) -> Node:
     if not isinstance(node, MapNode):
         return node
-    step = _nested_map(_unwrapped(node))
+    step = _several_keys(_nested_map(_unwrapped(_as_written(node))))
     return MapNode(tuple(_inner(entry) for entry in step.entries), step.position)
 
 
@@ -69,6 +94,8 @@ def _inner(entry: MapEntry) -> MapEntry:
     value = entry.value
     if entry.key in _LISTS:
         return _with(entry, _steps(value))
+    if entry.key == "tools" and isinstance(value, ListNode):
+        return _with(entry, ListNode(tuple(plain_tool(item) for item in value.items), value.position))
     if entry.key == "foreach" and isinstance(value, MapNode):
         return _with(entry, _changed(value, "do", _steps))
     if entry.key in ("parallel", "switch") and isinstance(value, ListNode):
@@ -100,6 +127,21 @@ def _unwrapped(node: MapNode) -> MapNode:
             continue
         return _spliced(node, outer, inner)
     return node
+
+
+def _several_keys(node: MapNode) -> MapNode:
+    """Read `get: [a, b]` as the object of these members of the state."""
+    outer = node.entry("get")
+    if outer is None or not isinstance(outer.value, ListNode) or not outer.value.items:
+        return node
+    members: list[MapEntry] = []
+    for item in outer.value.items:
+        if not isinstance(item, ScalarNode) or not isinstance(item.value, str):
+            return node
+        members.append(MapEntry(item.value, item.position, ScalarNode(f"$ state[{item.value!r}]", item.position)))
+    kept = tuple(entry for entry in node.entries if entry.key not in ("get", "kind_"))
+    wanted = MapEntry("evaluate", outer.key_position, MapNode(tuple(members), outer.value.position))
+    return MapNode((wanted, *kept), node.position)
 
 
 def _named(entry: MapEntry, inside: MapNode, marker: str) -> MapEntry:

@@ -24,10 +24,12 @@ def upgrade() -> None:
     _add_sessions()
     _add_entries()
     _add_turns()
+    _add_summaries()
 
 
 def downgrade() -> None:
     """Take them away again."""
+    op.drop_table("session_summaries")
     op.drop_index("ix_chat_turns_state", "chat_turns")
     op.drop_index("ix_chat_turns_session_id", "chat_turns")
     op.drop_table("chat_turns")
@@ -117,3 +119,17 @@ def _add_turns() -> None:
     )
     op.create_index("ix_chat_turns_session_id", "chat_turns", ["tenant", "session_id", "number"], unique=True)
     op.create_index("ix_chat_turns_state", "chat_turns", ["state", "lease_us"], unique=False)
+
+
+def _add_summaries() -> None:
+    op.create_table(
+        "session_summaries",
+        sa.Column("tenant", _text(64), nullable=False),
+        sa.Column("session_id", _text(64), nullable=False),
+        sa.Column("id", _text(64), nullable=False),
+        sa.Column("request", _long(), nullable=False),
+        sa.Column("entries", _long(), nullable=False),
+        sa.Column("lease_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "session_id", name=op.f("pk_session_summaries")),
+    )

@@ -27,6 +27,8 @@ def upgrade() -> None:
     # documents from before have none, so that they are nobody's doubles
     op.add_column("docs", sa.Column("content_hash", _text(64), nullable=True))
     op.create_index("ix_docs_content_hash", "docs", ["tenant", "owner_kind", "owner_id", "content_hash"], unique=True)
+    known = ["tenant", "owner_kind", "owner_id", "model", "dims", "embedded_us", "pieces"]
+    op.create_index("ix_docs_vectors", "docs", known, unique=False)
     _give_secrets_ids()
     _add_files()
 
@@ -38,6 +40,7 @@ def downgrade() -> None:
     op.drop_index("ix_secrets_id", "secrets")
     for column in ("metadata", "id"):
         op.drop_column("secrets", column)
+    op.drop_index("ix_docs_vectors", "docs")
     op.drop_index("ix_docs_content_hash", "docs")
     for column in ("content_hash", "instruction"):
         op.drop_column("docs", column)
