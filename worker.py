@@ -249,6 +249,7 @@ async def run_doors(
     from engine.control.documents import DocumentService
     from engine.control.doors import open_doors
     from engine.control.executions import ExecutionService
+    from engine.control.models import ModelService
     from engine.control.reconciling import keep_schedule
     from engine.control.sessions.opening import open_sessions
     from engine.control.starting import StartService
@@ -286,6 +287,7 @@ async def run_doors(
         documents=DocumentService(DocStore(database), temporal, task_queue=queue),
         executions=executions,
         starter=starter,
+        models=ModelService(registry, states, PullStore(database), temporal, task_queue=queue),
         contracts=contracts,
     )
     talking = asyncio.create_task(sessions.keep(changes, stopping), name="sessions")

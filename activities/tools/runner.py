@@ -100,6 +100,7 @@ class ToolActivities:
             "python": PythonTools(catalog, threads=threads),
             "api_call": self._http,
             "integration": self._integrations,
+            "provider": self._integrations,
             "openapi": self._openapi,
             "mcp": self._mcp,
             "acp": AcpTools(self._config.acp, self._http),
@@ -159,9 +160,11 @@ class ToolActivities:
             AuthorityError: `authority.denied`.
         """
         tool, tenant = params.tool, params.context.tenant
-        if tool.type not in OF_TASKS and not self._config.permits(tool.name, tenant):
+        name = str(tool.spec.get("integration", tool.name)) if tool.type == "provider" else tool.name
+        is_operators = tool.type not in OF_TASKS or "integration" in tool.spec
+        if is_operators and not self._config.permits(name, tenant):
             raise AuthorityError(
-                f"the tool '{tool.name}' is not offered to this tenant",
+                f"the tool '{name}' is not offered to this tenant",
                 hint="the operator says in [tools.tenants] of everstep.toml who may use it",
             )
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.errors import AuthorityError, ToolError
-from engine.core.plan.system_tools import OPERATIONS
+from engine.core.plan.system_tools import OPERATIONS, plain_arguments
+from engine.core.schemas import value_problems
 from engine.core.values import Json
 
 
@@ -64,4 +65,24 @@ class SystemTools:
         if self._made is None:
             self._made = self._make()
         fixed = params.tool.spec.get("arguments") or {}
-        return await self._made.run(name, {**params.arguments, **fixed}, params.context)
+        arguments = {**self._plain(name, params), **fixed}
+        return await self._made.run(name, arguments, params.context)
+
+    def _plain(self, operation: str, params: ToolParams) -> dict[str, Any]:
+        """Return the arguments under the names that they have here.
+
+        Raises:
+            ToolError: `tool.bad_arguments` if what Julep's words mean does not fit the operation.
+        """
+        names = params.tool.spec.get("names")
+        if names is None:
+            return params.arguments
+        fixed = params.tool.spec.get("arguments") or {}
+        arguments = plain_arguments(params.arguments, names)
+        problems = value_problems(arguments, OPERATIONS[operation].parameters(fixed))
+        if problems:
+            raise ToolError(
+                f"tool '{params.tool.name}' does not take these arguments: {'; '.join(problems)}",
+                code="tool.bad_arguments",
+            )
+        return arguments

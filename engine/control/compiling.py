@@ -23,6 +23,8 @@ from engine.core.spec.dialects.choice import dialect_of
 from engine.core.spec.dialects.contenox_read import read_chain
 from engine.core.spec.nodes import Node, node_to_json
 from engine.core.spec.read import read_task
+from engine.core.spec.read_inherited import with_inherited
+from engine.core.values import Json
 from engine.source.parse import parse_source
 
 MAX_DIAGNOSTICS = 500
@@ -66,6 +68,7 @@ def compile_text(
     dialect: Dialect = "everstep",
     tenant: str | None = None,
     name: str = "",
+    inherited: Sequence[Mapping[str, Json]] = (),
 ) -> Compiled:
     """Compile the text of a task.
 
@@ -77,6 +80,7 @@ def compile_text(
         dialect: What the text is read as if it has no key `dialect`.
         tenant: Whose task it is; None = nobody's, who may name all tools.
         name: What a task without a name is called; empty = after its file.
+        inherited: Tools of its agent, as Julep's clients define them; it takes them over if it says so.
 
     Returns:
         The plan, the task as JSON, and the warnings.
@@ -97,6 +101,7 @@ def compile_text(
         read=doubled.items,
         tenant=tenant,
         name=name,
+        inherited=inherited,
     )
 
 
@@ -111,6 +116,7 @@ def compile_tree(
     read: Sequence[Diagnostic] = (),
     tenant: str | None = None,
     name: str = "",
+    inherited: Sequence[Mapping[str, Json]] = (),
 ) -> Compiled:
     """Compile the tree of a task, whatever it was read from.
 
@@ -124,6 +130,7 @@ def compile_tree(
         read: What its reader found wrong with it, to be reported along with everything else.
         tenant: As for `compile_text`.
         name: As for `compile_text`.
+        inherited: As for `compile_text`.
 
     Raises:
         CompileError: As by `compile_text`.
@@ -134,7 +141,7 @@ def compile_tree(
     if dialect == "contenox":
         plan, items = _compile_chain(root, name, contracts, agent)
     else:
-        plan, items = _compile_task(root, dialect, name, contracts, agent)
+        plan, items = _compile_task(root, dialect, name, contracts, agent, inherited)
     found = sorted(
         [*read, *items],
         key=lambda item: (item.position.line, item.position.column, item.code, item.path),
@@ -161,9 +168,15 @@ def compile_tree(
 
 
 def _compile_task(
-    root: Node, dialect: Dialect, name: str, contracts: Mapping[str, ToolContract], agent: AgentSnapshot
+    root: Node,
+    dialect: Dialect,
+    name: str,
+    contracts: Mapping[str, ToolContract],
+    agent: AgentSnapshot,
+    inherited: Sequence[Mapping[str, Json]],
 ) -> tuple[Plan, list[Diagnostic]]:
     spec, findings = read_task(root, dialect)
+    spec = with_inherited(spec, inherited, findings)
     if not spec.name:
         spec = replace(spec, name=name)
     plan, more = compile_task(spec, contracts=contracts, agent=agent)

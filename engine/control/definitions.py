@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from engine.control.compiling import Compiled, compile_text
+from engine.control.compiling import Compiled, compile_text, compile_tree
 from engine.control.request_keys import id_for, key_reused
-from engine.control.toolrules import present_tools
+from engine.control.toolrules import OF_TASKS, present_tools
 from engine.control.versions import VersionService
 from engine.core.diagnostics import Diagnostic
-from engine.core.errors import DefinitionError, NotFound
+from engine.core.errors import CompileError, DefinitionError, NotFound
 from engine.core.kinds import Dialect
 from engine.core.plan.codec import check_library, plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.difference import Difference, plan_difference
@@ -23,6 +23,9 @@ from engine.core.plan.dispatch import dispatch_changes
 from engine.core.plan.ir import STDLIB_VERSION, AgentSnapshot, Drift, Plan, ToolContract
 from engine.core.plan.planned import refuse_planned
 from engine.core.run.projection import iso_time
+from engine.core.spec.nodes import node_from_json
+from engine.core.values import Json
+from engine.store.agent_tools import AgentTools
 from engine.store.agents import AgentFacts
 from engine.store.definitions import Definitions, TaskFacts, TaskWrites
 
@@ -289,6 +292,8 @@ class DefinitionService:
         refuse_planned(plan)
         if plan.stdlib > STDLIB_VERSION:
             check_library(plan)
+        if task.agent_id and _inherits(task):
+            plan = await self._with_present_agent(task, plan)
         plan = present_tools(plan, self.contracts, task.tenant)
         if plan.drift:
             self._tell_drift(task, plan)
@@ -303,6 +308,36 @@ class DefinitionService:
         except NotFound:
             # executions of its tasks go on, and so do those that they call
             return plan.agent
+
+    async def _with_present_agent(self, task: TaskFacts, plan: Plan) -> Plan:
+        """Return the plan of a task that takes over tools of its agent, with these as they are now.
+
+        Raises:
+            CompileError: `task.not_runnable` if it cannot do without one that is gone.
+        """
+        inherited = await self._tools_of(task.agent_id, task.tenant)
+        try:
+            fresh = compile_tree(
+                node_from_json(task.spec),
+                source=task.source,
+                file=task.name,
+                contracts=self.contracts,
+                tenant=task.tenant,
+                name=task.name,
+                inherited=inherited,
+            ).plan
+        except CompileError as error:
+            raise CompileError(
+                f"the task '{task.name}' cannot be run with the tools that its agent has now: {error.message}",
+                code="task.not_runnable",
+                hint=error.hint,
+                diagnostics=error.diagnostics,
+                file=task.name,
+                source=task.source,
+            ) from error
+        # what is the operator's stays as it was stored, so that its changes are told
+        pinned = {name: tool for name, tool in plan.tools.items() if tool.type not in OF_TASKS}
+        return replace(fresh, tools={name: pinned.get(name, tool) for name, tool in fresh.tools.items()})
 
     def _tell_drift(self, task: TaskFacts, plan: Plan) -> None:
         """Tell once of the tools of a version that are not what they were when it was stored."""
@@ -334,7 +369,21 @@ class DefinitionService:
             dialect=dialect,
             tenant=tenant,
             name=name,
+            inherited=[] if agent is None else await self._tools_of(agent.id, tenant),
         )
+
+    async def _tools_of(self, agent_id: str, tenant: str) -> list[dict[str, Json]]:
+        found = await AgentTools(self.definitions.database).of_agent(agent_id, tenant)
+        return [
+            {
+                "id": tool.id,
+                "name": tool.name,
+                "type": tool.type,
+                "description": tool.description,
+                tool.type: tool.definition,
+            }
+            for tool in found
+        ]
 
     async def _store(
         self,
@@ -358,6 +407,11 @@ class DefinitionService:
         same = restated(task, older)
         await self.definitions.write_tasks(TaskWrites(restated=[same]), tenant=tenant, now_us=task.updated_us)
         return Created(same, warnings, changed=False)
+
+
+def _inherits(task: TaskFacts) -> bool:
+    wanted = task.spec.get("inherit_tools")
+    return task.spec.get("dialect") == "julep-2024" if wanted is None else bool(wanted)
 
 
 def facts_of(

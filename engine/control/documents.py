@@ -20,9 +20,11 @@ from engine.core.contracts.failures import run_error_of
 from engine.core.contracts.lookups import EMBED_WORKFLOW, SEARCH_WORKFLOW, EmbedParams, Owner, SearchParams
 from engine.core.errors import InputRejected, InvalidInput, NotFound, RunError, Unavailable
 from engine.core.values import Json, canonical_json
+from engine.store.agents import AgentStore
 from engine.store.docqueries import found_view, of_one_length, query_of
 from engine.store.docs import DocFacts, DocStore, Key
 from engine.store.docsearch import DocSearch
+from engine.store.users import UserStore
 
 MOST_PIECES = 1_000
 MOST_CHARS = 1_000_000
@@ -112,6 +114,21 @@ class DocumentService:
             content_hash=_hash_of([title, pieces]),
         )
         return await self.store.add(facts, pieces)
+
+    async def owner(self, kind: str, reference: str, *, tenant: str) -> Owner:
+        """Return an owner of documents.
+
+        Args:
+            kind: `agent` or `user`.
+            reference: Its id; of an agent also its canonical name.
+            tenant: Tenant id.
+
+        Raises:
+            NotFound: `agent.not_found`, `user.not_found`.
+        """
+        if kind == "agent":
+            return Owner(kind=kind, id=(await AgentStore(self.store.database).get(reference, tenant=tenant)).id)
+        return Owner(kind=kind, id=(await UserStore(self.store.database).get(reference, tenant=tenant)).id)
 
     async def get(self, doc_id: str, *, tenant: str, owner: Owner | None = None) -> WholeDoc:
         """Return a document with its pieces.

@@ -16,7 +16,7 @@ from engine.core.plan.ops import Op, PromptOp
 from engine.core.plan.toolbox import offer
 from engine.settings import ApproveConfig, ToolsConfig
 
-OF_TASKS = frozenset({"api_call", "function", "system", "task"})
+OF_TASKS = frozenset({"api_call", "function", "provider", "system", "task"})
 """Types of tools that tasks bring themselves, whatever the operator has of their names."""
 
 
@@ -95,7 +95,8 @@ def present_tools(plan: Plan, contracts: Mapping[str, ToolContract], tenant: str
     """
     offered = offered_to(contracts, tenant)
     own = {name: pinned for name, pinned in plan.tools.items() if pinned.type not in OF_TASKS}
-    for name in own:
+    used = {name: tool.spec["integration"] for name, tool in plan.tools.items() if "integration" in tool.spec}
+    for name in (*own, *used.values()):
         if name in contracts and name not in offered:
             raise CompileError(
                 f"the task '{plan.task}' cannot be run: there is no tool '{name}'",
@@ -106,6 +107,11 @@ def present_tools(plan: Plan, contracts: Mapping[str, ToolContract], tenant: str
     found = drifts(own, {name: offered.get(name) for name in own})
     present = {name: present_of(pinned, offered[name]) for name, pinned in own.items() if name in offered}
     blocks = _offering(plan.blocks, [(own[name], tool) for name, tool in present.items()])
+    for name, integration in used.items():
+        if name not in own and integration in offered:
+            # whose it is: the operator's word on who is asked, and where it runs, counts as it is now
+            rules = offered[integration]
+            present[name] = replace(plan.tools[name], approve=rules.approve, pool=rules.pool)
     return replace(plan, blocks=blocks, tools={**plan.tools, **present}, drift=found)
 
 

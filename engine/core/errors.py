@@ -6,7 +6,7 @@
     │  ├─ ExpressionSyntaxError   an expression or template cannot be compiled
     │  └─ CompileError            the task is well-formed but makes no sense
     ├─ RequestError           the caller must act
-    │  ├─ InvalidInput, NotFound, Conflict, NotAllowed, Unavailable
+    │  ├─ InvalidInput (PromptTooBigError), NotFound, Conflict, NotAllowed, Unavailable
     ├─ RunError               the step ends; the task may catch it with on_error
     │  ├─ ExpressionError, InputRejected, LimitExceeded, WaitExpired, StepTimeout, TaskError
     │  ├─ AuthorityError          beyond what `allow` of the task permits; nothing was called
@@ -140,6 +140,12 @@ class InvalidInput(RequestError):
     """A value of the request does not fit."""
 
     default_code = "input.invalid"
+
+
+class PromptTooBigError(InvalidInput):
+    """What a session would send to a model has more tokens than it may have; Julep's clients know it by this name."""
+
+    default_code = "session.prompt_too_big"
 
 
 class NotFound(RequestError):

@@ -43,19 +43,23 @@ from engine.edge.native.chat import router as chat_router
 from engine.edge.native.docs import router as docs_router
 from engine.edge.native.documents import DOCS
 from engine.edge.native.examples import ANSWERS
+from engine.edge.native.files import router as files_router
 from engine.edge.native.hooks import public as public_hooks
 from engine.edge.native.hooks import router as hooks_router
+from engine.edge.native.jobs import router as jobs_router
 from engine.edge.native.links import public as public_links
 from engine.edge.native.links import router as links_router
 from engine.edge.native.messages import router as messages_router
 from engine.edge.native.metrics import ApiMetrics
 from engine.edge.native.models import router as models_router
+from engine.edge.native.owner_docs import router as owner_docs_router
 from engine.edge.native.projects import router as projects_router
 from engine.edge.native.purging import router as purge_router
 from engine.edge.native.resuming import public as public_resuming
 from engine.edge.native.resuming import router as resuming_router
 from engine.edge.native.schedules import router as schedules_router
 from engine.edge.native.secrets import router as secrets_router
+from engine.edge.native.session_render import router as render_router
 from engine.edge.native.sessions import router as sessions_router
 from engine.edge.native.steering import router as steering_router
 from engine.edge.native.users import router as users_router
@@ -76,13 +80,14 @@ def _all_routes() -> APIRouter:
     routes = APIRouter()
     # lists first: `/executions/counts` is no execution
     front = (listing.router, overview.router, story.router)
-    data = (purge_router, codec.router, secrets_router, docs_router)
+    data = (purge_router, codec.router, secrets_router, docs_router, owner_docs_router, files_router, jobs_router)
     steering = (steering_router, links_router, messages_router, resuming_router)
     doors = (schedules_router, webhooks_router, hooks_router, bulk_router)
     usual = (tasks.router, executions.router, streams.router, keys.router)
     registry = (backends_router, models_router, budgets_router)
-    resources = (agents_router, agent_tools_router, users_router, projects_router, sessions_router, chat_router)
-    for router in (*front, *resources, *usual, *data, *steering, *doors, *registry):
+    resources = (agents_router, agent_tools_router, users_router, projects_router)
+    sessions = (sessions_router, chat_router, render_router)
+    for router in (*front, *resources, *sessions, *usual, *data, *steering, *doors, *registry):
         # the least that a route needs; those that change something say so themselves
         routes.include_router(router, prefix="/api", dependencies=[MAY_READ])
     for router in (health.router, public_links, public_hooks, public_resuming):

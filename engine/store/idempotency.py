@@ -1,4 +1,4 @@
-"""Requests that came with a key: reserved when they begin, with the answer once there is one, forgotten after a day."""
+"""Requests that have a key: reserved when they begin, with the answer once there is one, forgotten after a day."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from engine.store.database import Database
 from engine.store.schema import idempotency
 
 KEPT_US = 24 * 3_600 * 1_000_000
+OURS = "retry:"
+"""Begins keys that we gave to requests without one; who sent them repeats them within minutes, or never."""
+OURS_KEPT_US = 3_600 * 1_000_000
 LAPSE_US = 60 * 1_000_000
 """How long a reservation without an answer holds: its process is gone, or whoever waited for it."""
 CLEAN_US = 600 * 1_000_000
@@ -131,6 +134,8 @@ class IdempotencyStore:
         if now_us - self._cleaned_us < CLEAN_US:
             return
         self._cleaned_us = now_us
-        old = select(idempotency.c.tenant, idempotency.c.key).where(idempotency.c.created_us < now_us - KEPT_US)
+        lapsed = idempotency.c.created_us < now_us - KEPT_US
+        ours = idempotency.c.key.startswith(OURS) & (idempotency.c.created_us < now_us - OURS_KEPT_US)
+        old = select(idempotency.c.tenant, idempotency.c.key).where(lapsed | ours)
         for tenant, key in connection.execute(old.limit(CLEAN_MOST)).all():
             connection.execute(delete(idempotency).where(_row_of(tenant, key)))

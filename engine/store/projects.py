@@ -16,10 +16,11 @@ from engine.store.database import Database
 from engine.store.locks import lock_definitions
 from engine.store.metadata import ordered, page_of
 from engine.store.schema import agents
+from engine.store.schema_files import files
 from engine.store.schema_resources import projects, users
 from engine.store.texts import plain
 
-MEMBERS = (agents, users)
+MEMBERS = (agents, files, users)
 """Tables whose rows name a project."""
 
 

@@ -7,9 +7,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.store.bulk import replacing
 from engine.store.database import Database
+from engine.store.idempotency import OURS_KEPT_US
 from engine.store.schema_retries import blind_retries
 
-KEPT_US = 3_600 * 1_000_000
+KEPT_US = OURS_KEPT_US
 CLEAN_US = 600 * 1_000_000
 CLEAN_MOST = 1_000
 

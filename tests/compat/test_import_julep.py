@@ -155,7 +155,7 @@ async def test_what_is_wrong_is_told_with_place_reason_and_remedy_and_nothing_is
     write(folder, quiz=AGENT, ask=OF_2025, broken=BROKEN, typo="name: A\nabout: 7\nmodel: mock\n", ugly="main: [}")
     code, out, err = await cli("import", "julep", str(folder), "--apply")
     assert code == Exit.USAGE
-    assert "broken.yaml:3:19: error[E301]" in out
+    assert "broken.yaml:3:24: error[E301]" in out
     assert "broken.yaml:4:11: error[E402]" in out
     assert "hint:" in out
     assert "typo.yaml:2:8: error[E203]: about:" in out
@@ -180,11 +180,11 @@ async def test_apply_stores_everything_and_can_be_repeated(api: ApiServer, cli: 
     again = await found(cli, folder, "--apply")
     assert {row["change"] for row in again.values()} == {"unchanged"}
     assert {row["id"] for row in again.values()} == {row["id"] for row in first.values()}
-    write(folder, tasks__ask=OF_2025.replace("> 10", "> 20"), agents__quiz=AGENT.replace("fair", "kind"))
+    write(folder, tasks__ask=OF_2025.replace("> 10", "> 20"), agents__quiz=AGENT.replace("questions", "riddles"))
     changed = await found(cli, folder, "--apply")
     assert [name for name, row in changed.items() if row["change"] == "updated"] == ["quiz", "ask"]
     assert changed["ask"]["id"] == first["ask"]["id"]
-    assert (await api.http.get("/agents/quiz_master")).json()["instructions"] == ["Be kind."]
+    assert (await api.http.get("/agents/quiz_master")).json()["about"] == "Asks riddles"
 
 
 async def test_a_project_of_julep_s_command_line_keeps_its_ids_and_its_agents(

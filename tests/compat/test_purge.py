@@ -522,9 +522,18 @@ async def test_every_table_that_names_an_execution_is_purged(own: Lab) -> None:
         "secrets",
         # of requests it has hashes
         "blind_retries",
+        # what was said belongs to the session, and is deleted with it
+        "sessions",
+        "session_members",
+        "entries",
+        # what executions read and change, and what outlives them
+        "users",
+        "projects",
+        "agent_tools",
         # documents belong to agents and users, and are deleted by themselves
         "docs",
         "snippets",
+        "files",
         # the operator's backends, which know no executions
         "registry_marks",
         "registry_entries",

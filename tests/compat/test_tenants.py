@@ -43,6 +43,18 @@ main:
 UNUSED = "name: acme-unused\nmain: {evaluate: 1}"
 
 BODIES: dict[tuple[str, str], Any] = {
+    ("PUT", "/api/agents/{agent_id}"): {"name": "x"},
+    ("PATCH", "/api/agents/{agent_id}"): {"name": "x"},
+    ("POST", "/api/agents/{agent_id}/tools"): {"name": "x", "type": "bash_20241022"},
+    ("PUT", "/api/agents/{agent_id}/tools/{tool_id}"): {"name": "x", "type": "bash_20241022"},
+    ("PATCH", "/api/agents/{agent_id}/tools/{tool_id}"): {"name": "x"},
+    ("PUT", "/api/users/{user_id}"): {"name": "x"},
+    ("PATCH", "/api/users/{user_id}"): {"name": "x"},
+    ("PUT", "/api/projects/{project_id}"): {"name": "x"},
+    ("PATCH", "/api/projects/{project_id}"): {"name": "x"},
+    ("PATCH", "/api/sessions/{session_id}"): {"situation": "x"},
+    ("PUT", "/api/sessions/{session_id}"): {"situation": "x"},
+    ("POST", "/api/sessions/{session_id}/chat"): {"messages": [{"role": "user", "content": "x"}]},
     ("POST", "/api/agents/{agent_id}/tasks"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
     ("POST", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
     ("PUT", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
@@ -74,8 +86,14 @@ BODIES: dict[tuple[str, str], Any] = {
 BY_KEY = {("POST", "/api/hooks/{hook_id}")}
 """What asks for no tenant's credentials, but for a key of its own."""
 
-BY_NAME = {("PUT", "/api/secrets/{name}")}
-"""What makes a thing of that name for whoever calls; test_secrets_api holds that it is another one."""
+BY_NAME = {
+    ("PUT", "/api/secrets/{name}"),
+    ("POST", "/api/agents/{agent_id}"),
+    ("POST", "/api/users/{user_id}"),
+    ("POST", "/api/projects/{project_id}"),
+    ("POST", "/api/sessions/{session_id}"),
+}
+"""What makes a thing of that name or id for whoever calls; tests of each resource hold that it is another one."""
 
 MORE = [
     ("PUT", "/api/executions/{execution_id}", {"status": "running", "input": 1}),
@@ -139,8 +157,14 @@ async def fill(api: ApiServer, lab: Lab) -> Acme:
     acme = Acme(await key_for(api, "acme"))
     async with httpx.AsyncClient(base_url=f"{api.url}/api", headers=acme.headers, trust_env=False) as http:
         agent = (await http.post("/agents", json={"name": "acme-secret"})).json()
+        function = {"name": "acme_tool", "type": "function", "function": {}, "description": "acme-secret"}
+        tool = (await http.post(f"/agents/{agent['id']}/tools", json=function)).json()
+        user = (await http.post("/users", json={"name": "acme-secret"})).json()
+        project = (await http.post("/projects", json={"name": "acme-secret"})).json()
         await create(http, CHILD)
         await create(http, UNUSED)
+        talk = {"agent": agent["id"], "situation": "acme-secret"}
+        session = (await http.post("/sessions", json=talk)).json()
         task_id = await create(http, PARENT)
         assert (await http.put(f"/tasks/{task_id}/aliases/prod", json={"version": 1})).status_code == 200
         yearly = {"name": "acme-secret", "task": task_id, "cron": ["@yearly"], "input": {"n": 1}}
@@ -150,6 +174,7 @@ async def fill(api: ApiServer, lab: Lab) -> Acme:
         hook = (await http.post("/hooks", json={"name": "acme-secret", "event": "acme-secret"})).json()
         event = (await http.post("/events", json={"name": "acme-secret", "id": "acme-secret-1"})).json()
         doc = (await http.post("/docs", json={"content": "acme-secret", "metadata": {"of": "acme-secret"}})).json()
+        file = (await http.post("/files", json={"name": "acme-secret", "content": "YWNtZS1zZWNyZXQ="})).json()
         assert (await http.put("/secrets/acme_secret", json={"value": "acme-secret"})).status_code == 200
         job = (await http.post("/bulk", json={"action": "cancel", "filter": {"label": ["nobody"]}})).json()
         started = await start(http, task_id, input={"n": 4}, labels=["acme-secret"], metadata={"of": "acme-secret"})
@@ -164,6 +189,10 @@ async def fill(api: ApiServer, lab: Lab) -> Acme:
     acme.ids = {
         "task_id": task_id,
         "agent_id": agent["id"],
+        "tool_id": tool["id"],
+        "user_id": user["id"],
+        "project_id": project["id"],
+        "session_id": session["id"],
         "execution_id": started["id"],
         "transition_id": transitions[0]["id"],
         "version": "1",
@@ -178,6 +207,7 @@ async def fill(api: ApiServer, lab: Lab) -> Acme:
         "event_id": event["id"],
         "job_id": job["id"],
         "doc_id": doc["id"],
+        "file_id": file["id"],
         "name": "acme_secret",
     }
     return acme

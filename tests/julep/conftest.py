@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.julep.installation import Installation, Key, installation
-from tests.julep.sdk import Sdk, close, connect
+from tests.julep.sdk import Sdk, connected
 
 
 @pytest.fixture(scope="package")
@@ -26,6 +26,5 @@ def key(installed: Installation) -> Key:
 @pytest.fixture(params=["sync", "async"])
 async def julep(request: pytest.FixtureRequest, installed: Installation, key: Key) -> AsyncIterator[Sdk]:
     """Julep's SDK, once with its sync and once with its async client."""
-    client = connect(request.param, installed.url, key.text)
-    yield client
-    await close(client)
+    async with connected(request.param, installed.url, key.text) as client:
+        yield client

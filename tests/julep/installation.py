@@ -23,10 +23,15 @@ from tests.support.stage import Helper, write_project
 
 ROOT_KEY = "the-operators-key"
 WEATHER_CALL = {"name": "get_weather", "arguments": {"city": "Ghent"}}
+STORY = "Once upon a time there was a loop."
 SCRIPT: dict[str, Any] = {
     "models": ["mock", "mock-large"],
     "rules": [
-        {"match": "tell a story", "reply": "Once upon a time there was a loop.", "stream": {"chunk_chars": 6}},
+        {
+            "match": "tell a story",
+            "reply": "Once upon a time there was a loop.",
+            "stream": {"chunk_chars": 6, "delay_s": 0.1},
+        },
         {"match": "what is the weather", "turn": 0, "tool_calls": [WEATHER_CALL]},
         {"match": "be refused", "status": 400},
     ],

@@ -369,7 +369,7 @@ class Fern:
         """Close its connections."""
         await self._http.aclose()
 
-    async def send(self, name: str, *ids: str, query: dict[str, Any] | None = None, **body: Any) -> httpx.Response:
+    async def send(self, name: str, /, *ids: str, query: dict[str, Any] | None = None, **body: Any) -> httpx.Response:
         """Make a call of the table and return the answer as it comes.
 
         Args:
@@ -392,7 +392,7 @@ class Fern:
             json={"body": given} if call.wraps else (given or None),
         )
 
-    async def __call__(self, name: str, *ids: str, query: dict[str, Any] | None = None, **body: Any) -> Any:
+    async def __call__(self, name: str, /, *ids: str, query: dict[str, Any] | None = None, **body: Any) -> Any:
         """Make a call of the table and return its answer, which has all that the client needs."""
         answer = await self.send(name, *ids, query=query, **body)
         assert answer.is_success, f"{name}: {answer.status_code} {answer.text}"

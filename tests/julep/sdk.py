@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
 
 from julep import AsyncJulep, DefaultAsyncHttpxClient, DefaultHttpxClient, Julep
@@ -47,8 +48,9 @@ class Sdk:
         return await made if inspect.isawaitable(made) else made
 
 
-def connect(kind: Kind, url: str, key: str) -> Sdk:
-    """Return a client that refuses answers which are not exactly as its types say, and repeats nothing by itself."""
+@contextlib.asynccontextmanager
+async def connected(kind: Kind, url: str, key: str) -> AsyncIterator[Sdk]:
+    """Have a client that refuses answers which are not exactly as its types say, and repeats nothing by itself."""
     options: dict[str, Any] = {
         "base_url": url,
         "api_key": key,
@@ -57,15 +59,11 @@ def connect(kind: Kind, url: str, key: str) -> Sdk:
         "_strict_response_validation": True,
     }
     if kind == "sync":
-        return Sdk(Julep(http_client=DefaultHttpxClient(trust_env=False), **options))
-    return Sdk(AsyncJulep(http_client=DefaultAsyncHttpxClient(trust_env=False), **options))
-
-
-async def close(julep: Sdk) -> None:
-    """Close the connections of a client."""
-    made = julep.client.close()
-    if inspect.isawaitable(made):
-        await made
+        with Julep(http_client=DefaultHttpxClient(trust_env=False), **options) as client:
+            yield Sdk(client)
+    else:
+        async with AsyncJulep(http_client=DefaultAsyncHttpxClient(trust_env=False), **options) as client:
+            yield Sdk(client)
 
 
 async def everything(page: Any) -> list[Any]:

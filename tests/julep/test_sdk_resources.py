@@ -30,11 +30,16 @@ def members(answer: Any, names: Any) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in names}
 
 
+def kept(answer: Any) -> dict[str, Any]:
+    """Return what is kept of what was written: all but the jobs that the writing left."""
+    return {name: value for name, value in answer.to_dict().items() if name != "jobs"}
+
+
 @about("agents.create", "agents.get")
 async def test_an_agent_is_read_back_as_it_was_created(julep: Sdk) -> None:
     made = await julep.agents.create(**ADA)
     assert members(made, ADA) == ADA
-    assert await julep.agents.get(made.id) == made
+    assert kept(await julep.agents.get(made.id)) == kept(made)
     assert (await julep.agents.get("ada")).id == made.id
 
 
@@ -44,7 +49,7 @@ async def test_an_update_merges_into_an_agent_and_a_reset_replaces_it(julep: Sdk
     updated = await julep.agents.update(made.id, about="Sums things", metadata={"level": 4})
     assert (updated.about, updated.name, updated.instructions) == ("Sums things", "Ada", ADA["instructions"])
     assert updated.metadata == {"team": {"name": "north"}, "level": 4}
-    assert await julep.agents.get(made.id) == updated
+    assert kept(await julep.agents.get(made.id)) == kept(updated)
     await julep.agents.reset(made.id, name="Bob", about="New here")
     read = await julep.agents.get(made.id)
     assert (read.name, read.about, read.metadata or {}, read.default_settings or {}) == ("Bob", "New here", {}, {})
@@ -148,7 +153,7 @@ async def test_a_tool_is_updated_replaced_and_deleted(julep: Sdk) -> None:
 @about("users.create", "users.get", "users.update", "users.reset", "users.create_or_update", "users.delete")
 async def test_users_are_created_changed_and_deleted(julep: Sdk) -> None:
     made = await julep.users.create(name="Grace", about="Likes compilers", metadata={"a": 1, "b": {"c": 2}})
-    assert await julep.users.get(made.id) == made
+    assert kept(await julep.users.get(made.id)) == kept(made)
     updated = await julep.users.update(made.id, metadata={"a": 2})
     assert (updated.name, updated.metadata) == ("Grace", {"a": 2, "b": {"c": 2}})
     await julep.users.reset(made.id, name="Grace H.", about="")

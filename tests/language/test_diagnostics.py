@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from engine.control.agents import AgentService
 from engine.control.definitions import DefinitionService
 from engine.core.errors import CompileError
 from engine.core.plan.codec import plan_from_json
@@ -140,7 +141,9 @@ async def service(tmp_path: Path) -> AsyncIterator[DefinitionService]:
 
 async def test_agent_and_tools_are_taken_into_the_plan_at_the_start(service: DefinitionService) -> None:
     """Agent settings and tool definitions are snapshotted into the plan at start."""
-    agent = await service.create_agent(tenant="default", name="Ada", model="m1", instructions="be brief")
+    agent = await AgentService(service.definitions.agents).create(
+        {"name": "Ada", "model": "m1", "instructions": "be brief"}, tenant="default"
+    )
     made = await service.create_task(TASK, tenant="default", agent_id=agent.id)
     before = plan_from_json(await service.plan_for_start(made.task))
     service.contracts = {**CONTRACTS, "book": ToolContract("book", "python", timeout_s=7.0)}

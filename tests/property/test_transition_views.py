@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from engine.core.kinds import EventType as T
 from engine.core.run.events import EventRecord
@@ -31,12 +32,11 @@ def test_whoever_sorts_transitions_by_workflow_and_scope_sees_each_branch_in_ord
             place = view["current"]["scope_id"], view["current"]["workflow"]
             branches[place].append(view["type"])
             (open_branches.discard if view["type"] in ENDS else open_branches.add)(place)
-            waited_beside_others += (
-                view["type"] == T.RESUME and sum("mapreduce" in name for _, name in open_branches) > 1
-            )
+            beside = sum("mapreduce" in workflow for _, workflow in open_branches)
+            waited_beside_others += view["type"] == T.RESUME and beside > 1
         for place, kinds in branches.items():
             assert kinds[0] == (T.INIT if T.INIT in kinds else T.INIT_BRANCH), (seed, place)
-            for before, after in zip(kinds, kinds[1:], strict=False):
+            for before, after in pairwise(kinds):
                 assert after in AFTER[before], (seed, place, kinds)
     # among them are branches that waited while others were under way
     assert waited_beside_others > 10

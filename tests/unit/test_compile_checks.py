@@ -317,7 +317,7 @@ other: {task: second}
     assert findings_of(text) == [("W615", 4), ("W615", 7)]
 
 
-@pytest.mark.parametrize("tool", ["type: integration", "integration: {provider: x}", "type: pythn"])
+@pytest.mark.parametrize("tool", ["type: mcp", "integration: {provider: x}", "type: pythn"])
 def test_a_tool_of_a_type_that_is_refused_is_told_once_however_many_steps_use_it(tool: str) -> None:
     steps = "main:\n- tool: t\n- {race: [{tool: t}, {evaluate: 1}]}\n- {prompt: hi, tools: [t]}\n"
     text = f"{steps}tools: [{{name: t, {tool}}}]"

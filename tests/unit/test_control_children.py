@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.children import ChildActivities, Children
+from engine.control.agents import AgentService
 from engine.control.children import ChildService
 from engine.control.definitions import DefinitionService
 from engine.core.contracts.activities import CallContext
@@ -67,7 +68,7 @@ async def test_a_task_is_found_by_name_id_version_and_alias_in_its_tenant(tasks:
 
 
 async def test_the_tasks_of_the_parents_agent_come_before_others_of_the_name(tasks: DefinitionService) -> None:
-    agent = await tasks.create_agent(tenant=TENANT, name="Ada")
+    agent = await AgentService(tasks.definitions.agents).create({"name": "Ada"}, tenant=TENANT)
     own = await tasks.create_task("name: t\nmain: {evaluate: 1}", tenant=TENANT, agent_id=agent.id)
     other = await tasks.create_task("name: t\nmain: {evaluate: 2}", tenant=TENANT)
     children = ChildService(tasks)

@@ -84,7 +84,7 @@ async def test_a_row_that_somebody_copied_to_another_place_does_not_open(
     store: SecretStore, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     keys = keys_of(tmp_path)
-    moved = replace(await SecretService(store, keys).set("token", VALUE, tenant="a"), **change)
+    moved = replace(await SecretService(store, keys).set("token", VALUE, tenant="a"), id="", **change)
     await store.put(moved)
     with pytest.raises(SecretError) as raised:
         await SecretReader(store, keys).read(moved.tenant, moved.name)

@@ -1,4 +1,4 @@
-"""Agents and tasks in the store."""
+"""Tasks in the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.errors import Conflict, NotFound
 from engine.core.plan.ir import PLAN_FORMAT
 from engine.store.aliases import AliasFacts
 from engine.store.database import open_database
-from engine.store.definitions import AgentFacts, Definitions, TaskFacts, TaskWrites
+from engine.store.definitions import Definitions, TaskFacts, TaskWrites
 from engine.store.migrating import SCRIPTS
 from tests.support.postgres import store_url
 
@@ -27,20 +27,6 @@ async def definitions(tmp_path: Path) -> AsyncIterator[Definitions]:
     database = await open_database(store_url(tmp_path / "store.db"))
     yield Definitions(database)
     await database.close()
-
-
-def agent(number: int, **more: Any) -> AgentFacts:
-    facts: dict[str, Any] = {
-        "id": f"a{number}",
-        "tenant": "default",
-        "name": f"Agent {number}",
-        "instructions": ["be kind", "be brief"],
-        "default_settings": {"temperature": 0.5},
-        "metadata": {"number": number, "deep": {"odd": number % 2 == 1}},
-        "created_us": number,
-        "updated_us": number,
-    }
-    return AgentFacts(**{**facts, **more})
 
 
 def task(version: int = 1, **more: Any) -> TaskFacts:
@@ -62,36 +48,6 @@ def task(version: int = 1, **more: Any) -> TaskFacts:
 
 def alias(version: int, name: str = "prod") -> AliasFacts:
     return AliasFacts(tenant="default", task_id="t1", alias=name, version=version, updated_us=7)
-
-
-async def test_an_agent_comes_back_as_it_was_stored(definitions: Definitions) -> None:
-    await definitions.add_agent(agent(1))
-    assert await definitions.get_agent("a1", tenant="default") == agent(1)
-    with pytest.raises(NotFound):
-        await definitions.get_agent("a1", tenant="other")
-
-
-async def test_a_canonical_name_is_taken_once_per_tenant(definitions: Definitions) -> None:
-    await definitions.add_agent(agent(1, canonical_name="ada"))
-    await definitions.add_agent(agent(2, canonical_name="ada", tenant="other"))
-    await definitions.add_agent(agent(3))
-    await definitions.add_agent(agent(4))
-    with pytest.raises(Conflict) as caught:
-        await definitions.add_agent(agent(5, canonical_name="ada"))
-    assert caught.value.code == "agent.exists"
-
-
-async def test_agents_are_paged_sorted_and_filtered_by_metadata(definitions: Definitions) -> None:
-    for number in range(6):
-        await definitions.add_agent(agent(number, updated_us=100 - number))
-    pages = [await definitions.list_agents(tenant="default", limit=4, offset=offset) for offset in (0, 4, 8)]
-    assert [[item.id for item in page] for page in pages] == [["a0", "a1", "a2", "a3"], ["a4", "a5"], []]
-    by_change = await definitions.list_agents(tenant="default", sort_by="updated_at", limit=1)
-    assert [item.id for item in by_change] == ["a5"]
-    odd = await definitions.list_agents(
-        tenant="default", metadata={"deep": {"odd": True}}, limit=2, offset=1, descending=True
-    )
-    assert [item.id for item in odd] == ["a3", "a1"]
 
 
 async def test_the_latest_version_of_a_task_is_the_one_that_is_read(definitions: Definitions) -> None:

@@ -20,16 +20,16 @@ import structlog
 from sqlalchemy import event, text
 from temporalio.service import RPCError, RPCStatusCode
 
+from engine.control.agents import AgentService
 from engine.control.blobplaces import FilePlace
 from engine.control.connect import temporal_errors
-from engine.control.definitions import DefinitionService
 from engine.control.live import LiveEvents
 from engine.core.errors import Unavailable
 from engine.core.run.events import EventRecord
 from engine.edge.cli import doctor
 from engine.obs.logs import configure_logging
+from engine.store.agents import AgentStore
 from engine.store.database import Database, open_database
-from engine.store.definitions import Definitions
 from engine.store.full import explain_sqlite
 from engine.store.projection import ProjectionStore
 from engine.store.pulses import API, Heart, PulseStore
@@ -84,19 +84,19 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def test_a_full_store_refuses_by_name_reads_on_and_takes_again(database: Database, tmp_path: Path):
-    space, service = Space(database), DefinitionService(Definitions(database), {})
-    kept = await service.create_agent(tenant="default", name="Ada", about="first")
+    space, service = Space(database), AgentService(AgentStore(database))
+    kept = await service.create({"name": "Ada", "about": "first"}, tenant="default")
     await space.take()
     with pytest.raises(Unavailable) as caught:
-        await service.create_agent(tenant="default", name="Bob", about=LARGE)
+        await service.create({"name": "Bob", "about": LARGE}, tenant="default")
     assert (caught.value.code, caught.value.retryable) == ("store.full", True)
     assert str(tmp_path / "store.db") in caught.value.message
     assert caught.value.hint
     assert trouble_of(database) == "store.full"
-    assert await service.definitions.get_agent(kept.id, tenant="default") == kept
-    assert [agent.name for agent in await service.definitions.list_agents(tenant="default")] == ["Ada"], "no half of it"
+    assert await service.store.get(kept.id, tenant="default") == kept
+    assert [agent.name for agent in await service.store.page(tenant="default")] == ["Ada"], "no half of it"
     space.give()
-    await service.create_agent(tenant="default", name="Bob", about=LARGE)
+    await service.create({"name": "Bob", "about": LARGE}, tenant="default")
     assert trouble_of(database) is None
     connection = sqlite3.connect(tmp_path / "store.db")
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from engine.store.database import Database, open_database
+from engine.store.idempotency import OURS, IdempotencyStore, Standing
 from engine.store.retries import CLEAN_US, KEPT_US, RetryStore
 from engine.store.schema_retries import blind_retries
 from tests.support.postgres import store_url
@@ -70,3 +71,15 @@ async def test_a_key_is_forgotten_after_an_hour(databases: list[Database]) -> No
     # the next look takes all that is old
     await store.begin("a", "h", "k3", now_us=T0 + 2 * KEPT_US + CLEAN_US)
     assert await rows(databases[0]) == 1
+
+
+async def test_answers_to_such_requests_are_kept_no_longer_than_their_keys(databases: list[Database]) -> None:
+    answers = IdempotencyStore(databases[0])
+    for key in (f"{OURS}1", "of the caller"):
+        held = await answers.reserve("a", key, "f", now_us=T0)
+        await answers.answer("a", key, held.reserved_us, status=201, body="made")
+    await answers.reserve("a", "another", "f", now_us=T0 + KEPT_US + CLEAN_US)
+    found = [
+        await answers.reserve("a", key, "f", now_us=T0 + KEPT_US + CLEAN_US) for key in (f"{OURS}1", "of the caller")
+    ]
+    assert [one.standing for one in found] == [Standing.FIRST, Standing.ANSWERED]

@@ -231,4 +231,4 @@ async def test_an_agent_is_created_once_and_found_by_those_of_its_tenant(lab: La
         )
     assert bounded.error is not None
     assert bounded.error["code"] == "authority.denied"
-    assert [agent.name for agent in await lab.definitions.definitions.list_agents(tenant=TENANT)] == ["Ann"]
+    assert [agent.name for agent in await lab.definitions.definitions.agents.page(tenant=TENANT)] == ["Ann"]

@@ -13,11 +13,13 @@ from typing import Any, Final
 from activities.tools.http import HttpTools
 from activities.tools.integrations import arxiv, brave, mail, weather, web, wikipedia
 from activities.tools.integrations.service import Service
+from activities.tools.integrations.setup import set_up, with_julep_members
 from engine.control.guard import AddressGuard
 from engine.control.integrations import integration_contract
 from engine.core.contracts.activities import ToolParams
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
+from engine.core.plan.providers import DUMMY
 from engine.core.schemas import value_problems
 from engine.core.values import Json, to_json_value
 from engine.settings import HttpConfig, IntegrationConfig
@@ -73,8 +75,14 @@ class IntegrationTools:
             ToolError: tool.unknown, tool.credentials, tool.bad_arguments, or what its provider says; no secret of
                 the integration stands in it.
         """
-        config = self._find(params)
-        provider = config.provider or params.tool.name
+        if params.tool.spec.get("provider") == DUMMY:
+            return {"result": dict(params.arguments)}
+        name = str(params.tool.spec.get("integration", params.tool.name))
+        given = {**params.tool.spec.get("arguments", {}), **params.arguments}
+        found = self._find(params, name, given)
+        provider = found.provider or name
+        setup = set_up(params.tool, found, provider)
+        config = setup.config
         service = Service(
             provider=provider,
             config=config,
@@ -83,11 +91,14 @@ class IntegrationTools:
             http=self._http,
             guard=self._guard,
             threads=self._threads,
+            own_secrets=setup.secrets,
         )
         secrets = _secrets_of(config)
         try:
-            result = await CALLS[provider](service, params.arguments)
-            return to_json_value(_without(result, secrets), where=f"the result of tool '{params.tool.name}'")
+            result = _without(await CALLS[provider](service, given), secrets)
+            if params.tool.type == "provider":
+                result = with_julep_members(provider, result)
+            return to_json_value(result, where=f"the result of tool '{params.tool.name}'")
         except ExpressionError as error:
             raise ToolError(error.message, code="tool.bad_result", hint=error.hint) from error
         except ToolError as error:
@@ -103,8 +114,7 @@ class IntegrationTools:
         """Begin nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _find(self, params: ToolParams) -> IntegrationConfig:
-        name = params.tool.name
+    def _find(self, params: ToolParams, name: str, given: Mapping[str, Any]) -> IntegrationConfig:
         config = self._configs.get(name)
         wanted = params.tool.spec.get("provider", "")
         if config is None:
@@ -118,7 +128,7 @@ class IntegrationTools:
             )
         own = self._own[name]
         # the settings may be narrower now than when the execution started
-        problems = [] if own.parameters == params.tool.parameters else value_problems(params.arguments, own.parameters)
+        problems = [] if own.parameters == params.tool.parameters else value_problems(given, own.parameters)
         if problems:
             raise ToolError(
                 f"tool '{name}' does not take these arguments: {'; '.join(problems)}", code="tool.bad_arguments"

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -41,6 +41,7 @@ class Service:
         http: Sends requests under the guard.
         guard: Decides about addresses.
         threads: Where what takes long, or cannot be awaited, is done.
+        own_secrets: What the task itself gives in place of variables of the environment, by their names.
     """
 
     provider: str
@@ -50,6 +51,7 @@ class Service:
     http: HttpTools
     guard: AddressGuard
     threads: Executor
+    own_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def secret(self, variable: str) -> str:
         """Return what a variable of the environment holds.
@@ -59,7 +61,7 @@ class Service:
         Raises:
             ToolError: `tool.credentials` if it is not set, or cannot be sent.
         """
-        value = os.environ.get(variable, "").strip()
+        value = (self.own_secrets.get(variable) or os.environ.get(variable, "")).strip()
         if not value or not (value.isascii() and value.isprintable()):
             state = "is not set" if not value else "holds something that is not printable ASCII"
             raise ToolError(

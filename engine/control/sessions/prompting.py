@@ -145,7 +145,8 @@ class PromptService:
             turn_id: The turn; empty = nothing is asked, and nothing is begun beside it.
 
         Raises:
-            InvalidInput: `session.not_member`, `template.invalid`, `template.failed`, `session.prompt_too_big`.
+            InvalidInput: `session.not_member`, `template.invalid`, `template.failed`.
+            PromptTooBigError: `session.prompt_too_big`.
             NotFound: `agent.not_found`.
             Unavailable: The store does not answer.
         """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.core.errors import InvalidInput
+from engine.core.errors import PromptTooBigError
 from engine.core.tokens import likely_tokens, reply_bound
 from engine.store.entries import SUMMARIZER, EntryFacts
 
@@ -107,7 +107,7 @@ class Room:
         """Return what of a history has room.
 
         Raises:
-            InvalidInput: `session.prompt_too_big`.
+            PromptTooBigError: `session.prompt_too_big`.
         """
         if self.budget is None:
             return list(history)
@@ -168,14 +168,13 @@ def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
     return [] if all(unit.is_summary for unit in chosen) else [entry for unit in chosen for entry in unit.entries]
 
 
-def _too_big(tokens: int, budget: int, overflow: str | None) -> InvalidInput:
+def _too_big(tokens: int, budget: int, overflow: str | None) -> PromptTooBigError:
     if overflow is None:
         hint = "say less, raise `token_budget`, or let the session leave older entries out: `context_overflow`"
     else:
         hint = "it is too long even without its history: say less, find fewer documents, or raise `token_budget`"
-    return InvalidInput(
+    return PromptTooBigError(
         f"the prompt has about {tokens:,} tokens, and may have {budget:,}",
-        code="session.prompt_too_big",
         hint=hint,
         details={"tokens": tokens, "budget": budget},
     )

@@ -73,7 +73,7 @@ class ToolStepCompiler:
         names = [*tools, *(tool["function"]["name"] for tool in functions)]
         self._check_order(step.rules, names)
         return AgentOp(
-            messages=compile_messages(step.messages, f"{step.path}.agent", self.resolver, self.scope),
+            messages=compile_messages(step.messages, f"{step.path}.{step.marker}", self.resolver, self.scope),
             instructions=self._text(step.instructions, f"{step.path}.instructions"),
             model=asked.model,
             models=asked.models[1:],

@@ -42,6 +42,7 @@ from engine.core.plan.resolve import (
     ENDING_NAMES,
     ERROR_NAMES,
     INPUT_NAMES,
+    JULEP_NAMES,
     REDUCE_NAMES,
     ROOT_NAMES,
     SECRETS_NAME,
@@ -205,6 +206,7 @@ class _Compiler:
     def _named_list(self, name: str, steps: StepList, names: frozenset[str] = ROOT_NAMES) -> int:
         labels = check_labels(name, steps, self.findings)
         own = self.spec.dialect != "everstep"
+        names = names | JULEP_NAMES if own else names
         scope = StepNames(names, name, labels, len(steps.steps), 0, self.findings, own, LabelPlaces(steps))
         return self._block(name, steps, _Place(scope), top=True)
 

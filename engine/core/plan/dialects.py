@@ -35,8 +35,6 @@ from engine.core.spec.nodes import MapNode, Node, ScalarNode, position_at
 from engine.core.spec.steps import EvaluateStep, ReturnStep, SetStep, YieldStep
 from engine.core.spec.walk import all_steps
 
-LATER_NAMES: Final = frozenset({"user", "session"})
-
 MAX_CANDIDATES: Final = 50
 """Pairs of braces in one text that are looked at for what their author may have meant."""
 
@@ -88,7 +86,6 @@ def _keys(node: Node | None) -> tuple[str, ...]:
 class Julep2024Resolver(Resolver):
     """Reads julep-2024."""
 
-    later_names = LATER_NAMES
     syntax_hint = "in julep-2024 every text here is an expression; put quotes inside of the quotes: \"'text'\""
 
     def __init__(self, findings: Findings, keys: frozenset[str]) -> None:
@@ -132,7 +129,7 @@ class Julep2024Resolver(Resolver):
         for problem in problems:
             offset = lead + problem.offset
             name = name_at(str(node.value), offset) if problem.code == UNKNOWN_NAME_PROBLEM else ""
-            if not name or (name in self.later_names and name not in self._keys):
+            if not name:
                 yield problem
             elif name not in self._keys and name not in warned:
                 warned.add(name)
@@ -148,8 +145,6 @@ class Julep2024Resolver(Resolver):
 
 class Julep2025Resolver(Resolver):
     """Reads julep-2025, with the rules by which its server took over older tasks."""
-
-    later_names = LATER_NAMES
 
     def _bare_arguments(self, text: str) -> bool:
         return _is_bridged(text)

@@ -31,8 +31,8 @@ class ToolContract:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python`, `api_call`, `integration`, `openapi`, `mcp`, `acp` (a remote agent), `system`, `task` (runs
-            another task) or `function` (the client runs it).
+        type: `python`, `api_call`, `integration`, `provider` (an integration as a task names it), `openapi`, `mcp`,
+            `acp` (a remote agent), `system`, `task` (runs another task) or `function` (the client runs it).
         parameters: JSON Schema of the arguments; None = anything.
         effect: What it does to the world.
         idempotent: Whether a repeated call with the same key does no harm.
@@ -48,7 +48,9 @@ class ToolContract:
     """
 
     name: str
-    type: Literal["python", "api_call", "integration", "openapi", "mcp", "function", "acp", "system", "task"]
+    type: Literal[
+        "python", "api_call", "integration", "provider", "openapi", "mcp", "function", "acp", "system", "task"
+    ]
     parameters: Json = None
     effect: ToolEffect = ToolEffect.WRITE
     idempotent: bool = False
@@ -86,7 +88,7 @@ class ToolContract:
     @property
     def takes_address(self) -> bool:
         """Whether its spec or its arguments say whom a call reaches; else that is the operator's matter."""
-        if self.type == "integration":
+        if self.type in ("integration", "provider"):
             return self.spec.get("provider") == "web"
         return self.type in ("api_call", "openapi", "acp")
 

@@ -24,6 +24,9 @@ ENDING_NAMES = ERROR_NAMES | {"output"}
 """What `finally` steps see beside: how the execution ended."""
 INPUT_NAMES = frozenset({"_", "input"})
 """What requirements see: nothing has run yet."""
+JULEP_NAMES = frozenset({"user", "session", "arguments"})
+"""What expressions of Julep's dialects see beside: who asks and where, which is null in a task that was started by
+itself, and once more the input of the named list."""
 UNKNOWN_NAME_PROBLEM = "expression.unknown_name"
 MAX_PROBLEMS = 20
 """Findings per text; finding the place of each takes time in proportion to the text."""
@@ -71,8 +74,6 @@ class Resolver:
     This one reads our own dialect; engine.core.plan.dialects has those of older clients.
     """
 
-    later_names: frozenset[str] = frozenset()
-    """Names that the dialect has and that come here in a later version."""
     syntax_hint = ""
     """What to do about a text that is no expression, where the parser itself knows nothing better."""
 
@@ -199,11 +200,9 @@ class Resolver:
             code = codes.FORBIDDEN_EXPRESSION
             if problem.code == UNKNOWN_NAME_PROBLEM:
                 name = name_at(str(node.value), lead + problem.offset)
-                code = codes.LATER if name in self.later_names else codes.UNKNOWN_NAME
-                if _compared(str(node.value), lead + problem.offset, name) and name not in self.later_names:
+                code = codes.UNKNOWN_NAME
+                if _compared(str(node.value), lead + problem.offset, name):
                     hint = f"text needs quotes: '{name}'"
-                elif name in self.later_names:
-                    message, hint = f"the name '{name}' is not available in this version", ""
                 elif name == SECRETS_NAME:
                     code, message = codes.SECRET_PLACE, "no secret can stand here"
             self.findings.error(code, message, position_at(node, lead + problem.offset), hint=hint, path=path)

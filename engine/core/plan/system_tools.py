@@ -72,6 +72,21 @@ class Operation:
             "additionalProperties": False,
         }
 
+    def julep_parameters(self, fixed: Mapping[str, Json], names: Mapping[str, str]) -> dict[str, Any]:
+        """Return the same with the names that Julep has, where what is written may stand in one object, `data`.
+
+        Args:
+            fixed: As for `parameters`.
+            names: Julep's names, each with the one that the argument has here.
+        """
+        schema, theirs = self.parameters(fixed), {ours: name for name, ours in names.items()}
+        properties = {theirs.get(name, name): about for name, about in schema["properties"].items()}
+        required = [theirs.get(name, name) for name in schema["required"]]
+        if self.effect is ToolEffect.WRITE:
+            properties["data"] = _OBJECT
+            required = [name for name in required if name in names]
+        return {**schema, "properties": properties, "required": required}
+
 
 def _of_documents(owner: str) -> dict[str, Operation]:
     """Return the operations on documents of an agent or a user, by name; of an empty owner those on nobody's."""
@@ -150,3 +165,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     }
 )
 """All that this version has, by `resource.operation`; those that the reader of tasks knows."""
+
+
+def plain_arguments(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of a call in Julep's words under the names that they have here.
+
+    Args:
+        given: The arguments.
+        names: Julep's names, each with ours.
+    """
+    data = given.get("data")
+    told = {**given, **(data if isinstance(data, dict) else {})}
+    return {names.get(name, name): value for name, value in told.items() if name != "data" and value is not None}

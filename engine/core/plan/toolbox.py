@@ -11,6 +11,7 @@ from engine.core.kinds import ToolEffect
 from engine.core.plan.agent_rules import Approval
 from engine.core.plan.computed import Arr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import ToolContract
+from engine.core.plan.providers import provider_contract
 from engine.core.plan.resolve import is_template, mark_length
 from engine.core.plan.schema_check import check_schema
 from engine.core.plan.secret_spec import with_secrets
@@ -21,6 +22,7 @@ from engine.core.spec.fields import suggest
 from engine.core.spec.model import ToolSpec
 from engine.core.spec.nodes import MapNode, Node
 from engine.core.spec.parts import FunctionToolSpec, NameSpec
+from engine.core.spec.read_inherited import leave_out
 from engine.core.values import Json
 
 SAFE_METHODS = ("GET", "HEAD")
@@ -51,28 +53,52 @@ class Toolbox:
         self.contracts: dict[str, ToolContract] = dict(contracts)
         self.own: list[str] = []
         self.approvals: dict[str, Approval] = {}
+        self.ids = {spec.id: spec.name.text for spec in specs if spec.id}
         for spec in specs:
-            self.own.append(spec.name.text)
-            if spec.parameters is not None:
-                check_schema(spec.parameters, findings, f"{spec.path}.parameters")
-            if spec.answer is not None:
-                check_schema(spec.answer, findings, f"{spec.path}.api_call.schema")
-            if spec.type == "function":
-                self.functions[spec.name.text] = spec
-                self.contracts.pop(spec.name.text, None)
-            elif spec.type == "api_call":
-                self.contracts[spec.name.text] = with_secrets(_api_call_contract(spec), spec, findings)
-            elif spec.type == "system":
-                self.contracts[spec.name.text] = self._system(spec)
-            elif spec.type == "task":
-                self.contracts[spec.name.text] = _task_contract(spec)
-                name = NameSpec(str(spec.spec.get("task", "")), spec.position)
-                is_literal(name, "task", f"{spec.path}.task", findings)
-            elif spec.type == "unknown":
-                # steps that name it are not to blame a second time, not even for calling it in a race
-                self.contracts[spec.name.text] = ToolContract(spec.name.text, "python", effect=ToolEffect.NONE)
+            if spec.inherited:
+                self._inherit(spec, contracts)
             else:
-                self._python(spec, contracts)
+                self._add(spec, contracts)
+
+    def _inherit(self, spec: ToolSpec, contracts: Mapping[str, ToolContract]) -> None:
+        """Add a tool of the agent; one that cannot be used is no error of the task."""
+        findings, self.findings = self.findings, Findings()
+        name, known = spec.name.text, self.contracts.get(spec.name.text)
+        self._add(spec, contracts)
+        problems, self.findings = self.findings, findings
+        if not problems.errors:
+            return
+        leave_out(name, problems, findings)
+        self.own.remove(name)
+        self.functions.pop(name, None)
+        self.contracts.pop(name, None)
+        if known is not None:
+            self.contracts[name] = known
+
+    def _add(self, spec: ToolSpec, contracts: Mapping[str, ToolContract]) -> None:
+        findings, name = self.findings, spec.name.text
+        self.own.append(name)
+        if spec.parameters is not None:
+            check_schema(spec.parameters, findings, f"{spec.path}.parameters")
+        if spec.answer is not None:
+            check_schema(spec.answer, findings, f"{spec.path}.api_call.schema")
+        if spec.type == "function":
+            self.functions[name] = spec
+            self.contracts.pop(name, None)
+        elif spec.type == "api_call":
+            self.contracts[name] = with_secrets(_api_call_contract(spec), spec, findings)
+        elif spec.type == "system":
+            self.contracts[name] = self._system(spec)
+        elif spec.type == "integration":
+            self.contracts[name] = with_secrets(provider_contract(spec, contracts, findings), spec, findings)
+        elif spec.type == "task":
+            self.contracts[name] = _task_contract(spec)
+            is_literal(NameSpec(str(spec.spec.get("task", "")), spec.position), "task", f"{spec.path}.task", findings)
+        elif spec.type == "unknown":
+            # steps that name it are not to blame a second time, not even for calling it in a race
+            self.contracts[name] = ToolContract(name, "python", effect=ToolEffect.NONE)
+        else:
+            self._python(spec, contracts)
 
     def names(self) -> set[str]:
         """Return all names."""
@@ -95,6 +121,7 @@ class Toolbox:
             if item.parameters is not None:
                 check_schema(item.parameters, self.findings, f"{path}.parameters")
             return offer(item.name.text, item.description, item.parameters.value if item.parameters else None)
+        item = self.named(item)
         found = self.functions.get(item.text)
         if found is not None:
             return offer(item.text, found.description or "", found.parameters.value if found.parameters else None)
@@ -103,6 +130,10 @@ class Toolbox:
             return offer(item.text, contract.description, contract.parameters)
         self._unknown(item, path)
         return None
+
+    def named(self, name: NameSpec) -> NameSpec:
+        """Return the name of a tool that a prompt may have named by its id."""
+        return replace(name, text=self.ids[name.text]) if name.text in self.ids else name
 
     def _system(self, spec: ToolSpec) -> ToolContract:
         name, fixed = str(spec.spec.get("operation", "")), spec.spec.get("arguments", {})
@@ -118,15 +149,18 @@ class Toolbox:
             message = f"the arguments of '{name}' do not fit: {problems[0]}"
             hint = _listing(dict(operation.properties))
             self.findings.error(codes.BAD_ARGUMENTS, message, spec.position, path=f"{spec.path}.system", hint=hint)
+        given = spec.spec.get("names", {})
+        names = {theirs: ours for theirs, ours in given.items() if ours in operation.properties and ours not in fixed}
+        plain: dict[str, Any] = {"operation": name, "arguments": fixed} if fixed else {"operation": name}
         return ToolContract(
             name=spec.name.text,
             type="system",
-            parameters=operation.parameters(fixed),
+            parameters=operation.julep_parameters(fixed, names) if "names" in spec.spec else operation.parameters(fixed),
             effect=operation.effect,
             idempotent=operation.idempotent,
             description=operation.about if spec.description is None else spec.description,
             timeout_s=ToolContract(spec.name.text, "system").timeout_s if spec.timeout_s is None else spec.timeout_s,
-            spec={"operation": name, "arguments": fixed} if fixed else {"operation": name},
+            spec={**plain, "names": names} if "names" in spec.spec else plain,
         )
 
     def _python(self, spec: ToolSpec, contracts: Mapping[str, ToolContract]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.core.plan.resolve import JULEP_NAMES
 from engine.core.run.state import BlockFrame, Branch
 from engine.core.values import Json
 
@@ -29,6 +30,10 @@ def add_julep_name(env: dict[str, Any], name: str, branch: Branch, given: Json, 
             if isinstance(value, dict) and name in value:
                 env[name] = value[name]
                 return
+    if name == "arguments":
+        env[name] = branch.scope.input
+    elif name in JULEP_NAMES:
+        env[name] = None
 
 
 def _add_running_step(env: dict[str, Any], name: str, branch: Branch) -> None:

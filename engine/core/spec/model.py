@@ -19,23 +19,25 @@ class ToolSpec:
 
     Attributes:
         name: The name by which steps call it.
-        type: `python` (the operator's), `api_call`, `function` (the client runs it), `system`, or `unknown`, which is
-            reported already.
+        type: `python` (the operator's), `api_call`, `function` (the client runs it), `integration` (a provider that the
+            operator switched on), `system`, or `unknown`, which is reported already.
         description: For models and people; None = as registered.
         parameters: JSON Schema of the arguments.
         effect: What it does to the world; None = by its type.
         idempotent: Whether repeating a call does no harm; None = by its effect.
         timeout_s: Longest time of one call in seconds; None = the default.
         approve: Which calls wait for a person.
-        spec: {operation, arguments} of a `system` tool; {task} of a `task` tool; settings of an `api_call`: {method,
+        spec: {operation, arguments, names?} of a `system` tool; {provider, setup, arguments} of an `integration`; {task} of a `task` tool; settings of an `api_call`: {method,
             url, headers?, params?, json?, …}.
         answer: JSON Schema of the answer of an `api_call`.
+        inherited: Whether it is the agent's.
+        id: Its id, if it is the agent's, by which prompts may name it.
         position: Where it stands.
         path: Its place in the structure, such as `tools[0]`.
     """
 
     name: NameSpec
-    type: Literal["python", "api_call", "function", "system", "task", "unknown"]
+    type: Literal["python", "api_call", "function", "integration", "system", "task", "unknown"]
     description: str | None = None
     parameters: SchemaSpec | None = None
     effect: ToolEffect | None = None
@@ -44,6 +46,8 @@ class ToolSpec:
     approve: ApprovalSpec | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     answer: SchemaSpec | None = None
+    inherited: bool = False
+    id: str = ""
     position: Position = NOWHERE
     path: str = ""
 

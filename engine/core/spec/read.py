@@ -40,7 +40,8 @@ def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Find
     name = _title(fields, "name")
     description = fields.text("description")
     canonical = _title(fields, "canonical_name")
-    tools = read_tools(fields.sequence("tools"), findings)
+    is_julep = dialect in ("julep-2024", "julep-2025")
+    tools = read_tools(fields.sequence("tools"), findings, julep=is_julep)
     main = fields.need("main", hint=_main_hint(node))
     fields.entry("main")
     workflows: dict[str, StepList] = {}
@@ -68,7 +69,8 @@ def read_task(node: Node, dialect: Dialect = "everstep") -> tuple[TaskSpec, Find
         canonical_name=canonical,
         input_schema=input_schema,
         tools=tools,
-        inherit_tools=inherit or False,
+        # the client of 2024 always means the agent's tools as well
+        inherit_tools=dialect == "julep-2024" if inherit is None else inherit,
         metadata=metadata or {},
         limits=limits,
         dialect=dialect,

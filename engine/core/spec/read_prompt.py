@@ -8,8 +8,8 @@ from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
 from engine.core.spec.fields import Fields
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, node_to_json
-from engine.core.spec.parts import FunctionToolSpec, NameSpec, NeedsSpec, SchemaSpec, ToolMode
-from engine.core.spec.steps import PromptStep
+from engine.core.spec.parts import FunctionToolSpec, NameSpec, NeedsSpec, SchemaSpec, ToolMode, ToolRuleSpec
+from engine.core.spec.steps import AgentStep, PromptStep
 from engine.core.values import Json
 
 NEEDS = ("tools", "vision", "json_schema", "context", "max_price")
@@ -18,8 +18,8 @@ _NEEDS = "write `needs: {vision: true, context: 32000, max_price: 2}`"
 PromptTools = tuple[NameSpec | FunctionToolSpec, ...] | Literal["all"]
 
 
-def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
-    """Read the members of a prompt step.
+def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep | AgentStep:
+    """Read the members of a prompt step; with `auto_run_tools` it is an agent's.
 
     Args:
         fields: The step's members.
@@ -46,12 +46,28 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep:
         unwrap=fields.flag("unwrap") or False,
         **common,
     )
-    for key in ("auto_run_tools", "disable_cache"):
-        entry = fields.node.entry(key)
-        if fields.flag(key) and key == "auto_run_tools" and entry is not None:
-            message = "'auto_run_tools: true' is not available in this version"
-            fields.error(codes.LATER, message, entry.key_position, key=key, hint="use an `agent` step")
-    return step
+    # nothing is kept for equal prompts unless a step has `cache`
+    fields.flag("disable_cache")
+    return _as_agent(step, fields, common) if fields.flag("auto_run_tools") else step
+
+
+def _as_agent(step: PromptStep, fields: Fields, common: dict[str, Any]) -> PromptStep | AgentStep:
+    """Return what runs the tools that the model calls; without any the prompt stays one."""
+    entry = fields.entry("auto_run_tools")
+    if not step.tools or step.tool_choice == "none":
+        at = fields.node.position if entry is None else entry.key_position
+        message = "'auto_run_tools' changes nothing here, since the prompt offers no tools"
+        fields.findings.warn(codes.NO_EFFECT, message, at, path=fields.at("auto_run_tools"), hint="add `tools: all`")
+        return step
+    shared = {
+        name: getattr(step, name)
+        for name in ("messages", "model", "models", "needs", "settings", "tools", "tool_mode", "output_schema")
+    }
+    rules: tuple[ToolRuleSpec, ...] = ()
+    if isinstance(step.tool_choice, dict):
+        chosen = NameSpec(str(step.tool_choice["function"]["name"]), step.position)
+        rules = (ToolRuleSpec(tool=chosen, first=True, path=fields.at("tool_choice")),)
+    return AgentStep(**shared, rules=rules, repair=step.repair, unwrap=step.unwrap, marker="prompt", **common)
 
 
 def read_messages(fields: Fields, key: str) -> Node:
@@ -175,9 +191,10 @@ def _prompt_tool(node: Node, findings: Findings, path: str) -> NameSpec | Functi
     reference = fields.mapping("ref")
     if reference is not None:
         inner = Fields(reference, findings, f"{path}.ref", "ref")
-        if inner.need("name") is None:
+        key = "name" if reference.get("id") is None else "id"
+        if inner.need(key) is None:
             return None
-        name = reference.get("name")
+        name = reference.get(key)
         assert isinstance(name, (ScalarNode, ListNode, MapNode))
         return NameSpec(str(node_to_json(name)), name.position)
     kind = fields.choice("type", ("function",))

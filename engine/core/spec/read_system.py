@@ -26,14 +26,29 @@ _OF_TASK: Final = frozenset({"execution.create", "execution.list"})
 _WRITE: Final = "write `system: {resource: task, operation: list}`"
 
 
-def read_system(fields: Fields) -> dict[str, Any]:
+def julep_names(operation: str) -> dict[str, str]:
+    """Return the names that Julep has for arguments which name something, each with the one that it has here.
+
+    Args:
+        operation: One of OPERATIONS.
+    """
+    place, _, _ = operation.rpartition(".")
+    owner, _, inner = place.rpartition(".")
+    names = {f"{owner}_id": owner} if owner else {}
+    if operation in _OF_TASK:
+        return {"task_id": "task"}
+    return {**names, f"{inner}_id": "id"}
+
+
+def read_system(fields: Fields, *, julep: bool = False) -> dict[str, Any]:
     """Take `system` of a tool.
 
     Args:
         fields: Members of the tool.
+        julep: Whether its calls have the names that Julep has for arguments.
 
     Returns:
-        {operation, arguments}: its name and the arguments that are fixed; {} if it could not be read.
+        {operation, arguments, names?}: its name and the arguments that are fixed; {} if it could not be read.
     """
     node = fields.need("system", hint=_WRITE)
     if not isinstance(node, MapNode):
@@ -60,4 +75,11 @@ def read_system(fields: Fields) -> dict[str, Any]:
     named = words["resource_id"]
     if named is not None:
         arguments[resource.text if is_owned else "task" if name in _OF_TASK else "id"] = named.text
-    return {"operation": name, "arguments": arguments}
+    if not julep:
+        return {"operation": name, "arguments": arguments}
+    names = julep_names(name)
+    return {
+        "operation": name,
+        "arguments": {names.get(key, key): value for key, value in arguments.items()},
+        "names": names,
+    }

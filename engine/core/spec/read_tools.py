@@ -13,11 +13,12 @@ from engine.core.spec.model import ToolSpec
 from engine.core.spec.nodes import ListNode, MapNode, Node, ScalarNode, describe, node_to_json
 from engine.core.spec.parts import NameSpec, SchemaSpec
 from engine.core.spec.read_agent import read_approval
+from engine.core.spec.read_integration import read_integration
 from engine.core.spec.read_prompt import read_function
 from engine.core.spec.read_system import read_system
 
-_TYPES = ("python", "api_call", "function", "system", "task")
-Kind = Literal["python", "api_call", "function", "system", "task"]
+_TYPES = ("python", "api_call", "function", "integration", "system", "task")
+Kind = Literal["python", "api_call", "function", "integration", "system", "task"]
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CALL_KEYS = (
     "method",
@@ -41,15 +42,16 @@ _LATER_CALL_KEYS = {
 _INSTEAD = "call the service with `api_call: {method: GET, url: …}`, or with a Python tool of the operator"
 _WRITE_TASK = "write `task: NAME`, with `@VERSION` or `@ALIAS` behind it if one is meant"
 _OPERATORS = "the operator registers it in everstep.toml; steps name its tools, which `everstep tools ls` lists"
-_INSTEAD_OF = {"integration": _OPERATORS, "mcp": _OPERATORS}
+_INSTEAD_OF = {"mcp": _OPERATORS}
 
 
-def read_tools(node: ListNode | None, findings: Findings) -> tuple[ToolSpec, ...]:
+def read_tools(node: ListNode | None, findings: Findings, *, julep: bool = False) -> tuple[ToolSpec, ...]:
     """Read the task's `tools`.
 
     Args:
         node: The list, or None.
         findings: Where to put what is wrong.
+        julep: Whether system tools are called with the names that Julep has for their arguments.
 
     Returns:
         The tools that could be read.
@@ -57,7 +59,7 @@ def read_tools(node: ListNode | None, findings: Findings) -> tuple[ToolSpec, ...
     tools: list[ToolSpec] = []
     seen: dict[str, Position] = {}
     for index, item in enumerate(node.items if node is not None else ()):
-        tool = _read_tool(item, findings, f"tools[{index}]")
+        tool = read_tool(item, findings, f"tools[{index}]", julep=julep)
         if tool is None:
             continue
         first = seen.get(tool.name.text)
@@ -93,7 +95,8 @@ class _Call:
     arguments: SchemaSpec | None = None
 
 
-def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
+def read_tool(node: Node, findings: Findings, path: str, *, julep: bool = False) -> ToolSpec | None:
+    """Read one tool; None after saying why it cannot be read. See `read_tools`."""
     if not isinstance(node, MapNode):
         message = f"a tool must be an object, not {describe(node)}"
         findings.error(codes.WRONG_TYPE, message, node.position, path=path, hint="write `- name: …` and `type: …`")
@@ -111,7 +114,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     if call.arguments is not None and parameters is not None:
         message = "the schema of the arguments is given twice, as 'parameters' and as 'params_schema'"
         fields.error(codes.CONFLICT, message, node.position, key="api_call", hint="keep one of them")
-    named = _task(fields) if kind == "task" else read_system(fields) if kind == "system" else None
+    named = _named(kind, fields, julep)
     known = (
         "name",
         "type",
@@ -123,6 +126,7 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
         "approve",
         "api_call",
         "function",
+        "integration",
         "system",
         "task",
     )
@@ -146,10 +150,23 @@ def _read_tool(node: Node, findings: Findings, path: str) -> ToolSpec | None:
     )
 
 
+def _named(kind: Kind | None, fields: Fields, julep: bool) -> dict[str, Any] | None:
+    """Take what tools of some types are an instance of; None = it is none of those."""
+    match kind:
+        case "task":
+            return _task(fields)
+        case "system":
+            return read_system(fields, julep=julep)
+        case "integration":
+            return read_integration(fields)
+        case _:
+            return None
+
+
 def _type(fields: Fields) -> Kind | None:
     word = fields.text("type")
     if word is None:
-        kinds: tuple[Kind, ...] = ("api_call", "function", "system", "task")
+        kinds: tuple[Kind, ...] = ("api_call", "function", "integration", "system", "task")
         for kind in kinds:
             if fields.node.entry(kind) is not None:
                 return kind

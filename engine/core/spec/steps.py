@@ -136,6 +136,7 @@ class AgentStep(StepBase):
         output_schema: JSON Schema of the last reply.
         repair: As of `PromptStep`.
         unwrap: Whether only the last reply's text or object is the output.
+        marker: The key of the messages: `agent`, or `prompt` of a prompt with `auto_run_tools`.
     """
 
     messages: Node
@@ -153,6 +154,7 @@ class AgentStep(StepBase):
     output_schema: SchemaSpec | None = None
     repair: int = 2
     unwrap: bool = False
+    marker: Literal["agent", "prompt"] = "agent"
     kind: Literal[StepKind.AGENT] = StepKind.AGENT
 
 

@@ -150,12 +150,14 @@ OTHER_WORDS: Final = MappingProxyType(
 
 LATER_KINDS: Final[tuple[str, ...]] = ()
 LATER_TOOL_TYPES: Final = (
-    "integration",
     "mcp",
     "computer_20241022",
     "bash_20241022",
     "text_editor_20241022",
 )
+
+PROVIDERS: Final = ("arxiv", "brave", "dummy", "email", "weather", "web", "wikipedia")
+"""What a tool of the type `integration` may speak to."""
 
 TASK_KEYS: Final = (
     "name",

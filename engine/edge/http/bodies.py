@@ -86,8 +86,13 @@ async def read_json(request: Request) -> Json:
     return body
 
 
-async def read_model(request: Request, model: type[Model]) -> Model:
+async def read_model(request: Request, model: type[Model], *, wrapped: bool = False) -> Model:
     """Return the body of a request as a model.
+
+    Args:
+        request: The request.
+        model: The model.
+        wrapped: Whether the body may stand in a member `body`, as the Julep client of 2024 sends some.
 
     Raises:
         InvalidInput: As `read_json`.
@@ -95,6 +100,8 @@ async def read_model(request: Request, model: type[Model]) -> Model:
         RequestValidationError: If the body does not fit the model.
     """
     body = await read_json(request)
+    if wrapped and isinstance(body, dict) and body.keys() == {"body"}:
+        body = body["body"]
     try:
         return model.model_validate(body)
     except ValidationError as error:

@@ -18,6 +18,7 @@ from engine.edge.http.clients import is_stainless
 from engine.edge.http.idempotency import KEY_HEADER, METHODS
 from engine.edge.http.problems import problem_of
 from engine.edge.http.scopes import RouteNeed, route_needs
+from engine.store.idempotency import OURS
 from engine.store.retries import RetryStore
 
 COUNT_HEADER = "x-stainless-retry-count"
@@ -30,6 +31,16 @@ ANSWERS = frozenset(
     }
 )
 """Where a PUT answers a wait, and the second one the wait that comes next; all others may be repeated as they are."""
+ASKS_ONLY = frozenset(
+    {
+        "/api/embed",
+        "/api/docs/search",
+        "/api/agents/{agent_id}/search",
+        "/api/users/{user_id}/search",
+        "/api/sessions/{session_id}/render",
+    }
+)
+"""Where a POST changes nothing, although a model may be asked: to keep each answer costs more than to ask twice."""
 
 
 class BlindRetries:
@@ -65,15 +76,16 @@ class BlindRetries:
         except RequestError as refused:
             await problem_of(refused)(scope, again, send)
             return
-        headers = [*scope["headers"], (KEY_HEADER.encode(), key.encode())]
-        await self._app({**scope, "headers": headers}, again, send)
+        # in the scope itself, where the access log looks for the route that answered
+        scope["headers"] = [*scope["headers"], (KEY_HEADER.encode(), key.encode())]
+        await self._app(scope, again, send)
 
     def _is_blind(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         return is_stainless(headers) and KEY_HEADER not in headers and self._does_something(scope)
 
     def _does_something(self, scope: Scope) -> bool:
-        """Whether a second time would not be as good as one: searches and the like only need the scope to read."""
+        """Whether a second time would not be as good as one."""
         if self._needs is None:
             app = scope["app"]
             assert isinstance(app, FastAPI)
@@ -81,14 +93,15 @@ class BlindRetries:
         method = scope["method"]
         for need in self._needs:
             if method in need.methods and need.pattern.match(scope["path"]):
-                return need.scope not in (None, "read") and (method in METHODS or need.path in ANSWERS)
+                changes = need.scope not in (None, "read") and need.path not in ASKS_ONLY
+                return changes and (method in METHODS or need.path in ANSWERS)
         return False
 
     async def _key(self, caller: Caller, scope: Scope, body: bytes) -> str:
         count = Headers(scope=scope).get(COUNT_HEADER, "")
         mark = _fingerprint(caller, scope, body)
-        key = f"blind-{uuid.uuid4()}"
-        if count.isascii() and count.isdigit() and int(count) > 0:
+        key = f"{OURS}{uuid.uuid4()}"
+        if count.strip("0").isdigit():
             return await self._store.again(caller.tenant, mark, key, now_us=now_us())
         await self._store.begin(caller.tenant, mark, key, now_us=now_us())
         return key

@@ -24,8 +24,10 @@ from engine.control.dispatcher import Dispatcher, limits_of
 from engine.control.documents import DocumentService
 from engine.control.doors import Doors, open_doors
 from engine.control.executions import ANSWER_TIMEOUT_S, ExecutionService
+from engine.control.files import FileService
 from engine.control.following import Follower
 from engine.control.forking import ForkService
+from engine.control.jobstatus import JobReader
 from engine.control.keys import KeyService
 from engine.control.links import LinkService, read_signing_key
 from engine.control.messaging import MessageService
@@ -51,6 +53,8 @@ from engine.store.changes import Changes
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
 from engine.store.docs import DocStore
+from engine.store.files import FileStore
+from engine.store.jobs import JobStore
 from engine.store.keys import KeyStore
 from engine.store.overview import OverviewReader
 from engine.store.projection import ProjectionStore
@@ -96,6 +100,8 @@ class Services:
         models: Backends, groups, and the models of backends.
         secrets: Use cases on secrets.
         documents: Use cases on documents.
+        files: Use cases on files.
+        jobs: Tells how jobs stand.
         budgets: Tells of budgets.
         sessions: Use cases on sessions and what is said in them.
         rooms: Where the texts of model calls arrive.
@@ -128,6 +134,8 @@ class Services:
     models: ModelService
     secrets: SecretService
     documents: DocumentService
+    files: FileService
+    jobs: JobReader
     budgets: BudgetService
     sessions: Sessions
     rooms: TokenRooms
@@ -169,8 +177,21 @@ async def open_services(
         follower = Follower(executions, changes, rooms)
         keys = KeyService(KeyStore(database))
         documents = DocumentService(DocStore(database), temporal, task_queue=task_queue, timeout_s=answer_timeout_s)
+        models = ModelService(
+            RegistryService(RegistryStore(database), ProjectFile(settings.project_file)),
+            BackendStateStore(database),
+            PullStore(database),
+            temporal,
+            task_queue=task_queue,
+        )
         sessions = open_sessions(
-            database, changes, documents=documents, executions=executions, starter=starter, contracts=contracts
+            database,
+            changes,
+            documents=documents,
+            executions=executions,
+            starter=starter,
+            models=models,
+            contracts=contracts,
         )
         signing_key = partial(read_signing_key, settings.signing_key, settings.data_dir)
         try:
@@ -207,15 +228,11 @@ async def open_services(
                     starter=starter,
                     task_queue=task_queue,
                 ),
-                models=ModelService(
-                    RegistryService(RegistryStore(database), ProjectFile(settings.project_file)),
-                    BackendStateStore(database),
-                    PullStore(database),
-                    temporal,
-                    task_queue=task_queue,
-                ),
+                models=models,
                 secrets=SecretService(SecretStore(database), SecretKeys.of(settings)),
                 documents=documents,
+                files=FileService(FileStore(database)),
+                jobs=JobReader(store, DocStore(database), PullStore(database), JobStore(database)),
                 budgets=BudgetService(SpendingStore(database), ProjectFile(settings.project_file)),
                 sessions=sessions,
                 rooms=rooms,

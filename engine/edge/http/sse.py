@@ -17,6 +17,10 @@ from engine.edge.http.connections import connection_of
 
 RETRY_MS = 1_000
 """How soon a client comes back after the stream broke."""
+_RETRY = f"retry: {RETRY_MS}\n".encode()
+_KEEP_ALIVE = b": keep-alive\n"
+"""Both belong to the event that comes next: an empty line behind them would be an event without data for Julep's SDK,
+which reads every event as JSON."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,9 +92,9 @@ class EventStream(Response):
                 start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 await self._send(send, start)
                 if self._again:
-                    await self._send(send, _body(f"retry: {RETRY_MS}\n\n".encode()))
+                    await self._send(send, _body(_RETRY))
                 async for text in texts:
-                    await self._send(send, _body(text or b": keep-alive\n\n"))
+                    await self._send(send, _body(text or _KEEP_ALIVE))
                 await self._send(send, _body(b"", more=False))
             except _Stalled:
                 log.info("a reader that takes nothing is dropped", path=scope["path"], after_s=self._stall_s)

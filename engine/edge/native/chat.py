@@ -1,8 +1,8 @@
-"""The route of chats: a request to a session is written down, answered by an execution, and told as JSON or a stream."""
+"""The route of chats: what is asked of a session is written down, answered by an execution, and told or streamed."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Header, Request
 from pydantic import Field, model_validator

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field, model_validator
 
+from engine.control.definitions import now_us
 from engine.control.docviews import doc_view, whole_view
+from engine.control.resources import deleted_view
 from engine.core.contracts.lookups import Owner
 from engine.core.values import Json
 from engine.edge.http.bodies import read_model
 from engine.edge.http.callers import MAY_RUN, actor_of
+from engine.edge.http.clients import is_stainless
 from engine.edge.http.openapi import Doc, Docs
 from engine.edge.http.paging import Cursor, read_cursor, write_cursor
 from engine.edge.http.services import In, Tenant
-from engine.edge.native.answers import MOMENT, Answer, Paged
+from engine.edge.native.answers import MOMENT, Answer, Deleted, Paged
 from engine.edge.native.shapes import ActorName, Body
 
 router = APIRouter(tags=["docs"])
@@ -138,7 +141,7 @@ async def add_doc(request: Request, services: In, tenant: Tenant, key: Key = "")
         actor=actor_of(request, body.actor),
         request_key=key,
     )
-    return doc_view(facts)
+    return {**doc_view(facts), "jobs": [facts.id]}
 
 
 @router.get("/docs")
@@ -191,19 +194,24 @@ async def delete_docs(request: Request, services: In, tenant: Tenant) -> dict[st
 @router.get("/docs/{doc_id}")
 async def get_doc(
     doc_id: str,
+    request: Request,
     services: In,
     tenant: Tenant,
-    include_embeddings: Annotated[bool, Query(description="with the vectors of its pieces")] = False,
+    include_embeddings: Annotated[
+        bool | None, Query(description="with the vectors of its pieces; left out = as the client is used to")
+    ] = None,
 ) -> dict[str, Any]:
     """Return a document with its pieces."""
-    return whole_view(await services.documents.get(doc_id, tenant=tenant), embeddings=include_embeddings)
+    told = is_stainless(request.headers) if include_embeddings is None else include_embeddings
+    return whole_view(await services.documents.get(doc_id, tenant=tenant), embeddings=told)
 
 
-@router.delete("/docs/{doc_id}", status_code=204, dependencies=[MAY_RUN])
-async def delete_doc(doc_id: str, services: In, tenant: Tenant) -> Response:
+@router.delete("/docs/{doc_id}", status_code=202, dependencies=[MAY_RUN])
+async def delete_doc(doc_id: str, services: In, tenant: Tenant) -> dict[str, Any]:
     """Delete a document with all that was made of it."""
+    moment = now_us()
     await services.documents.remove(doc_id, tenant=tenant)
-    return Response(status_code=204)
+    return deleted_view(doc_id, moment)
 
 
 # --- the OpenAPI document --------------------------------------------------------------------------------------------
@@ -240,10 +248,22 @@ class SnippetView(Answer):
     embedding: list[float] | None = Field(default=None, description="Its vector, if it was asked for.")
 
 
-class WholeDoc(DocView):
-    """A document with its pieces."""
+class WholeDocView(DocView):
+    """A document with its pieces, and once more in the members that Julep's clients read."""
 
     snippets: list[SnippetView]
+    content: str | list[str] = Field(description="Its text, or its pieces if there are several.")
+    embeddings: list[float] | list[list[float]] | None = Field(description="Likewise, if they were asked for.")
+    embedding_model: str | None
+    embedding_dimensions: int | None
+    language: str
+    modality: str
+
+
+class AddedDoc(DocView):
+    """A document that was added."""
+
+    jobs: list[str] = Field(description="The job that makes its vectors.")
 
 
 class DocPage(Paged):
@@ -280,7 +300,7 @@ _BODY: Final = (400, 409, 413, 415, 422)
 
 DOC_DOCS: Final[Docs] = {
     ("POST", "/api/docs"): Doc(
-        answer=DocView,
+        answer=AddedDoc,
         ok=(201,),
         errors=_BODY,
         body=DocBody,
@@ -296,8 +316,8 @@ DOC_DOCS: Final[Docs] = {
     ("POST", "/api/docs/delete"): Doc(
         answer=DeletedDocs, errors=_BODY, body=ForgetBody, example={"metadata_filter": {"v": 1}}
     ),
-    ("GET", "/api/docs/{doc_id}"): Doc(answer=WholeDoc, errors=(404, 422)),
-    ("DELETE", "/api/docs/{doc_id}"): Doc(ok=(204,), errors=(404, 409, 422)),
+    ("GET", "/api/docs/{doc_id}"): Doc(answer=WholeDocView, errors=(404, 422)),
+    ("DELETE", "/api/docs/{doc_id}"): Doc(answer=Deleted, ok=(202,), errors=(404, 422)),
 }
 
 _DOC: Final[dict[str, Json]] = {
@@ -317,6 +337,16 @@ _SNIPPETS: Final[list[Json]] = [
     {"index": 0, "content": "We open at nine."},
     {"index": 1, "content": "We close at six."},
 ]
+DOC_EXAMPLE: Final[dict[str, Json]] = {
+    **_DOC,
+    "snippets": _SNIPPETS,
+    "content": ["We open at nine.", "We close at six."],
+    "embeddings": None,
+    "embedding_model": "minilm",
+    "embedding_dimensions": 384,
+    "language": "english",
+    "modality": "text",
+}
 _OWNER: Final[dict[str, Json]] = {"kind": "agent", "id": "2a5f6c1e-0f6c-4b7e-9a59-4cf0f4f5b7aa"}
 _FOUND: Final[dict[str, Json]] = {
     **{name: _DOC[name] for name in ("id", "owner", "title", "metadata")},
@@ -328,7 +358,8 @@ DOC_ANSWERS: Final[dict[type[Answer], dict[str, Json]]] = {
     OwnerView: _OWNER,
     DocView: _DOC,
     SnippetView: {"index": 0, "content": "We open at nine."},
-    WholeDoc: {**_DOC, "snippets": _SNIPPETS},
+    WholeDocView: DOC_EXAMPLE,
+    AddedDoc: {**_DOC, "jobs": [_DOC["id"]]},
     DocPage: {"items": [_DOC], "next_cursor": None},
     FoundDoc: _FOUND,
     FoundDocs: {"docs": [_FOUND]},

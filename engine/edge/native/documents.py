@@ -25,9 +25,14 @@ from engine.edge.native.agents import AGENT_DOCS
 from engine.edge.native.budgets import BUDGET_DOCS
 from engine.edge.native.docs import DOC_DOCS
 from engine.edge.native.door_documents import DOOR_DOCS
+from engine.edge.native.files import FILE_DOCS
+from engine.edge.native.jobs import JOB_DOCS
+from engine.edge.native.owner_docs import OWNER_DOC_DOCS
 from engine.edge.native.projects import PROJECT_DOCS
 from engine.edge.native.registry_documents import REGISTRY_DOCS
 from engine.edge.native.secrets import SECRET_DOCS
+from engine.edge.native.session_documents import SESSION_DOCS
+from engine.edge.native.session_render import RENDER_DOCS
 from engine.edge.native.shapes import Body
 from engine.edge.native.users import USER_DOCS
 
@@ -60,6 +65,8 @@ DOCS: Final[Docs] = {
     **AGENT_DOCS,
     **AGENT_TOOL_DOCS,
     **USER_DOCS,
+    **SESSION_DOCS,
+    **RENDER_DOCS,
     **PROJECT_DOCS,
     # tasks
     ("POST", "/api/agents/{agent_id}/tasks"): _stored((200, 201), 404, 409),
@@ -240,6 +247,9 @@ DOCS: Final[Docs] = {
     **SECRET_DOCS,
     **BUDGET_DOCS,
     **DOC_DOCS,
+    **OWNER_DOC_DOCS,
+    **FILE_DOCS,
+    **JOB_DOCS,
     # the service
     ("GET", "/api/usage"): Doc(answer=execution_answers.UsageReport, errors=_LIST_ERRORS),
     ("GET", "/api/overview"): Doc(answer=execution_answers.Overview, errors=_LIST_ERRORS),

@@ -13,9 +13,14 @@ from engine.edge.native.budgets import BUDGET_ANSWERS
 from engine.edge.native.docs import DOC_ANSWERS
 from engine.edge.native.door_answers import DOOR_EXAMPLES
 from engine.edge.native.execution_answers import EXECUTION_ID
+from engine.edge.native.files import FILE_ANSWERS
+from engine.edge.native.jobs import JOB_ANSWERS
+from engine.edge.native.owner_docs import OWNER_DOC_ANSWERS
 from engine.edge.native.projects import PROJECT_ANSWERS
 from engine.edge.native.registry_answers import REGISTRY_EXAMPLES
 from engine.edge.native.secrets import SECRET_ANSWERS
+from engine.edge.native.session_documents import SESSION_ANSWERS
+from engine.edge.native.session_render import RENDER_ANSWERS
 from engine.edge.native.users import USER_ANSWERS
 
 _Object = dict[str, Json]
@@ -197,9 +202,14 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
     **SECRET_ANSWERS,
     **BUDGET_ANSWERS,
     **DOC_ANSWERS,
+    **OWNER_DOC_ANSWERS,
+    **FILE_ANSWERS,
+    **JOB_ANSWERS,
     **AGENT_ANSWERS,
     **AGENT_TOOL_ANSWERS,
     **USER_ANSWERS,
+    **SESSION_ANSWERS,
+    **RENDER_ANSWERS,
     **PROJECT_ANSWERS,
     answers.Deleted: {"id": TASK_ID, "deleted_at": MOMENT, "jobs": []},
     answers.TaskView: _TASK,

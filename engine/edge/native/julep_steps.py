@@ -39,7 +39,7 @@ def step_view(step: Any) -> Step:
     """
     if not isinstance(step, dict):
         return _beside({"value": step})
-    plain = _unwrapped(step)
+    plain = _unwrapped(_as_written(step))
     kind = _kind_of(plain)
     told = _inside(plain, kind)
     label = plain.get("label")
@@ -90,6 +90,8 @@ def tool_view(tool: Any) -> dict[str, Any]:
 
 def _one(value: Any) -> Step:
     """Return one or several steps as one."""
+    if isinstance(value, dict) and value.get(TOLD_AS) == "steps":
+        value = value.get("steps")
     if not isinstance(value, list):
         return step_view(value)
     steps = [step_view(item) for item in value]
@@ -129,6 +131,12 @@ def _beside(step: Step, marker: str = "") -> Step:
     """Return a step with the member that makes it one of theirs."""
     name, value = ("evaluate", {}) if "evaluate" not in step else ("log", "")
     return {**step, name: value, TOLD_AS: marker or name}
+
+
+def _as_written(step: Step) -> Step:
+    """Return a step that was sent back as we told it without what we put beside it."""
+    left_out = (TOLD_AS, step.get(TOLD_AS))
+    return {name: value for name, value in step.items() if name not in left_out}
 
 
 def _unwrapped(step: Step) -> Step:

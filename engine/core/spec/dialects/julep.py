@@ -12,7 +12,7 @@ from typing import Final
 
 from engine.core.diagnostics import Findings
 from engine.core.spec import codes, vocabulary
-from engine.core.spec.dialects.julep_tools import plain_tool, plain_tools
+from engine.core.spec.dialects.julep_tools import plain_tools, take_inline
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
 
 SERVER_KEYS: Final = ("id", "agent_id", "developer_id", "created_at", "updated_at", "version")
@@ -36,6 +36,7 @@ def plain_julep(node: MapNode, findings: Findings, dialect: str) -> MapNode:
         dialect: The dialect's name, for messages.
     """
     entries: list[MapEntry] = []
+    inline: dict[str, MapNode] = {}
     for entry in node.entries:
         if entry.key in SERVER_KEYS:
             findings.warn(
@@ -47,10 +48,23 @@ def plain_julep(node: MapNode, findings: Findings, dialect: str) -> MapNode:
         elif entry.key == "tools":
             entries.append(_with(entry, plain_tools(entry.value)))
         elif entry.key == "main" or entry.key not in vocabulary.TASK_KEYS:
-            entries.append(_with(entry, _steps(entry.value)))
+            entries.append(_with(entry, take_inline(_steps(entry.value), inline)))
         else:
             entries.append(entry)
-    return MapNode(tuple(entries), node.position)
+    return MapNode(tuple(_with_tools(entries, inline, node)), node.position)
+
+
+def _with_tools(entries: list[MapEntry], inline: dict[str, MapNode], node: MapNode) -> list[MapEntry]:
+    """Return the members of a task with the tools that its prompts define themselves among its own, which win."""
+    if not inline:
+        return entries
+    tools = next((entry for entry in entries if entry.key == "tools"), None)
+    own = tools.value.items if tools is not None and isinstance(tools.value, ListNode) else ()
+    names = {item.get("name") for item in own if isinstance(item, MapNode)}
+    known = {name.value for name in names if isinstance(name, ScalarNode)}
+    added = tuple(tool for name, tool in inline.items() if name not in known)
+    whole = MapEntry("tools", node.position, ListNode((*own, *added), node.position))
+    return [*(entry for entry in entries if entry is not tools), whole]
 
 
 def _with(entry: MapEntry, value: Node) -> MapEntry:
@@ -94,8 +108,6 @@ def _inner(entry: MapEntry) -> MapEntry:
     value = entry.value
     if entry.key in _LISTS:
         return _with(entry, _steps(value))
-    if entry.key == "tools" and isinstance(value, ListNode):
-        return _with(entry, ListNode(tuple(plain_tool(item) for item in value.items), value.position))
     if entry.key == "foreach" and isinstance(value, MapNode):
         return _with(entry, _changed(value, "do", _steps))
     if entry.key in ("parallel", "switch") and isinstance(value, ListNode):

@@ -74,6 +74,43 @@ def plain_tool(node: Node) -> Node:
     return MapNode(entries, node.position)
 
 
+def take_inline(node: Node, found: dict[str, MapNode]) -> Node:
+    """Return steps whose prompts name the tools that they define themselves, as far as these are no functions.
+
+    Args:
+        node: Steps, or a part of them.
+        found: Gets the definitions by name.
+    """
+    if isinstance(node, ListNode):
+        return ListNode(tuple(take_inline(item, found) for item in node.items), node.position)
+    if not isinstance(node, MapNode):
+        return node
+    is_prompt = node.entry("prompt") is not None
+    entries = tuple(
+        MapEntry(entry.key, entry.key_position, _offered(entry.value, found))
+        if is_prompt and entry.key == "tools"
+        else MapEntry(entry.key, entry.key_position, take_inline(entry.value, found))
+        for entry in node.entries
+    )
+    return MapNode(entries, node.position)
+
+
+def _offered(node: Node, found: dict[str, MapNode]) -> Node:
+    if not isinstance(node, ListNode):
+        return node
+    return ListNode(tuple(_name_of(plain_tool(item), found) for item in node.items), node.position)
+
+
+def _name_of(tool: Node, found: dict[str, MapNode]) -> Node:
+    name = tool.get("name") if isinstance(tool, MapNode) else None
+    if not isinstance(tool, MapNode) or not isinstance(name, ScalarNode):
+        return tool
+    if not any(_is_kind(tool, kind) for kind in ("api_call", "system", "integration")):
+        return tool
+    found.setdefault(str(name.value), tool)
+    return name
+
+
 def _is_kind(node: MapNode, kind: str) -> bool:
     named = node.get("type")
     if isinstance(named, ScalarNode) and named.value is not None:
