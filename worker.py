@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from activities.reconciling import BackendKeeper
     from activities.webhooks import WebhookActivities
     from engine.control.doors import Doors
+    from engine.control.executions import ExecutionService
+    from engine.control.sessions.opening import Sessions
+    from engine.control.starting import StartService
 
 CACHED_WORKFLOWS = 5_000
 """A waiting run takes some 40 kB; a run that falls out of the cache is replayed when it goes on."""
@@ -246,12 +249,9 @@ async def run_doors(
     from activities.reconciling import BackendKeeper
     from activities.webhooks import WebhookActivities
     from engine.control.definitions import DefinitionService
-    from engine.control.documents import DocumentService
     from engine.control.doors import open_doors
     from engine.control.executions import ExecutionService
-    from engine.control.models import ModelService
     from engine.control.reconciling import keep_schedule
-    from engine.control.sessions.opening import open_sessions
     from engine.control.starting import StartService
     from engine.store.definitions import Definitions
     from engine.store.pulls import PullStore
@@ -281,14 +281,8 @@ async def run_doors(
     keeping = asyncio.create_task(doors.keep(changes, stopping), name="doors")
     # beside the doors, which no model's slowness may hold up
     embedding = asyncio.create_task(keep_going([lookups.embed_due], changes, stopping), name="documents")
-    sessions = open_sessions(
-        database,
-        changes,
-        documents=DocumentService(DocStore(database), temporal, task_queue=queue),
-        executions=executions,
-        starter=starter,
-        models=ModelService(registry, states, PullStore(database), temporal, task_queue=queue),
-        contracts=contracts,
+    sessions = _open_sessions(
+        settings, temporal, database, changes, project, contracts, executions=executions, starter=starter
     )
     talking = asyncio.create_task(sessions.keep(changes, stopping), name="sessions")
     try:
@@ -379,30 +373,67 @@ def _task_service(database: Database, contracts: Mapping[str, ToolContract]) -> 
     return ChildService(DefinitionService(Definitions(database), contracts))
 
 
+def _open_sessions(
+    settings: Settings,
+    temporal: TemporalConnection,
+    database: Database,
+    changes: Changes,
+    project: Project,
+    contracts: Mapping[str, ToolContract],
+    *,
+    executions: ExecutionService,
+    starter: StartService,
+) -> Sessions:
+    # imported late, as above
+    from engine.control.documents import DocumentService
+    from engine.control.models import ModelService
+    from engine.control.sessions.opening import open_sessions
+    from engine.store.pulls import PullStore
+
+    queue, (registry, states) = settings.task_queue, open_registry(database, project)
+    return open_sessions(
+        database,
+        changes,
+        documents=DocumentService(DocStore(database), temporal, task_queue=queue),
+        executions=executions,
+        starter=starter,
+        models=ModelService(registry, states, PullStore(database), temporal, task_queue=queue),
+        contracts=contracts,
+    )
+
+
 def _system_tools(
     settings: Settings,
     client: Client,
     database: Database,
     contracts: Mapping[str, ToolContract],
+    project: Project,
     dispatcher: Dispatcher,
     lookups: LookupActivities,
 ) -> Operations:
     # imported late, as above
     from engine.control.definitions import DefinitionService
+    from engine.control.executions import ExecutionService
     from engine.control.starting import StartService
     from engine.control.systemtools import SystemTools
     from engine.store.definitions import Definitions
 
     store, definitions = ProjectionStore(database), DefinitionService(Definitions(database), contracts)
+    temporal, changes = TemporalConnection(settings, client), Changes(database)
     starter = StartService(
         store,
         definitions,
-        TemporalConnection(settings, client),
+        temporal,
         task_queue=settings.task_queue,
         limits=limits_of(settings),
         on_entered=dispatcher.wake,
     )
-    return SystemTools(definitions, starter, store, lookups.find)
+    executions = ExecutionService(store, temporal, changes)
+    executions.queue = starter.admission
+    sessions = _open_sessions(
+        settings, temporal, database, changes, project, contracts, executions=executions, starter=starter
+    )
+    return SystemTools(definitions, starter, store, sessions, lookups.find)
 
 
 async def _refresh(
@@ -507,7 +538,7 @@ async def run_worker(settings: Settings) -> None:
     places: dict[str, Any] = {"folder": project.folder, "data_dir": settings.data_dir}
     places["secrets"] = SecretReader.of(settings, database)
     lookups = LookupActivities(Embedder(chat), DocStore(database), telemetry=telemetry)
-    places["system"] = lambda: _system_tools(settings, client, database, contracts, dispatcher, lookups)
+    places["system"] = lambda: _system_tools(settings, client, database, contracts, project, dispatcher, lookups)
     tools = ToolActivities(
         catalog, project.http, config=project.tools, kept=KeptStore(database), telemetry=telemetry, **places
     )

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from engine.control.definitions import now_us
 from engine.control.request_keys import id_for
 from engine.control.resources import chosen_id, deleted_view, first_or_same, later, merged
+from engine.control.sessions.templates import check_template
 from engine.core.run.times import iso_time
 from engine.core.values import Json
 from engine.store.agents import AgentFacts, AgentStore, no_agent
@@ -104,7 +105,7 @@ class AgentService:
             given = _stored(fields)
             for name in ("metadata", "default_settings"):
                 if name in fields:
-                    given[name] = merged(getattr(present, name), fields[name])  # type: ignore[literal-required]
+                    given[name] = merged(getattr(present, name), fields[name])
             return replace(present, **given, updated_us=later(present.updated_us, now_us()))
 
         return await self.store.write(reference, change, tenant=tenant)
@@ -137,8 +138,14 @@ def _replaced(present: AgentFacts, fields: AgentFields) -> AgentFacts:
 
 
 def _stored(fields: AgentFields) -> dict[str, Any]:
-    """Return what is given as it is stored: texts and objects are never null."""
+    """Return what is given as it is stored: texts and objects are never null.
+
+    Raises:
+        InvalidInput: `template.invalid`.
+    """
     stored: dict[str, Any] = dict(fields)
+    if stored.get("default_system_template"):
+        check_template(stored["default_system_template"], "default_system_template")
     for name in ("about", "model", "instructions"):
         if name in stored:
             stored[name] = stored[name] or ""

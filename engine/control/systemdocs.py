@@ -17,7 +17,16 @@ Find = Callable[[SearchParams], Awaitable[list[Json]]]
 
 USUAL_LIMIT = 20
 MOST_METADATA_CHARS = 100_000
-_OPTIONS = ("limit", "confidence", "alpha", "mmr_strength")
+_OPTIONS = (
+    "limit",
+    "confidence",
+    "alpha",
+    "mmr_strength",
+    "k_multiplier",
+    "trigram_similarity_threshold",
+    "lang",
+    "include_embeddings",
+)
 
 
 class SystemDocs:
@@ -93,11 +102,16 @@ class SystemDocs:
     async def _search(self, owner: Owner, given: dict[str, Any], context: CallContext) -> Json:
         if self._find is None:
             raise ToolError("documents cannot be searched here", code="tool.unknown")
+        text, vector = given.get("text", ""), given.get("vector")
+        if not text.strip() and vector is None:
+            raise InvalidInput("there is nothing to look for", code="search.empty", hint="give `text` or `vector`")
         asked = SearchParams(
             context=context,
-            text=given["text"],
+            text=text,
+            vector=vector,
             metadata_filter=given.get("metadata_filter", {}),
             owner=owner,
             options={name: given[name] for name in _OPTIONS if name in given},
         )
-        return await self._find(asked)
+        # what a `search` step gives, so that one can stand for the other
+        return {"docs": await self._find(asked)}

@@ -1,4 +1,4 @@
-"""The use case "a task works with tasks, executions, agents, documents": in its tenant, and within its own bound."""
+"""The use case "a task works with what this server keeps": in its tenant, and within its own bound."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 from engine.control.children import check_authority
 from engine.control.definitions import DefinitionService, task_view
 from engine.control.documents import DocumentService
+from engine.control.sessions.opening import Sessions
 from engine.control.starting import StartService
 from engine.control.systemdocs import Find, SystemDocs
 from engine.control.systemresources import SystemResources, actor_of, page_of, refuse_bounded
+from engine.control.systemsessions import SystemSessions
 from engine.core.contracts.activities import CallContext
 from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.grant import OPEN, Grant, check_permitted, narrow
@@ -33,6 +35,7 @@ class SystemTools:
         definitions: Use cases on tasks and agents.
         starter: Starts executions.
         store: The projection.
+        sessions: Use cases on sessions.
         find: Searches documents; None = this process cannot.
     """
 
@@ -41,10 +44,12 @@ class SystemTools:
         definitions: DefinitionService,
         starter: StartService,
         store: ProjectionStore,
+        sessions: Sessions,
         find: Find | None = None,
     ) -> None:
         self._docs = SystemDocs(DocumentService(DocStore(store.database)), find)
         self._resources = SystemResources(store.database)
+        self._sessions = SystemSessions(sessions)
         self._definitions = definitions
         self._starter = starter
         self._store = store
@@ -71,6 +76,8 @@ class SystemTools:
         Raises:
             EngineError: As the use case behind it; `authority.denied` if the bound forbids it.
         """
+        if operation.startswith("session."):
+            return await self._sessions.run(operation, arguments, context)
         if operation.startswith(RESOURCES) and ".doc." not in operation:
             return await self._resources.run(operation, arguments, context)
         if operation not in self._operations:

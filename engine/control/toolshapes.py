@@ -113,5 +113,5 @@ def check_tool(name: str, kind: str, definition: Any) -> None:
         raise InvalidInput(
             f"`{kind}` of the tool '{name}': {'; '.join(problems)}",
             code="agent_tool.bad_definition",
-            hint="docs/agents.md says what each type of tool needs",
+            hint="docs/resources.md says what each type of tool needs",
         )

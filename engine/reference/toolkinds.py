@@ -91,7 +91,7 @@ TOOL_KINDS: Final = (
     Entry(
         "system",
         Group.TOOL,
-        "An operation on tasks, executions, agents or documents of the same tenant.",
+        "An operation on tasks, executions, agents, users, sessions or documents of the same tenant.",
         (
             example(
                 """
@@ -111,10 +111,10 @@ TOOL_KINDS: Final = (
             ),
         ),
         notes=(
-            "Resources and operations are agent (list, get), task (list, get, create, update, delete), execution"
-            " (list, get, create) and doc (list, get, create, delete, search); `subresource: execution` of a task means"
-            " its executions. Arguments that stand in the definition are fixed, `resource_id` is the `id`, or the task"
-            " of an execution.",
+            "Resources and operations are agent, user and task (list, get, create, update, delete), execution (list,"
+            " get, create), session (as agent, and create_or_update, history, chat) and doc (list, get, create, delete,"
+            " search); `subresource: execution` of a task means its executions. Arguments that stand in the definition"
+            " are fixed, `resource_id` is the `id`, or the task of an execution.",
             "`{resource: agent, subresource: doc, resource_id: ID}`, or `user` in place of `agent`, means the documents"
             " of that agent or user; without `resource_id` the argument `agent`, or `user`, says whose. `resource: doc`"
             " alone means those that are nobody's.",

@@ -488,7 +488,7 @@ _TOOL: Final = closed(
         "approve": _APPROVE,
         "api_call": (_CALL, "The HTTP request it makes."),
         "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
-        "system": (_SYSTEM, "An operation on tasks, executions, agents or documents."),
+        "system": (_SYSTEM, "An operation on tasks, executions, agents, users, sessions or documents."),
         "task": (
             {"anyOf": [TEXT, closed({"name": (TEXT, "Its name, perhaps with @VERSION or @ALIAS.")}, "name")]},
             "The task that each call runs.",

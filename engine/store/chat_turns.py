@@ -262,5 +262,5 @@ def _values(facts: TurnFacts) -> dict[str, Any]:
 
 def _facts(row: Row[Any]) -> TurnFacts:
     texts = {name: getattr(row, name) for name in _JSON}
-    kept = {name: None if text is None else json.loads(text) for name, text in texts.items()}
+    kept: dict[str, Any] = {name: None if text is None else json.loads(text) for name, text in texts.items()}
     return TurnFacts(**{name: getattr(row, name) for name in _PLAIN}, **kept)

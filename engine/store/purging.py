@@ -16,7 +16,7 @@ from engine.store.schema_blobs import purged
 from engine.store.schema_doors import bulk_items, schedule_runs
 
 IN_CHUNK = 200
-_OWN_KEY = {"executions": "id", "starts": "id", "chat_turns": "id", "purged": ""}
+_OWN_KEY = {"executions": "id", "starts": "id", "chat_turns": "id", "session_summaries": "id", "purged": ""}
 """Tables of executions whose column for the id has another name; empty = their rows stay."""
 
 EMPTIED: tuple[tuple[Column[str], dict[str, str | None]], ...] = (

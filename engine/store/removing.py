@@ -12,6 +12,7 @@ from engine.store.locks import lock_definitions, lock_rows
 from engine.store.schema import agents, task_aliases, tasks
 from engine.store.schema_resources import agent_tools, users
 from engine.store.schema_sessions import chat_turns, entries, session_members, sessions
+from engine.store.schema_summaries import session_summaries
 from engine.store.users import find_user, no_user
 
 
@@ -86,7 +87,7 @@ def _remove_sessions(connection: Connection, agent_id: str, tenant: str) -> None
     ids = sorted(set(connection.execute(alone).scalars()))
     lock_rows(connection, sessions.name, [f"{tenant}:{session_id}" for session_id in ids])
     for session_id in ids:
-        for table in (session_members, entries, chat_turns):
+        for table in (session_members, entries, chat_turns, session_summaries):
             connection.execute(delete(table).where(table.c.tenant == tenant, table.c.session_id == session_id))
         connection.execute(delete(sessions).where(sessions.c.tenant == tenant, sessions.c.id == session_id))
     _leave_sessions(connection, "agent", agent_id, tenant)

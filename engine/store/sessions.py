@@ -15,6 +15,7 @@ from engine.store.database import Database
 from engine.store.locks import lock_row
 from engine.store.metadata import contains
 from engine.store.schema_sessions import chat_turns, entries, session_members, sessions
+from engine.store.schema_summaries import session_summaries
 from engine.store.texts import plain
 
 SORTS: Mapping[str, str] = {"created_at": "created_us", "updated_at": "updated_us"}
@@ -172,7 +173,7 @@ class SessionStore:
 
         def work(connection: Connection) -> bool:
             lock_session(connection, tenant, session_id)
-            for table in (session_members, entries, chat_turns):
+            for table in (session_members, entries, chat_turns, session_summaries):
                 connection.execute(delete(table).where(_of(table, session_id, tenant)))
             return connection.execute(delete(sessions).where(_is(session_id, tenant))).rowcount > 0
 

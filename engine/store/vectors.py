@@ -120,6 +120,11 @@ class Vectors:
         if size <= self._most:
             self._hold(wanted, _Held(stamp, parts, size))
 
+    @property
+    def held(self) -> int:
+        """How many sets are in memory."""
+        return len(self._held)
+
     def _take(self, wanted: VectorSet, stamp: Stamp) -> _Held | None:
         with self._lock:
             held = self._held.pop(wanted, None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +20,11 @@ from engine.edge.http.idempotency import REPLAYED
 from engine.store.schema_retries import blind_retries
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, start, until
+from tests.support.faults import Fault, FaultLine
 from tests.support.lab import Lab
 from tests.support.patience import PATIENCE_S
+from tests.support.postgres import PostgresServer
+from tests.support.servers import free_port
 from tests.support.swallowing import SwallowingLine
 
 ROOT = "sesame"
@@ -215,3 +220,26 @@ async def test_a_request_that_breaks_off_does_nothing_and_harms_nobody(lab: Lab,
         await api.http.post("/agents", content=broken(), headers=headers)
     assert (await api.http.post("/agents", json={"name": "Ada"}, headers=tried(0))).status_code == 201
     assert (await names(api), await known(lab)) == (["Ada"], 1)
+
+
+async def test_while_the_store_is_away_a_request_fails_as_one_with_a_key_does(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    name = f"away_{uuid.uuid4().hex[:8]}"
+    async with FaultLine(postgres.port).running() as store:
+        url = postgres.database(name).replace(f":{postgres.port}/", f":{store.port}/")
+        settings = settings_for(tmp_path, api_key=SecretStr(ROOT)).model_copy(update={"database_url": url})
+        async with api_server(settings, temporal=f"127.0.0.1:{free_port()}") as api:
+            api.http.headers["authorization"] = f"Bearer {ROOT}"
+            assert (await api.http.post("/agents", json={"name": "Ada"}, headers=tried(0))).status_code == 201
+            store.begin(Fault.CUT)
+            blind, again, keyed = [
+                await api.http.post("/agents", json={"name": "Ada"}, headers=headers)
+                for headers in (tried(0), tried(1), {"idempotency-key": "mine"})
+            ]
+            store.end()
+            assert (await api.http.post("/agents", json={"name": "Ada"}, headers=tried(1))).status_code == 201
+    postgres.drop(name)
+    for answer in (blind, again, keyed):
+        assert (answer.status_code, answer.json()["code"]) == (503, "store.unreachable")
+        assert answer.headers["x-should-retry"] == "true"

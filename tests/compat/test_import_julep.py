@@ -164,6 +164,19 @@ async def test_what_is_wrong_is_told_with_place_reason_and_remedy_and_nothing_is
     assert await stored(api) == {"agents": [], "tasks": []}
 
 
+async def test_two_tasks_of_one_name_are_not_taken_for_the_same(api: ApiServer, cli: Cli, folder: Path) -> None:
+    write(folder, quiz=AGENT, ask=OF_2025, b__ask=OF_2025)
+    code, out, _ = await cli("import", "julep", str(folder), "--apply")
+    assert (code, "error[E509]: this task is called 'ask'" in out) == (Exit.USAGE, True)
+    assert await stored(api) == {"agents": [], "tasks": []}
+
+
+async def test_a_broken_project_file_is_told_as_such(cli: Cli, folder: Path) -> None:
+    write(folder, quiz=AGENT, julep="agents: [}")
+    code, _, err = await cli("import", "julep", str(folder))
+    assert (code, "julep.yaml" in err) == (Exit.USAGE, True)
+
+
 async def test_apply_stores_everything_and_can_be_repeated(api: ApiServer, cli: Cli, folder: Path) -> None:
     write(folder, agents__quiz=AGENT, tasks__ask=OF_2025, tasks__recap=OF_2024, lookup=LOOKUP, finds=USES_LOOKUP)
     first = await found(cli, folder, "--apply")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from itertools import pairwise
 from typing import Any
 
@@ -22,9 +23,11 @@ from julep import (
     PermissionDeniedError,
     UnprocessableEntityError,
 )
+from julep._streaming import SSEDecoder
 from pydantic import SecretStr
 
 from engine.core.kinds import EventType as T
+from engine.edge.http.sse import EventStream, sse_text
 from tests.compat.apiserver import ApiServer, api_server, read_stream, settings_for
 from tests.compat.test_native_api import create, start, until
 from tests.property.test_transition_order import AFTER
@@ -97,7 +100,8 @@ async def waiting(api: ApiServer, text: str = ASKS, **given: Any) -> str:
 
 async def waits_of(api: ApiServer, execution_id: str, **headers: str) -> list[dict[str, Any]]:
     """Return the `wait` transitions of an execution, the oldest first."""
-    answer = await api.http.get(f"/executions/{execution_id}/transitions?direction=asc", headers=headers)
+    path = f"/executions/{execution_id}/transitions?direction=asc"
+    answer = await api.http.get(path, headers={**STAINLESS, **headers})
     return [item for item in answer.json()["items"] if item["type"] == "wait"]
 
 
@@ -161,7 +165,13 @@ async def test_an_execution_that_stands_still_has_a_status_that_the_sdk_knows(
 
 async def test_the_client_of_2024_finds_what_it_must(lab: Lab, api: ApiServer) -> None:
     task_id = await create(api.http, BRANCHES.replace("$ [3, 1, 2]", "$ _"))
-    five = {"limit": 100, "offset": 0, "sort_by": "created_at", "direction": "desc", "metadata_filter": "{}"}
+    five: dict[str, str | int] = {
+        "limit": 100,
+        "offset": 0,
+        "sort_by": "created_at",
+        "direction": "desc",
+        "metadata_filter": "{}",
+    }
     async with lab.worker():
         made = (await api.http.post(f"/tasks/{task_id}/executions", json={"input": [7]}, headers=FERN)).json()
         assert (made["jobs"], made["created_at"] is not None) == ([made["id"]], True)
@@ -205,7 +215,7 @@ async def test_a_call_that_the_client_makes_is_told_in_julep_s_words_and_its_ans
         assert call["id"].startswith("call_")
         again = await julep.executions.transitions.retrieve(listed[0].id, execution_id=execution_id)
         assert again.output == call
-        (ours,) = await waits_of(api, execution_id)
+        ours = (await api.http.get(f"/executions/{execution_id}/transitions")).json()["items"][0]
         assert ours["output"] == {"kind": "function_call", "tool": "weigh", "arguments": {"what": "a cat"}}
         await julep.executions.change_status(execution_id, status="running", input={"kg": 4})
         assert (await until(api.http, execution_id, "succeeded"))["output"] == {"kg": 4}
@@ -241,7 +251,7 @@ async def test_refusals_are_the_sdk_s_own_exceptions_and_say_that_a_retry_is_poi
         await until(api.http, execution_id, "succeeded")
     for change in ({"status": "running", "input": 5}, {"status": "cancelled", "reason": None}):
         with pytest.raises(ConflictError) as late:
-            await julep.executions.change_status(execution_id, **change)  # type: ignore[call-overload]
+            await julep.executions.change_status(execution_id, **change)
         assert late.value.response.headers["x-should-retry"] == "false"
     with pytest.raises(NotFoundError):
         await julep.executions.change_status(NOBODY, status="running")
@@ -348,20 +358,24 @@ async def test_a_token_is_good_for_its_own_wait_alone(lab: Lab, api: ApiServer) 
         assert (await api.http.get(f"/executions/{second}")).json()["status"] == "awaiting_input"
 
 
-async def test_who_may_only_read_sees_no_tokens(lab: Lab, api: ApiServer) -> None:
-    reader = {"authorization": f"Bearer {await key_of(api, 'default', 'read')}"}
-    async with lab.worker():
+async def test_only_julep_s_clients_get_tokens_and_only_if_they_may_answer(lab: Lab, api: ApiServer) -> None:
+    reads = {**STAINLESS, "authorization": f"Bearer {await key_of(api, 'default', 'read')}"}
+    ours = {"authorization": STAINLESS["authorization"]}
+    async with lab.worker(), contextlib.AsyncExitStack() as clients:
         execution_id = await waiting(api, input={"q": "?"})
-        streams = [read_stream(api.http, f"/executions/{execution_id}/transitions.stream", most=2)]
-        async with httpx.AsyncClient(base_url=f"{api.url}/api", headers=reader, trust_env=False) as theirs:
-            streams.append(read_stream(theirs, f"/executions/{execution_id}/transitions.stream", most=2))
-            ours, mine = await asyncio.gather(*streams)
-        (seen,) = await waits_of(api, execution_id, **reader)
+        path = f"/executions/{execution_id}/transitions"
+        seen: list[set[str | None]] = []
+        for headers in (STAINLESS, FERN, ours, reads):
+            http = httpx.AsyncClient(base_url=f"{api.url}/api", headers=headers, trust_env=False)
+            await clients.enter_async_context(http)
+            (listed,) = [item for item in (await http.get(path)).json()["items"] if item["type"] == "wait"]
+            single = (await http.get(f"{path}/{listed['id']}")).json()
+            # all of them read the same stream at once
+            told = (await read_stream(http, f"{path}.stream", most=2))[1].data
+            shown = (listed, single, told.get("transition", told))
+            seen.append({item["metadata"].get("task_token") for item in shown})
         token = await token_of(api, execution_id)
-        single = await api.http.get(f"/executions/{execution_id}/transitions/{seen['id']}", headers=reader)
-    assert [told[1].data["metadata"].get("task_token") for told in (ours, mine)] == [token, None]
-    assert "task_token" not in seen["metadata"]
-    assert single.json() == seen
+    assert seen == [{token}, {token}, {None}, {None}]
 
 
 # --- branches and streams --------------------------------------------------------------------------------------------
@@ -449,3 +463,21 @@ async def test_a_reader_that_hangs_up_leaves_nothing_behind(lab: Lab, api: ApiSe
             await asyncio.sleep(0.02)
         # the connections that were hung up on are all that is gone
         assert (await julep.executions.get(execution_id)).status == "awaiting_input"
+
+
+async def test_a_silence_is_no_event_for_the_sdk() -> None:
+    async def texts() -> AsyncIterator[bytes]:
+        for text in (b"", sse_text({"n": 1}, id=1), b"", b"", sse_text({"n": 2}, id=2), b""):
+            yield text
+
+    sent: list[bytes] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message.get("body", b""))
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.Future()
+
+    await EventStream(texts())({"type": "http", "path": "/"}, receive, send)
+    assert sum(part.startswith(b":") for part in sent) == 4
+    assert [event.json() for event in SSEDecoder().iter_bytes(iter(sent))] == [{"n": 1}, {"n": 2}]

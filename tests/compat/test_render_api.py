@@ -23,24 +23,30 @@ async def api(lab: Lab, temporal_address: str) -> AsyncIterator[ApiServer]:
 
 
 @pytest.fixture
-async def julep(api: ApiServer) -> AsyncIterator[AsyncJulep]:
+async def julep(api: ApiServer) -> AsyncIterator[Any]:
     options: dict[str, Any] = {"max_retries": 0, "_strict_response_validation": True}
     http = DefaultAsyncHttpxClient(trust_env=False)
+    # what it is given is checked by the server, what it gets by its own types
     async with AsyncJulep(base_url=f"{api.url}/api", api_key="any", http_client=http, **options) as client:
         yield client
 
 
-async def talk(julep: AsyncJulep, *, agent: dict[str, Any] | None = None, **session: Any) -> Any:
+def told_by(refused: pytest.ExceptionInfo[BadRequestError]) -> Any:
+    """Return the body of a refusal."""
+    return refused.value.body
+
+
+async def talk(julep: Any, *, agent: dict[str, Any] | None = None, **session: Any) -> Any:
     """Make an agent and a session with it."""
     made = await julep.agents.create(name="Ada", about="A librarian.", model="mock", **(agent or {}))
     return await julep.sessions.create(agent=made.id, **session)
 
 
 async def test_what_is_rendered_is_the_system_message_then_what_is_said_with_the_tools_of_the_agent(
-    julep: AsyncJulep,
+    julep: Any, api: ApiServer
 ) -> None:
-    settings = {"temperature": 0.2}
-    ada = await julep.agents.create(name="Ada", instructions=["Be kind."], default_settings=settings, model="mock")
+    settings = {"temperature": 0.2, "model": "three"}
+    ada = await julep.agents.create(name="Ada", instructions=["Be kind."], default_settings=settings, model="one")
     await julep.agents.tools.create(agent_id=ada.id, **WEATHER)
     bo = await julep.users.create(name="Bo", about="reads a lot")
     session = await julep.sessions.create(agent=ada.id, user=bo.id, situation="It is late.")
@@ -54,11 +60,15 @@ async def test_what_is_rendered_is_the_system_message_then_what_is_said_with_the
     ]
     assert made.tool_choice == "auto"
     assert made.docs == []
+    for asked, model in (({}, "three"), ({"model": "two"}, "two")):
+        body = {"messages": HELLO, "top_p": 0.5, **asked}
+        told = (await api.http.post(f"/sessions/{session.id}/render", json=body)).json()
+        assert (told["model"], told["settings"]) == (model, {"temperature": 0.2, "top_p": 0.5})
     # nothing was asked, nothing is kept
     assert (await julep.sessions.history(session.id)).entries == []
 
 
-async def test_a_template_of_the_session_is_rendered_and_messages_only_if_it_says_so(julep: AsyncJulep) -> None:
+async def test_a_template_of_the_session_is_rendered_and_messages_only_if_it_says_so(julep: Any) -> None:
     template = "{{ agent.name }} for {{ session.metadata.team }}, at {{ settings.temperature }}"
     said = [{"role": "user", "content": "I use {{ agent.name }} and {braces}"}]
     for renders, told in ((False, said[0]["content"]), (True, "I use Ada and {braces}")):
@@ -68,7 +78,7 @@ async def test_a_template_of_the_session_is_rendered_and_messages_only_if_it_say
 
 
 async def test_documents_of_all_users_and_the_agent_that_answers_are_told_to_the_model_and_the_client(
-    julep: AsyncJulep,
+    julep: Any,
 ) -> None:
     ada = await julep.agents.create(name="Ada", model="mock")
     cy = await julep.agents.create(name="Cy", canonical_name="cy", model="mock")
@@ -95,39 +105,53 @@ async def test_documents_of_all_users_and_the_agent_that_answers_are_told_to_the
     assert (await julep.sessions.render(session.id, messages=HELLO)).docs == []
 
 
-async def test_a_prompt_beyond_the_budget_is_refused_by_the_name_that_julep_gave_it(
-    julep: AsyncJulep, api: ApiServer
-) -> None:
+async def test_a_prompt_beyond_the_budget_is_refused_by_the_name_that_julep_gave_it(julep: Any, api: ApiServer) -> None:
     session = await talk(julep, token_budget=50)
     with pytest.raises(BadRequestError) as refused:
         await julep.sessions.render(session.id, messages=[{"role": "user", "content": "word " * 100}])
-    told = refused.value.body["error"]
+    told = told_by(refused)["error"]
     assert (told["type"], told["code"]) == ("PromptTooBigError", "session.prompt_too_big")
     assert len((await julep.sessions.render(session.id, messages=HELLO)).messages) == 2
 
 
-async def test_the_context_of_the_model_is_the_budget_if_the_session_has_none(
-    julep: AsyncJulep, api: ApiServer
-) -> None:
-    backend = {"name": "small", "base_url": "http://127.0.0.1:1/v1", "models": ["tiny"]}
-    backend["capabilities"] = {"tiny": {"context": 100}}
+async def test_the_context_of_the_model_is_the_budget_if_the_session_has_none(julep: Any, api: ApiServer) -> None:
+    backend = {
+        "name": "small",
+        "base_url": "http://127.0.0.1:1/v1",
+        "models": ["tiny", "free"],
+        "capabilities": {"tiny": {"context": 100}},
+    }
     assert (await api.http.post("/backends", json=backend)).status_code in (200, 201)
     session = await talk(julep)
     said = [{"role": "user", "content": "word " * 60}]
     assert len((await julep.sessions.render(session.id, messages=said, model="tiny")).messages) == 2
     with pytest.raises(BadRequestError) as refused:
         await julep.sessions.render(session.id, messages=said, model="tiny", max_tokens=50)
-    assert "may have 50" in refused.value.body["error"]["message"]
+    assert "may have 50" in told_by(refused)["error"]["message"]
+    # of the one nobody knows how much it takes
+    assert (await julep.sessions.render(session.id, messages=said * 10, model="free")).messages
 
 
-async def test_what_cannot_be_rendered_is_refused_and_unknown_sessions_are_not_found(julep: AsyncJulep) -> None:
+async def test_a_template_that_no_session_could_render_is_refused_when_it_is_stored(julep: Any) -> None:
+    broken = "You are {{ agnt.name }}"
+    with pytest.raises(BadRequestError) as of_agent:
+        await julep.agents.create(name="Ada", default_system_template=broken)
+    session = await talk(julep)
+    with pytest.raises(BadRequestError) as of_session:
+        await julep.sessions.update(session.id, system_template=broken)
+    for refused in (of_agent, of_session):
+        assert told_by(refused)["code"] == "template.invalid"
+        assert "line 1, column 12" in told_by(refused)["error"]["message"]
+
+
+async def test_what_cannot_be_rendered_is_refused_and_unknown_sessions_are_not_found(julep: Any) -> None:
     session = await talk(julep, system_template="{{ user.name }}")
     with pytest.raises(BadRequestError) as refused:
         await julep.sessions.render(session.id, messages=HELLO)
-    assert refused.value.body["code"] == "template.failed"
+    assert told_by(refused)["code"] == "template.failed"
     stranger = await julep.agents.create(name="Stranger", model="mock")
     with pytest.raises(BadRequestError) as other:
         await julep.sessions.render(session.id, messages=HELLO, agent=stranger.id)
-    assert other.value.body["code"] == "session.not_member"
+    assert told_by(other)["code"] == "session.not_member"
     with pytest.raises(NotFoundError):
         await julep.sessions.render("00000000-0000-7000-8000-000000000000", messages=HELLO)

@@ -197,7 +197,13 @@ async def test_the_client_of_2024_finds_what_it_needs(http: httpx.AsyncClient, k
     assert created["jobs"] == []
     updated = (await http.put(f"/{kind}/{created['id']}", json=bare, headers=FERN)).json()
     assert updated["jobs"] == []
-    queries = {"limit": 10, "offset": 0, "sort_by": "created_at", "direction": "asc", "metadata_filter": "{}"}
+    queries: dict[str, str | int] = {
+        "limit": 10,
+        "offset": 0,
+        "sort_by": "created_at",
+        "direction": "asc",
+        "metadata_filter": "{}",
+    }
     page = (await http.get(f"/{kind}", params=queries, headers=FERN)).json()
     assert [item["id"] for item in page["results"]] == [created["id"]]
     for view in (created, updated, *page["results"]):
@@ -264,9 +270,9 @@ async def test_the_models_that_agents_may_ask_are_listed(http: httpx.AsyncClient
 @pytest.mark.parametrize("kind", ["agents", "users"])
 async def test_a_project_is_named_by_what_belongs_to_it(http: httpx.AsyncClient, kind: str) -> None:
     project = await made(http, "/projects", WHOLE["projects"])
-    for reference in ("desk", project["id"]):
-        member = await made(http, f"/{kind}", {"name": "x", "project": reference})
-        assert (await shown(http, f"/{kind}/{member['id']}"))["project"] == "desk"
+    await made(http, f"/{kind}", {"name": "x", "project": project["id"]})
+    member = await made(http, f"/{kind}", {"name": "y", "project": "desk"})
+    assert [item["project"] for item in (await shown(http, f"/{kind}"))["items"]] == ["desk", "desk"]
     await refused(await http.post(f"/{kind}", json={"name": "x", "project": "no"}), 404, "project.not_found")
     path = f"/{kind}/{member['id']}"
     await refused(await http.patch(path, json={"project": "no"}), 404, "project.not_found")
@@ -323,7 +329,13 @@ async def test_tools_are_paged_to_their_end_for_both_clients(http: httpx.AsyncCl
     while items := (await shown(http, f"/agents/{ada}/tools", limit=2, offset=len(found)))["items"]:
         found += [item["id"] for item in items]
     assert found == ids
-    queries = {"limit": 10, "offset": 0, "sort_by": "updated_at", "direction": "desc", "metadata_filter": "{}"}
+    queries: dict[str, str | int] = {
+        "limit": 10,
+        "offset": 0,
+        "sort_by": "updated_at",
+        "direction": "desc",
+        "metadata_filter": "{}",
+    }
     page = (await http.get(f"/agents/{ada}/tools", params=queries, headers=FERN)).json()
     assert [item["id"] for item in page["results"]] == ids[::-1]
     assert [item["background"] for item in page["results"]] == [False] * 3

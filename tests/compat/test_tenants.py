@@ -55,6 +55,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/api/sessions/{session_id}"): {"situation": "x"},
     ("PUT", "/api/sessions/{session_id}"): {"situation": "x"},
     ("POST", "/api/sessions/{session_id}/chat"): {"messages": [{"role": "user", "content": "x"}]},
+    ("POST", "/api/sessions/{session_id}/render"): {"messages": [{"role": "user", "content": "x"}]},
     ("POST", "/api/agents/{agent_id}/tasks"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
     ("POST", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},
     ("PUT", "/api/agents/{agent_id}/tasks/{task_id}"): {"name": "t", "main": [{"evaluate": {"x": 1}}]},

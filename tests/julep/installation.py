@@ -78,17 +78,23 @@ class Installation:
 
 
 @contextlib.contextmanager
-def installation(folder: Path, temporal: str) -> Iterator[Installation]:
+def installation(
+    folder: Path, temporal: str, *, project: str = "", script_of: dict[str, Any] | None = None
+) -> Iterator[Installation]:
     """Run an installation for the length of the block; everything is ready when it begins.
 
     Args:
         folder: A folder of its own.
         temporal: Address of a running Temporal server.
+        project: What everstep.toml says, with MODEL for the address of the model; empty = what most tests need.
+        script_of: What the model says; None = SCRIPT.
     """
     script = folder / "script.json"
-    script.write_text(json.dumps(SCRIPT), encoding="utf-8")
+    script.write_text(json.dumps(script_of or SCRIPT), encoding="utf-8")
     with mock_model(script) as model:
         write_project(folder, llm_url=model)
+        if project:
+            (folder / "everstep.toml").write_text(project.replace("MODEL", model), encoding="utf-8")
         shared = {
             "TEMPORAL_ADDRESS": temporal,
             "EVERSTEP_TASK_QUEUE": f"julep-{uuid.uuid4().hex[:8]}",

@@ -15,7 +15,7 @@ from tests.julep.sdk import eventually
 
 Scenario = Callable[[Fern], Awaitable[None]]
 AGENT: dict[str, Any] = {"name": "Ada", "about": "Counts", "model": "mock", "instructions": "Be short."}
-USER = {"name": "Grace", "about": "Compiles"}
+USER: dict[str, Any] = {"name": "Grace", "about": "Compiles"}
 SESSION: dict[str, Any] = {"situation": "They meet.", "render_templates": True}
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -132,7 +132,7 @@ async def test_tools_of_an_agent_are_created_changed_and_deleted(fern: Fern) -> 
     await fern("agent_tools_route_patch", agent, made, name="search")
     (tool,) = await fern("agent_tools_route_list", agent)
     assert (tool.name, tool.function.parameters) == ("search", {"type": "object"})
-    other = {"parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}
+    other: dict[str, Any] = {"parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}
     await fern("agent_tools_route_update", agent, made, type="function", name="other", function=other)
     (tool,) = await fern("agent_tools_route_list", agent)
     assert (tool.name, tool.function.parameters) == ("other", other["parameters"])
@@ -189,7 +189,7 @@ async def test_an_execution_is_answered_by_its_id_or_by_a_token_and_cancelled(fe
     (group,) = await fern("execution_transitions_route_list", second)
     (wait,) = [transition for transition in group.transitions if transition.type == "wait"]
     token = wait.model_extra["metadata"]["task_token"]
-    given = {"task_token": token, "input": {"answer": "coffee"}}
+    given: dict[str, Any] = {"task_token": token, "input": {"answer": "coffee"}}
     await fern("task_executions_route_resume_with_task_token", task, **given)
     assert (await in_status(fern, second, "succeeded")).model_extra["output"] == {"said": "coffee"}
     again = await fern.send("task_executions_route_update", task, second, status="running", input={})
@@ -226,7 +226,7 @@ async def test_a_text_becomes_a_vector_by_which_documents_are_found(fern: Fern) 
     (vector,) = (await fern("embed_route_embed", text="When is it open?")).vectors
     agent = (await fern("agents_route_create", **AGENT)).id
     made = await doc(fern, "agents", agent)
-    body = {"confidence": -1, "alpha": 1, "mmr": True, "vector": vector}
+    body: dict[str, Any] = {"confidence": -1, "alpha": 1, "mmr": True, "vector": vector}
 
     async def look() -> Any:
         return (await fern("agents_docs_search_route_search", agent, **body)).results
@@ -261,7 +261,12 @@ async def test_sessions_are_created_changed_listed_and_deleted(fern: Fern) -> No
 async def test_a_chat_answers_is_remembered_and_forgotten(fern: Fern) -> None:
     agent = (await fern("agents_route_create", **AGENT)).id
     session = (await fern("sessions_route_create", agent=str(agent), **SESSION)).id
-    hello = {"messages": [{"role": "user", "content": "hello"}], "recall": True, "remember": False, "save": True}
+    hello: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "hello"}],
+        "recall": True,
+        "remember": False,
+        "save": True,
+    }
     (choice,) = (await fern("chat_route_generate", session, **hello, stream=False)).choices
     assert (choice.delta.content, choice.finish_reason) == ("hello", "stop")
     history = await fern("history_route_history", session, query={"limit": 10})

@@ -50,7 +50,7 @@ def test_its_commands_run_as_they_stand(installed: Installation, key: Key, tmp_p
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "ada.yaml").write_text(AGENT, encoding="utf-8")
     (tmp_path / "agents" / "greet.yaml").write_text(TASK, encoding="utf-8")
-    where = {"EVERSTEP_ADDRESS": installed.url.removesuffix("/api"), "EVERSTEP_API_KEY": key.text}
+    where: dict[str, Any] = {"EVERSTEP_ADDRESS": installed.url.removesuffix("/api"), "EVERSTEP_API_KEY": key.text}
     commands = [shlex.split(text)[1:] for kind, text in FENCES if kind == "sh"]
     looked, applied = [everstep(*words, cwd=tmp_path, **where) for words in commands]
     assert (looked.code, "nothing was stored" in looked.err) == (0, True)

@@ -10,9 +10,12 @@ from julep import BadRequestError, ConflictError, NotFoundError
 
 from tests.julep.sdk import Sdk, about, ended, everything, text_of, until
 
-ADDS = [{"evaluate": {"sum": "$ _.a + _.b"}, "label": "adds"}, {"evaluate": {"twice": "$ _.sum * 2"}}]
-ASKS = [{"wait_for_input": {"info": {"question": "$ _.q"}}}, {"evaluate": {"said": "$ _.answer"}}]
-COUNTS = [{"foreach": {"in": "$ range(_.n)", "do": {"evaluate": {"i": "$ _"}}}}]
+ADDS: list[dict[str, Any]] = [
+    {"evaluate": {"sum": "$ _.a + _.b"}, "label": "adds"},
+    {"evaluate": {"twice": "$ _.sum * 2"}},
+]
+ASKS: list[dict[str, Any]] = [{"wait_for_input": {"info": {"question": "$ _.q"}}}, {"evaluate": {"said": "$ _.answer"}}]
+COUNTS: list[dict[str, Any]] = [{"foreach": {"in": "$ range(_.n)", "do": {"evaluate": {"i": "$ _"}}}}]
 NUMBERS = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}, "required": ["a", "b"]}
 
 

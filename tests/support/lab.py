@@ -18,14 +18,19 @@ from activities.children import ChildActivities
 from activities.embedding import Embedder
 from activities.llm import ChatActivities
 from activities.lookups import LookupActivities
+from activities.registry import open_registry
 from activities.tools.runner import ToolActivities
 from engine.control.children import ChildService
 from engine.control.compiling import compile_text
 from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
+from engine.control.documents import DocumentService
+from engine.control.executions import ExecutionService
 from engine.control.live import LiveEvents
+from engine.control.models import ModelService
 from engine.control.payloads import data_converter
 from engine.control.secrets import SecretKeys, SecretReader, SecretService
+from engine.control.sessions.opening import open_sessions
 from engine.control.starting import StartService
 from engine.control.systemtools import SystemTools
 from engine.core.contracts.execution import (
@@ -43,6 +48,7 @@ from engine.core.run.events import EventRecord, body_of
 from engine.edge.mockllm.app import create_app
 from engine.edge.mockllm.script import MockScript
 from engine.settings import BackendConfig, HttpConfig, Price, Project, Settings
+from engine.store.changes import Changes
 from engine.store.conversations import ConversationStore
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
@@ -50,6 +56,7 @@ from engine.store.docs import DocStore
 from engine.store.kept import KeptStore
 from engine.store.limits import LimitStore
 from engine.store.projection import ProjectionStore
+from engine.store.pulls import PullStore
 from engine.store.secrets import SecretStore
 from engine.store.spending import SpendingStore
 from engine.tooling import Tool, ToolCatalog
@@ -158,8 +165,19 @@ class Lab:
 
     def _system_tools(self) -> SystemTools:
         temporal = TemporalConnection(Settings(data_dir=self.folder), self.client)
-        starter = StartService(self.store, self.definitions, temporal, task_queue=self.queue)
-        return SystemTools(self.definitions, starter, self.store, self._lookups.find)
+        database, definitions, changes = self.store.database, self.definitions, Changes(self.store.database)
+        starter = StartService(self.store, definitions, temporal, task_queue=self.queue)
+        registry, states = open_registry(database, Project())
+        sessions = open_sessions(
+            database,
+            changes,
+            documents=DocumentService(DocStore(database), temporal, task_queue=self.queue),
+            executions=ExecutionService(self.store, temporal, changes),
+            starter=starter,
+            models=ModelService(registry, states, PullStore(database), temporal, task_queue=self.queue),
+            contracts=definitions.contracts,
+        )
+        return SystemTools(definitions, starter, self.store, sessions, self._lookups.find)
 
     @property
     def definitions(self) -> DefinitionService:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.control.models import ModelSight
 from engine.control.registry import DeclaredBackend
-from engine.control.sessions.contexts import asking
+from engine.control.sessions.contexts import called
 from engine.control.sessions.prompting import system_message
 from engine.control.sessions.recalling import RecallOptions, query_of
 from engine.control.sessions.summarising import messages_for, summary_task
@@ -38,7 +38,14 @@ def agent(**more: Any) -> AgentFacts:
 
 def entry(number: int, role: str = "user", content: Any = "", tokens: int = 6, **more: Any) -> EntryFacts:
     """Return an entry that counts ten tokens with what a message costs beside its text."""
-    facts = {"tenant": "t", "session_id": "s", "number": number, "id": f"e{number}", "turn_id": "x", "created_us": 1}
+    facts: dict[str, Any] = {
+        "tenant": "t",
+        "session_id": "s",
+        "number": number,
+        "id": f"e{number}",
+        "turn_id": "x",
+        "created_us": 1,
+    }
     source = more.pop("source", "api_request")
     told = content or f"said {number}"
     return EntryFacts(**facts, role=role, content=told, source=source, token_count=tokens, **more)
@@ -274,9 +281,8 @@ def test_a_name_of_a_model_stands_for_all_that_may_answer_for_it() -> None:
     groups = {"any": Group(models=["one/big", "small"])}
 
     def found(model: str) -> list[tuple[str, str]]:
-        return [(item.backend.name, item.model) for item in asking(model, sights, groups)]
+        return [(item.backend.name, item.model) for item in called(model, sights, groups)]
 
-    assert found("") == [("one", "big")]
     assert found("big") == [("one", "big"), ("two", "big")]
     assert found("two/big") == [("two", "big")]
     assert found("any") == [("one", "big"), ("two", "small")]
@@ -285,7 +291,7 @@ def test_a_name_of_a_model_stands_for_all_that_may_answer_for_it() -> None:
 
 # --- what is looked up -----------------------------------------------------------------------------------------------
 
-SAID = [
+SAID: list[dict[str, Any]] = [
     {"role": "user", "content": "first"},
     {"role": "assistant", "content": "second"},
     {"role": "tool", "content": "third"},

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from engine.core.contracts.lookups import Owner
 from engine.core.errors import Conflict
 from engine.store.database import open_database
 from engine.store.docs import FIRST_PAUSE_US, LEASE_US, DocFacts, DocStore
 from engine.store.docsearch import DocQuery, DocSearch, Found, fuse
-from engine.store.vectors import from_bytes, to_bytes
+from engine.store.vectors import Place, Vectors, VectorSet, from_bytes, to_bytes
 from tests.support.postgres import store_url
 
 T0 = 1_800_000_000_000_000
@@ -283,3 +283,98 @@ async def test_vectors_of_a_document_that_was_deleted_meanwhile_are_dropped(stor
     await store.remove("a", tenant="t")
     assert not await store.keep_vectors(added, "m", [to_bytes([1.0])], now_us=T0)
     assert await store.pieces("a", tenant="t") == []
+
+
+# --- doubles ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_an_owner_has_already_is_not_stored_twice_and_takes_over_what_is_said_of_it(store: DocStore) -> None:
+    first = await put(store, "a", "cat", at=[0], content_hash="h", metadata={"v": 1})
+    again = await put(store, "b", "cat", content_hash="h", due_us=T0 + 5)
+    assert (again.id, again.metadata, again.due_us) == (first.id, {"v": 1}, None)
+    said = await put(store, "c", "cat", content_hash="h", metadata={"v": 2})
+    assert (said.id, said.metadata) == (first.id, {"v": 2})
+    assert await store.get("a", tenant="t") == said
+    assert len(await store.page(tenant="t")) == 1
+    # others may have the same, and what has no hash is compared with nothing
+    for other in ({"owner": BOB}, {"tenant": "u"}):
+        assert (await put(store, "d", "cat", content_hash="h", **other)).id == "d"
+    assert (await put(store, "e", "cat")).id == "e"
+
+
+async def test_vectors_are_made_anew_when_the_model_is_told_something_else_and_those_under_way_are_dropped(
+    store: DocStore,
+) -> None:
+    await put(store, "a", "cat", at=[0], content_hash="h")
+    changed = await put(store, "b", "cat", content_hash="h", instruction="for a search", due_us=T0 + 5)
+    assert (changed.id, changed.instruction, changed.due_us) == ("a", "for a search", T0 + 5)
+    [claimed] = await store.claim(now_us=T0 + 5, limit=1)
+    assert claimed.instruction == "for a search"
+    await put(store, "c", "cat", content_hash="h", instruction="for another", due_us=T0 + 6)
+    assert not await store.keep_vectors(claimed, "m", [to_bytes([1.0, 0.0])], now_us=T0 + 7)
+    [newer] = await store.claim(now_us=T0 + 8, limit=1)
+    assert await store.keep_vectors(newer, "m", [to_bytes([0.0, 1.0])], now_us=T0 + 9)
+    [piece] = await store.pieces("a", tenant="t")
+    assert from_bytes(piece.embedding or b"") == [0.0, 1.0]
+
+
+async def test_documents_of_an_owner_that_is_gone_go_with_it(store: DocStore) -> None:
+    for name, owner, tenant in (("a", ANA, "t"), ("b", BOB, "t"), ("c", Owner(), "t"), ("d", ANA, "u")):
+        await put(store, name, "zebra", owner=owner, tenant=tenant)
+    await store.remove_of_owner(ANA, tenant="t")
+    assert {item.id for item in await store.page(tenant="t")} == {"b", "c"}
+    assert len(await store.page(tenant="u")) == 1
+    assert await find(store, "zebra") == []
+
+
+async def test_a_list_begins_at_either_end_and_has_the_pieces_of_its_documents(store: DocStore) -> None:
+    for number in range(3):
+        await put(store, f"d{number}", f"one {number}", f"two {number}", created_us=T0 + number)
+    oldest = await store.page(tenant="t", owner=ANA, limit=2, offset=1, descending=False)
+    assert [item.id for item in oldest] == ["d1", "d2"]
+    pieces = await store.pieces_of(["d2", "d0", "gone"], tenant="t")
+    assert {name: [piece.content for piece in found] for name, found in pieces.items()} == {
+        "d0": ["one 0", "two 0"],
+        "d2": ["one 2", "two 2"],
+    }
+
+
+# --- vectors in memory -----------------------------------------------------------------------------------------------
+
+
+async def test_a_search_knows_vectors_of_the_one_before_until_any_of_them_changes(store: DocStore) -> None:
+    search = DocSearch(store.database)
+
+    async def nearest(**query: Any) -> list[str]:
+        found = await search.search(DocQuery(tenant="t", owners=[ANA], vectors={"m": around(0)}, **query))
+        return ids(found)
+
+    first = await put(store, "a", "a", at=[20])
+    assert await nearest() == await nearest() == ["a"]
+    await put(store, "b", "b", at=[10])
+    assert await nearest() == ["b", "a"]
+    assert await nearest(metadata={"no": "such"}) == []
+    await store.keep_vectors(first, "m", [to_bytes(around(0))], now_us=T0 + 9)
+    assert await nearest() == ["a", "b"]
+    # one goes and one comes at the same time as the other did: as many as before
+    await store.remove("a", tenant="t")
+    await put(store, "c", "c", at=[5])
+    assert await nearest() == ["c", "b"]
+    await store.remove_of_owner(ANA, tenant="t")
+    assert await nearest() == []
+
+
+async def test_vectors_that_do_not_fit_into_memory_are_read_each_time(store: DocStore) -> None:
+    for owner in (ANA, BOB):
+        await put(store, f"{owner.id}1", "x", "y", at=[0, 30], owner=owner)
+    sets = [VectorSet("t", owner, "m", 3) for owner in (ANA, BOB)]
+    size = 2 * 3 * 4
+    for most, held in ((0, 0), (size, 1), (2 * size, 2)):
+        vectors = Vectors(most)
+
+        def read(connection: Connection, kept: Vectors = vectors) -> list[list[Place]]:
+            return [[place for part in kept.read(connection, wanted) for place in part.places] for wanted in sets]
+
+        for _ in range(2):
+            assert await store.database.run(read) == [[("ana1", 0), ("ana1", 1)], [("bob1", 0), ("bob1", 1)]]
+        assert vectors.held == held

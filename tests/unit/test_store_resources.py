@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.control.agents import AgentFields, AgentService, agent_view
+from engine.control.agents import AgentService, agent_view
 from engine.control.agenttools import AgentToolService
 from engine.control.definitions import DefinitionService
 from engine.control.documents import DocumentService
@@ -158,14 +158,11 @@ async def test_an_agent_is_created_under_the_id_that_a_caller_chose_if_it_is_a_u
 async def test_a_repeated_creation_creates_nothing_and_another_one_with_its_key_is_refused(
     agents: AgentService, users: UserService, projects: ProjectService, tools: AgentToolService
 ) -> None:
-    for name in ("Ada", "Ada", "Bob"):
-        fields: AgentFields = {"name": name}
-        if name == "Bob":
-            with pytest.raises(Conflict) as caught:
-                await agents.create(fields, tenant=TENANT, request_key="k")
-            assert caught.value.code == "idempotency.key_reused"
-        else:
-            made = await agents.create(fields, tenant=TENANT, request_key="k")
+    made = await agents.create({"name": "Ada"}, tenant=TENANT, request_key="k")
+    assert await agents.create({"name": "Ada"}, tenant=TENANT, request_key="k") == made
+    with pytest.raises(Conflict) as caught:
+        await agents.create({"name": "Bob"}, tenant=TENANT, request_key="k")
+    assert caught.value.code == "idempotency.key_reused"
     assert [item.name for item in await agents.store.page(tenant=TENANT)] == ["Ada"]
     first = [
         await users.create({"name": "U"}, tenant=TENANT, request_key="k"),
@@ -197,8 +194,8 @@ async def test_a_deleted_agent_takes_with_it_what_is_its_own_and_nothing_else(
         made[one.id] = await definitions.create_task("name: t\nmain: [{prompt: hi}]", tenant=TENANT, agent_id=one.id)
         await tools.create(one.id, WEATHER, tenant=TENANT)
         await documents.add(f"{one.name} knows", tenant=TENANT, owner=Owner(kind="agent", id=one.id))
-        moment = {"created_us": 1, "updated_us": 1}
-        await sessions.add(SessionFacts(id=f"of {one.name}", tenant=TENANT, agents=[one.id], **moment))
+        own = SessionFacts(id=f"of {one.name}", tenant=TENANT, agents=[one.id], created_us=1, updated_us=1)
+        await sessions.add(own)
         task_id = made[one.id].task.id
         alias = AliasFacts(tenant=TENANT, task_id=task_id, alias="prod", version=1, updated_us=1)
         await definitions.definitions.aliases.put(alias)
@@ -222,6 +219,17 @@ async def test_a_deleted_agent_takes_with_it_what_is_its_own_and_nothing_else(
     assert (plan.agent.id, plan.agent.model) == (ada.id, "m1")
     with pytest.raises(NotFound):
         await agents.delete("ada", tenant=TENANT)
+
+
+async def test_a_change_of_an_agent_is_seen_by_what_starts_later(database: Database, agents: AgentService) -> None:
+    definitions = DefinitionService(Definitions(database), {})
+    ada = await agents.create({"name": "Ada", "model": "m1", "instructions": ["a", "b"]}, tenant=TENANT)
+    made = await definitions.create_task("name: t\nmain: [{prompt: hi}]", tenant=TENANT, agent_id=ada.id)
+    started = await definitions.plan_for_start(made.task)
+    await agents.patch(ada.id, {"model": "m2", "default_settings": {"top_p": 1}}, tenant=TENANT)
+    later = plan_from_json(await definitions.plan_for_start(made.task)).agent
+    assert (later.model, later.instructions, later.settings) == ("m2", "a\nb", {"top_p": 1})
+    assert plan_from_json(started).agent.model == "m1"
 
 
 async def test_nobody_deletes_or_changes_what_is_another_tenants(

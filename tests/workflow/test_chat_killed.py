@@ -78,7 +78,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 def think(scene: Scene, session: str) -> asyncio.Task[Any]:
     """Say something that the model thinks about."""
     said: Any = [{"role": "user", "content": "think"}]
-    return asyncio.create_task(scene.julep.sessions.chat(session, messages=said))  # type: ignore[arg-type]
+    return asyncio.create_task(scene.julep.sessions.chat(session, messages=said))
 
 
 async def kill_both(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -42,12 +43,12 @@ def slow(text: str, **rule: Any) -> MockRule:
     return MockRule(reply=text, stream=MockStream(chunk_chars=12, delay_s=0.05), **rule)
 
 
-async def begin(client: AsyncJulep, **more: Any) -> str:
+async def begin(client: Any, **more: Any) -> str:
     agent = await client.agents.create(name="Ada", model="mock")
-    return (await client.sessions.create(agent=agent.id, **more)).id
+    return str((await client.sessions.create(agent=agent.id, **more)).id)
 
 
-async def read(client: AsyncJulep, session: str, text: str, **more: Any) -> list[Any]:
+async def read(client: Any, session: str, text: str, **more: Any) -> list[Any]:
     """Say something and return the chunks of the answer."""
     said: Any = [{"role": "user", "content": text}]
     return [chunk async for chunk in await client.sessions.chat(session, messages=said, stream=True, **more)]
@@ -132,19 +133,34 @@ async def test_a_refusal_before_the_first_word_has_its_status(lab: Lab) -> None:
             await read(client, await begin(client), "speak")
 
 
-async def test_a_failure_in_the_middle_is_told_and_breaks_the_stream_off(lab: Lab) -> None:
-    # each attempt writes something and is cut off
-    rules = [slow(WORDS, cut_after_chars=100)]
-    lab.mock.use(MockScript(rules=rules))
+async def broken(client: Any, session: str, text: str) -> list[Any]:
+    """Say something and return what came before the stream broke off, which it must."""
+    said: Any = [{"role": "user", "content": text}]
+    found: list[Any] = []
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        async for chunk in await client.sessions.chat(session, messages=said, stream=True):
+            found.append(chunk)
+        pytest.fail("the stream ended as if it were whole")
+    return found
+
+
+async def test_what_goes_wrong_in_the_middle_is_told_and_breaks_the_stream_off(lab: Lab) -> None:
+    def cut(word: str, **more: Any) -> MockRule:
+        return slow(WORDS, match=word, cut_after_chars=100, **more)
+
+    rules = [cut("never"), cut("once", times=1), slow(WORDS, match="once"), cut("otherwise", times=1)]
+    lab.mock.use(MockScript(rules=[*rules, MockRule(match="otherwise", reply="No.")]))
     async with serving(lab) as api, sdk(api) as client, worker_process(lab):
-        session, found = await begin(client), []
-        said: Any = [{"role": "user", "content": "speak"}]
-        stream = await client.sessions.chat(session, messages=said, stream=True)
-        with contextlib.suppress(httpx.RemoteProtocolError):
-            async for chunk in stream:
-                found.append(chunk)
-            pytest.fail("the stream ended as if it were whole")
-        assert WORDS.startswith(text_of(found))
-        assert len(found) > 1
-        assert found[-1].error["code"] == "backend.cut_off"
-        assert (await client.sessions.history(session)).entries == []
+        sessions = [await begin(client) for _ in range(3)]
+        never, once, otherwise = await asyncio.gather(
+            broken(client, sessions[0], "never"),
+            read(client, sessions[1], "once"),
+            broken(client, sessions[2], "otherwise"),
+        )
+        assert WORDS.startswith(text_of(never))
+        assert len(never) > 1
+        assert never[-1].error["code"] == "backend.cut_off"
+        assert (await client.sessions.history(sessions[0])).entries == []
+        assert text_of(once) == WORDS, "the model was asked again, and nothing was told twice"
+        assert otherwise[-1].error["code"] == "chat.told_otherwise"
+        assert [entry.content for entry in (await client.sessions.history(sessions[2])).entries] == ["otherwise", "No."]

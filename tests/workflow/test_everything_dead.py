@@ -173,8 +173,9 @@ async def all_paths(stack: Stack) -> list[str]:
     known = {"task_id": task, "agent_id": agents[0]["id"] if agents else "none", "transition_id": transition}
     known |= {"version": "1", "path": "main.0", "step_path": "main.0", "key_id": "none", "alias": "none"}
     doors = ("schedule_id", "webhook_id", "delivery_id", "hook_id", "event_id", "job_id", "wait_id")
-    others = ("name", "doc_id", "file_id", "backend", "model", "group", "pull", "user_id", "project_id", "tool_id", "session_id")
-    known |= dict.fromkeys((*doors, *others), "none")
+    others = ("name", "doc_id", "file_id", "backend", "model", "group", "pull")
+    talks = ("user_id", "project_id", "tool_id", "session_id")
+    known |= dict.fromkeys((*doors, *others, *talks), "none")
     paths: list[str] = []
     for template, methods in document["paths"].items():
         if "get" not in methods:

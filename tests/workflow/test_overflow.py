@@ -81,30 +81,21 @@ async def summary(api: ApiServer, session: str, *, other_than: str | None = None
     return str(await eventually(look, "the summary"))
 
 
-async def test_without_an_overflow_a_session_refuses_what_does_not_fit_and_goes_on_with_what_does(
+async def test_what_does_not_fit_is_refused_until_the_session_says_that_the_oldest_is_left_out(
     lab: Lab, api: ApiServer, worker: WorkerProcess
 ) -> None:
     session = await session_with(api)
     for number in (1, 2):
         await say(api, session, number)
+    assert asked(lab, 2) == ["You are Ada.", "number 1", "number 1", "number 2"]
     refused = await say(api, session, 3, status=400)
     assert (refused["code"], refused["error"]["type"]) == ("session.prompt_too_big", "PromptTooBigError")
     # what was refused is not part of what was said
     assert len((await history(api, session))["entries"]) == 4
-    more = await api.http.patch(f"/sessions/{session}", json={"token_budget": 10 * BUDGET})
-    assert more.status_code == 200
-    await say(api, session, 3)
-    assert len((await history(api, session))["entries"]) == 6
-
-
-async def test_truncating_leaves_the_oldest_out_of_the_prompt_and_nothing_out_of_the_history(
-    lab: Lab, api: ApiServer, worker: WorkerProcess
-) -> None:
-    session = await session_with(api, context_overflow="truncate")
-    for number in (1, 2, 3, 4):
-        answer = await say(api, session, number)
-        assert answer["jobs"] == []
-    assert asked(lab, 2) == ["You are Ada.", "number 1", "number 1", "number 2"]
+    changed = await api.http.patch(f"/sessions/{session}", json={"context_overflow": "truncate"})
+    assert changed.status_code == 200
+    for number in (3, 4):
+        assert (await say(api, session, number))["jobs"] == []
     assert asked(lab, 3) == ["You are Ada.", "number 2", "number 2", "number 3"]
     assert asked(lab, 4) == ["You are Ada.", "number 3", "number 3", "number 4"]
     told = await history(api, session)

@@ -103,7 +103,7 @@ async def test_a_bounded_task_gets_no_further_than_its_bound(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("system", "code"),
     [
-        ("{resource: session, operation: chat}", "E207"),
+        ("{resource: session, operation: embed}", "E207"),
         ("{resource: task}", "E202"),
         ("{resource: task, operation: get, arguments: {nam: x}}", "E505"),
         ("list", "E203"),
@@ -144,7 +144,7 @@ async def test_a_task_keeps_finds_and_deletes_the_documents_of_a_user(lab: Lab) 
     shown = await run(lab, about("get", "{id: $ _}"), made["id"])
     assert [piece["content"] for piece in shown.output["snippets"]] == given["content"]
     found = await run(lab, about("search", "{text: dusk, alpha: 0}"))
-    assert [(doc["id"], doc["snippet"]["index"]) for doc in found.output] == [(made["id"], 0)]
+    assert [(doc["id"], doc["snippet"]["index"]) for doc in found.output["docs"]] == [(made["id"], 0)]
     gone = await run(lab, about("delete", "{id: $ _}"), made["id"])
     assert gone.output == {"id": made["id"], "title": "Cats"}
     assert [doc["title"] for doc in (await run(lab, about("list"))).output] == [""]
@@ -170,7 +170,7 @@ async def test_documents_of_others_are_not_there(lab: Lab, owner: str) -> None:
             assert ended.error is not None
             assert ended.error["code"] == "doc.not_found"
     assert (await run(lab, about("list", owner=owner))).output == []
-    assert (await run(lab, about("search", "{text: cats, alpha: 0}", owner=owner))).output == []
+    assert (await run(lab, about("search", "{text: cats, alpha: 0}", owner=owner))).output == {"docs": []}
     assert len(await service.store.page(tenant=TENANT)) == 1
 
 
@@ -179,7 +179,7 @@ async def test_documents_are_read_unless_the_operator_says_otherwise_and_written
         ended = await run(lab, about(operation, arguments))
         assert ended.error is not None
         assert (ended.error["code"], f"user.doc.{operation}" in ended.error["hint"]) == ("authority.denied", True)
-    assert (await run(lab, about("search", "{text: cats}"))).output == []
+    assert (await run(lab, about("search", "{text: cats}"))).output == {"docs": []}
     permit(lab, "user.doc.list")
     ended = await run(lab, about("search", "{text: cats}"))
     assert ended.error is not None
@@ -194,9 +194,31 @@ async def test_a_search_by_meaning_asks_no_model_beyond_the_bound(lab: Lab) -> N
         open_task = about("search", "{text: a cat on the prowl, alpha: 1}")
         found = await lab.run(plan_of(open_task))
         bounded = await lab.run(plan_of(f"allow: {{tools: [x], models: [big]}}\n{open_task}"))
-    assert [doc["snippet"]["content"] for doc in found.output] == ["Felines hunt."]
+    assert [doc["snippet"]["content"] for doc in found.output["docs"]] == ["Felines hunt."]
     assert bounded.error is not None
     assert bounded.error["code"] == "authority.denied"
+
+
+async def test_documents_are_searched_by_a_vector_too_and_by_nothing_they_are_not(lab: Lab) -> None:
+    service = DocumentService(DocStore(lab.store.database))
+    for content in ("Felines hunt.", "Invoices are due."):
+        await service.add(content, tenant=TENANT, owner=Owner(kind="user", id="ada"))
+    task = """\
+tools:
+  - {name: x, type: system, system: {resource: user, subresource: doc, operation: search, resource_id: ada}}
+main:
+  - embed: a cat on the prowl
+  - tool: x
+    arguments: {vector: "$ _.vectors[0]", limit: 1, include_embeddings: true}
+"""
+    async with lab.worker():
+        await lab.embed_documents()
+        found = await lab.run(plan_of(task))
+        empty = await lab.run(plan_of(about("search", "{limit: 1}")))
+    ((content, vector),) = [(doc["snippet"]["content"], doc["snippet"]["embedding"]) for doc in found.output["docs"]]
+    assert (content, len(vector)) == ("Felines hunt.", 384)
+    assert empty.error is not None
+    assert empty.error["code"] == "search.empty"
 
 
 @pytest.mark.parametrize("arguments", ["{content: ''}", "{content: []}", "{content: '  '}", "{content: x, user: bo}"])
@@ -210,11 +232,11 @@ async def test_documents_that_mean_nothing_are_refused(lab: Lab, arguments: str)
 
 def test_whose_documents_they_are_is_asked_for_unless_it_is_fixed() -> None:
     plan = plan_of(using("{resource: agent, subresource: doc, operation: search}", "{agent: a, text: b}"))
-    assert plan.tools["x"].parameters["required"] == ["agent", "text"]
+    assert plan.tools["x"].parameters["required"] == ["agent"]
     fixed = plan_of(using("{resource: agent, subresource: doc, operation: search, resource_id: a}", "{text: b}"))
     assert (fixed.tools["x"].spec, fixed.tools["x"].parameters["required"]) == (
         {"operation": "agent.doc.search", "arguments": {"agent": "a"}},
-        ["text"],
+        [],
     )
 
 

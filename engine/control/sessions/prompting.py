@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from engine.control.documents import DocumentService
 from engine.control.sessions.contexts import ContextLengths
@@ -22,6 +22,9 @@ from engine.store.database import Database
 from engine.store.entries import EntryFacts
 from engine.store.sessions import SessionFacts
 from engine.store.users import UserStore
+
+OF_SUMMARY: Final = 1 / 4
+"""Share of the room for the history that a summary may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +109,23 @@ class PromptService:
     Args:
         database: The open store.
         documents: Looks documents up.
-        lengths: How much models take; None = only budgets of sessions count.
-        summaries: Has older entries summed up; None = they are only left out.
+        lengths: How much models take.
+        summaries: Has older entries summed up.
     """
 
     def __init__(
         self,
         database: Database,
         documents: DocumentService,
-        lengths: ContextLengths | None = None,
-        summaries: SummaryService | None = None,
+        lengths: ContextLengths,
+        summaries: SummaryService,
     ) -> None:
         self._agents = AgentStore(database)
         self._tools = AgentTools(database)
         self._users = UserStore(database)
         self._documents = documents
         self._lengths = lengths
-        self.summaries = summaries
+        self._summaries = summaries
 
     async def prepare(
         self,
@@ -152,7 +155,8 @@ class PromptService:
         """
         agents = await self._crew(session, request)
         agent, settings = agents[0], {**agents[0].default_settings, **request.settings}
-        model = request.model or str(settings.pop("model", None) or "") or agent.model
+        usual = str(settings.pop("model", None) or agent.model)
+        model = request.model or usual
         tools = await self._offered(agent) if request.tools is None else request.tools
         docs = await self._found(session, request, history, agent)
         users = [await self._users.get(user_id, tenant=tenant) for user_id in session.users]
@@ -195,7 +199,8 @@ class PromptService:
         """Return the tools of an agent as Julep tool objects."""
         found = await self._tools.of_agent(agent.id, agent.tenant)
         return [
-            {"name": tool.name, "type": tool.type, "description": tool.description or None, tool.type: tool.definition}
+            {"name": tool.name, "type": tool.type, tool.type: tool.definition}
+            | ({"description": tool.description} if tool.description else {})
             for tool in found
         ]
 
@@ -209,16 +214,16 @@ class PromptService:
         return await recall(self._documents, session.recall_options, talk, owners, tenant=session.tenant)
 
     async def _budget(self, session: SessionFacts, model: str, settings: Mapping[str, Any]) -> int | None:
-        if session.token_budget is not None or self._lengths is None:
+        if session.token_budget is not None:
             return session.token_budget
         return budget_of(await self._lengths.of(model), settings)
 
     async def _jobs(self, asked: Asked, room: Room, old: Sequence[EntryFacts]) -> list[str]:
         """Have older entries summed up if the history has grown too long; return the ids of the jobs that do it."""
-        chosen = room.to_summarise(old) if self.summaries is not None else []
-        if self.summaries is None or not chosen:
+        chosen = room.to_summarise(old)
+        if not chosen:
             return []
-        return [await self.summaries.begin(asked, chosen, most_tokens=room.left // 4)]
+        return [await self._summaries.begin(asked, chosen, most_tokens=int(room.left * OF_SUMMARY))]
 
 
 def system_message(session: SessionFacts, agent: AgentFacts, env: Mapping[str, Any]) -> list[dict[str, Any]]:

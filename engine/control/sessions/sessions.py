@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.control.definitions import now_us
 from engine.control.request_keys import id_for, key_reused
 from engine.control.sessions.recall import changed_options, whole_options
+from engine.control.sessions.templates import check_template
 from engine.core.errors import Conflict, InvalidInput, NotFound
 from engine.store.agents import AgentStore
 from engine.store.database import Database
@@ -259,8 +260,14 @@ def _merged(settings: Mapping[str, Any], present: SessionFacts) -> dict[str, Any
 
 
 def _filled(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they are stored: whole options, and an object of metadata in any case."""
+    """Return settings as they are stored: whole options, and an object of metadata in any case.
+
+    Raises:
+        InvalidInput: `session.bad_recall`, `template.invalid`.
+    """
     filled = dict(settings)
+    if filled.get("system_template"):
+        check_template(filled["system_template"])
     if "metadata" in filled:
         filled["metadata"] = filled["metadata"] or {}
     if filled.get("recall_options") is not None:

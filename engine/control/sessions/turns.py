@@ -291,4 +291,5 @@ def _error_of(facts: ExecutionFacts) -> dict[str, Any]:
     """Return why an execution gave no answer: {code, message, hint?, details?}."""
     if isinstance(facts.error, dict) and facts.error.get("code"):
         return facts.error
-    return {"code": f"chat.{facts.status.value}", "message": f"the turn was {facts.status.value}"}
+    error = Conflict(f"the execution {facts.id} was {facts.status.value} before there was an answer", code="chat.ended")
+    return {**error.to_json(), "kind": type(error).__name__}

@@ -45,6 +45,52 @@ _USER: Final[dict[str, Json]] = {
 _TASK: Final[Json] = {"type": ["object", "string"], "description": "The task as its file has it: an object, or YAML."}
 
 
+_SWITCH: Final[Json] = {"type": "boolean"}
+_NAMES: Final[Json] = {"type": "array", "items": _NAME, "minItems": 1, "maxItems": 100}
+_SESSION: Final[dict[str, Json]] = {
+    "situation": {"type": "string", "maxLength": 100_000},
+    "system_template": {"type": "string", "maxLength": 100_000},
+    "render_templates": _SWITCH,
+    "token_budget": {"type": "integer", "minimum": 1},
+    "context_overflow": {"enum": ["truncate", "adaptive"]},
+    "auto_run_tools": _SWITCH,
+    "forward_tool_calls": _SWITCH,
+    "recall_options": _OBJECT,
+    "metadata": _OBJECT,
+}
+_MEMBERS: Final[dict[str, Json]] = {"agent": _NAME, "agents": _NAMES, "user": _NAME, "users": _NAMES}
+_MESSAGES: Final[Json] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "role": {"enum": ["user", "assistant", "system", "tool"]},
+            "content": {"type": ["string", "array", "null"]},
+        },
+        "required": ["role"],
+    },
+}
+_CHAT: Final[dict[str, Json]] = {
+    "messages": _MESSAGES,
+    "agent": _NAME,
+    "recall": _SWITCH,
+    "recall_tools": _SWITCH,
+    "save": _SWITCH,
+    "auto_run_tools": _SWITCH,
+    "model": _NAME,
+    "tools": {"type": "array", "items": _OBJECT},
+    "tool_choice": {"type": ["string", "object"]},
+    "temperature": {"type": "number"},
+    "top_p": {"type": "number"},
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "stop": {"type": "array", "items": {"type": "string"}, "maxItems": 4},
+    "seed": {"type": "integer"},
+    "response_format": _OBJECT,
+    "metadata": _OBJECT,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation.
@@ -95,12 +141,22 @@ def _of_documents(owner: str) -> dict[str, Operation]:
     place, whose = (f"{owner}.doc", f"documents of {owner}s") if owner else ("doc", "documents that are nobody's")
     create = {**own, "content": _CONTENT, "title": {"type": "string", "maxLength": 1_000}, "metadata": _OBJECT}
     search: dict[str, Json] = {
-        "text": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "text": {"type": "string", "maxLength": 10_000, "description": "The words that are looked for."},
+        "vector": {
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": 1,
+            "description": "Their meaning; left out = that of the text.",
+        },
         "metadata_filter": _OBJECT,
         "limit": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
         "confidence": {"type": "number", "minimum": -1, "maximum": 1, "description": "Least likeness in meaning."},
         "alpha": {"type": "number", "minimum": 0, "maximum": 1, "description": "0 = words only, 1 = meaning only."},
         "mmr_strength": {"type": "number", "minimum": 0, "maximum": 1, "description": "How much variety counts."},
+        "k_multiplier": {"type": "integer", "minimum": 1, "maximum": 100},
+        "trigram_similarity_threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "lang": {"type": "string", "maxLength": 35},
+        "include_embeddings": {"type": "boolean"},
     }
     write = ToolEffect.WRITE
     return {
@@ -108,7 +164,28 @@ def _of_documents(owner: str) -> dict[str, Operation]:
         f"{place}.get": Operation(f"Shows one of the {whose}.", {**own, "id": _TEXT}, (*named, "id")),
         f"{place}.create": Operation(f"Adds to the {whose}.", create, (*named, "content"), write, idempotent=True),
         f"{place}.delete": Operation(f"Deletes one of the {whose}.", {**own, "id": _TEXT}, (*named, "id"), write),
-        f"{place}.search": Operation(f"Searches {whose}.", {**own, **search}, (*named, "text")),
+        f"{place}.search": Operation(f"Searches {whose} by a text, a vector or both.", {**own, **search}, named),
+    }
+
+
+def _of_sessions() -> dict[str, Operation]:
+    """Return the operations on sessions, by name."""
+    write, one = ToolEffect.WRITE, {"id": _TEXT}
+    latest: Json = {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "Only so many of the latest."}
+    again = {"effect": write, "idempotent": True}
+    return {
+        "session.list": Operation("Lists sessions.", {**_PAGE, "metadata_filter": _OBJECT}),
+        "session.get": Operation("Shows a session.", one, ("id",)),
+        "session.create": Operation("Begins a session.", {**_MEMBERS, **_SESSION}, (), **again),
+        "session.create_or_update": Operation(
+            "Begins a session with this id, or replaces it.", {**one, **_MEMBERS, **_SESSION}, ("id",), **again
+        ),
+        "session.update": Operation("Changes what is given of a session.", {**one, **_SESSION}, ("id",), **again),
+        "session.delete": Operation("Deletes a session with all that was said in it.", one, ("id",), write),
+        "session.history": Operation("Tells what was said in a session.", {**one, "limit": latest}, ("id",)),
+        "session.chat": Operation(
+            "Says something in a session and waits for the answer.", {**one, **_CHAT}, ("id", "messages"), **again
+        ),
     }
 
 
@@ -161,6 +238,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             ToolEffect.WRITE,
             idempotent=True,
         ),
+        **_of_sessions(),
         **{name: made for owner in ("", *OWNERS) for name, made in _of_documents(owner).items()},
     }
 )

@@ -11,13 +11,14 @@ from engine.core.spec.nodes import MapNode
 OF_ONE: Final = ("list", "get", "create", "update", "delete")
 DOC_OPERATIONS: Final = ("list", "get", "create", "delete", "search")
 KEYS: Final = ("resource", "operation", "subresource", "resource_id", "arguments")
-RESOURCES: Final = ("agent", "task", "execution", "user", "doc")
+RESOURCES: Final = ("agent", "task", "execution", "user", "session", "doc")
 OWNERS: Final = ("agent", "user")
 """Those that have documents of their own; `doc` alone means documents that are nobody's."""
 OPERATIONS: Final = (
     *(f"{resource}.{operation}" for resource in ("agent", "user") for operation in OF_ONE),
     *("task.list", "task.get", "task.create", "task.update", "task.delete"),
     *("execution.list", "execution.get", "execution.create"),
+    *(f"session.{operation}" for operation in (*OF_ONE, "create_or_update", "history", "chat")),
     *(f"{place}doc.{operation}" for place in ("", *(f"{owner}." for owner in OWNERS)) for operation in DOC_OPERATIONS),
 )
 """All that this version has; engine.core.plan.system_tools says what each of them takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.control.compiling import compile_tree
@@ -77,7 +77,20 @@ def check_folder(
         dialect: What tasks are read as; None = as each of them shows.
     """
     tools = folder.of("tool")
-    return [_check(file, tools, contracts, dialect) for file in folder.files]
+    checked = [_check(file, tools, contracts, dialect) for file in folder.files]
+    return [_alone(item, checked[:number]) for number, item in enumerate(checked)]
+
+
+def _alone(item: Checked, before: Sequence[Checked]) -> Checked:
+    """Return a file with an error if one before it has its name: both would be the same agent, task or tool."""
+    file = item.file
+    for other in (earlier.file for earlier in before):
+        if (other.kind, other.name, other.agent) == (file.kind, file.name, file.agent) and file.kind != "unreadable":
+            message = f"this {file.kind} is called '{file.name}' as the one in {other.path} is"
+            at = file.root.position if file.root else NOWHERE
+            found = Diagnostic(codes.CONFLICT, message, at, "give each a name of its own", path="name")
+            return replace(item, findings=[*item.findings, found])
+    return item
 
 
 def _check(

@@ -35,6 +35,7 @@ from engine.edge.cli import (
     models,
     purging,
     reindex,
+    resources,
     run,
     schedules,
     secrets,
@@ -109,6 +110,9 @@ app.add_typer(backends.backends)
 app.add_typer(models.models)
 app.add_typer(models.groups)
 app.add_typer(docs.docs)
+app.add_typer(resources.agents)
+app.add_typer(resources.users)
+app.add_typer(resources.projects)
 app.add_typer(import_julep.imports)
 keys.keys.command("encryption", short_help="Make a key that encrypts what Temporal is given.")(purging.encryption_key)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)

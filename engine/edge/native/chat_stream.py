@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from types import MappingProxyType
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -15,26 +14,13 @@ from engine.broker.rooms import PieceReader, TokenRooms
 from engine.broker.running import Piece
 from engine.control.following import KEEP_ALIVE_S
 from engine.control.sessions.turns import TurnService
-from engine.core.errors import EngineError
+from engine.core.errors import Conflict, EngineError
 from engine.core.run.times import iso_time
 from engine.edge.http.sse import EventStream, StreamBroken, sse_text
 from engine.store.chat_turns import TurnFacts
 
 FIRST_S: Final = 10.0
 """How long an answer may take to begin, or to fail, before the stream begins without it: then it has no status more."""
-
-OTHERWISE: Final = MappingProxyType(
-    {
-        "message": "the model had to be asked again, and answers otherwise than what was told already",
-        "code": "chat.told_otherwise",
-        "type": "Conflict",
-        "fix": "read the whole answer in the history of the session, or repeat the request with its Idempotency-Key",
-    }
-)
-
-
-class ToldOtherwise(Exception):
-    """The model was asked again, and answers otherwise than what was told already."""
 
 
 class TurnFailed(Exception):
@@ -64,7 +50,7 @@ class Telling:
         """Return what characters of a call add to what was told.
 
         Raises:
-            ToldOtherwise: They do not go on with it.
+            Conflict: `chat.told_otherwise` if they do not go on with it.
         """
         if told.path != self._path:
             self._path, self._before, self._run = told.path, self._told, (0, 0)
@@ -83,7 +69,7 @@ class Telling:
         """Return what of the whole answer was not told yet.
 
         Raises:
-            ToldOtherwise: It does not go on with what was told.
+            Conflict: `chat.told_otherwise` if it does not go on with that.
         """
         return self._more(whole, is_whole=True)
 
@@ -94,7 +80,11 @@ class Telling:
         if not is_whole and self._told.startswith(text):
             # asked again, the model is still saying what it had said before
             return ""
-        raise ToldOtherwise
+        raise Conflict(
+            "the model had to be asked again, and answers otherwise than what was told already",
+            code="chat.told_otherwise",
+            hint="read the answer in the history of the session, or repeat the request with its Idempotency-Key",
+        )
 
 
 class ChatStream:
@@ -146,9 +136,6 @@ class ChatStream:
         except TurnFailed as failed:
             yield _text(self._trouble(json.loads(bytes(self._refusal(failed.turn).body))["error"]))
             raise StreamBroken from failed
-        except ToldOtherwise as otherwise:
-            yield _text(self._trouble(dict(OTHERWISE)))
-            raise StreamBroken from otherwise
         except EngineError as error:
             told = {"message": error.message, "code": error.code, "type": type(error).__name__, "fix": error.hint}
             yield _text(self._trouble(told))
@@ -162,7 +149,7 @@ class ChatStream:
 
         Raises:
             TurnFailed: There is no answer.
-            ToldOtherwise: See there.
+            Conflict: `chat.told_otherwise`.
             EngineError: As `TurnService.finished`.
         """
         with self._rooms.joined(self._turn.tenant, self._turn.id) as room:
@@ -173,7 +160,7 @@ class ChatStream:
                     for told, piece in reader.take():
                         if text := self._telling.live(told, piece):
                             yield self._chunk({"role": "assistant", "content": text})
-                    news = {ending, reader.news}
+                    news: set[asyncio.Future[Any]] = {ending, reader.news}
                     happened, _ = await asyncio.wait(news, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                     if not happened:
                         yield None

@@ -88,7 +88,7 @@ class TransitionViews:
     Attributes:
         reader: Who reads.
         tenant: Tenant of the execution.
-        tokens: Makes the tokens of waits; None = the reader may not answer them.
+        tokens: Makes the tokens of waits; None = the reader gets none.
     """
 
     reader: Reader
@@ -98,10 +98,9 @@ class TransitionViews:
     def view(self, record: EventRecord) -> dict[str, Any]:
         """Return a transition as JSON."""
         shown = transition_view(record)
-        if record.type != EventType.WAIT:
+        if record.type != EventType.WAIT or self.reader == "ours":
             return shown
-        if self.reader != "ours":
-            shown["output"] = _asked(record, shown["output"])
+        shown["output"] = _asked(record, shown["output"])
         if self.tokens is not None:
             wait_id = str(shown["metadata"].get("wait_id", ""))
             shown["metadata"]["task_token"] = self.tokens.token_for(record.execution_id, wait_id, tenant=self.tenant)
@@ -109,10 +108,14 @@ class TransitionViews:
 
 
 async def transition_views(request: Request, services: Services) -> TransitionViews:
-    """Return how transitions are shown to whoever sends a request; only who may run executions gets task tokens."""
-    caller = caller_of(request)
-    tokens = await services.task_tokens.maker() if "run" in caller.scopes else None
-    return TransitionViews(reader_of(request), caller.tenant, tokens)
+    """Return how transitions are shown to whoever sends a request.
+
+    Julep's clients get task tokens, if they may run executions. Others do not: they have links, which end by
+    themselves, and may show transitions to people who shall not answer.
+    """
+    caller, reader = caller_of(request), reader_of(request)
+    gets_tokens = reader != "ours" and "run" in caller.scopes
+    return TransitionViews(reader, caller.tenant, await services.task_tokens.maker() if gets_tokens else None)
 
 
 def legacy_transition(view: Mapping[str, Any]) -> dict[str, Any]:
