@@ -34,12 +34,13 @@ fmt: $(STAMP)  ## format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows, reads of a large store, streams, failing over, cancels
+bench: $(STAMP)  ## measure W1-W5, W7 and the herd against hand-written workflows, reads of a large store, streams, failing over, cancels, searches
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks projection
 	@$(BIN)/python -m benchmarks streams
 	@$(BIN)/python -m benchmarks failover
 	@$(BIN)/python -m benchmarks cancels
+	@$(BIN)/python -m benchmarks docs
 
 chaos: $(STAMP)  ## the long form of the crash and property tests
 	@$(BIN)/python -m pytest tests/chaos tests/property --chaos=full -p no:cacheprovider

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import cancels, cold, crashes, failover, projection, report, steady, streams
+from benchmarks import cancels, cold, crashes, docs, failover, projection, report, steady, streams
 from benchmarks.crashes import Herds
 from benchmarks.figures import FIGURES, Series, spread_of
 from benchmarks.processes import ROOT
@@ -167,6 +167,8 @@ def main() -> int:
         return streams.main(sys.argv[2:])
     if sys.argv[1:2] == ["cancels"]:
         return cancels.main(sys.argv[2:])
+    if sys.argv[1:2] == ["docs"]:
+        return docs.main(sys.argv[2:])
     if sys.argv[1:2] == ["failover"]:
         return failover.main(sys.argv[2:])
     arguments = read_arguments()

@@ -74,8 +74,7 @@ class AgentToolService:
         def change(present: AgentToolFacts | None) -> AgentToolFacts:
             if present is None:
                 raise no_tool(tool_id)
-            fresh = {"description": "", **_read(given)}
-            return replace(present, **fresh, updated_us=later(present.updated_us, now_us()))
+            return replace(present, **_read(given), updated_us=later(present.updated_us, now_us()))
 
         return await self.store.write(agent, tool_id, change, tenant=tenant)
 
@@ -91,11 +90,12 @@ class AgentToolService:
         def change(present: AgentToolFacts | None) -> AgentToolFacts:
             if present is None:
                 raise no_tool(tool_id)
-            told = {**_told(present), **{name: value for name, value in given.items() if value is not None}}
-            if told["type"] != present.type:
+            changes = {name: value for name, value in given.items() if value is not None}
+            told = {**_told(present), **changes}
+            if told["type"] == present.type:
+                told[present.type] = {**present.definition, **changes.get(present.type, {})}
+            elif present.type not in changes:
                 del told[present.type]
-            elif isinstance(given.get(present.type), Mapping):
-                told[present.type] = {**present.definition, **given[present.type]}
             return replace(present, **_read(told), updated_us=later(present.updated_us, now_us()))
 
         return await self.store.write(agent, tool_id, change, tenant=tenant)

@@ -121,6 +121,19 @@ def snapshot_of(agent: AgentFacts | None) -> AgentSnapshot:
     )
 
 
+def _shown_of(agent: AgentFacts) -> dict[str, Any]:
+    """Return what tasks of Julep's clients may read of their agent beside what a plan carries anyway."""
+    return {
+        "about": agent.about,
+        "canonical_name": agent.canonical_name,
+        "default_settings": agent.default_settings,
+        "instructions": agent.instructions,
+        "metadata": agent.metadata,
+        "created_at": iso_time(agent.created_us),
+        "updated_at": iso_time(agent.updated_us),
+    }
+
+
 class DefinitionService:
     """Creates and checks tasks.
 
@@ -292,24 +305,28 @@ class DefinitionService:
         refuse_planned(plan)
         if plan.stdlib > STDLIB_VERSION:
             check_library(plan)
-        if task.agent_id and _inherits(task):
-            plan = await self._with_present_agent(task, plan)
+        agent = await self._agent_of(task)
+        # of one that was deleted, what was stored with the version: executions of its tasks go on
+        present = plan.agent if agent is None and task.agent_id else snapshot_of(agent)
+        if agent is not None and plan.dialect in ("julep-2024", "julep-2025"):
+            present = replace(present, shown=_shown_of(agent))
+        if agent is not None and _inherits(task):
+            plan = await self._with_present_tools(task, plan)
         plan = present_tools(plan, self.contracts, task.tenant)
         if plan.drift:
             self._tell_drift(task, plan)
-        return plan_to_json(replace(plan, agent=await self._present_agent(task, plan), stdlib=STDLIB_VERSION))
+        return plan_to_json(replace(plan, agent=present, stdlib=STDLIB_VERSION))
 
-    async def _present_agent(self, task: TaskFacts, plan: Plan) -> AgentSnapshot:
-        """Return the settings of a task's agent; of one that was deleted, those when the version was stored."""
+    async def _agent_of(self, task: TaskFacts) -> AgentFacts | None:
+        """Return a task's agent; None if it has none, or one that was deleted."""
         if not task.agent_id:
-            return AgentSnapshot()
+            return None
         try:
-            return snapshot_of(await self.definitions.get_agent(task.agent_id, tenant=task.tenant))
+            return await self.definitions.get_agent(task.agent_id, tenant=task.tenant)
         except NotFound:
-            # executions of its tasks go on, and so do those that they call
-            return plan.agent
+            return None
 
-    async def _with_present_agent(self, task: TaskFacts, plan: Plan) -> Plan:
+    async def _with_present_tools(self, task: TaskFacts, plan: Plan) -> Plan:
         """Return the plan of a task that takes over tools of its agent, with these as they are now.
 
         Raises:

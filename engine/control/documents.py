@@ -29,6 +29,9 @@ from engine.store.users import UserStore
 MOST_PIECES = 1_000
 MOST_CHARS = 1_000_000
 """Of all pieces of a document."""
+MOST_LISTED_CHARS = 8_000_000
+"""Of the documents of one page: a longer list goes on in the next one."""
+READ_AT_ONCE = 20
 SEARCH_TIMEOUT_S = 30.0
 NOBODY = Owner()
 """Whose documents those are that belong to no agent and no user."""
@@ -148,9 +151,19 @@ class DocumentService:
         return WholeDoc(facts, await self.store.pieces(doc_id, tenant=tenant))
 
     async def with_pieces(self, found: Sequence[DocFacts], *, tenant: str) -> list[WholeDoc]:
-        """Return documents with their pieces, without those that were deleted meanwhile."""
-        pieces = await self.store.pieces_of([facts.id for facts in found], tenant=tenant)
-        return [WholeDoc(facts, pieces[facts.id]) for facts in found if facts.id in pieces]
+        """Return documents with their pieces, without those that were deleted meanwhile, until they are long."""
+        whole: list[WholeDoc] = []
+        chars = 0
+        for first in range(0, len(found), READ_AT_ONCE):
+            part = found[first : first + READ_AT_ONCE]
+            pieces = await self.store.pieces_of([facts.id for facts in part], tenant=tenant)
+            for facts in part:
+                if chars >= MOST_LISTED_CHARS:
+                    return whole
+                if facts.id in pieces:
+                    whole.append(WholeDoc(facts, pieces[facts.id]))
+                    chars += sum(len(piece.content) for piece in pieces[facts.id])
+        return whole
 
     async def page(
         self,

@@ -65,8 +65,8 @@ class VersionService:
         """Return the version of a task that a reference means.
 
         Args:
-            reference: `ID`, `NAME`, `CANONICAL_NAME`, or one of them with `@3`, `@latest` or `@ALIAS` behind it. A task whose whole name
-                is the reference comes first; of several tasks of one name, the newest.
+            reference: `ID`, `NAME`, `CANONICAL_NAME`, or one of them with `@3`, `@latest` or `@ALIAS` behind it. A task
+                whose whole name is the reference comes first; of several tasks of one name, the newest.
             tenant: Its tenant.
             version: The version, if the reference names none.
             agent_id: Agent whose tasks come before others of the same name.

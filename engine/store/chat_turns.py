@@ -136,7 +136,9 @@ class TurnStore:
         mine = (executions.c.tenant == chat_turns.c.tenant, executions.c.id == chat_turns.c.id)
         over = select(executions.c.id).where(*mine, executions.c.settled.is_(True))
         ended = and_(chat_turns.c.state == RUNNING, over.exists())
-        query = select(chat_turns.c.tenant, chat_turns.c.id).where(or_(_may_begin(now_us), ended))
+        # of the many that are over none is looked at
+        query = select(chat_turns.c.tenant, chat_turns.c.id).where(chat_turns.c.state.in_(OPEN))
+        query = query.where(or_(_may_begin(now_us), ended))
         query = query.order_by(chat_turns.c.created_us, chat_turns.c.id).limit(limit)
         rows = await self.database.run(lambda connection: connection.execute(query).all())
         return [(row.tenant, row.id) for row in rows]

@@ -16,7 +16,7 @@ from engine.core.plan.codec import hash_of_json
 from engine.core.plan.ir import PLAN_FORMAT
 from engine.core.plan.upgrade import format_of, upgrade_plan
 from engine.core.values import Json, compact_json
-from engine.store.agents import AgentFacts, AgentStore
+from engine.store.agents import AgentFacts, AgentStore, find_agent, no_agent
 from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
@@ -148,6 +148,9 @@ def _row_of(task: TaskFacts) -> dict[str, Any]:
 
 
 async def _add_version(connection: AsyncConnection, task: TaskFacts, *, new_name: bool) -> None:
+    # it may have been deleted since the task was compiled
+    if task.agent_id and await connection.run_sync(find_agent, task.agent_id, task.tenant) is None:
+        raise no_agent(task.agent_id)
     older = and_(tasks.c.tenant == task.tenant, tasks.c.id == task.id, tasks.c.latest.is_(True), _LIVE)
     present = await connection.execute(update(tasks).where(older).values(latest=False))
     taken = f"version {task.version} of task {task.name!r} is stored already"
@@ -197,6 +200,7 @@ class Definitions:
 
         Raises:
             Conflict: `task.exists` if that version is stored already, or the task was removed meanwhile.
+            NotFound: `agent.not_found`.
         """
         await self.write_tasks(TaskWrites(added=[task]), tenant=task.tenant, now_us=task.updated_us)
 
@@ -210,6 +214,7 @@ class Definitions:
 
         Raises:
             Conflict: `task.exists` if another writer was quicker; nothing is changed then.
+            NotFound: `agent.not_found`, as little is changed then.
         """
         async with self.database.write() as connection:
             await connection.run_sync(lock_definitions, tenant)

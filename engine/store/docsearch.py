@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, column, func, liter
 from engine.core.contracts.lookups import Owner
 from engine.store.arrays import load_numpy
 from engine.store.database import Database
+from engine.store.docwords import Spelling, words_of
 from engine.store.metadata import contains
 from engine.store.schema_docs import WORDS, docs, snippets
 from engine.store.vectors import Part, Place, Vectors, VectorSet, to_bytes
@@ -22,21 +22,9 @@ if TYPE_CHECKING:
 
 RANK_BASE = 60
 """Of reciprocal rank fusion: how little the first ranks differ; the usual number."""
-MOST_WORDS = 64
-"""Of a query; more of them say no more about what is looked for."""
 MOST_MODELS = 3
 """Models whose vectors are looked at in one search: documents of one owner seldom have more than one."""
 PAGE = 500
-
-_COMMON = (
-    "a an and are as at be been but by can do does for from had has have he her his how i if in into is it its me my "
-    "no not of on or our she so than that the their them then there these they this to up us was we were what when "
-    "where which who why will with you your"
-)
-COMMON = frozenset(_COMMON.split())
-"""Words that say nothing of what is looked for; the index of PostgreSQL knows none of them, that of SQLite all."""
-
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,41 +353,3 @@ def _matrix_of(found: Sequence[Found]) -> Floats:
     rows = b"".join(item.embedding or b"" for item in found)
     matrix: Floats = load_numpy().frombuffer(rows, dtype="<f4").reshape(len(found), -1)
     return matrix
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words that are looked for: those that say something, if there are any, each once."""
-    words = list(dict.fromkeys(_WORD.findall(text.lower())))
-    return ([word for word in words if word not in COMMON] or words)[:MOST_WORDS]
-
-
-def trigrams(word: str) -> frozenset[str]:
-    """Return the runs of three characters of a word, with two blanks in front and one behind it."""
-    padded = f"  {word} "
-    return frozenset(padded[start : start + 3] for start in range(len(padded) - 2))
-
-
-class Spelling:
-    """Tells how well the words of a query are matched by the most alike words of texts.
-
-    Args:
-        words: The words of the query.
-    """
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._wanted = [trigrams(word) for word in words]
-        self._known: dict[str, list[float]] = {}
-
-    def likeness(self, content: str) -> float:
-        """Return how well they are matched by a text, 0 to 1 on average."""
-        there = [self._of_word(word) for word in set(_WORD.findall(content.lower()))]
-        if not there or not self._wanted:
-            return 0.0
-        return sum(max(column) for column in zip(*there, strict=True)) / len(self._wanted)
-
-    def _of_word(self, word: str) -> list[float]:
-        # texts have most of their words in common
-        if word not in self._known:
-            other = trigrams(word)
-            self._known[word] = [len(one & other) / len(one | other) for one in self._wanted]
-        return self._known[word]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 
@@ -15,6 +15,14 @@ from engine.store.schema_sessions import sessions
 from engine.store.schema_summaries import session_summaries
 from engine.store.sessions import lock_session
 from engine.store.texts import plain
+
+
+class UnderWay(NamedTuple):
+    """Which summary it is: tenant, session, and id of the job."""
+
+    tenant: str
+    session_id: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +44,11 @@ class SummaryFacts:
     request: dict[str, Any]
     entries: Sequence[str]
     created_us: int
+
+    @property
+    def key(self) -> UnderWay:
+        """Which one it is."""
+        return UnderWay(self.tenant, self.session_id, self.id)
 
 
 class SummaryStore:
@@ -64,17 +77,23 @@ class SummaryStore:
 
         return await self.database.run(work, write=True)
 
-    async def open(self, *, limit: int) -> list[SummaryFacts]:
-        """Return summaries that are under way, the oldest first."""
-        query = select(session_summaries).order_by(session_summaries.c.created_us).limit(limit)
+    async def open(self, *, limit: int) -> list[UnderWay]:
+        """Return which summaries are under way, the oldest first; what they ask may be long."""
+        table = session_summaries.c
+        query = select(table.tenant, table.session_id, table.id).order_by(table.created_us).limit(limit)
         rows = await self.database.run(lambda connection: connection.execute(query).all())
-        return [_facts(row) for row in rows]
+        return [UnderWay(row.tenant, row.session_id, row.id) for row in rows]
 
-    async def claim(self, facts: SummaryFacts, *, now_us: int, until_us: int) -> bool:
-        """Take a summary to start it, so that nobody else does until then; False if somebody else has."""
-        free = and_(_is(facts), session_summaries.c.lease_us <= now_us)
+    async def claim(self, which: UnderWay, *, now_us: int, until_us: int) -> SummaryFacts | None:
+        """Take a summary to start it, so that nobody else does until then; None if somebody else has, or it is over."""
+        free = and_(_is(which), session_summaries.c.lease_us <= now_us)
         change = update(session_summaries).where(free).values(lease_us=until_us)
-        return await self.database.run(lambda connection: connection.execute(change).rowcount > 0, write=True)
+
+        def work(connection: Connection) -> SummaryFacts | None:
+            claimed = connection.execute(change).rowcount
+            return _read(connection, which.session_id, which.tenant) if claimed else None
+
+        return await self.database.run(work, write=True)
 
     async def finish(self, facts: SummaryFacts, summary: EntryFacts, *, now_us: int) -> bool:
         """Put a summary in the place of the entries that it stands for, all in one, unless that was done before.
@@ -90,7 +109,7 @@ class SummaryStore:
 
         def work(connection: Connection) -> bool:
             lock_session(connection, facts.tenant, facts.session_id)
-            if not connection.execute(delete(session_summaries).where(_is(facts))).rowcount:
+            if not connection.execute(delete(session_summaries).where(_is(facts.key))).rowcount:
                 return False
             if not put_summary(connection, summary, facts.entries):
                 return False
@@ -101,15 +120,15 @@ class SummaryStore:
 
         return await self.database.run(work, write=True)
 
-    async def drop(self, facts: SummaryFacts) -> None:
+    async def drop(self, which: UnderWay) -> None:
         """Give a summary up; the entries stay as they are."""
-        gone = delete(session_summaries).where(_is(facts))
+        gone = delete(session_summaries).where(_is(which))
         await self.database.run(lambda connection: connection.execute(gone), write=True)
 
 
-def _is(facts: SummaryFacts) -> ColumnElement[bool]:
+def _is(which: UnderWay) -> ColumnElement[bool]:
     table = session_summaries.c
-    return and_(table.tenant == facts.tenant, table.session_id == facts.session_id, table.id == facts.id)
+    return and_(table.tenant == which.tenant, table.session_id == which.session_id, table.id == which.id)
 
 
 def _read(connection: Connection, session_id: str, tenant: str) -> SummaryFacts | None:

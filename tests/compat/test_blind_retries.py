@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from engine.edge.http import retries
 from engine.edge.http.idempotency import REPLAYED
+from engine.edge.mockllm.script import MockRule, MockScript
 from engine.store.schema_retries import blind_retries
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, start, until
@@ -125,6 +126,25 @@ async def test_an_answer_that_was_repeated_before_a_worker_took_it_is_taken_once
     events = (await api.http.get(f"/executions/{execution_id}/events")).json()["items"]
     assert [item["type"] for item in events].count("resume") == 1
     assert (await api.http.get(f"/executions/{execution_id}")).json()["waits"][0]["info"] == "second?"
+
+
+async def test_a_chat_whose_answer_was_lost_or_came_too_late_asks_the_model_once(
+    lab: Lab, line: SwallowingLine, julep: Any
+) -> None:
+    agent = await julep.agents.create(name="Ada", model="mock")
+    session = await julep.sessions.create(agent=agent.id)
+    async with lab.worker():
+        line.swallows = 1
+        lost = await julep.sessions.chat(session.id, messages=[{"role": "user", "content": "one"}])
+        assert (line.swallows, lost.choices[0].message.content) == (0, "one")
+        lab.mock.use(MockScript(rules=[MockRule(match="two", reply="too late", delay_s=2.0)]))
+        # the client gives up before the model has answered, more than once
+        hasty = julep.with_options(timeout=0.5)
+        late = await hasty.sessions.chat(session.id, messages=[{"role": "user", "content": "two"}])
+    assert late.choices[0].message.content == "too late"
+    assert [made["messages"][-1]["content"] for made in lab.mock.calls] == ["one", "two"]
+    said = [entry.content for entry in (await julep.sessions.history(session.id)).entries]
+    assert said == ["one", "one", "two", "too late"]
 
 
 async def test_what_was_made_is_made_once_and_what_was_deleted_is_not_missed(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.control import documents
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_docs_api import embedded, working
 from tests.support.doors import eventually
@@ -145,7 +146,13 @@ async def test_each_client_is_told_of_a_document_as_it_is_used_to(lab: Lab, api:
     listed = (await api.http.get(f"/users/{user}/docs", headers=FERN)).json()
     assert listed["results"] == listed["items"] == [ours]
     # the client of 2024 wraps what it looks for, sends the queries of lists, and reads snippets as texts
-    queries = {"limit": 5, "offset": 0, "sort_by": "created_at", "direction": "asc", "metadata_filter": "{}"}
+    queries: dict[str, str | int] = {
+        "limit": 5,
+        "offset": 0,
+        "sort_by": "created_at",
+        "direction": "asc",
+        "metadata_filter": "{}",
+    }
     answer = await api.http.post(
         f"/users/{user}/search", json={"body": {"text": "nine", "lang": "en-US"}}, params=queries, headers=FERN
     )
@@ -161,6 +168,21 @@ async def test_each_client_is_told_of_a_document_as_it_is_used_to(lab: Lab, api:
     assert answer.json()["time"] > 0
     other = {"metadata_filter": '{"a": 1}'}
     assert (await api.http.post(f"/users/{user}/search", json={"text": "nine"}, params=other)).json()["docs"] == []
+
+
+async def test_a_list_ends_before_it_is_too_long_and_goes_on_behind_it(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MOST_LISTED_CHARS", 10)
+    owner = await agent(api)
+    for number, size in enumerate((5, 5, 5, 20)):
+        await posted(api, f"/agents/{owner}/docs", {"title": str(number), "content": "x" * size})
+    seen: list[list[str]] = []
+    while not seen or seen[-1]:
+        query: dict[str, str | int] = {"offset": sum(map(len, seen)), "direction": "asc"}
+        page = (await api.http.get(f"/agents/{owner}/docs", params=query)).json()["items"]
+        seen.append([doc["title"] for doc in page])
+    assert seen == [["0", "1"], ["2", "3"], []]
 
 
 async def test_documents_are_deleted_of_their_owner_alone_and_with_it(api: ApiServer) -> None:
@@ -211,8 +233,8 @@ async def test_what_makes_no_sense_is_refused(api: ApiServer, path: str, body: d
 async def test_vectors_need_a_worker_and_texts(lab: Lab, temporal_address: str) -> None:
     settings = settings_for(lab.folder, task_queue=lab.queue)
     async with api_server(settings, temporal=temporal_address, answer_timeout_s=0.2) as api:
-        for body in ({"text": ["x"] * 101}, {"text": []}, {"text": " "}, {"text": ["a", ""]}):
-            assert (await api.http.post("/embed", json=body)).status_code in (400, 422)
+        for text in (["x"] * 101, [], " ", ["a", ""]):
+            assert (await api.http.post("/embed", json={"text": text})).status_code in (400, 422)
         answer = await api.http.post("/embed", json={"text": "x"})
         assert (answer.status_code, answer.json()["code"]) == (503, "embed.no_worker")
 

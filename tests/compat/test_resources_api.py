@@ -285,6 +285,23 @@ async def test_a_project_is_named_by_what_belongs_to_it(http: httpx.AsyncClient,
     assert [item["project"] for item in (await shown(http, f"/{kind}"))["items"]] == [None, None]
 
 
+# --- who may what ----------------------------------------------------------------------------------------------------
+
+
+async def test_agents_and_projects_are_for_those_who_define_and_users_for_those_who_run(
+    http: httpx.AsyncClient,
+) -> None:
+    keys = {}
+    for scope in ("read", "run", "define"):
+        made_key = await made(http, "/keys", {"name": scope, "scopes": [scope]})
+        keys[scope] = {"authorization": f"Bearer {made_key['key']}", "x-auth-key": ""}
+    for kind, scopes in {"agents": ["define"], "projects": ["define"], "users": ["run", "define"]}.items():
+        for scope, headers in keys.items():
+            answer = await http.post(f"/{kind}", json={"name": scope}, headers=headers)
+            assert answer.status_code == (201 if scope in scopes else 403), answer.text
+            assert (await http.get(f"/{kind}", headers=headers)).status_code == 200
+
+
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 

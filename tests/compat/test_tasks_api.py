@@ -31,7 +31,10 @@ tools:
   - {name: look, type: function, function: {parameters: {type: object}}}
   - name: call
     type: api_call
-    api_call: {url: "https://example.org", headers: {A: b}, params_schema: {type: object, properties: {q: {type: string}}}}
+    api_call:
+      url: https://example.org
+      headers: {A: b}
+      params_schema: {type: object, properties: {q: {type: string}}}
   - {name: all_docs, type: system, system: {resource: doc, operation: list}}
   - {name: child, task: other}
 main:

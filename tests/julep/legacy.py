@@ -22,6 +22,9 @@ PAGING: dict[str, Any] = {
 """That client cannot leave out any of them."""
 
 
+Role = Literal["user", "agent", "system", "function", "function_response", "function_call", "auto"]
+
+
 class Answer(BaseModel):
     """Members beside those that are needed do no harm."""
 
@@ -200,7 +203,7 @@ class Job(Kept):
 class Entry(Answer):
     """What somebody said."""
 
-    role: str
+    role: Role
     content: Any
     source: str
     timestamp: float
@@ -220,7 +223,7 @@ class Delta(Answer):
 
     id: UUID
     created_at: AwareDatetime
-    role: str
+    role: Role
     content: Any
     tool_calls: list[Any]
 

@@ -34,23 +34,28 @@ class Services:
     Attributes:
         url: Where it is reached.
         acts: What it was asked to do.
+        asked: Paths and queries of all requests.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.acts: list[str] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
 
     async def __call__(self, scope: dict[str, Any], body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Answer a request."""
         query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         path = scope["path"]
+        self.asked.append((path, query))
         if path == "/arxiv/query":
             return 200, {"content-type": "application/atom+xml"}, FEED.format(query=query["search_query"]).encode()
         if path == "/page.html":
             return 200, {"content-type": "text/html"}, b"<h1>Tea</h1><p>Hot water on leaves.</p>"
         found = self._answer(path, query, headers, json.loads(body) if body else {})
-        return (404, {}, b"") if found is None else (200, {"content-type": "application/json"}, json.dumps(found).encode())
+        return (
+            (404, {}, b"") if found is None else (200, {"content-type": "application/json"}, json.dumps(found).encode())
+        )
 
     def _answer(self, path: str, query: dict[str, str], headers: dict[str, str], body: dict[str, Any]) -> Any:
         match path.strip("/").split("/"):

@@ -275,6 +275,17 @@ async def test_a_chat_answers_is_remembered_and_forgotten(fern: Fern) -> None:
     assert (await fern("history_route_history", session, query={"limit": 10})).entries == []
 
 
+@about("chat_route_generate")
+async def test_a_chat_is_answered_whole_though_a_stream_is_asked_for(fern: Fern) -> None:
+    """That client sends `stream: true` and reads the answer as one JSON text all the same."""
+    agent = (await fern("agents_route_create", **AGENT)).id
+    session = (await fern("sessions_route_create", agent=str(agent), **SESSION)).id
+    asks: dict[str, Any] = {"recall": True, "remember": True, "save": True, "stream": True, "preset": "creative"}
+    messages = [{"role": "agent", "content": "Yes?"}, {"role": "user", "content": "hello"}]
+    (choice,) = (await fern("chat_route_generate", session, messages=messages, **asks)).choices
+    assert choice.delta.content == "hello"
+
+
 async def test_a_wrong_key_opens_nothing_in_either_header(installed: Installation, fern: Fern) -> None:
     stranger = Fern(installed.url, "wrong")
     assert (await stranger.send("agents_route_list")).status_code == 401

@@ -86,52 +86,13 @@ async def output_of(julep: Sdk, main: list[dict[str, Any]], given: Any) -> Any:
     return execution.output
 
 
-async def test_a_switch_without_a_match_hands_its_input_on(julep: Sdk) -> None:
-    switch = {"switch": [{"case": "$ _.n > 5", "then": {"evaluate": {"big": "$ True"}}}]}
-    assert await output_of(julep, [switch], {"n": 1}) == {"n": 1}
-    assert await output_of(julep, [switch], {"n": 9}) == {"big": True}
-
-
 async def test_an_if_without_else_hands_its_input_on(julep: Sdk) -> None:
     choice = {"if": "$ _.n > 5", "then": {"evaluate": {"big": "$ True"}}}
     assert await output_of(julep, [choice], {"n": 1}) == {"n": 1}
 
 
-async def test_get_reads_what_set_has_written(julep: Sdk) -> None:
-    assert await output_of(julep, [{"set": {"total": "$ _.n + 1"}}, {"get": "total"}], {"n": 1}) == 2
-
-
-async def test_parallel_runs_its_branches(julep: Sdk) -> None:
-    branches = [{"evaluate": {"a": "$ _.n"}}, {"evaluate": {"b": "$ _.n * 2"}}]
-    assert await output_of(julep, [{"parallel": branches}], {"n": 2}) == [{"a": 2}, {"b": 4}]
-
-
-async def test_braces_in_a_prompt_are_text(julep: Sdk) -> None:
-    prompt = {"prompt": 'Answer like {"a": {"b": 1}} and {curly}: {_.q}', "unwrap": True}
-    assert await output_of(julep, [prompt], {"q": "why?"}) == 'Answer like {"a": {"b": 1}} and {curly}: why?'
-
-
-async def test_a_reduce_reads_names_as_they_are(julep: Sdk) -> None:
-    adds = {
-        "over": "$ _.all_results",
-        "map": {"evaluate": {"my_key": "$ _.results_of_one"}},
-        "initial": "$ 0",
-        "reduce": "$ results + _['my_key']",
-    }
-    given = {"all_results": [{"results_of_one": 1}, {"results_of_one": 2}]}
-    assert await output_of(julep, [adds], given) == 3
-
-
 async def test_a_member_named_like_a_method_is_the_member(julep: Sdk) -> None:
     assert await output_of(julep, [{"evaluate": {"first": "$ _.items[0]"}}], {"items": [7]}) == {"first": 7}
-
-
-async def test_a_branch_may_have_several_steps(julep: Sdk) -> None:
-    steps = [{"evaluate": {"n": "$ _.n + 1"}}, {"evaluate": {"n": "$ _.n * 10"}}]
-    assert await output_of(julep, [{"if": "$ True", "then": steps}], {"n": 1}) == {"n": 20}
-    items = {"evaluate": {"all": "$ [{'n': 1}, {'n': 2}]"}}
-    assert await output_of(julep, [items, {"foreach": {"in": "$ _.all", "do": steps}}], {}) == [{"n": 20}, {"n": 30}]
-    assert await output_of(julep, [items, {"over": "$ _.all", "map": steps}], {}) == [{"n": 20}, {"n": 30}]
 
 
 async def test_a_blind_retry_starts_nothing_twice(julep: Sdk) -> None:
@@ -156,6 +117,17 @@ async def test_a_callers_own_model_key_is_refused(julep: Sdk) -> None:
     with pytest.raises(BadRequestError):
         await julep.sessions.chat(session.id, messages=hello, x_custom_api_key="sk-mine")
     assert (await julep.sessions.history(session.id)).entries == []
+
+
+async def test_secrets_stand_in_tools_alone(julep: Sdk) -> None:
+    agent = await julep.agents.create(name="Ada")
+    await julep.secrets.create(name="crm_token", value="sesame-sesame")
+    with pytest.raises(BadRequestError) as raised:
+        await julep.tasks.create(agent.id, name="tells", main=[{"evaluate": {"token": "$ secrets.crm_token"}}])
+    assert "tool" in str(raised.value.body)
+    call = {"method": "GET", "url": "http://127.0.0.1:9", "headers": {"x-token": "$ secrets.crm_token"}}
+    tool: dict[str, Any] = {"name": "crm", "type": "api_call", "api_call": call}
+    assert await julep.tasks.create(agent.id, name="calls", main=[{"tool": "crm", "arguments": {}}], tools=[tool])
 
 
 async def test_an_integration_that_is_not_there_is_refused_at_once(julep: Sdk) -> None:

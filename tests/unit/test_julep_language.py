@@ -41,12 +41,22 @@ ONE: Step = {"evaluate": {"x": "$ 1"}}
 TWO: Step = {"evaluate": {"x": "$ 2"}}
 
 STATEMENTS: list[tuple[str, list[Step], Any, Any]] = [
-    ("nested values of evaluate", [{"evaluate": {"a": {"b": ["$ _.n", "l {_.n}"]}}}], {"n": 1}, {"a": {"b": [1, "l 1"]}}),
+    (
+        "nested values of evaluate",
+        [{"evaluate": {"a": {"b": ["$ _.n", "l {_.n}"]}}}],
+        {"n": 1},
+        {"a": {"b": [1, "l 1"]}},
+    ),
     ("arguments: _", [{"tool": "lookup", "arguments": "_"}], {"name": "x"}, {"name": "x"}),
     ("no arguments", [{"tool": "lookup"}], {"name": "x"}, {"name": "x"}),
     ("get after set", [{"set": {"a": "$ 1"}}, {"evaluate": {"x": "$ 9"}}, {"get": "a"}], {}, 1),
     ("get a list", [{"set": {"a": "$ 1", "b": "$ 2"}}, {"get": ["a", "b"]}], {}, {"a": 1, "b": 2}),
-    ("state merges", [{"set": {"a": "$ 1"}}, {"set": {"b": "$ 2"}}, {"evaluate": {"s": "$ state.a + state.b"}}], {}, {"s": 3}),
+    (
+        "state merges",
+        [{"set": {"a": "$ 1"}}, {"set": {"b": "$ 2"}}, {"evaluate": {"s": "$ state.a + state.b"}}],
+        {},
+        {"s": 3},
+    ),
     ("log passes on", [ONE, {"log": "now {_.x}"}, {"evaluate": {"y": "$ _.x"}}], {}, {"y": 1}),
     ("sleep passes on", [{"sleep": {"seconds": 1}}, {"evaluate": {"y": "$ _.n"}}], {"n": 1}, {"y": 1}),
     ("return an object", [{"return": {"v": "$ _.n"}}, ONE], {"n": 1}, {"v": 1}),
@@ -58,45 +68,155 @@ STATEMENTS: list[tuple[str, list[Step], Any, Any]] = [
     ("switch", [{"switch": [{"case": "$ _.n == 2", "then": ONE}, {"case": "_", "then": TWO}]}], {"n": 1}, {"x": 2}),
     ("switch without a match", [{"switch": [{"case": "$ _.n == 2", "then": ONE}]}], {"n": 1}, {"n": 1}),
     ("case with several", [{"switch": [{"case": "_", "then": [ONE, TWO]}]}], {}, {"x": 2}),
-    ("foreach", [{"foreach": {"in": "$ _.l", "do": {"evaluate": {"x": "$ _ * 2"}}}}], {"l": [1, 2]}, [{"x": 2}, {"x": 4}]),
+    (
+        "foreach",
+        [{"foreach": {"in": "$ _.l", "do": {"evaluate": {"x": "$ _ * 2"}}}}],
+        {"l": [1, 2]},
+        [{"x": 2}, {"x": 4}],
+    ),
     ("foreach with several", [{"foreach": {"in": "$ _.l", "do": [ONE, TWO]}}], {"l": [1]}, [{"x": 2}]),
     ("map without reduce", [{"over": "$ _.l", "map": {"evaluate": {"x": "$ _"}}}], {"l": [1, 2]}, [{"x": 1}, {"x": 2}]),
-    ("map with several", [{"over": "$ _.l", "map": [{"evaluate": {"x": "$ _"}}, {"evaluate": {"y": "$ _.x"}}]}], {"l": [1]}, [{"y": 1}]),
-    ("reduce", [{"over": "$ _.l", "map": {"evaluate": {"my_key": "$ _"}}, "reduce": "$ results + [_['my_key']]"}], {"l": [1, 2]}, [1, 2]),
-    ("initial", [{"over": "$ _.l", "map": {"evaluate": {"k": "$ _"}}, "reduce": "$ results + _.k", "initial": 10, "parallelism": 2}], {"l": [1, 2]}, 13),
-    ("a map in its key", [{"map_reduce": {"over": "$ _.l", "map": {"evaluate": {"x": "$ _"}}}}], {"l": [1]}, [{"x": 1}]),
+    (
+        "map with several",
+        [{"over": "$ _.l", "map": [{"evaluate": {"x": "$ _"}}, {"evaluate": {"y": "$ _.x"}}]}],
+        {"l": [1]},
+        [{"y": 1}],
+    ),
+    (
+        "reduce",
+        [{"over": "$ _.l", "map": {"evaluate": {"my_key": "$ _"}}, "reduce": "$ results + [_['my_key']]"}],
+        {"l": [1, 2]},
+        [1, 2],
+    ),
+    (
+        "initial",
+        [
+            {
+                "over": "$ _.l",
+                "map": {"evaluate": {"k": "$ _"}},
+                "reduce": "$ results + _.k",
+                "initial": 10,
+                "parallelism": 2,
+            }
+        ],
+        {"l": [1, 2]},
+        13,
+    ),
+    (
+        "a map in its key",
+        [{"map_reduce": {"over": "$ _.l", "map": {"evaluate": {"x": "$ _"}}}}],
+        {"l": [1]},
+        [{"x": 1}],
+    ),
     ("map: {over}", [{"map": {"over": "$ _.l", "evaluate": {"x": "$ _"}}}], {"l": [1]}, [{"x": 1}]),
     ("parallel", [{"parallel": [ONE, TWO]}], {}, [{"x": 1}, {"x": 2}]),
     ("steps by number", [ONE, TWO, {"evaluate": {"y": "$ steps[0].output.x + steps[1].input.x"}}], {}, {"y": 2}),
-    ("steps by label", [{**ONE, "label": "first one"}, {"evaluate": {"y": "$ steps['first one'].output.x"}}], {}, {"y": 1}),
+    (
+        "steps by label",
+        [{**ONE, "label": "first one"}, {"evaluate": {"y": "$ steps['first one'].output.x"}}],
+        {},
+        {"y": 1},
+    ),
     ("steps[0].input", [ONE, {"evaluate": {"y": "$ steps[0].input.topic"}}], {"topic": "tea"}, {"y": "tea"}),
-    ("inputs and outputs", [ONE, {"evaluate": {"a": "$ outputs[0]['x']", "b": "$ inputs[0].n"}}], {"n": 3}, {"a": 1, "b": 3}),
+    (
+        "inputs and outputs",
+        [ONE, {"evaluate": {"a": "$ outputs[0]['x']", "b": "$ inputs[0].n"}}],
+        {"n": 3},
+        {"a": 1, "b": 3},
+    ),
     ("outputs without mark", [ONE, {"evaluate": {"a": "outputs[0]['x']"}}], {}, {"a": 1}),
     ("input.x", [ONE, {"evaluate": {"a": "$ input.n"}}], {"n": 3}, {"a": 3}),
     ("agent", [{"evaluate": {"a": "$ agent.name", "b": "$ agent.id"}}], {}, {"a": "Ada", "b": "agent-1"}),
     ("user and session", [{"evaluate": {"a": "$ user", "b": "$ session"}}], {}, {"a": None, "b": None}),
     ("arguments", [ONE, {"evaluate": {"a": "$ arguments.n"}}], {"n": 3}, {"a": 3}),
-    ("constants", [{"evaluate": {"a": "$ NEWLINE.join(_.l)", "b": "$ [true, false, null]"}}], {"l": ["x", "y"]}, {"a": "x\ny", "b": [True, False, None]}),
-    ("data wins over methods", [{"evaluate": {"a": "$ _.items", "b": "$ _.keys"}}], {"items": [1], "keys": 2}, {"a": [1], "b": 2}),
-    ("f-string", [{"evaluate": {"a": "$ f'hello {_.n}'", "b": "hello {_.n.upper()}"}}], {"n": "a"}, {"a": "hello a", "b": "hello A"}),
-    ("JSON", [{"evaluate": {"a": "$ load_json(_.s)", "b": "$ dump_json([1])", "c": "$ extract_json('```json\\n{\"q\": 1}\\n```')"}}], {"s": "[1]"}, {"a": [1], "b": "[1]", "c": {"q": 1}}),
-    ("modules", [{"evaluate": {"a": "$ re.sub('a', 'b', 'aa')", "b": "$ math.floor(1.5)", "c": "$ statistics.mean([1, 3])"}}], {}, {"a": "bb", "b": 1, "c": 2}),
-    ("zip in evaluate", [{"evaluate": {"a": "$ [{'n': n, 'm': m} for n, m in zip(_.a, _.b)]"}}], {"a": [1], "b": [2]}, {"a": [{"n": 1, "m": 2}]}),
-    ("nothing but null", [{"prompt": "hi", "settings": None, "tools": None, "tool_choice": None, "unwrap": True, "label": None, "auto_run_tools": None, "disable_cache": None}], {}, "hi"),
-    ("JSON in a prompt", [{"prompt": 'Give {"a": {"b": 1}} and {curly} """', "unwrap": True}], {}, 'Give {"a": {"b": 1}} and {curly} """'),
+    (
+        "constants",
+        [{"evaluate": {"a": "$ NEWLINE.join(_.l)", "b": "$ [true, false, null]"}}],
+        {"l": ["x", "y"]},
+        {"a": "x\ny", "b": [True, False, None]},
+    ),
+    (
+        "data wins over methods",
+        [{"evaluate": {"a": "$ _.items", "b": "$ _.keys"}}],
+        {"items": [1], "keys": 2},
+        {"a": [1], "b": 2},
+    ),
+    (
+        "f-string",
+        [{"evaluate": {"a": "$ f'hello {_.n}'", "b": "hello {_.n.upper()}"}}],
+        {"n": "a"},
+        {"a": "hello a", "b": "hello A"},
+    ),
+    (
+        "JSON",
+        [
+            {
+                "evaluate": {
+                    "a": "$ load_json(_.s)",
+                    "b": "$ dump_json([1])",
+                    "c": "$ extract_json('```json\\n{\"q\": 1}\\n```')",
+                }
+            }
+        ],
+        {"s": "[1]"},
+        {"a": [1], "b": "[1]", "c": {"q": 1}},
+    ),
+    (
+        "modules",
+        [{"evaluate": {"a": "$ re.sub('a', 'b', 'aa')", "b": "$ math.floor(1.5)", "c": "$ statistics.mean([1, 3])"}}],
+        {},
+        {"a": "bb", "b": 1, "c": 2},
+    ),
+    (
+        "zip in evaluate",
+        [{"evaluate": {"a": "$ [{'n': n, 'm': m} for n, m in zip(_.a, _.b)]"}}],
+        {"a": [1], "b": [2]},
+        {"a": [{"n": 1, "m": 2}]},
+    ),
+    (
+        "nothing but null",
+        [
+            {
+                "prompt": "hi",
+                "settings": None,
+                "tools": None,
+                "tool_choice": None,
+                "unwrap": True,
+                "label": None,
+                "auto_run_tools": None,
+                "disable_cache": None,
+            }
+        ],
+        {},
+        "hi",
+    ),
+    (
+        "JSON in a prompt",
+        [{"prompt": 'Give {"a": {"b": 1}} and {curly} """', "unwrap": True}],
+        {},
+        'Give {"a": {"b": 1}} and {curly} """',
+    ),
     ("two braces in a prompt", [{"prompt": "about {{_.n}}", "unwrap": True}], {"n": "tea"}, "about tea"),
     ("any setting", [{"prompt": "hi", "settings": {"frobnicate": 1, "top_p": 0.1}, "unwrap": True}], {}, "hi"),
 ]
 
 
-@pytest.mark.parametrize(("main", "given", "output"), [item[1:] for item in STATEMENTS], ids=[item[0] for item in STATEMENTS])
+@pytest.mark.parametrize(
+    ("main", "given", "output"), [item[1:] for item in STATEMENTS], ids=[item[0] for item in STATEMENTS]
+)
 def test_it_does_what_the_documentation_says(main: list[Step], given: Any, output: Any) -> None:
     assert run(main, given) == output
 
 
 def test_a_list_is_run_with_its_own_steps_and_may_run_itself() -> None:
-    again: Step = {"if": "$ _.n > 0", "then": {"workflow": "down", "arguments": {"n": "$ _.n - 1"}}, "else": {"return": {"end": "$ steps[0].input.n"}}}
-    assert run([{"workflow": "down", "arguments": {"n": "$ 3"}}, {"evaluate": {"got": "$ _.end"}}], down=[again]) == {"got": 0}
+    again: Step = {
+        "if": "$ _.n > 0",
+        "then": {"workflow": "down", "arguments": {"n": "$ _.n - 1"}},
+        "else": {"return": {"end": "$ steps[0].input.n"}},
+    }
+    assert run([{"workflow": "down", "arguments": {"n": "$ 3"}}, {"evaluate": {"got": "$ _.end"}}], down=[again]) == {
+        "got": 0
+    }
 
 
 def test_a_return_inside_a_branch_ends_the_list_around_it() -> None:
@@ -112,11 +232,40 @@ def test_each_item_of_a_foreach_may_wait() -> None:
 LEGACY: list[tuple[str, list[Step], Any, Any]] = [
     ("evaluate", [{"kind_": "evaluate", "evaluate": {"x": "a + 1"}}], {"a": 1}, {"x": 2}),
     ("tool_call", [{"kind_": "tool_call", "tool": "lookup", "arguments": {"name": "n"}}], {"n": "x"}, {"name": "x"}),
-    ("prompt", [{"kind_": "prompt", "prompt": [{"role": "user", "content": "hi {{ a }}"}], "settings": {}, "unwrap": True}], {"a": 1}, "hi 1"),
+    (
+        "prompt",
+        [{"kind_": "prompt", "prompt": [{"role": "user", "content": "hi {{ a }}"}], "settings": {}, "unwrap": True}],
+        {"a": 1},
+        "hi 1",
+    ),
     ("wait_for_input", [{"kind_": "wait_for_input", "info": {"q": "'why'"}}], {}, "because"),
-    ("if_else", [{"kind_": "if_else", "if": "a > 1", "then": {"kind_": "error", "error": "no"}, "else": {"kind_": "evaluate", "evaluate": {"x": "a"}}}], {"a": 1}, {"x": 1}),
+    (
+        "if_else",
+        [
+            {
+                "kind_": "if_else",
+                "if": "a > 1",
+                "then": {"kind_": "error", "error": "no"},
+                "else": {"kind_": "evaluate", "evaluate": {"x": "a"}},
+            }
+        ],
+        {"a": 1},
+        {"x": 1},
+    ),
     ("sleep", [{"kind_": "sleep", "sleep": {"seconds": 1}}], {"a": 1}, {"a": 1}),
-    ("map_reduce", [{"kind_": "map_reduce", "over": "l", "map": {"kind_": "evaluate", "evaluate": {"x": "_"}}, "reduce": "results + [_['x']]"}], {"l": [1, 2]}, [1, 2]),
+    (
+        "map_reduce",
+        [
+            {
+                "kind_": "map_reduce",
+                "over": "l",
+                "map": {"kind_": "evaluate", "evaluate": {"x": "_"}},
+                "reduce": "results + [_['x']]",
+            }
+        ],
+        {"l": [1, 2]},
+        [1, 2],
+    ),
     ("inputs", [{"evaluate": {"a": "inputs[0]['l']"}}, {"evaluate": {"b": "outputs[0]['a']"}}], {"l": [1]}, {"b": [1]}),
     ("a key called user", [{"evaluate": {"x": "user"}}], {"user": "Ada"}, {"x": "Ada"}),
 ]

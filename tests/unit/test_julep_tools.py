@@ -92,7 +92,7 @@ def test_what_only_a_model_knows_is_offered_to_it_and_run_by_the_client(kind: st
 def test_system_tools_are_called_with_julep_s_names() -> None:
     contract = contract_of({"name": "find", **DOCS})
     assert contract.spec == {"operation": "agent.doc.search", "names": {"agent_id": "agent"}}
-    assert contract.parameters["required"] [0] == "agent_id"
+    assert contract.parameters["required"][0] == "agent_id"
     create = {"resource": "user", "subresource": "doc", "operation": "create", "resource_id": "ada"}
     contract = contract_of({"name": "add", "type": "system", "system": create})
     assert (contract.spec["arguments"], contract.parameters["required"]) == ({"user": "ada"}, [])
@@ -173,7 +173,7 @@ def test_providers_that_are_not_here_are_refused_with_those_that_are() -> None:
 def test_a_task_takes_over_its_agent_s_tools_and_its_own_win() -> None:
     agents = [{"id": "7", **CALL}, {"id": "8", "name": "find", **DOCS}]
     own = {**CALL, "api_call": {"method": "GET", "url": "https://own.example"}}
-    main = [{"prompt": "hi", "tools": "all", "auto_run_tools": True}, {"tool": "call"}]
+    main: list[dict[str, Any]] = [{"prompt": "hi", "tools": "all", "auto_run_tools": True}, {"tool": "call"}]
     plan = compiled([own], main, agents=agents, inherit_tools=True).plan
     assert plan.tools["call"].spec["url"] == "https://own.example"
     op = plan.blocks[0].ops[0]

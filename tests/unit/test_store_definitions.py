@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, inspect
 
 from engine.core.errors import Conflict, NotFound
 from engine.core.plan.ir import PLAN_FORMAT
+from engine.store.agents import AgentFacts
 from engine.store.aliases import AliasFacts
 from engine.store.database import open_database
 from engine.store.definitions import Definitions, TaskFacts, TaskWrites
@@ -70,6 +71,10 @@ async def test_two_writers_cannot_store_the_same_version(definitions: Definition
 
 
 async def test_a_task_is_found_by_name_and_agent(definitions: Definitions) -> None:
+    agent = AgentFacts(id="a1", tenant="default", name="Ada", created_us=1, updated_us=1)
+    with pytest.raises(NotFound):
+        await definitions.add_task(task(1, id="t2", agent_id="a1"))
+    await definitions.agents.write("a1", lambda present: present or agent, tenant="default")
     await definitions.add_task(task(1))
     await definitions.add_task(task(1, id="t2", agent_id="a1"))
     found = await definitions.find_task("brew", tenant="default", agent_id="a1")

@@ -368,8 +368,9 @@ async def test_a_tool_is_changed_in_its_members_or_becomes_another_one(
     assert (other.name, other.type, other.definition) == ("crm", "system", {"resource": "user", "operation": "list"})
     whole = await tools.reset(ada.id, made.id, WEATHER, tenant=TENANT)
     assert (whole.id, whole.name, whole.description, whole.created_us) == (made.id, "weather", "", made.created_us)
-    with pytest.raises(InvalidInput):
-        await tools.patch(ada.id, made.id, {"type": "system"}, tenant=TENANT)
+    for given in ({"type": "system"}, {"type": "system", "system": other.definition, "function": {}}):
+        with pytest.raises(InvalidInput):
+            await tools.patch(ada.id, made.id, given, tenant=TENANT)
     assert await tools.store.of_agent(ada.id, TENANT) == [whole]
 
 

@@ -64,16 +64,16 @@ async def test_one_summary_of_a_session_is_under_way_and_comes_back_as_it_was_wr
     other = await store.begin(wanted("three", ["a"], tenant="u"))
     assert other.id == "three"
     assert await store.find("s", tenant="t") == one
-    assert [facts.id for facts in await store.open(limit=10)] == ["one", "three"]
+    assert await store.open(limit=10) == [one.key, other.key]
     assert len(await store.open(limit=1)) == 1
 
 
 async def test_only_one_starts_a_summary_until_its_time_is_over(database: Database) -> None:
     store = SummaryStore(database)
     facts = await store.begin(wanted("one", ["a"]))
-    assert await store.claim(facts, now_us=T0, until_us=T0 + 5)
-    assert not await store.claim(facts, now_us=T0 + 4, until_us=T0 + 9)
-    assert await store.claim(facts, now_us=T0 + 5, until_us=T0 + 9)
+    assert await store.claim(facts.key, now_us=T0, until_us=T0 + 5) == facts
+    assert await store.claim(facts.key, now_us=T0 + 4, until_us=T0 + 9) is None
+    assert await store.claim(facts.key, now_us=T0 + 5, until_us=T0 + 9) == facts
 
 
 async def test_a_summary_stands_in_front_and_a_later_one_takes_it_in(database: Database) -> None:
@@ -107,7 +107,7 @@ async def test_a_summary_of_what_is_there_no_more_is_thrown_away(database: Datab
 async def test_a_summary_that_is_given_up_or_whose_session_is_deleted_leaves_nothing(database: Database) -> None:
     await said(database, "a")
     store = SummaryStore(database)
-    await store.drop(await store.begin(wanted("one", ["a"])))
+    await store.drop((await store.begin(wanted("one", ["a"]))).key)
     assert await store.find("s", tenant="t") is None
     await store.begin(wanted("two", ["a"]))
     assert await SessionStore(database).remove("s", tenant="t")

@@ -12,7 +12,7 @@ import pytest
 
 from engine.broker.messages import Hello, Told, Want, Wants, decode, encode, split_piece, wants_in_packets
 from engine.broker.publishing import Call, TokenPublisher
-from engine.broker.rooms import RoomReader, TokenRooms
+from engine.broker.rooms import PieceReader, RoomReader, TokenRooms
 from engine.broker.running import Piece, RunningText
 from engine.broker.transport import Role, Sent
 from engine.broker.unix import MOST_BYTES, UnixTransport, socket_folder
@@ -154,6 +154,24 @@ async def test_only_those_who_read_get_it_and_late_ones_get_it_from_the_beginnin
             assert late.take() == RoomReader(first).take() == b"main.0@1:0=before then;"
             assert not other.version
     call.close()
+
+
+async def test_pieces_are_told_as_they_are_each_with_the_call_that_it_is_of(stand: Stand) -> None:
+    first, second = stand.call(), stand.call("main.1")
+    first.tell("content", "one ")
+    with stand.one.joined("default", "e1") as room:
+        reader = PieceReader(room)
+        await until(lambda: room.version)
+        assert [(told.path, piece.index, piece.text) for told, piece in reader.take()] == [("main.0", 0, "one ")]
+        assert reader.take() == []
+        first.tell("content", "two")
+        await until(lambda: room.calls["main.0#1"].text.end == 7)
+        second.tell("reasoning", "hm")
+        await until(lambda: "main.1#1" in room.calls)
+        taken = [(told.path, piece.index, piece.kind, piece.text) for told, piece in reader.take()]
+        assert taken == [("main.0", 4, "content", "two"), ("main.1", 0, "reasoning", "hm")]
+    first.close()
+    second.close()
 
 
 async def test_another_tenant_gets_nothing(stand: Stand) -> None:

@@ -212,14 +212,16 @@ async def test_the_client_of_2024_reads_whole_messages_as_deltas(client: Any, ap
 async def test_a_client_runs_its_functions_and_brings_the_results(client: Any, lab: Lab) -> None:
     wanted = MockRule(turn=0, tool_calls=[call("weather", place="Ghent")])
     lab.mock.use(MockScript(rules=[wanted, MockRule(reply="Take a coat")]))
-    session = await begin(client)
-    first = await client.sessions.chat(session, messages=[user("Ghent?")], tools=[WEATHER])
+    agent = await client.agents.create(name="Ada", model="mock")
+    await client.agents.tools.create(agent.id, **WEATHER)
+    session = (await client.sessions.create(agent=agent.id)).id
+    first = await client.sessions.chat(session, messages=[user("Ghent?")])
     choice = first.choices[0]
     assert choice.finish_reason == "tool_calls"
     (made,) = choice.message.tool_calls
     assert (made.function.name, json.loads(made.function.arguments)) == ("weather", {"place": "Ghent"})
     result = {"role": "tool", "tool_call_id": made.id, "content": "rain"}
-    second = await client.sessions.chat(session, messages=[result], tools=[WEATHER])
+    second = await client.sessions.chat(session, messages=[result])
     assert second.choices[0].message.content == "Take a coat"
     assert [message["role"] for message in asked(lab)] == ["user", "assistant", "tool"]
     assert asked(lab)[1]["tool_calls"][0]["id"] == asked(lab)[2]["tool_call_id"] == made.id

@@ -71,6 +71,16 @@ class Julep:
             assert time.monotonic() < deadline, body
             await asyncio.sleep(0.02)
 
+    async def wait_beside(self, execution: str, seen: set[str]) -> dict[str, Any]:
+        """Return the open wait of an execution that is none of those."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            [found] = await self.waits(execution, 1)
+            if found["id"] not in seen:
+                return found
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.02)
+
     async def resume(self, execution: str, value: Any, **more: Any) -> None:
         """Answer a wait."""
         body = {"status": "running", "input": value, **more}
@@ -81,7 +91,7 @@ class Julep:
         """Return all transitions of an execution, the oldest first, page by page as the SDK reads them."""
         found: list[dict[str, Any]] = []
         while True:
-            page = {"limit": 100, "offset": len(found), "direction": "asc"}
+            page: dict[str, str | int] = {"limit": 100, "offset": len(found), "direction": "asc"}
             answer = await self.http.get(f"/executions/{execution}/transitions", params=page)
             items = answer.json()["items"]
             if not items:
@@ -164,7 +174,9 @@ async def test_an_error_as_the_last_step_fails_the_execution(julep: Julep) -> No
 
 async def test_more_than_a_hundred_transitions_are_all_seen_by_expressions_and_clients(julep: Julep) -> None:
     steps: list[Step] = [{"evaluate": {"n": f"$ {number}"}} for number in range(120)]
-    last: Step = {"evaluate": {"first": "$ steps[0].output.n", "count": "$ len(outputs)", "sum": "$ sum([o.n for o in outputs])"}}
+    last: Step = {
+        "evaluate": {"first": "$ steps[0].output.n", "count": "$ len(outputs)", "sum": "$ sum([o.n for o in outputs])"}
+    }
     execution = await julep.start([*steps, last])
     ended = await julep.until(execution, "succeeded", "failed")
     assert ended["output"] == {"first": 0, "count": 120, "sum": sum(range(120))}
@@ -180,14 +192,12 @@ async def test_more_than_a_hundred_transitions_are_all_seen_by_expressions_and_c
 async def test_each_round_of_a_foreach_may_wait(julep: Julep) -> None:
     wait: Step = {"wait_for_input": {"info": {"item": "$ _"}}}
     execution = await julep.start([{"foreach": {"in": "$ _.l", "do": wait}}], {"l": ["a", "b"]})
+    seen: set[str] = set()
     for number, item in enumerate(("a", "b")):
-        [found] = await julep.waits(execution, 1)
+        found = await julep.wait_beside(execution, seen)
         assert found["info"] == {"item": item}
-        await julep.resume(execution, {"answer": number})
-        if number == 0:
-            # the same place waits again, for the next item
-            while (await julep.waits(execution, 1))[0]["id"] == found["id"]:
-                await asyncio.sleep(0.02)
+        seen.add(found["id"])
+        await julep.resume(execution, {"answer": number}, wait_id=found["id"])
     ended = await julep.until(execution, "succeeded", "failed")
     assert ended["output"] == [{"answer": 0}, {"answer": 1}]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from julep import AsyncJulep, DefaultAsyncHttpxClient
 
 from engine.edge.mockllm.script import MockScript
 from engine.store.entries import EntryStore
@@ -81,6 +82,14 @@ async def summary(api: ApiServer, session: str, *, other_than: str | None = None
     return str(await eventually(look, "the summary"))
 
 
+async def as_julep_reads_it(api: ApiServer, session: str, job: str) -> tuple[Any, Any]:
+    """Return the job and the history by Julep's own client, which checks them by its types."""
+    options: dict[str, Any] = {"max_retries": 0, "_strict_response_validation": True}
+    http = DefaultAsyncHttpxClient(trust_env=False)
+    async with AsyncJulep(base_url=f"{api.url}/api", api_key="any", http_client=http, **options) as julep:
+        return await julep.jobs.get(job), await julep.sessions.history(session)
+
+
 async def test_what_does_not_fit_is_refused_until_the_session_says_that_the_oldest_is_left_out(
     lab: Lab, api: ApiServer, worker: WorkerProcess
 ) -> None:
@@ -111,13 +120,14 @@ async def test_adapting_sums_older_entries_up_and_later_turns_begin_with_the_sum
     [job] = (await say(api, session, 3))["jobs"]
     first = await summary(api, session)
     assert first.startswith("They counted up to ")
-    state = (await api.http.get(f"/jobs/{job}")).json()
-    assert (state["id"], state["state"]) == (job, "succeeded")
+    state, julep_history = await as_julep_reads_it(api, session, job)
+    assert (state.id, state.state) == (job, "succeeded")
+    assert {(item.head, item.relation) for item in julep_history.relations} == {(job, "summary_of")}
+    assert (julep_history.entries[0].source, julep_history.entries[0].content) == ("summarizer", first)
     told = await history(api, session)
     [head, *rest] = told["entries"]
     assert (head["id"], head["role"], head["source"], head["content"]) == (job, "system", "summarizer", first)
     assert [entry["content"].split(" more")[0] for entry in rest][-2:] == ["number 3"] * 2
-    assert {(item["head"], item["relation"]) for item in told["relations"]} == {(job, "summary_of")}
     assert len(told["relations"]) + len(rest) == 6
     await say(api, session, 4)
     system, remembered, *_ = asked(lab, 4)

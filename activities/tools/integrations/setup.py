@@ -1,4 +1,4 @@
-"""What a task's own definition of an integration says: its settings over the operator's, and the shapes of Julep's results."""
+"""An integration as a task's own definition has it: its settings over the operator's, and the results of Julep's."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 import structlog
@@ -56,7 +56,7 @@ class RecallOptions:
     @staticmethod
     def of(given: Mapping[str, Any]) -> RecallOptions:
         """Read what a session keeps; what is left out or null is as usual."""
-        known = RecallOptions.__dataclass_fields__
+        known = [item.name for item in fields(RecallOptions)]
         return RecallOptions(**{name: given[name] for name in known if given.get(name) is not None})
 
     @property

@@ -22,7 +22,7 @@ from engine.core.tokens import TOKENIZER, likely_tokens
 from engine.core.values import Json, compact_json
 from engine.store.definitions import TaskFacts
 from engine.store.entries import SUMMARIZER, EntryFacts
-from engine.store.summaries import SummaryFacts, SummaryStore
+from engine.store.summaries import SummaryFacts, SummaryStore, UnderWay
 
 SUMMARY_TASK: Final = "session-summary"
 """Name of the task that executions of summaries show; it is stored nowhere."""
@@ -101,7 +101,7 @@ class SummaryService:
         )
         under_way = await self.store.begin(facts)
         try:
-            await self._go_on(under_way)
+            await self._go_on(under_way.key)
         except EngineError as error:
             # the keeper begins it later
             log.warning("a summary begins later", session=first.session_id, code=error.code, error=error.message)
@@ -113,19 +113,21 @@ class SummaryService:
         Raises:
             EngineError: Temporal or the store does not answer; what was not done is done later.
         """
-        for facts in await self.store.open(limit=MOST_AT_ONCE):
-            await self._go_on(facts)
+        for which in await self.store.open(limit=MOST_AT_ONCE):
+            await self._go_on(which)
 
-    async def _go_on(self, facts: SummaryFacts) -> None:
+    async def _go_on(self, which: UnderWay) -> None:
         try:
-            execution = (await self._executions.read(facts.id, tenant=facts.tenant)).facts
+            execution = (await self._executions.read(which.id, tenant=which.tenant)).facts
         except NotFound:
             now = now_us()
-            if await self.store.claim(facts, now_us=now, until_us=now + LEASE_US):
-                await self._start(facts)
+            claimed = await self.store.claim(which, now_us=now, until_us=now + LEASE_US)
+            if claimed is not None:
+                await self._start(claimed)
             return
-        if execution.settled:
-            await self._take(facts, execution)
+        known = await self.store.find(which.session_id, tenant=which.tenant) if execution.settled else None
+        if known is not None and known.key == which:
+            await self._take(known, execution)
 
     async def _start(self, facts: SummaryFacts) -> None:
         request = facts.request
@@ -151,7 +153,7 @@ class SummaryService:
     async def _give_up(self, facts: SummaryFacts, error: EngineError) -> None:
         """Leave the entries as they are; the next turn has them summed up anew."""
         log.warning("a summary failed", session=facts.session_id, job=facts.id, code=error.code, error=error.message)
-        await self.store.drop(facts)
+        await self.store.drop(facts.key)
 
 
 def summary_task(model: str, *, tenant: str, agent_id: str) -> TaskFacts:

@@ -124,7 +124,7 @@ def template_env(
         "users": list(people),
         "session": _session(session),
         "situation": session.situation or "",
-        "docs": [{**doc, "content": doc["snippet"]["content"]} for doc in docs],
+        "docs": [_doc(doc) for doc in docs],
         "tools": [dict(tool) for tool in tools],
         "settings": dict(settings or {}),
     }
@@ -180,6 +180,11 @@ def _user(user: UserFacts) -> dict[str, Json]:
         "created_at": iso_time(user.created_us),
         "updated_at": iso_time(user.updated_us),
     }
+
+
+def _doc(doc: Mapping[str, Any]) -> dict[str, Json]:
+    snippet = {name: doc["snippet"][name] for name in ("index", "content")}
+    return {**doc, "content": snippet["content"], "snippet": snippet}
 
 
 def _session(session: SessionFacts) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from temporalio.service import RPCError
 
 from engine.control.definitions import now_us
 from engine.control.executions import ExecutionService
@@ -17,7 +18,7 @@ from engine.control.sessions.chatplans import chat_input, chat_task
 from engine.control.sessions.prompting import ChatRequest, Prepared, PromptService
 from engine.control.sessions.sessions import SessionService, no_session
 from engine.control.starting import StartService
-from engine.core.errors import Conflict, EngineError, InvalidInput, NotFound, Unavailable
+from engine.core.errors import BugError, Conflict, EngineError, InvalidInput, NotFound, Unavailable
 from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import ToolContract
 from engine.core.run.projection import ExecutionFacts
@@ -37,6 +38,8 @@ PAGE: Final = 50
 KEPT_US: Final = 7 * 86_400_000_000
 """How long the answer of a turn is told to whoever asks again; what was said stays in the session."""
 TIDY_US: Final = 600_000_000
+PASSING: Final = (OSError, SQLAlchemyError, RPCError)
+"""What a service that is away for a moment makes others raise."""
 
 log = structlog.get_logger("everstep.sessions")
 
@@ -165,8 +168,8 @@ class TurnService:
         """Do what can be done for a turn now, and return it as it is."""
         try:
             await self.advance(turn.id, tenant=turn.tenant)
-        except Unavailable as error:
-            log.warning("a turn waits", turn=turn.id, code=error.code, error=error.message)
+        except (Unavailable, *PASSING) as error:
+            log.warning("a turn waits", turn=turn.id, error=str(error)[:300])
         found = await self._turns.get(turn.id, tenant=turn.tenant)
         if found is None:
             raise no_session(turn.session_id)
@@ -181,36 +184,54 @@ class TurnService:
             Unavailable: The store, or what asks the model, does not answer; it may be called again.
         """
         turn = await self._turns.get(turn_id, tenant=tenant)
-        if turn is not None and turn.state == ACCEPTED:
-            claimed = await self._turns.claim(turn_id, tenant=tenant, now_us=now_us(), until_us=now_us() + LEASE_US)
-            if claimed is not None:
-                await self._begin(claimed)
-        elif turn is not None and turn.state == RUNNING:
-            await self._end(turn)
+        if turn is None:
+            return
+        try:
+            if turn.state == ACCEPTED:
+                await self._begin(turn)
+            elif turn.state == RUNNING:
+                await self._end(turn)
+        except (EngineError, *PASSING):
+            raise
+        except Exception as error:
+            # one that cannot be ended would hold up the session for ever
+            log.error("a turn fails by a mistake of the engine", turn=turn.id, exc_info=error)
+            await self._fail(turn, BugError("the engine failed on this turn", code="chat.bug", hint="see its log"))
 
     async def keep(self) -> None:
         """Go on with all turns that nobody works on: what workers do without being asked.
 
         Raises:
-            EngineError: The store, or what asks the model, does not answer.
+            EngineError: The store, or what asks the model, does not answer; all others were gone on with.
         """
-        for tenant, turn_id in await self._turns.due(now_us=now_us(), limit=PAGE):
-            await self.advance(turn_id, tenant=tenant)
+        due = await self._turns.due(now_us=now_us(), limit=PAGE)
+        # one that waits for a service holds up no other
+        tried = await asyncio.gather(
+            *(self.advance(turn_id, tenant=tenant) for tenant, turn_id in due), return_exceptions=True
+        )
+        for error in tried:
+            if error is not None:
+                raise error
         if now_us() - self._tidied_us > TIDY_US:
             self._tidied_us = now_us()
             await self._turns.remove_ended(before_us=now_us() - KEPT_US, limit=1_000)
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
-    async def _begin(self, turn: TurnFacts) -> None:
+    async def _begin(self, accepted: TurnFacts) -> None:
+        now, tenant = now_us(), accepted.tenant
+        turn = await self._turns.claim(accepted.id, tenant=tenant, now_us=now, until_us=now + LEASE_US)
+        if turn is None:
+            return
         try:
             await self._ask(turn)
         except EngineError as error:
-            if error.retryable and now_us() - turn.created_us < PATIENCE_US:
+            is_passing = isinstance(error, Unavailable) or error.retryable
+            if is_passing and now_us() - turn.created_us < PATIENCE_US:
                 await self._turns.put_off(turn, until_us=now_us() + AGAIN_US)
                 raise Unavailable(error.message, code="chat.waits", hint=error.hint, retryable=True) from error
             await self._fail(turn, error)
-        except (OSError, SQLAlchemyError):
+        except PASSING:
             await self._turns.put_off(turn, until_us=now_us() + AGAIN_US)
             raise
 

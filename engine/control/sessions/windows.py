@@ -175,6 +175,7 @@ def _too_big(tokens: int, budget: int, overflow: str | None) -> PromptTooBigErro
         hint = "it is too long even without its history: say less, find fewer documents, or raise `token_budget`"
     return PromptTooBigError(
         f"the prompt has about {tokens:,} tokens, and may have {budget:,}",
+        code="session.prompt_too_big",
         hint=hint,
         details={"tokens": tokens, "budget": budget},
     )

@@ -120,6 +120,7 @@ class AgentSnapshot:
         model: Default model of its prompts.
         instructions: System message for prompts that have none.
         settings: Default sampling settings.
+        shown: What expressions of Julep's dialects see of it beside id, name and model; of a plan that is started only.
     """
 
     id: str = ""
@@ -127,6 +128,7 @@ class AgentSnapshot:
     model: str = ""
     instructions: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,14 +39,14 @@ def provider_contract(spec: ToolSpec, contracts: Mapping[str, ToolContract], fin
         base = base if found is None else found
     fixed = spec.spec.get("arguments", {})
     members: dict[str, Any] = {"provider": provider, "arguments": fixed, "setup": spec.spec.get("setup", {})}
-    own = {"description": spec.description, "timeout_s": spec.timeout_s}
     return replace(
         base,
         name=spec.name.text,
         type="provider",
         parameters=_with_defaults(base.parameters, fixed),
         spec={**base.spec, **{name: value for name, value in members.items() if value}},
-        **{name: value for name, value in own.items() if value is not None},
+        description=base.description if spec.description is None else spec.description,
+        timeout_s=base.timeout_s if spec.timeout_s is None else spec.timeout_s,
     )
 
 

@@ -155,7 +155,9 @@ class Toolbox:
         return ToolContract(
             name=spec.name.text,
             type="system",
-            parameters=operation.julep_parameters(fixed, names) if "names" in spec.spec else operation.parameters(fixed),
+            parameters=operation.julep_parameters(fixed, names)
+            if "names" in spec.spec
+            else operation.parameters(fixed),
             effect=operation.effect,
             idempotent=operation.idempotent,
             description=operation.about if spec.description is None else spec.description,

@@ -42,7 +42,7 @@ class Evaluator:
         self._julep = plan.dialect in ("julep-2024", "julep-2025")
         self._plain_names = plan.dialect == "julep-2024"
         self._constants: dict[str, Json] = {
-            "agent": {"id": plan.agent.id, "name": plan.agent.name, "model": plan.agent.model},
+            "agent": {**plan.agent.shown, "id": plan.agent.id, "name": plan.agent.name, "model": plan.agent.model},
             "task": {"id": task_id, "name": plan.task},
             "execution": {"id": execution_id},
         }

@@ -53,7 +53,7 @@ def read_prompt(fields: Fields, common: dict[str, Any]) -> PromptStep | AgentSte
 
 def _as_agent(step: PromptStep, fields: Fields, common: dict[str, Any]) -> PromptStep | AgentStep:
     """Return what runs the tools that the model calls; without any the prompt stays one."""
-    entry = fields.entry("auto_run_tools")
+    entry = fields.node.entry("auto_run_tools")
     if not step.tools or step.tool_choice == "none":
         at = fields.node.position if entry is None else entry.key_position
         message = "'auto_run_tools' changes nothing here, since the prompt offers no tools"

@@ -26,7 +26,6 @@ COUNT_HEADER = "x-stainless-retry-count"
 ANSWERS = frozenset(
     {
         "/api/executions/{execution_id}",
-        "/api/tasks/{task_id}/executions",
         "/api/tasks/{task_id}/executions/{execution_id}",
     }
 )

@@ -46,8 +46,8 @@ class AgentToolPatch(Body):
         bash_20241022: A shell that the client has.
     """
 
-    name: str = Field(default="", max_length=255)
-    type: ToolType = "function"
+    name: str | None = Field(default=None, max_length=255)
+    type: ToolType | None = None
     description: str | None = None
     function: Definition = None
     integration: Definition = None

@@ -26,7 +26,17 @@ TOOL_TYPES: Final = (
     "bash_20241022",
 )
 """The types of tools that Julep has; each is also the key of what defines such a tool."""
-_PROVIDERS: Final = frozenset({"dummy", "brave", "email", "weather", "wikipedia", "arxiv"})
+_SETUP: Final = MappingProxyType[str, tuple[str, ...]](
+    {
+        "dummy": (),
+        "wikipedia": (),
+        "arxiv": (),
+        "brave": ("brave_api_key",),
+        "weather": ("openweathermap_api_key",),
+        "email": ("host", "port", "user", "password"),
+    }
+)
+"""The providers that they know too, and what their types want of a `setup`."""
 _MAPPABLE: Final = frozenset({"evaluate", "tool_call", "prompt", "get", "set", "log", "yield"})
 _IN_FOREACH: Final = _MAPPABLE | {"wait_for_input"}
 
@@ -77,7 +87,7 @@ def tool_view(tool: Any) -> dict[str, Any]:
         if isinstance(call.get("timeout"), (int, type(None))):
             return {**told, "api_call": call}
     elif kind == "integration":
-        if str((tool.get("integration") or {}).get("provider")) in _PROVIDERS:
+        if _is_integration(tool.get("integration")):
             return told
     elif kind in TOOL_TYPES:
         return told
@@ -188,6 +198,14 @@ def _is_prompt(step: Step) -> bool:
 def _is_message(item: Any) -> bool:
     roles = ("user", "assistant", "system", "tool")
     return isinstance(item, dict) and item.get("role") in roles and isinstance(item.get("content", ""), (str, list))
+
+
+def _is_integration(value: Any) -> bool:
+    # arguments that a definition gives are mostly some of those that their types want all of
+    if not isinstance(value, dict) or value.get("provider") not in _SETUP or value.get("arguments"):
+        return False
+    setup = value.get("setup") or {}
+    return not setup or all(name in setup for name in _SETUP[value["provider"]])
 
 
 def _is_wait(step: Step) -> bool:

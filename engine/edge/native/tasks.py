@@ -131,9 +131,7 @@ async def patch_agent_task(
 ) -> dict[str, Any]:
     """Make a new version of a task of an agent with the given members replaced."""
     author = _author(request, tenant, agent_id, "body")
-    return _written(
-        request, await TaskEdits(services.definitions).patch(task_id, await _changes(request), author)
-    )
+    return _written(request, await TaskEdits(services.definitions).patch(task_id, await _changes(request), author))
 
 
 @router.delete("/agents/{agent_id}/tasks/{task_id}", status_code=202, dependencies=[MAY_DEFINE])

@@ -90,11 +90,11 @@ ENTRIES: Final = MappingProxyType(
         ),
         codes.LATER: entry(
             """The language knows the word, but this version can neither plan nor run it, or it is no matter of a task:
-            integrations and MCP servers are registered by the operator, and steps name their tools. It is refused now,
+            MCP servers are registered by the operator, and steps name their tools. It is refused now,
             since nobody could tell what the task would do.""",
             """
             tools:
-              - {name: notes, type: integration}
+              - {name: notes, type: mcp}
             main:
               - evaluate: 1
             """,
