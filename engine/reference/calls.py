@@ -94,8 +94,8 @@ CALLS: Final = (
             "Roles are system, user, assistant, tool and developer. If a message list has no system message and the"
             " task belongs to an agent, the agent's instructions come first.",
             "`tools` are offered to the model, and the calls it asks for stand in"
-            " `_.choices[0].message.tool_calls`; the step does not run them (`auto_run_tools:"
-            " true` is refused so far).",
+            " `_.choices[0].message.tool_calls`; the step does not run them. With `auto_run_tools: true` it does, and"
+            " asks the model again until it calls none: it is an [`agent`](#agent) step then.",
             "`model` names a model, a group of [everstep.toml](../backends.md#several-backends-for-a-model), or several"
             " of both in order of preference; each name may be computed, and so may the list. Names that no backend has"
             " are passed over as long as another one is left.",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 256 * 2**20
 """Of the vectors that are held in memory; those that were not asked for the longest go first."""
 PAGE = 2_000
+MOMENTS = 10**12
+"""Microseconds of eleven days, after which times of vectors are counted from the beginning again."""
 
 Place = tuple[str, int]
 """Id of a document and number of a piece."""
@@ -141,8 +143,10 @@ class Vectors:
 
 
 def _stamp_of(connection: Connection, wanted: VectorSet) -> tuple[Stamp, int]:
-    times = (func.count(), func.max(docs.c.embedded_us), func.sum(docs.c.embedded_us), func.sum(docs.c.pieces))
-    row = connection.execute(select(*times).where(wanted.condition())).one()
+    # the sum of whole times would be more than a number of the database holds
+    moments = func.sum(docs.c.embedded_us % MOMENTS)
+    told = (func.count(), func.max(docs.c.embedded_us), moments, func.sum(docs.c.pieces))
+    row = connection.execute(select(*told).where(wanted.condition())).one()
     stamp = tuple(int(value or 0) for value in row)
     return stamp, stamp[-1] * wanted.dims * 4
 

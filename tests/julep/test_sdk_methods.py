@@ -11,6 +11,7 @@ from julep import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    DefaultHttpxClient,
     Julep,
     NotFoundError,
     PermissionDeniedError,
@@ -163,3 +164,16 @@ async def test_a_taken_name_is_a_conflict_that_is_not_worth_a_retry(julep: Sdk) 
     with pytest.raises(ConflictError) as raised:
         await julep.secrets.create(name="token", value="second")
     assert raised.value.response.headers["x-should-retry"] == "false"
+
+
+async def test_what_a_retry_cannot_mend_is_asked_once_though_the_sdk_repeats_by_itself(
+    installed: Installation, key: Key, julep: Sdk
+) -> None:
+    asked: list[str] = []
+    hooks = {"request": [lambda request: asked.append(request.url.path)]}
+    await julep.agents.create(name="Ada", canonical_name="ada")
+    http = DefaultHttpxClient(trust_env=False, event_hooks=hooks)
+    client = Julep(base_url=installed.url, api_key=key.text, http_client=http, max_retries=5)
+    with client, pytest.raises(ConflictError):
+        client.agents.create(name="Another", canonical_name="ada")
+    assert asked == ["/api/agents"]

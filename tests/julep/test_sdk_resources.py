@@ -7,9 +7,11 @@ import hashlib
 import uuid
 from typing import Any
 
+import httpx
 import pytest
 from julep import NotFoundError
 
+from tests.julep.installation import Installation, Key
 from tests.julep.sdk import Sdk, about, everything
 
 ADA: dict[str, Any] = {
@@ -225,3 +227,21 @@ async def test_secrets_are_kept_replaced_and_never_shown_in_lists(julep: Sdk) ->
     assert changed.updated_at > made[0].updated_at
     assert (await julep.secrets.delete(made[1].id)).id == made[1].id
     assert made[1].id not in {secret.id for secret in await julep.secrets.list()}
+
+
+@pytest.mark.parametrize("content_type", ["application/yaml", "text/yaml", "text/x-yaml"])
+async def test_what_is_created_may_be_written_in_yaml(installed: Installation, key: Key, content_type: str) -> None:
+    headers = {"authorization": f"Bearer {key.text}", "content-type": content_type}
+    async with httpx.AsyncClient(base_url=installed.url, headers=headers, trust_env=False) as http:
+        agent = (await http.post("/agents", content="name: Ada\nmetadata:\n  a: 1\n")).json()
+        assert (agent["name"], agent["metadata"]) == ("Ada", {"a": 1})
+        texts = {
+            "/users": "name: Grace\n",
+            "/projects": "name: North\n",
+            "/sessions": f"agent: {agent['id']}\n",
+            f"/agents/{agent['id']}/docs": "title: Hours\ncontent: We open at nine.\n",
+            f"/agents/{agent['id']}/tasks": "name: t\nmain:\n- evaluate:\n    x: $ 1\n",
+        }
+        for path, text in texts.items():
+            answer = await http.post(path, content=text)
+            assert answer.status_code == 201, f"{path}: {answer.text}"

@@ -227,6 +227,9 @@ def test_older_entries_are_summed_up_from_three_quarters_of_the_room_on_down_to_
 def test_a_model_is_asked_to_sum_up_no_more_than_it_takes() -> None:
     chosen = to_summarise(talk(20), 100)
     assert numbers(chosen) == list(range(1, 11))
+    # what is too long by itself is cut, and holds nobody up
+    huge = [entry(-1, "system", source=SUMMARIZER), entry(1, tokens=10_000), entry(2, "assistant"), *talk(3)[2:]]
+    assert numbers(to_summarise(huge, 100)) == [-1, 1]
 
 
 def test_only_adaptive_sessions_are_summed_up() -> None:

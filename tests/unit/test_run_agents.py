@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from engine.core.contracts.conversations import CONVERSATION_MISSING, chain_all, kept_reply
 from engine.core.kinds import EventType
 from engine.core.plan.ir import AgentSnapshot
+from engine.core.plan.ops import AgentOp
 from engine.core.run.agent_talk import MOST_RESULT_CHARS
 from engine.core.run.effects import Call, Failed, Ok
-from engine.dryrun import Answered, DryRun, failed
+from engine.dryrun import Answered, DryRun, failed, run_in_memory
 from engine.talks import Talks
 from tests.support.agents import Model, asks, too_long
-from tests.support.memory import run
+from tests.support.memory import compiled, run
 
 AGENT = """
 name: t
@@ -461,3 +463,41 @@ def _watch(monkeypatch: pytest.MonkeyPatch, forget_at: int | None = None) -> lis
 def test_a_model_that_has_nothing_kept_and_says_so_again_fails_the_step() -> None:
     model = Model(Failed(failed(CONVERSATION_MISSING, "gone", retryable=False).error))
     assert outcome(run(AGENT, "x", model)).code == CONVERSATION_MISSING
+
+
+# --- functions that are handed over ----------------------------------------------------------------------------------
+
+
+def handing_over(*says: Any, tools: dict[str, Any] | None = None) -> tuple[DryRun, Model]:
+    """Run an agent that leaves the function `ask` to whoever started it, without waiting."""
+    function = {"name": "ask", "parameters": {"type": "object", "required": ["what"]}}
+    plan = compiled(f"name: t\nmain:\n  - agent: x\n    tools: [lookup, {json.dumps(function)}]\n")
+    op = plan.blocks[0].ops[0]
+    assert isinstance(op, AgentOp)
+    blocks = (replace(plan.blocks[0], ops=(replace(op, hands_over=True),)), *plan.blocks[1:])
+    model = Model(*says, tools=tools)
+    return run_in_memory(replace(plan, blocks=blocks), None, model), model
+
+
+def test_a_call_of_a_function_that_is_handed_over_ends_the_loop_and_waits_for_nobody() -> None:
+    result, model = handing_over([{"ask": {"what": "age"}}])
+    ended = outcome(result)
+    assert (result.waits, model.called) == ([], [])
+    assert ended["choices"][0]["finish_reason"] == "tool_calls"
+    assert [message["role"] for message in ended["messages"]] == ["assistant"]
+
+
+def test_tools_beside_it_are_run_before_the_loop_ends() -> None:
+    result, model = handing_over([{"lookup": {"name": "a"}}, {"ask": {"what": "age"}}])
+    ended = outcome(result)
+    assert model.called == [("lookup", {"name": "a"})]
+    assert [message["role"] for message in ended["messages"]] == ["assistant", "tool"]
+    (first, _) = ended["messages"][0]["tool_calls"]
+    assert ended["messages"][1]["tool_call_id"] == first["id"]
+
+
+def test_a_call_that_does_not_fit_is_told_to_the_model_and_not_handed_over() -> None:
+    result, _ = handing_over([{"ask": {}}], "I see")
+    ended = outcome(result)
+    assert ended["choices"][0]["message"]["content"] == "I see"
+    assert "tool.bad_arguments" in ended["messages"][1]["content"]

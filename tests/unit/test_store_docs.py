@@ -364,6 +364,13 @@ async def test_a_search_knows_vectors_of_the_one_before_until_any_of_them_change
     assert await nearest() == []
 
 
+async def test_however_many_vectors_there_are_their_times_fit_into_numbers(store: DocStore) -> None:
+    for number in range(3):
+        added = await put(store, f"d{number}", "x")
+        assert await store.keep_vectors(added, "m", [to_bytes(around(number))], now_us=2**62)
+    assert len(await find(store, vectors={"m": around(0)})) == 3
+
+
 async def test_vectors_that_do_not_fit_into_memory_are_read_each_time(store: DocStore) -> None:
     for owner in (ANA, BOB):
         await put(store, f"{owner.id}1", "x", "y", at=[0, 30], owner=owner)

@@ -159,13 +159,17 @@ def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
     for unit in units:
         enough = left <= room * SUMMARISED_TO
         # a model that sums up is asked for no more than it takes; what is left is for the next time
-        too_much = chosen and _size(chosen) + unit.tokens > room
-        if too_much or (enough and unit.entries[0].role != "assistant"):
+        too_much = _size(chosen) + unit.tokens > room
+        if (too_much and _says_more(chosen)) or (enough and unit.entries[0].role != "assistant"):
             break
         chosen.append(unit)
         left -= unit.tokens
-    # a summary of nothing but a summary says nothing new
-    return [] if all(unit.is_summary for unit in chosen) else [entry for unit in chosen for entry in unit.entries]
+    return [entry for unit in chosen for entry in unit.entries] if _says_more(chosen) else []
+
+
+def _says_more(units: Sequence[Unit]) -> bool:
+    """Whether units say more than a summary does."""
+    return any(not unit.is_summary for unit in units)
 
 
 def _too_big(tokens: int, budget: int, overflow: str | None) -> PromptTooBigError:

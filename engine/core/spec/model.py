@@ -27,8 +27,8 @@ class ToolSpec:
         idempotent: Whether repeating a call does no harm; None = by its effect.
         timeout_s: Longest time of one call in seconds; None = the default.
         approve: Which calls wait for a person.
-        spec: {operation, arguments, names?} of a `system` tool; {provider, setup, arguments} of an `integration`; {task}
-            of a `task` tool; settings of an `api_call`: {method, url, headers?, params?, json?, …}.
+        spec: {operation, arguments, names?} of a `system` tool; {provider, setup, arguments} of an `integration`;
+            {task} of a `task` tool; settings of an `api_call`: {method, url, headers?, params?, json?, …}.
         answer: JSON Schema of the answer of an `api_call`.
         inherited: Whether it is the agent's.
         id: Its id, if it is the agent's, by which prompts may name it.

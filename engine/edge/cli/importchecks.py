@@ -116,14 +116,18 @@ def _check_task(
 ) -> Checked:
     evidence = Evidence(dialect, "--dialect") if dialect else dialect_of_task(root)
     tree = _with_tools(root, tools, inherits=evidence.dialect == "julep-2024")
-    found: Sequence[Diagnostic]
     try:
         compiled = compile_tree(
             tree, source=file.text, file=str(file.path), contracts=contracts, dialect=evidence.dialect
         )
-        found = compiled.warnings
+        found: Sequence[Diagnostic] = compiled.warnings
     except DefinitionError as error:
         found = error.diagnostics or [_broken(error.message)]
+    own = root.get("tools")
+    count = len(own.items) if isinstance(own, ListNode) else 0
+    theirs = tuple(f"tools[{count + number}]" for number in range(len(tools)))
+    # what stands in the file of a tool has no place in this one
+    found = [replace(item, position=root.position) if item.path.startswith(theirs) else item for item in found]
     return Checked(file, evidence, found, differences(root))
 
 

@@ -40,6 +40,7 @@ from engine.edge.cli import (
     schedules,
     secrets,
     services,
+    sessions,
     steering,
     steps,
     tools,
@@ -113,6 +114,7 @@ app.add_typer(docs.docs)
 app.add_typer(resources.agents)
 app.add_typer(resources.users)
 app.add_typer(resources.projects)
+app.add_typer(sessions.sessions)
 app.add_typer(import_julep.imports)
 keys.keys.command("encryption", short_help="Make a key that encrypts what Temporal is given.")(purging.encryption_key)
 app.command("mock-llm", short_help="Serve a scripted OpenAI-compatible model for tests.")(services.mock_llm)
