@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 Dialect = Literal["everstep", "julep-2024", "julep-2025", "contenox"]
 """How the texts of a definition are read; ours first."""
+JULEP_NAMES: Final = frozenset({"user", "session", "arguments"})
+"""What expressions of Julep's dialects see beside: who asks and where, which is null in a task that was started by
+itself, and once more the input of the named list."""
 
 
 class StepKind(StrEnum):

@@ -462,6 +462,15 @@ _CALL: Final = closed(
     },
     "url",
 )
+_INTEGRATION: Final = closed(
+    {
+        "provider": (one_of(*vocabulary.PROVIDERS), "What it speaks to."),
+        "method": (TEXT, "What is done there; each provider does one thing, so that it changes nothing."),
+        "setup": (OBJECT, "Keys and servers in place of the operator's."),
+        "arguments": (OBJECT, "Arguments that hold unless a call gives others."),
+    },
+    "provider",
+)
 _SYSTEM: Final = closed(
     {
         "resource": (one_of("agent", "task", "execution", "user", "doc"), "What it is about."),
@@ -479,7 +488,7 @@ _SYSTEM: Final = closed(
 _TOOL: Final = closed(
     {
         "name": (ref("name"), "Name by which steps and models call it."),
-        "type": (one_of("python", "api_call", "function", "system", "task"), "By its other members if left out."),
+        "type": (one_of("python", "api_call", "function", "integration", "system", "task"), "By its other members if left out."),
         "description": (TEXT, "What it does, for models and people."),
         "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
         "effect": (one_of(*ToolEffect), "What it does to the world; only none and read may be repeated freely."),
@@ -488,6 +497,7 @@ _TOOL: Final = closed(
         "approve": _APPROVE,
         "api_call": (_CALL, "The HTTP request it makes."),
         "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
+        "integration": (_INTEGRATION, "A service that the operator switched on."),
         "system": (_SYSTEM, "An operation on tasks, executions, agents, users, sessions or documents."),
         "task": (
             {"anyOf": [TEXT, closed({"name": (TEXT, "Its name, perhaps with @VERSION or @ALIAS.")}, "name")]},

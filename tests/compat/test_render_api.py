@@ -145,7 +145,7 @@ async def test_a_template_that_no_session_could_render_is_refused_when_it_is_sto
 
 
 async def test_what_cannot_be_rendered_is_refused_and_unknown_sessions_are_not_found(julep: Any) -> None:
-    session = await talk(julep, system_template="{{ user.name }}")
+    session = await talk(julep, system_template="{{ agent.name - 1 }}")
     with pytest.raises(BadRequestError) as refused:
         await julep.sessions.render(session.id, messages=HELLO)
     assert told_by(refused)["code"] == "template.failed"

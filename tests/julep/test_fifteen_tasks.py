@@ -81,7 +81,7 @@ class World:
         """Return a task of the folder as its author would have read it from a file."""
         text = (TASKS / f"{name}.yaml").read_text(encoding="utf-8")
         text = text.replace("SERVICE", self.services.url).replace("MAIL_PORT", str(self.mails.port))
-        task: dict[str, Any] = node_to_json(parse_source(text, name))  # type: ignore[assignment]
+        task: dict[str, Any] = node_to_json(parse_source(text, name))
         return task
 
     def begin(self, name: str, given: dict[str, Any]) -> Execution:

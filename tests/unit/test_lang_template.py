@@ -197,3 +197,17 @@ def test_windows_line_ends_do_not_move_the_places():
     with pytest.raises(ExpressionSyntaxError) as caught:
         compile_template("a\r\nb\r\n{{ x | bogus }}")
     assert caught.value.offset == 13
+
+
+def test_a_lenient_template_takes_what_is_missing_for_empty_text_and_still_knows_its_names() -> None:
+    def lenient(source: str) -> str:
+        return compile_template(source, lenient=True).render(ENV, EvalContext(NOW, "seed"))
+
+    assert lenient("<{{ _.none }}{{ _.n.deep.er }}{{ _['none'] }}{{ _.list[9] }}{{ _.name.first }}>") == "<>"
+    assert lenient("{{ _.name }}{{ _.obj.k[1] }}{{ _.none | default('d') }}{{ _.none is defined }}") == "Annädfalse"
+    assert lenient("{{ datetime.date(2026, 1, 2).isoformat() }}") == "2026-01-02"
+    with pytest.raises(ExpressionError):
+        lenient("{{ _.name - 1 }}")
+    assert [item.message for item in compile_template("{{ who.name }}", lenient=True).problems({"_"})]
+    with pytest.raises(ExpressionError):
+        render("{{ _.none }}")

@@ -105,9 +105,16 @@ def test_templates_see_all_that_julep_templates_see_and_plain_text_is_no_templat
     check_template('an object {"a": 1}, and {braces}')
 
 
-def test_what_a_template_lacks_when_it_is_rendered_is_told_with_its_place() -> None:
+def test_what_is_missing_prints_nothing_as_in_jinja() -> None:
+    env = template_env(session(), [AGENT], [])
+    text = "Hello {{ user.name | upper }}{{ agent.metadata.a.b[3] }}{% if user.about %}!{% endif %}{{ docs[0].title }}."
+    assert render(text, env, "the system template") == "Hello ."
+    assert render("{% for one in agent.metadata.friends %}x{% else %}none{% endfor %}", env, "it") == "none"
+
+
+def test_what_cannot_be_computed_when_a_template_is_rendered_is_told_with_its_place() -> None:
     with pytest.raises(InvalidInput) as refused:
-        render("Hello\n{{ user.name }}", template_env(session(), [AGENT], []), "the system template")
+        render("Hello\n{{ agent.name - 1 }}", template_env(session(), [AGENT], []), "the system template")
     assert refused.value.code == "template.failed"
     assert "line 2" in refused.value.message
 

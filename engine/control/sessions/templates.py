@@ -66,7 +66,7 @@ def check_template(text: str, where: str = "system_template") -> None:
         InvalidInput: `template.invalid` with the place of the mistake.
     """
     try:
-        problems = compile_template(text).problems(NAMES)
+        problems = compile_template(text, lenient=True).problems(NAMES)
     except ExpressionSyntaxError as error:
         raise _invalid(where, text, error.offset, error.message, error.hint) from error
     if problems:
@@ -138,7 +138,8 @@ def place_of(text: str, offset: int) -> str:
 
 def _compiled(text: str, where: str) -> Template:
     try:
-        return compile_template(text)
+        # templates written for Julep count on it that what is missing prints nothing
+        return compile_template(text, lenient=True)
     except ExpressionSyntaxError as error:
         raise _invalid(where, text, error.offset, error.message, error.hint) from error
 

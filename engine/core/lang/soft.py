@@ -30,6 +30,16 @@ def forgiving(strict: Run) -> Run:
     return run
 
 
+def or_empty(soft: Run) -> Run:
+    """Return a closure that gives empty text where the soft one gives UNSET."""
+
+    def run(frame: Frame) -> Any:
+        value = soft(frame)
+        return "" if value is UNSET else value
+
+    return run
+
+
 def soft_attribute(base: Run, name: str) -> Run:
     """Return the closure of `base.name` that gives UNSET if it is missing; no error is built on the way."""
 

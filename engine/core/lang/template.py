@@ -99,11 +99,12 @@ class Template:
         return self._compiler.build.check({*known, *self._compiler.optional})
 
 
-def compile_template(source: str) -> Template:
+def compile_template(source: str, *, lenient: bool = False) -> Template:
     """Compile a template.
 
     Args:
         source: Its text.
+        lenient: Whether a member or item that is missing is empty text, as in Jinja, and not an error.
 
     Returns:
         The template; equal texts give the same object as long as it is in the cache.
@@ -111,11 +112,11 @@ def compile_template(source: str) -> Template:
     Raises:
         ExpressionSyntaxError: With `offset`, the character of the text at which it went wrong.
     """
-    return _compile_short(source) if len(source) <= SHORT_CHARS else _compile_long(source)
+    return (_compile_short if len(source) <= SHORT_CHARS else _compile_long)(source, lenient)
 
 
-def _compile(source: str) -> Template:
-    compiler = TemplateCompiler(source)
+def _compile(source: str, lenient: bool) -> Template:
+    compiler = TemplateCompiler(source, lenient=lenient)
     return Template(source, compiler.compile_all(), compiler)
 
 

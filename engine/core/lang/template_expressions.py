@@ -20,7 +20,7 @@ from engine.core.lang.operators import MAX_INT_BITS
 from engine.core.lang.places import Place
 from engine.core.lang.problems import unknown_method
 from engine.core.lang.secret import SecretText, join
-from engine.core.lang.soft import forgiving, soft_attribute, soft_item
+from engine.core.lang.soft import forgiving, or_empty, soft_attribute, soft_item
 from engine.core.lang.stdlib import CONSTANTS, FUNCTIONS, MODULES, find_module
 from engine.core.lang.syntax import MAX_MODULE_PARTS, MAX_NESTING
 
@@ -48,10 +48,16 @@ _COMPARE: Final = {
 
 
 class ExpressionCompiler:
-    """Turns the expressions of one template into closures; knows which variables are in scope."""
+    """Turns the expressions of one template into closures; knows which variables are in scope.
 
-    def __init__(self, source: str) -> None:
+    Args:
+        source: The template's text.
+        lenient: Whether a member or item that is missing is empty text, as in Jinja, and not an error.
+    """
+
+    def __init__(self, source: str, *, lenient: bool = False) -> None:
         self.source = source
+        self.lenient = lenient
         self.build = Builder()
         self.place = Place(source)
         self.optional: frozenset[str] = frozenset()
@@ -156,7 +162,8 @@ class ExpressionCompiler:
     def _attribute(self, node: nodes.Getattr) -> Run:
         base = self.expression(node.node)
         offset = self.place.word(node.attr, node.lineno)
-        self.note_member(node, False, offset)
+        if not self.note_member(node, False, offset) and self.lenient:
+            return or_empty(soft_attribute(base, node.attr))
         return self.build.attribute(base, node.attr, offset)
 
     def note_member(self, node: nodes.Getattr, called: bool, offset: int) -> bool:
@@ -184,6 +191,8 @@ class ExpressionCompiler:
         if isinstance(node.arg, nodes.Slice):
             parts = (node.arg.start, node.arg.stop, node.arg.step)
             return self.build.slice(base, [None if part is None else self.expression(part) for part in parts], offset)
+        if self.lenient:
+            return or_empty(soft_item(base, self.expression(node.arg), offset))
         return self.build.subscript(base, self.expression(node.arg), offset)
 
     def _call(self, node: nodes.Call) -> Run:

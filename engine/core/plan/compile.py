@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from engine.core.diagnostics import Findings
+from engine.core.kinds import JULEP_NAMES
 from engine.core.plan.agents import ToolStepCompiler, compile_approval
 from engine.core.plan.authority import check_reach, compile_allow
 from engine.core.plan.blocks import BlockCompiler
@@ -42,7 +43,6 @@ from engine.core.plan.resolve import (
     ENDING_NAMES,
     ERROR_NAMES,
     INPUT_NAMES,
-    JULEP_NAMES,
     REDUCE_NAMES,
     ROOT_NAMES,
     SECRETS_NAME,

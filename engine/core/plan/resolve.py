@@ -24,9 +24,6 @@ ENDING_NAMES = ERROR_NAMES | {"output"}
 """What `finally` steps see beside: how the execution ended."""
 INPUT_NAMES = frozenset({"_", "input"})
 """What requirements see: nothing has run yet."""
-JULEP_NAMES = frozenset({"user", "session", "arguments"})
-"""What expressions of Julep's dialects see beside: who asks and where, which is null in a task that was started by
-itself, and once more the input of the named list."""
 UNKNOWN_NAME_PROBLEM = "expression.unknown_name"
 MAX_PROBLEMS = 20
 """Findings per text; finding the place of each takes time in proportion to the text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.plan.resolve import JULEP_NAMES
+from engine.core.kinds import JULEP_NAMES
 from engine.core.run.state import BlockFrame, Branch
 from engine.core.values import Json
 

@@ -59,11 +59,11 @@ def _with_tools(entries: list[MapEntry], inline: dict[str, MapNode], node: MapNo
     if not inline:
         return entries
     tools = next((entry for entry in entries if entry.key == "tools"), None)
-    own = tools.value.items if tools is not None and isinstance(tools.value, ListNode) else ()
-    names = {item.get("name") for item in own if isinstance(item, MapNode)}
+    given = tools.value.items if tools is not None and isinstance(tools.value, ListNode) else ()
+    names = [item.get("name") for item in given if isinstance(item, MapNode)]
     known = {name.value for name in names if isinstance(name, ScalarNode)}
     added = tuple(tool for name, tool in inline.items() if name not in known)
-    whole = MapEntry("tools", node.position, ListNode((*own, *added), node.position))
+    whole = MapEntry("tools", node.position, ListNode((*given, *added), node.position))
     return [*(entry for entry in entries if entry is not tools), whole]
 
 
