@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
-import importlib.util
+import importlib
 import ssl
 import sys
 import urllib.parse
@@ -15,7 +15,9 @@ from typing import assert_never
 
 import httpx
 
-if importlib.util.find_spec("sniffio") is None:
+try:
+    importlib.import_module("sniffio")
+except ImportError:
     # httpcore tries to import this optional package about ten times per request; a failed import searches all of
     # sys.path each time (a third of the CPU of a call), while a None here fails at once in the same way
     sys.modules["sniffio"] = None  # type: ignore[assignment]

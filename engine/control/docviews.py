@@ -57,7 +57,11 @@ def whole_view(doc: WholeDoc, *, embeddings: bool = False) -> dict[str, Json]:
         language, modality}; `content` is a text if there is one piece, else a list, and so are `embeddings`.
     """
     told = doc_view(doc.facts)
-    vectors: list[Json] = [None if piece.embedding is None else from_bytes(piece.embedding) for piece in doc.pieces]
+    # the pieces are read after the facts: vectors that came in between have no model yet
+    is_embedded = doc.facts.embedded_us is not None
+    vectors: list[Json] = [
+        from_bytes(piece.embedding) if is_embedded and piece.embedding is not None else None for piece in doc.pieces
+    ]
     snippets: list[Json] = []
     for piece, vector in zip(doc.pieces, vectors, strict=True):
         vector_told: dict[str, Json] = {"embedding": vector} if embeddings else {}

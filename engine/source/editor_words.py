@@ -488,7 +488,10 @@ _SYSTEM: Final = closed(
 _TOOL: Final = closed(
     {
         "name": (ref("name"), "Name by which steps and models call it."),
-        "type": (one_of("python", "api_call", "function", "integration", "system", "task"), "By its other members if left out."),
+        "type": (
+            one_of("python", "api_call", "function", "integration", "system", "task"),
+            "By its other members if left out.",
+        ),
         "description": (TEXT, "What it does, for models and people."),
         "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
         "effect": (one_of(*ToolEffect), "What it does to the world; only none and read may be repeated freely."),

@@ -234,13 +234,14 @@ def test_older_spellings_name_steps_that_must_exist(written: str, codes: list[st
 
 
 @pytest.mark.parametrize("dialect", ["julep-2024", "julep-2025"])
-@pytest.mark.parametrize("name", ["user", "session"])
-def test_names_that_come_later_are_not_called_unknown(dialect: str, name: str) -> None:
-    (found,) = errors_of(f"evaluate: {{x: $ {name}.key}}", dialect)
-    assert (found.code, found.message) == ("E207", f"the name '{name}' is not available in this version")
+@pytest.mark.parametrize("name", ["user", "session", "arguments"])
+def test_names_that_julep_has_are_known(dialect: str, name: str) -> None:
+    assert warnings_of(f"evaluate: {{x: $ {name}}}", dialect) == []
+    (found,) = errors_of(f"evaluate: {{x: $ {name}}}", "everstep")
+    assert found.code == "E401"
 
 
-def test_in_2024_a_key_of_an_input_may_be_called_like_a_name_that_comes_later() -> None:
+def test_in_2024_a_key_of_an_input_may_be_called_like_such_a_name() -> None:
     task = (
         "dialect: julep-2024\ninput_schema: {type: object, properties: {user: {type: string}}}\n"
         "main: {evaluate: {x: user}}"

@@ -100,6 +100,7 @@ async def test_a_turn_is_an_execution_that_belongs_to_no_task(client: Any, api: 
         assert (await api.http.get(f"/executions/{answer.id}/{path}")).status_code == 200, path
 
 
+@pytest.mark.usefixtures("both_stores")
 async def test_turns_of_a_session_run_one_after_another_and_those_of_others_do_not_wait(client: Any, lab: Lab) -> None:
     lab.mock.use(MockScript(rules=[MockRule(match="first", reply="one", delay_s=1.0)]))
     session, other = await begin(client), await begin(client)
@@ -121,6 +122,7 @@ async def _calls(lab: Lab, count: int) -> bool:
     return len(lab.mock.calls) >= count
 
 
+@pytest.mark.usefixtures("both_stores")
 async def test_the_same_key_asks_once_and_gets_the_same_answer(client: Any, lab: Lab, api: ApiServer) -> None:
     session = await begin(client)
     body = {"messages": [user("Hello")]}

@@ -172,7 +172,7 @@ def _of_sessions() -> dict[str, Operation]:
     """Return the operations on sessions, by name."""
     write, one = ToolEffect.WRITE, {"id": _TEXT}
     latest: Json = {"type": "integer", "minimum": 1, "maximum": 10_000, "description": "Only so many of the latest."}
-    again = {"effect": write, "idempotent": True}
+    again: dict[str, Any] = {"effect": write, "idempotent": True}
     return {
         "session.list": Operation("Lists sessions.", {**_PAGE, "metadata_filter": _OBJECT}),
         "session.get": Operation("Shows a session.", one, ("id",)),
