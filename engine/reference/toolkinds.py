@@ -164,6 +164,35 @@ TOOL_KINDS: Final = (
         see=("tool", "agent", "approve"),
     ),
     Entry(
+        "integration",
+        Group.TOOL,
+        "A service that the operator switched on, under a name and with settings of the task's own.",
+        (
+            example(
+                """
+                tools:
+                  - name: note
+                    type: integration
+                    integration: {provider: dummy, arguments: {lang: en}}
+                main:
+                  - tool: note
+                    arguments: {text: $ _}
+                    label: noted
+                  - evaluate: $ _.result.text
+                """,
+                "tea",
+                replies={"noted": {"result": {"lang": "en", "text": "tea"}}},
+                output="tea",
+            ),
+        ),
+        notes=(
+            "[Providers](../integrations.md) are arxiv, brave, dummy, email, weather, web and wikipedia.",
+            "`dummy` gives back what it is told; all others are refused unless the operator switched them on.",
+            "`arguments` hold unless a call gives others. `setup` takes the place of the operator's keys and servers.",
+        ),
+        see=("tool", "api_call"),
+    ),
+    Entry(
         "function",
         Group.TOOL,
         "A function that your own program runs: a step that calls it waits for the answer; models are told of it too.",

@@ -35,15 +35,16 @@ def test_every_test_that_is_named_exists() -> None:
     assert [name for name in MARK.findall(PAGE) if name not in defined] == []
 
 
-@pytest.mark.parametrize("code", [text for kind, text in FENCES if kind == "python"])
 def test_its_python_runs_as_it_stands(
-    installed: Installation, key: Key, monkeypatch: pytest.MonkeyPatch, code: str
+    installed: Installation, key: Key, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EVERSTEP_API_KEY", key.text)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (code,) = [text for kind, text in FENCES if kind == "python"]
     names: dict[str, Any] = {}
     exec(code.replace("http://127.0.0.1:8700/api", installed.url), names)
     names["client"].close()
+    assert capsys.readouterr().out == "Greet Grace\nhello\n"
 
 
 def test_its_commands_run_as_they_stand(installed: Installation, key: Key, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def test_every_word_of_the_language_has_an_entry_with_an_example() -> None:
     assert {entry.name for entry in entries_of(Group.KIND)} == {*vocabulary.MARKERS, *vocabulary.LATER_KINDS}
     assert {entry.name for entry in entries_of(Group.MODIFIER)} == set(vocabulary.MODIFIERS)
     assert {entry.name for entry in entries_of(Group.KEY)} == set(vocabulary.TASK_KEYS)
-    assert {entry.name for entry in entries_of(Group.TOOL)} == {"python", "api_call", "function", "system", "task"}
+    kinds = {"python", "api_call", "function", "integration", "system", "task"}
+    assert {entry.name for entry in entries_of(Group.TOOL)} == kinds
     assert [entry.name for entry in ENTRIES if not entry.examples] == []
 
 

@@ -12,9 +12,10 @@ import pytest
 from julep import AsyncJulep
 
 from engine.edge.mockllm.script import MockRule, MockScript, MockToolCall
+from engine.store.chat_turns import TurnFacts, TurnStore
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.support.doors import eventually
-from tests.support.lab import Lab
+from tests.support.lab import TENANT, Lab
 
 WEATHER = {
     "name": "weather",
@@ -102,20 +103,21 @@ async def test_a_turn_is_an_execution_that_belongs_to_no_task(client: Any, api: 
 
 @pytest.mark.usefixtures("both_stores")
 async def test_turns_of_a_session_run_one_after_another_and_those_of_others_do_not_wait(client: Any, lab: Lab) -> None:
-    lab.mock.use(MockScript(rules=[MockRule(match="first", reply="one", delay_s=1.0)]))
     session, other = await begin(client), await begin(client)
-    first = asyncio.create_task(client.sessions.chat(session, messages=[user("first")]))
-    await eventually(lambda: _calls(lab, 1), "the first call")
-    later = [
-        asyncio.create_task(client.sessions.chat(session, messages=[user("second")])),
-        asyncio.create_task(client.sessions.chat(other, messages=[user("elsewhere")])),
-        asyncio.create_task(client.sessions.chat(session, messages=[user("by the way")], save=False)),
-    ]
-    await asyncio.wait(later[1:])
-    assert not first.done(), "others were answered meanwhile"
-    await asyncio.gather(first, *later)
-    assert [content for _, content, _ in await told(client, session)] == ["first", "one", "second", "second"]
-    assert [message["content"] for message in asked(lab)] == ["first", "one", "second"]
+    turns = TurnStore(lab.store.database)
+    given: dict[str, Any] = {"id": "first", "tenant": TENANT, "session_id": session, "saved": True, "request": {}}
+    # one that somebody else works on
+    first = await turns.accept(TurnFacts(**given, lease_us=2**62, created_us=1, updated_us=1))
+    later = [asyncio.create_task(client.sessions.chat(session, messages=[user(text)])) for text in ("one", "two")]
+    await client.sessions.chat(other, messages=[user("elsewhere")])
+    await client.sessions.chat(session, messages=[user("by the way")], save=False)
+    assert [message["content"] for call in range(2) for message in asked(lab, call)] == ["elsewhere", "by the way"]
+    assert not any(task.done() for task in later)
+    await turns.fail(first, {"code": "x"}, now_us=2)
+    await asyncio.gather(*later)
+    said = [content for _, content, _ in await told(client, session)]
+    assert said in (["one", "one", "two", "two"], ["two", "two", "one", "one"])
+    assert [message["content"] for message in asked(lab)] == said[:3]
 
 
 async def _calls(lab: Lab, count: int) -> bool:
@@ -160,6 +162,23 @@ async def test_what_is_not_saved_is_answered_from_the_history_and_not_in_it(clie
     await client.sessions.chat(session, messages=[user("forget")], save=False)
     assert [message["content"] for message in asked(lab)] == ["keep", "keep", "forget"]
     assert [content for _, content, _ in await told(client, session)] == ["keep", "keep"]
+
+
+async def test_what_is_deleted_is_forgotten_and_a_turn_under_way_of_a_deleted_session_is_told_to_nobody(
+    client: Any, lab: Lab, api: ApiServer
+) -> None:
+    lab.mock.use(MockScript(rules=[MockRule(match="slowly", reply="late", delay_s=1.0)]))
+    session = await begin(client)
+    await client.sessions.chat(session, messages=[user("a secret")])
+    assert (await api.http.delete(f"/sessions/{session}/history")).status_code == 202
+    await client.sessions.chat(session, messages=[user("Hello")])
+    assert [message["content"] for message in asked(lab)] == ["Hello"]
+    answering = asyncio.create_task(client.sessions.chat(session, messages=[user("slowly")]))
+    await eventually(lambda: _calls(lab, 3), "the call")
+    await client.sessions.delete(session)
+    with pytest.raises(julep.NotFoundError, match="there is no session"):
+        await answering
+    assert [found async for found in client.sessions.list()] == []
 
 
 async def test_settings_of_the_request_win_over_those_of_the_agent(client: Any, lab: Lab) -> None:

@@ -11,10 +11,11 @@ from engine.control.sessions.contexts import ContextLengths
 from engine.control.sessions.recalling import recall
 from engine.control.sessions.summarising import Asked, SummaryService
 from engine.control.sessions.talk import new_message, past_messages, without_loose_ends
-from engine.control.sessions.templates import USUAL, render, template_env
+from engine.control.sessions.templates import USUAL, render, template_env, turn_fuel
 from engine.control.sessions.windows import Room, budget_of, entry_tokens, parted, prompt_size
 from engine.core.contracts.lookups import Owner
 from engine.core.errors import InvalidInput
+from engine.core.lang.context import Fuel
 from engine.core.lang.template import is_template
 from engine.store.agent_tools import AgentTools
 from engine.store.agents import AgentFacts, AgentStore
@@ -161,8 +162,9 @@ class PromptService:
         docs = await self._found(session, request, history, agent)
         users = [await self._users.get(user_id, tenant=tenant) for user_id in session.users]
         env = template_env(session, agents, users, docs=docs, tools=tools, settings=settings)
-        said = [new_message(message, env if session.render_templates else None) for message in request.messages]
-        system = system_message(session, agent, env)
+        fuel, rendered = turn_fuel(), env if session.render_templates else None
+        said = [new_message(message, rendered, fuel) for message in request.messages]
+        system = system_message(session, agent, env, fuel)
         old, needed = parted(history, goes_on=bool(said) and said[0]["role"] == "tool")
         room = Room(
             budget=await self._budget(session, model, settings),
@@ -226,7 +228,9 @@ class PromptService:
         return [await self._summaries.begin(asked, chosen, most_tokens=int(room.left * OF_SUMMARY))]
 
 
-def system_message(session: SessionFacts, agent: AgentFacts, env: Mapping[str, Any]) -> list[dict[str, Any]]:
+def system_message(
+    session: SessionFacts, agent: AgentFacts, env: Mapping[str, Any], fuel: Fuel | None = None
+) -> list[dict[str, Any]]:
     """Return the system message of a session, or nothing if its template comes to nothing.
 
     A situation is a text for the template; one that is a template itself, in a session whose templates are rendered and
@@ -236,15 +240,16 @@ def system_message(session: SessionFacts, agent: AgentFacts, env: Mapping[str, A
         session: The session.
         agent: The agent that answers.
         env: What templates see.
+        fuel: What the templates of the turn may still use up; None = each is alone.
 
     Raises:
         InvalidInput: `template.invalid`, `template.failed`.
     """
     situation, template = session.situation or "", session.system_template or agent.default_system_template
     if session.render_templates and is_template(situation):
-        situation = render(situation, env, "the situation")
+        situation = render(situation, env, "the situation", fuel)
         if not template:
             return [{"role": "system", "content": situation}]
         env = {**env, "situation": situation, "session": {**env["session"], "situation": situation}}
-    text = render(template or USUAL, env, "the system template").strip()
+    text = render(template or USUAL, env, "the system template", fuel).strip()
     return [{"role": "system", "content": text}] if text else []

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from engine.control.sessions.recalling import text_of
 from engine.control.sessions.templates import render
+from engine.core.lang.context import Fuel
 from engine.core.lang.template import is_template
 from engine.core.values import Json
 from engine.store.entries import SUMMARIZER, EntryFacts
@@ -50,12 +51,13 @@ def _past_message(entry: EntryFacts, *, is_one_of_many: bool) -> dict[str, Any]:
     return message
 
 
-def new_message(given: Mapping[str, Any], env: Mapping[str, Json] | None) -> dict[str, Any]:
+def new_message(given: Mapping[str, Any], env: Mapping[str, Json] | None, fuel: Fuel | None = None) -> dict[str, Any]:
     """Return a client's message as a model gets it.
 
     Args:
         given: The message as the client wrote it.
         env: What its texts see as templates; None = they are data.
+        fuel: What the templates of the turn may still use up; None = each is alone.
 
     Raises:
         InvalidInput: `template.invalid`, `template.failed`.
@@ -63,7 +65,7 @@ def new_message(given: Mapping[str, Any], env: Mapping[str, Json] | None) -> dic
     message = {name: value for name, value in given.items() if value is not None or name == "content"}
     message["content"] = content_of(message.get("content"))
     if env is not None:
-        message["content"] = _rendered(message["content"], env)
+        message["content"] = _rendered(message["content"], env, fuel)
     if "tool_calls" in message:
         message["tool_calls"] = [plain_call(call) for call in message["tool_calls"]]
     return message
@@ -104,14 +106,14 @@ def without_loose_ends(past: Sequence[dict[str, Any]], said: Sequence[Mapping[st
     return told
 
 
-def _rendered(content: Any, env: Mapping[str, Json]) -> Any:
+def _rendered(content: Any, env: Mapping[str, Json], fuel: Fuel | None) -> Any:
     if isinstance(content, str):
-        return render(content, env, "a message") if is_template(content) else content
+        return render(content, env, "a message", fuel) if is_template(content) else content
     if not isinstance(content, list):
         return content
-    return [_rendered_part(part, env) for part in content]
+    return [_rendered_part(part, env, fuel) for part in content]
 
 
-def _rendered_part(part: Any, env: Mapping[str, Json]) -> Any:
+def _rendered_part(part: Any, env: Mapping[str, Json], fuel: Fuel | None) -> Any:
     text = part.get("text") if isinstance(part, Mapping) else None
-    return {**part, "text": _rendered(text, env)} if isinstance(text, str) else part
+    return {**part, "text": _rendered(text, env, fuel)} if isinstance(text, str) else part

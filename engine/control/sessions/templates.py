@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from engine.control.definitions import now_us
 from engine.core.errors import ExpressionError, ExpressionSyntaxError, InvalidInput
-from engine.core.lang.context import EvalContext
+from engine.core.lang.context import DEFAULT_FUEL, EvalContext, Fuel
 from engine.core.lang.template import Template, compile_template
 from engine.core.run.times import iso_time
 from engine.core.values import Json
@@ -16,6 +16,10 @@ from engine.store.agents import AgentFacts
 from engine.store.sessions import SessionFacts
 from engine.store.users import UserFacts
 
+TURN_FUEL: Final = 5 * DEFAULT_FUEL
+"""Units of work of all templates of a turn together: a request may have thousands of messages."""
+PER_CHAR: Final = 4
+"""Units that it takes to compile a character."""
 NAMES: Final = ("agent", "agents", "user", "users", "session", "situation", "docs", "tools", "settings")
 """What a template of a session sees."""
 
@@ -74,21 +78,28 @@ def check_template(text: str, where: str = "system_template") -> None:
         raise _invalid(where, text, first.offset, first.message, first.hint)
 
 
-def render(text: str, env: Mapping[str, Json], where: str) -> str:
+def turn_fuel() -> Fuel:
+    """Return what the templates of one turn may use up."""
+    return Fuel(TURN_FUEL)
+
+
+def render(text: str, env: Mapping[str, Json], where: str, fuel: Fuel | None = None) -> str:
     """Render a template of a session.
 
     Args:
         text: The template.
         env: What it sees; see `template_env`.
         where: What it is, for the message.
+        fuel: What the templates of its turn may still use up; None = it is alone.
 
     Raises:
         InvalidInput: `template.invalid` if it is none, `template.failed` if it cannot be rendered with these values.
     """
-    template = _compiled(text, where)
+    fuel = fuel or turn_fuel()
     now = dt.datetime.fromtimestamp(now_us() / 1e6, dt.UTC)
     try:
-        return template.render(env, EvalContext(now=now, seed=where))
+        fuel.charge(len(text) * PER_CHAR)
+        return _compiled(text, where).render(env, EvalContext(now=now, seed=where, fuel=fuel))
     except ExpressionError as error:
         place = place_of(text, int(error.details.get("offset", 0)))
         raise InvalidInput(
@@ -125,7 +136,7 @@ def template_env(
         "session": _session(session),
         "situation": session.situation or "",
         "docs": [_doc(doc) for doc in docs],
-        "tools": [dict(tool) for tool in tools],
+        "tools": [_tool(tool) for tool in tools],
         "settings": dict(settings or {}),
     }
 
@@ -186,6 +197,11 @@ def _user(user: UserFacts) -> dict[str, Json]:
 def _doc(doc: Mapping[str, Any]) -> dict[str, Json]:
     snippet = {name: doc["snippet"][name] for name in ("index", "content")}
     return {**doc, "content": snippet["content"], "snippet": snippet}
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Json]:
+    # how it is called, and with which keys, is nothing for the model, nor for clients whose messages are templates
+    return {name: tool[name] for name in ("name", "type", "description", "function") if name in tool}
 
 
 def _session(session: SessionFacts) -> dict[str, Json]:
