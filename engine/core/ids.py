@@ -28,6 +28,18 @@ def is_tenant_name(text: str) -> bool:
     return _TENANT.fullmatch(text) is not None
 
 
+def derive_uuid(*parts: str) -> str:
+    """Return a UUID text that depends on nothing but the given texts."""
+    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+    # version 8 (custom) and the RFC 9562 variant, so that strict readers accept it
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
+
+
+def scope_id(execution_id: str, path: str) -> str:
+    """Return the id of the scope that an execution opens at a path; that of its steps is opened at `main`."""
+    return derive_uuid(execution_id, "scope", path)
+
+
 MAX_ACTIVITY_ID_CHARS = 200
 """Temporal fails a workflow task for ever when an activity id has over 1,000 characters."""
 

@@ -190,28 +190,33 @@ class _Search:
         if not words:
             return []
         if self._connection.dialect.name == "sqlite":
-            index = table(WORDS, column("rowid"))
-            # quoted, so that no word is one of the index's own
-            matched = literal_column(WORDS).op("MATCH")(" OR ".join(f'"{word}"' for word in words))
-            ranked = (
-                select(snippets.c.doc_id, snippets.c.number)
-                .select_from(index.join(snippets, index.c.rowid == snippets.c.seq).join(docs, self._joined()))
-                .where(matched, self._mine)
-                .order_by(literal_column(f"bm25({WORDS})"), snippets.c.doc_id, snippets.c.number)
-            )
-        else:
-            # just as the index has it, or it would not be used
-            whole: ColumnElement[Any] = literal_column(
-                "to_tsvector('english', snippets.title || ' ' || snippets.content)"
-            )
-            english: ColumnElement[Any] = literal_column("'english'")
-            wanted = func.to_tsquery(english, " | ".join(f"'{word}'" for word in words))
-            rank = func.ts_rank(whole, wanted, literal_column("1"))
-            base = select(snippets.c.doc_id, snippets.c.number).join_from(snippets, docs, self._joined())
-            ranked = base.where(self._mine, whole.op("@@")(wanted)).order_by(
-                rank.desc(), snippets.c.doc_id, snippets.c.number
-            )
+            return self._by_words_in_sqlite(words)
+        # just as the index has it, or it would not be used
+        whole: ColumnElement[Any] = literal_column("to_tsvector('english', snippets.title || ' ' || snippets.content)")
+        english: ColumnElement[Any] = literal_column("'english'")
+        wanted = func.to_tsquery(english, " | ".join(f"'{word}'" for word in words))
+        rank = func.ts_rank(whole, wanted, literal_column("1"))
+        base = select(snippets.c.doc_id, snippets.c.number).join_from(snippets, docs, self._joined())
+        ranked = base.where(self._mine, whole.op("@@")(wanted)).order_by(
+            rank.desc(), snippets.c.doc_id, snippets.c.number
+        )
         return self._first(self._connection.execute(ranked))
+
+    def _by_words_in_sqlite(self, words: Sequence[str]) -> list[Place]:
+        # quoted, so that no word is one of the index's own
+        matched = literal_column(WORDS).op("MATCH")(" OR ".join(f'"{word}"' for word in words))
+        index = table(WORDS, column("rowid"))
+        ranked = select(index.c.rowid).where(matched).order_by(literal_column(f"bm25({WORDS})"), index.c.rowid)
+        mine = select(snippets.c.seq, snippets.c.doc_id, snippets.c.number).join_from(snippets, docs, self._joined())
+        found: list[Place] = []
+        # a word may stand in every piece: to rank them is cheap, to look up whose each of them is would not be
+        for part in self._connection.execute(ranked).scalars().partitions(PAGE):
+            rows = self._connection.execute(mine.where(self._mine, snippets.c.seq.in_(part)))
+            by_seq = {row.seq: row for row in rows}
+            found += self._first(by_seq[seq] for seq in part if seq in by_seq)
+            if len(found) >= self._most:
+                break
+        return found[: self._most]
 
     def _by_spelling(self, least: float) -> list[Place]:
         """Find pieces that have words like those of the query: by the trigrams that they share."""

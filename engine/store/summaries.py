@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from engine.store.database import Database
 from engine.store.entries import EntryFacts, put_summary
+from engine.store.schema import executions
 from engine.store.schema_sessions import sessions
 from engine.store.schema_summaries import session_summaries
 from engine.store.sessions import lock_session
@@ -77,10 +78,17 @@ class SummaryStore:
 
         return await self.database.run(work, write=True)
 
-    async def open(self, *, limit: int) -> list[UnderWay]:
-        """Return which summaries are under way, the oldest first; what they ask may be long."""
+    async def due(self, *, now_us: int, limit: int) -> list[UnderWay]:
+        """Return which summaries may be started, and those whose execution is over, the oldest first.
+
+        Executions that go on, however many, keep no others back.
+        """
         table = session_summaries.c
-        query = select(table.tenant, table.session_id, table.id).order_by(table.created_us).limit(limit)
+        execution = select(executions.c.id).where(executions.c.tenant == table.tenant, executions.c.id == table.id)
+        over = execution.where(executions.c.settled.is_(True))
+        is_due = or_(over.exists(), and_(table.lease_us <= now_us, ~execution.exists()))
+        query = select(table.tenant, table.session_id, table.id).where(is_due)
+        query = query.order_by(table.created_us, table.id).limit(limit)
         rows = await self.database.run(lambda connection: connection.execute(query).all())
         return [UnderWay(row.tenant, row.session_id, row.id) for row in rows]
 

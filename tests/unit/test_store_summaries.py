@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from engine.core.kinds import ExecutionStatus
 from engine.store.chat_turns import TurnFacts, TurnStore
 from engine.store.database import Database, open_database
+from engine.store.ends import ExecutionEnd
 from engine.store.entries import SUMMARIZER, EntryFacts, EntryStore
+from engine.store.projection import ProjectionStore
+from engine.store.rows import Named
 from engine.store.sessions import SessionFacts, SessionStore
 from engine.store.summaries import SummaryFacts, SummaryStore
 from tests.support.postgres import store_url
@@ -64,8 +68,8 @@ async def test_one_summary_of_a_session_is_under_way_and_comes_back_as_it_was_wr
     other = await store.begin(wanted("three", ["a"], tenant="u"))
     assert other.id == "three"
     assert await store.find("s", tenant="t") == one
-    assert await store.open(limit=10) == [one.key, other.key]
-    assert len(await store.open(limit=1)) == 1
+    assert await store.due(now_us=T0, limit=10) == [one.key, other.key]
+    assert len(await store.due(now_us=T0, limit=1)) == 1
 
 
 async def test_only_one_starts_a_summary_until_its_time_is_over(database: Database) -> None:
@@ -74,6 +78,18 @@ async def test_only_one_starts_a_summary_until_its_time_is_over(database: Databa
     assert await store.claim(facts.key, now_us=T0, until_us=T0 + 5) == facts
     assert await store.claim(facts.key, now_us=T0 + 4, until_us=T0 + 9) is None
     assert await store.claim(facts.key, now_us=T0 + 5, until_us=T0 + 9) == facts
+
+
+async def test_a_summary_whose_execution_goes_on_keeps_no_other_back(database: Database) -> None:
+    store, executions = SummaryStore(database), ProjectionStore(database)
+    slow = await store.begin(wanted("one", ["a"]))
+    other = await store.begin(wanted("two", ["a"], tenant="u"))
+    await store.claim(slow.key, now_us=T0, until_us=T0 + 5)
+    assert await store.due(now_us=T0 + 4, limit=1) == [other.key]
+    await executions.ensure_executions([("one", "t", Named())])
+    assert await store.due(now_us=T0 + 9, limit=1) == [other.key]
+    await executions.settle([ExecutionEnd("one", ExecutionStatus.SUCCEEDED, T0 + 9, output="all")])
+    assert await store.due(now_us=T0 + 9, limit=1) == [slow.key]
 
 
 async def test_a_summary_stands_in_front_and_a_later_one_takes_it_in(database: Database) -> None:
@@ -111,4 +127,4 @@ async def test_a_summary_that_is_given_up_or_whose_session_is_deleted_leaves_not
     assert await store.find("s", tenant="t") is None
     await store.begin(wanted("two", ["a"]))
     assert await SessionStore(database).remove("s", tenant="t")
-    assert await store.open(limit=10) == []
+    assert await store.due(now_us=T0, limit=10) == []

@@ -13,6 +13,7 @@ import structlog
 from engine.control.compiling import compile_text
 from engine.control.definitions import facts_of, now_us
 from engine.control.executions import ExecutionService
+from engine.control.failing import is_shared
 from engine.control.sessions.recalling import text_of
 from engine.control.starting import StartService
 from engine.core.errors import Conflict, DefinitionError, EngineError, InvalidInput, NotFound
@@ -102,9 +103,9 @@ class SummaryService:
         under_way = await self.store.begin(facts)
         try:
             await self._go_on(under_way.key)
-        except EngineError as error:
-            # the keeper begins it later
-            log.warning("a summary begins later", session=first.session_id, code=error.code, error=error.message)
+        except Exception as error:
+            # the keeper goes on with it, or gives it up: the turn beside it has nothing to do with that
+            log.warning("a summary begins later", session=first.session_id, error=str(error)[:300])
         return under_way.id
 
     async def tick(self) -> None:
@@ -113,8 +114,15 @@ class SummaryService:
         Raises:
             EngineError: Temporal or the store does not answer; what was not done is done later.
         """
-        for which in await self.store.open(limit=MOST_AT_ONCE):
-            await self._go_on(which)
+        for which in await self.store.due(now_us=now_us(), limit=MOST_AT_ONCE):
+            try:
+                await self._go_on(which)
+            except Exception as error:
+                if is_shared(error):
+                    raise
+                # one that can never be made holds up no other
+                log.error("a summary is given up", session=which.session_id, job=which.id, exc_info=error)
+                await self.store.drop(which)
 
     async def _go_on(self, which: UnderWay) -> None:
         try:

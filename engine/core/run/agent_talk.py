@@ -13,7 +13,6 @@ from engine.core.contracts.activities import ChatParams
 from engine.core.contracts.conversations import Conversation, chain_all, kept_reply
 from engine.core.plan.computed import Lit
 from engine.core.plan.ops import Op, PromptOp
-from engine.core.run.evaluate import derive_uuid
 from engine.core.run.state import AgentFrame, BlockFrame, Branch, CallFrame, GuardFrame
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json

@@ -17,14 +17,13 @@ from engine.core.contracts.children import (
 )
 from engine.core.contracts.execution import Origin
 from engine.core.errors import BugError, ChildError, LimitExceeded, RunError
-from engine.core.ids import shorten_id
+from engine.core.ids import derive_uuid, shorten_id
 from engine.core.plan.grant import check_permitted
 from engine.core.plan.ops import TaskOp, ToolCallOp
 from engine.core.run.agent_calls import call_mark
 from engine.core.run.calls import idempotency_key
 from engine.core.run.checking import ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
-from engine.core.run.evaluate import derive_uuid
 from engine.core.run.guards import attempt_id
 from engine.core.run.state import Branch, CallFrame, GuardFrame
 from engine.core.run.tracing import below

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from typing import Any, assert_never
 
 from engine.core.lang.context import EvalContext, Fuel
@@ -18,13 +17,6 @@ from engine.core.run.state import Branch, GuardFrame, Scope
 from engine.core.values import Json
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-def derive_uuid(*parts: str) -> str:
-    """Return a UUID text that depends on nothing but the given texts."""
-    digest = hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
-    # version 8 (custom) and the RFC 9562 variant, so that strict readers accept it
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
 
 
 class Evaluator:

@@ -12,7 +12,7 @@ from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
 from engine.core.plan.ops import Op
 from engine.core.run.effects import Call, Effects
-from engine.core.run.evaluate import Evaluator, derive_uuid
+from engine.core.run.evaluate import Evaluator
 from engine.core.run.events import roll_digest, roll_time
 from engine.core.run.state import (
     BlockFrame,
@@ -203,7 +203,7 @@ class Walker:
 
     def scope_id(self, path: str) -> str:
         """Return the id of the scope that is opened at a path."""
-        return derive_uuid(self.identity.execution_id, "scope", path)
+        return scope_id(self.identity.execution_id, path)
 
     # --- ways on -----------------------------------------------------------------------------------------------
 
