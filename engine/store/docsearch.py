@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, column, func, literal_column, or_, select, table
@@ -166,7 +167,9 @@ class _Search:
             return None
         wanted = dict(self._query.metadata)
         rows = self._connection.execute(select(docs.c.id, docs.c.metadata).where(self._mine))
-        return frozenset(row.id for row in rows if contains(json.loads(row.metadata), wanted))
+        # many documents have the same
+        fits = lru_cache(maxsize=PAGE)(lambda text: contains(json.loads(text), wanted))
+        return frozenset(doc_id for doc_id, text in rows if fits(text))
 
     def _may(self, doc_id: str) -> bool:
         return self._allowed is None or doc_id in self._allowed
@@ -210,12 +213,14 @@ class _Search:
         mine = select(snippets.c.seq, snippets.c.doc_id, snippets.c.number).join_from(snippets, docs, self._joined())
         found: list[Place] = []
         # a word may stand in every piece: to rank them is cheap, to look up whose each of them is would not be
-        for part in self._connection.execute(ranked).scalars().partitions(PAGE):
+        ranks = self._connection.execute(ranked).scalars()
+        part = ranks.fetchmany(2 * self._most)
+        while part and len(found) < self._most:
             rows = self._connection.execute(mine.where(self._mine, snippets.c.seq.in_(part)))
             by_seq = {row.seq: row for row in rows}
             found += self._first(by_seq[seq] for seq in part if seq in by_seq)
-            if len(found) >= self._most:
-                break
+            part = ranks.fetchmany(PAGE)
+        ranks.close()
         return found[: self._most]
 
     def _by_spelling(self, least: float) -> list[Place]:

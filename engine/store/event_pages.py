@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 
 from engine.core.run.events import EventRecord, body_of
+from engine.core.run.projection import scope_of
 from engine.store import budget
 from engine.store.database import Database
 from engine.store.reading import ROW_ORDER, events_of, record_of
@@ -150,8 +151,7 @@ def _page_of_scope(
     while True:
         page = _page(connection, query, after, SCOPE_CHUNK, 0, descending=descending)
         for record in page.items:
-            # an event without a scope is one of the execution as a whole, whose id is its scope's (transition_view)
-            if str(body_of(record).get("scope") or record.execution_id) != scope_id:
+            if scope_of(record.execution_id, body_of(record)) != scope_id:
                 continue
             if offset:
                 offset -= 1

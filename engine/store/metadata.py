@@ -9,11 +9,14 @@ from typing import Any
 from sqlalchemy import Row, Select, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.core.run.tags import Ambiguous
 from engine.core.values import Json
 
 
-def contains(value: Json, part: Json) -> bool:
+def contains(value: Json, part: Any) -> bool:
     """Whether a JSON value contains another one: objects by their members, everything else by equality."""
+    if isinstance(part, Ambiguous):
+        return value == part.text or contains(value, part.value)
     if isinstance(value, dict) and isinstance(part, dict):
         return all(key in value and contains(value[key], item) for key, item in part.items())
     return bool(value == part)

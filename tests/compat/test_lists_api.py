@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.seeding import AGENTS, BATCH, TASKS, Maker, made_executions, seed_store
+from engine.core.ids import scope_id
 from engine.core.run.usage import TOKENS
 from engine.edge.cli.api import Api
 from engine.edge.cli.executions import all_events
@@ -243,7 +244,7 @@ async def test_events_page_through_too_and_after_a_number_as_before(store: Proje
     assert [item["seq"] for item in await walk(api.http, path, limit=9, after_seq=20)] == numbers[20:]
     of_whole = await walk(api.http, f"/executions/{made.id}/transitions", scope_id="nobody's")
     assert of_whole == []
-    assert await walk(api.http, f"/executions/{made.id}/transitions", scope_id=made.id, limit=7)
+    assert await walk(api.http, f"/executions/{made.id}/transitions", scope_id=scope_id(made.id, "main"), limit=7)
 
 
 async def test_pages_of_long_values_are_short_and_the_client_and_the_command_lose_nothing(

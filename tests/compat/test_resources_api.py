@@ -149,7 +149,7 @@ async def test_what_is_not_there_or_another_tenants_is_404_in_the_same_words(
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_list_is_paged_to_its_end_sorted_and_filtered(http: httpx.AsyncClient, kind: str) -> None:
     ids = [
-        (await made(http, f"/{kind}", {"name": f"n{n}", "metadata": {"n": n, "a": {"odd": n % 2 == 1}}}))["id"]
+        (await made(http, f"/{kind}", {"name": f"n{n}", "metadata": {"n": n, "a": {"odd": n % 2 == 1, "t": str(n)}}}))["id"]
         for n in range(5)
     ]
     await http.patch(f"/{kind}/{ids[0]}", json={"name": "changed"})
@@ -167,6 +167,9 @@ async def test_a_list_is_paged_to_its_end_sorted_and_filtered(http: httpx.AsyncC
     assert await listed(metadata_filter=json.dumps({"a": {"odd": True}, "n": 3})) == [ids[3]]
     assert await listed(**{"metadata_filter.a.odd": "true", "limit": 1, "offset": 1}) == [ids[3]]
     assert await listed(**{"metadata_filter.a": "true"}) == []
+    # a query does not tell a number from a text of digits; an object does
+    assert await listed(**{"metadata_filter.n": 3}) == await listed(**{"metadata_filter.a.t": 3}) == [ids[3]]
+    assert await listed(metadata_filter=json.dumps({"a": {"t": 3}})) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

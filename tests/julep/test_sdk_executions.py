@@ -25,6 +25,14 @@ async def task_of(julep: Sdk, main: list[dict[str, Any]], **more: Any) -> str:
     return str((await julep.tasks.create(agent.id, name="t", main=main, **more)).id)
 
 
+async def of_first_scope(julep: Sdk, execution_id: str) -> list[str]:
+    """Return the types of the transitions in the scope of the first one, in order."""
+    first, *_ = await everything(await julep.executions.transitions.list(execution_id, direction="asc"))
+    scope = first.current.scope_id
+    found = await julep.executions.transitions.list(execution_id, direction="asc", scope_id=scope)
+    return [transition.type for transition in await everything(found)]
+
+
 @about("executions.create", "executions.get")
 async def test_an_execution_runs_to_its_output(julep: Sdk) -> None:
     task_id = await task_of(julep, ADDS, input_schema=NUMBERS)
@@ -49,6 +57,7 @@ async def test_a_failure_is_told_as_the_error_of_the_execution(julep: Sdk) -> No
     read = await ended(julep, (await julep.executions.create(task_id, input={})).id)
     assert read.status == "failed"
     assert "out of paper" in read.error
+    assert await of_first_scope(julep, read.id) == ["init", "error"]
 
 
 @about("executions.list")
@@ -84,6 +93,7 @@ async def test_a_waiting_execution_is_cancelled_with_a_reason(julep: Sdk) -> Non
     await until(julep, made.id, "awaiting_input")
     await julep.executions.change_status(made.id, status="cancelled", reason="not needed")
     assert (await ended(julep, made.id)).status == "cancelled"
+    assert await of_first_scope(julep, made.id) == ["init", "wait", "cancelled"]
 
 
 @about("executions.change_status")

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.ids import scope_id
 from engine.core.kinds import EventType
 from engine.core.run.events import EventRecord
 from engine.core.run.progress import Progress
@@ -24,6 +25,8 @@ from engine.core.run.projection import (
 
 NOW = 1_800_000_000_123_456
 SCOPE = "7f3a2c1e-0000-8000-a000-000000000001"
+OF_STEPS = scope_id("e1", "main")
+"""Scope that an execution opens for its steps."""
 
 
 def view(kind: str, /, **body: Any) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def test_a_wait_shows_what_it_asks_and_how_to_answer_it() -> None:
 def test_an_error_stands_where_its_step_stood() -> None:
     error = {"code": "task.error", "message": "no", "step": "main.3.then.0"}
     found = view("error", error=error)
-    assert (found["output"], found["current"]) == (error, {"workflow": "main", "step": 3, "scope_id": "e1"})
+    assert (found["output"], found["current"]) == (error, {"workflow": "main", "step": 3, "scope_id": OF_STEPS})
     assert view("error", error={"code": "limit.steps"})["current"]["step"] == 0
 
 
@@ -99,6 +102,7 @@ def test_a_cancel_tells_its_reason_beside_the_fixed_text() -> None:
     found = view("cancelled", reason="late", actor="Ada")
     assert found["output"] == CANCELLED_TEXT
     assert found["metadata"] == {"seq": 7, "reason": "late", "actor": "Ada"}
+    assert found["current"] == {"workflow": "main", "step": 0, "scope_id": OF_STEPS}
 
 
 def test_every_transition_type_has_the_members_that_clients_require() -> None:

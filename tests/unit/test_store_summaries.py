@@ -86,7 +86,7 @@ async def test_a_summary_whose_execution_goes_on_keeps_no_other_back(database: D
     other = await store.begin(wanted("two", ["a"], tenant="u"))
     await store.claim(slow.key, now_us=T0, until_us=T0 + 5)
     assert await store.due(now_us=T0 + 4, limit=1) == [other.key]
-    await executions.ensure_executions([("one", "t", Named())])
+    await executions.ensure_executions([("one", "t", Named(task_id="t", task_name="t", created_us=T0))])
     assert await store.due(now_us=T0 + 9, limit=1) == [other.key]
     await executions.settle([ExecutionEnd("one", ExecutionStatus.SUCCEEDED, T0 + 9, output="all")])
     assert await store.due(now_us=T0 + 9, limit=1) == [slow.key]

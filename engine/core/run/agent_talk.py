@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from engine.core.contracts.activities import ChatParams
 from engine.core.contracts.conversations import Conversation, chain_all, kept_reply
+from engine.core.ids import derive_uuid
 from engine.core.plan.computed import Lit
 from engine.core.plan.ops import Op, PromptOp
 from engine.core.run.state import AgentFrame, BlockFrame, Branch, CallFrame, GuardFrame

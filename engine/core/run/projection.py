@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
+from engine.core.ids import scope_id
 from engine.core.kinds import EventType, ExecutionStatus, StepKind
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.times import iso_time as iso_time
@@ -341,10 +342,19 @@ def transition_view(record: EventRecord) -> dict[str, Any]:
     }
 
 
+def scope_of(execution_id: str, body: Mapping[str, Any]) -> str:
+    """Return the id of the scope of a transition; one that names none ends the execution, and so that of its steps.
+
+    Args:
+        execution_id: The execution.
+        body: The event's body.
+    """
+    return str(body.get("scope") or scope_id(execution_id, "main"))
+
+
 def _places(execution_id: str, kind: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     workflow, step = _workflow_and_step(kind, body)
-    # an execution that fails or is cancelled does so as a whole, in no scope of its own
-    scope = str(body.get("scope") or execution_id)
+    scope = scope_of(execution_id, body)
     current = {"workflow": workflow, "step": step, "scope_id": scope}
     if kind in (EventType.INIT, EventType.INIT_BRANCH):
         return current, dict(current)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.core.values import Json, compact_json
@@ -29,6 +30,19 @@ class Tag(NamedTuple):
 
     name: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """What a query says of a member where its text reads as a value too: `42` means 42 and "42".
+
+    Attributes:
+        text: The text.
+        value: What it reads as.
+    """
+
+    text: str
+    value: float | bool | None
 
 
 def clip_tag(text: str) -> str:
@@ -73,8 +87,10 @@ def value_tag(value: Json) -> str:
     return clip_tag(compact_json(value))
 
 
-def equal_tags(value: Json) -> list[str]:
+def equal_tags(value: Json | Ambiguous) -> list[str]:
     """Return the tag values of everything that equals a value; numbers have several texts, and 1 equals true."""
+    if isinstance(value, Ambiguous):
+        return [*equal_tags(value.value), value_tag(value.text)]
     same: list[Any] = [value]
     if isinstance(value, int | float):
         for other in (0, 1, False, True, -0.0):

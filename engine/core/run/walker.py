@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.core.contracts.execution import Fork, Origin
 from engine.core.errors import BugError, RunError, run_error_from_json
+from engine.core.ids import scope_id
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan
 from engine.core.plan.ops import Op

@@ -15,6 +15,7 @@ from fastapi.dependencies.models import Dependant
 
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import InvalidInput
+from engine.core.run.tags import Ambiguous
 from engine.core.values import MAX_DEPTH
 from engine.edge.http.jsonvalues import flaw_of, load_json
 
@@ -73,8 +74,13 @@ async def read_page(
     return Page(limit, offset, sort_by, direction, metadata_filter(request))
 
 
-def metadata_filter(request: Request) -> dict[str, Any] | None:
+def metadata_filter(request: Request, *, is_exact: bool = False) -> dict[str, Any] | None:
     """Read the object that metadata must contain: one JSON object or dotted keys (`metadata_filter.a.b=x`).
+
+    Args:
+        request: The request.
+        is_exact: Take the value of a dotted key for what it reads as, so that all is JSON; else it may be either, since
+            a query does not tell the text "42" from the number.
 
     Raises:
         InvalidInput: `request.invalid` if it is none, or one that no metadata can contain.
@@ -94,7 +100,7 @@ def metadata_filter(request: Request) -> dict[str, Any] | None:
                 if not isinstance(inner, dict):
                     raise InvalidInput(f"{key} names a member of a value that is no object", code="request.invalid")
                 place = inner
-            place[last] = _json_or_text(text)
+            place[last] = _json_or_text(text) if is_exact else _text_and_value(text)
     if flaw := flaw_of(found, most_depth=MAX_DEPTH):
         raise InvalidInput(f"no metadata contains the {FILTER}: {flaw}", code="request.invalid")
     return found or None
@@ -105,6 +111,11 @@ def _json_or_text(text: str) -> Any:
         return load_json(text)
     except ValueError:
         return text
+
+
+def _text_and_value(text: str) -> Any:
+    value = _json_or_text(text)
+    return Ambiguous(text, value) if value is None or isinstance(value, float | int) else value
 
 
 # --- cursors -------------------------------------------------------------------------------------------------------

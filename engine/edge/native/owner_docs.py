@@ -213,7 +213,7 @@ async def search_owned_docs(owner: Owned, request: Request, services: In, tenant
         text=body.text,
         vector=body.vector,
         # the client of 2024 sends the queries of lists with a search, of which only the filter says something here
-        metadata={**body.metadata_filter, **(metadata_filter(request) or {})},
+        metadata={**body.metadata_filter, **(metadata_filter(request, is_exact=True) or {})},
         options=body.options,
     )
     docs = [reference_view(item) for item in found]
