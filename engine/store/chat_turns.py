@@ -13,7 +13,7 @@ from engine.core.errors import NotFound
 from engine.store.database import Database
 from engine.store.entries import EntryFacts, append_entries
 from engine.store.schema import executions
-from engine.store.schema_sessions import chat_turns, sessions
+from engine.store.schema_sessions import chat_turns, entries, sessions
 from engine.store.sessions import lock_session
 from engine.store.texts import plain
 
@@ -186,7 +186,8 @@ class TurnStore:
             values = {"state": DONE, "answer": _text(answer), "lease_us": 0, "updated_us": now_us}
             still = (_is(turn.id, turn.tenant), chat_turns.c.state.in_(OPEN))
             if connection.execute(update(chat_turns).where(*still).values(values)).rowcount:
-                append_entries(connection, said)
+                if not _was_said(connection, said):
+                    append_entries(connection, said)
                 mine = and_(sessions.c.tenant == turn.tenant, sessions.c.id == turn.session_id)
                 connection.execute(update(sessions).where(mine).values(updated_us=now_us))
             return _read(connection, turn.id, turn.tenant)
@@ -245,6 +246,15 @@ def _may_begin(now_us: int) -> ColumnElement[bool]:
     )
     free = and_(chat_turns.c.state == ACCEPTED, chat_turns.c.lease_us <= now_us)
     return and_(free, or_(chat_turns.c.saved.is_(False), ~earlier.exists()))
+
+
+def _was_said(connection: Connection, said: Sequence[EntryFacts]) -> bool:
+    """Whether entries stand there already: a request came again whose turn is forgotten, while its execution is not."""
+    if not said:
+        return True
+    first = said[0]
+    mine = and_(entries.c.tenant == first.tenant, entries.c.session_id == first.session_id, entries.c.id == first.id)
+    return connection.execute(select(entries.c.id).where(mine)).first() is not None
 
 
 def _read(connection: Connection, turn_id: str, tenant: str) -> TurnFacts | None:

@@ -296,6 +296,8 @@ async def test_whoever_has_the_token_of_a_wait_answers_it_without_a_key_and_once
         token = {"task_token": await token_of(api, execution_id)}
         first = await anybody.post("/executions", params=token, json={"input": "tea", "status": "running"})
         assert (first.status_code, first.json()["id"]) == (200, execution_id)
+        # nor does it tell what the execution works with
+        assert first.json().keys() == {"id", "status", "created_at", "updated_at", "jobs"}
         again = await anybody.post("/executions", params=token, json={"input": "coffee"})
         assert again.status_code == 200
         assert (await until(api.http, execution_id, "succeeded"))["output"] == {"said": "tea"}

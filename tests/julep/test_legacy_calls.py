@@ -286,6 +286,21 @@ async def test_a_chat_is_answered_whole_though_a_stream_is_asked_for(fern: Fern)
     assert choice.delta.content == "hello"
 
 
+@about("chat_route_generate", "history_route_history")
+async def test_a_result_of_a_function_without_an_id_reaches_the_call_that_waits_for_it(fern: Fern) -> None:
+    agent = (await fern("agents_route_create", **AGENT)).id
+    await fern("agent_tools_route_create", str(agent), **{**TOOL, "name": "get_weather"})
+    session = (await fern("sessions_route_create", agent=str(agent), **SESSION)).id
+    asks: dict[str, Any] = {"recall": True, "remember": False, "save": True, "stream": False}
+    for role, content in (("auto", "what is the weather?"), ("function_response", "rain"), ("user", "thank you")):
+        said = [{"role": role, "content": content}]
+        (choice,) = (await fern("chat_route_generate", session, messages=said, **asks)).choices
+    assert choice.finish_reason == "stop"
+    history = await fern("history_route_history", session, query={"limit": 10})
+    roles = [entry.role for entry in history.entries]
+    assert roles == ["user", "agent", "function_response", "agent", "user", "agent"]
+
+
 async def test_a_wrong_key_opens_nothing_in_either_header(installed: Installation, fern: Fern) -> None:
     stranger = Fern(installed.url, "wrong")
     assert (await stranger.send("agents_route_list")).status_code == 401

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, event, insert
 
 from engine.core.kinds import ExecutionStatus
-from engine.core.run.tags import BACKEND, LABEL, LONGEST_TAG, META, MODEL, clip_tag, equal_tags, flatten_metadata
+from engine.core.run.tags import (
+    BACKEND,
+    LABEL,
+    LONGEST_TAG,
+    META,
+    MODEL,
+    Ambiguous,
+    clip_tag,
+    equal_tags,
+    flatten_metadata,
+)
 from engine.store import listing
 from engine.store.database import Database, open_database
 from engine.store.filters import ExecutionFilter, Span, tag_terms, tags_are_enough
@@ -253,10 +263,12 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=5,
 )
 OBJECTS = st.dictionaries(KEYS_OF, VALUES, max_size=3)
+ASKED = st.sampled_from([Ambiguous("1", 1), Ambiguous("1.0", 1.0), Ambiguous("true", True), Ambiguous("null", None)])
+PARTS = st.recursive(VALUES | ASKED, lambda inner: st.dictionaries(KEYS_OF, inner, max_size=2), max_leaves=5)
 
 
 @settings(max_examples=500, deadline=None)
-@given(value=OBJECTS, part=OBJECTS)
+@given(value=OBJECTS, part=st.dictionaries(KEYS_OF, PARTS, max_size=3))
 def test_tags_say_the_same_of_metadata_as_a_look_into_it(value: dict[str, Any], part: dict[str, Any]) -> None:
     wanted = ExecutionFilter(metadata=part)
     tags = {(META, tag.name, tag.value) for tag in flatten_metadata(value)}

@@ -24,6 +24,8 @@ WEATHER = {
     "function": {"parameters": {"type": "object", "properties": {"place": {"type": "string"}}}},
 }
 """A function of the client."""
+SEARCH = {"name": "search", "type": "integration", "integration": {"provider": "brave", "method": "search"}}
+"""Something of a provider that nobody has switched on here."""
 CLOCK = {"name": "clock", "type": "system", "system": {"resource": "agent", "operation": "list"}}
 """Something that the engine does itself."""
 
@@ -308,6 +310,26 @@ async def test_a_tool_that_cannot_be_offered_is_refused_with_the_reason(client: 
     with pytest.raises(julep.BadRequestError, match="not a name for a tool"):
         await client.sessions.chat(session, messages=[user("a")], tools=[wrong])
     assert lab.mock.calls == []
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_tool_of_the_agent_that_cannot_be_offered_is_left_out_and_told_with_the_reason(
+    client: Any, api: ApiServer, lab: Lab, runs: bool
+) -> None:
+    agent = await client.agents.create(name="Ada", model="mock")
+    for tool in (SEARCH, WEATHER):
+        await client.agents.tools.create(agent.id, **tool)
+    session = (await client.sessions.create(agent=agent.id, auto_run_tools=runs)).id
+    answer = await client.sessions.chat(session, messages=[user("a")])
+    assert [tool["function"]["name"] for tool in lab.mock.calls[-1]["body"]["tools"]] == ["weather"]
+    rendered = await client.sessions.render(session, messages=[user("a")])
+    assert [tool.name for tool in rendered.tools] == ["weather"]
+    [left_out] = (await api.http.get(f"/executions/{answer.id}")).json()["metadata"]["left_out"]
+    assert (left_out["name"], rendered.left_out) == ("search", [left_out])
+    assert "'brave' is switched on" in left_out["message"]
+    # what a request asks for itself is not taken away from it
+    with pytest.raises(julep.BadRequestError, match="'brave' is switched on"):
+        await client.sessions.chat(session, messages=[user("a")], tools=[SEARCH])
 
 
 async def test_a_key_of_the_caller_is_refused_since_histories_would_keep_it(client: Any, lab: Lab) -> None:

@@ -76,7 +76,8 @@ def _spec(prepared: Prepared, *, calls_tools: bool) -> dict[str, Any]:
     # who may call nothing needs no loop
     as_agent = calls_tools and bool(tools) and choice != "none"
     step: dict[str, Any] = {"agent" if as_agent else "prompt": "$ _.messages"}
-    step["settings"] = {name: f"$ _.settings[{json.dumps(name)}]" for name in prepared.settings}
+    # expressions know no characters that are escaped as two halves
+    step["settings"] = {name: f"$ _.settings[{json.dumps(name, ensure_ascii=False)}]" for name in prepared.settings}
     if prepared.model:
         step["model"] = "$ _.model"
     if tools:

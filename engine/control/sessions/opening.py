@@ -71,6 +71,6 @@ def open_sessions(
         contracts: The operator's tools by name.
     """
     service, summaries = SessionService(database), SummaryService(SummaryStore(database), executions, starter)
-    prompts = PromptService(database, documents, ContextLengths(models), summaries)
+    prompts = PromptService(database, documents, ContextLengths(models), summaries, contracts)
     turns = TurnService(service, TurnStore(database), prompts, starter, executions, changes, contracts)
     return Sessions(service, turns, prompts, summaries)

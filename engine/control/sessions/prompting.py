@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from engine.control.documents import DocumentService
 from engine.control.sessions.contexts import ContextLengths
+from engine.control.sessions.offering import Offer, offer_of
+from engine.control.sessions.older_roles import in_present_roles
 from engine.control.sessions.recalling import recall
 from engine.control.sessions.summarising import Asked, SummaryService
 from engine.control.sessions.talk import new_message, past_messages, without_loose_ends
@@ -17,6 +19,7 @@ from engine.core.contracts.lookups import Owner
 from engine.core.errors import InvalidInput
 from engine.core.lang.context import Fuel
 from engine.core.lang.template import is_template
+from engine.core.plan.ir import ToolContract
 from engine.store.agent_tools import AgentTools
 from engine.store.agents import AgentFacts, AgentStore
 from engine.store.database import Database
@@ -69,6 +72,10 @@ class ChatRequest:
         """Read what `to_json` returned."""
         return ChatRequest(**body)
 
+    def calls_tools(self, session: SessionFacts) -> bool:
+        """Whether tools that the model calls are run here."""
+        return session.auto_run_tools if self.auto_run_tools is None else self.auto_run_tools
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -83,6 +90,7 @@ class Prepared:
         settings: Sampling settings: those of the agent, then those of the request.
         agent_id: The agent that answers.
         jobs: Ids of the jobs that go on beside the answer.
+        left_out: The agent's tools that cannot be offered: {name, message, hint}.
     """
 
     messages: list[dict[str, Any]]
@@ -93,6 +101,7 @@ class Prepared:
     settings: dict[str, Any] = field(default_factory=dict)
     agent_id: str = ""
     jobs: list[str] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -112,6 +121,7 @@ class PromptService:
         documents: Looks documents up.
         lengths: How much models take.
         summaries: Has older entries summed up.
+        contracts: The operator's tools by name.
     """
 
     def __init__(
@@ -120,7 +130,9 @@ class PromptService:
         documents: DocumentService,
         lengths: ContextLengths,
         summaries: SummaryService,
+        contracts: Mapping[str, ToolContract],
     ) -> None:
+        self._contracts = contracts
         self._agents = AgentStore(database)
         self._tools = AgentTools(database)
         self._users = UserStore(database)
@@ -154,11 +166,13 @@ class PromptService:
             NotFound: `agent.not_found`.
             Unavailable: The store does not answer.
         """
+        request = replace(request, messages=in_present_roles(request.messages, history, turn_id=turn_id))
         agents = await self._crew(session, request)
         agent, settings = agents[0], {**agents[0].default_settings, **request.settings}
         usual = str(settings.pop("model", None) or agent.model)
         model = request.model or usual
-        tools = await self._offered(agent) if request.tools is None else request.tools
+        offer = await self._offer(agent, request, calls_tools=request.calls_tools(session))
+        tools = offer.tools
         docs = await self._found(session, request, history, agent)
         users = [await self._users.get(user_id, tenant=tenant) for user_id in session.users]
         env = template_env(session, agents, users, docs=docs, tools=tools, settings=settings)
@@ -183,6 +197,7 @@ class PromptService:
             settings=settings,
             agent_id=agent.id,
             jobs=await self._jobs(asked, room, old) if turn_id else [],
+            left_out=offer.left_out,
         )
 
     async def _crew(self, session: SessionFacts, request: ChatRequest) -> list[AgentFacts]:
@@ -197,14 +212,19 @@ class PromptService:
         others = [agent_id for agent_id in session.agents if agent_id != first.id]
         return [first, *[await self._agents.get(agent_id, tenant=session.tenant) for agent_id in others]]
 
-    async def _offered(self, agent: AgentFacts) -> list[dict[str, Any]]:
-        """Return the tools of an agent as Julep tool objects."""
+    async def _offer(self, agent: AgentFacts, request: ChatRequest, *, calls_tools: bool) -> Offer:
+        """Return the tools of a turn; those that the request names itself are offered, or refused, as they are."""
+        if request.tools is not None:
+            return Offer(tools=request.tools, left_out=[])
         found = await self._tools.of_agent(agent.id, agent.tenant)
-        return [
+        tools = [
             {"name": tool.name, "type": tool.type, tool.type: tool.definition}
             | ({"description": tool.description} if tool.description else {})
             for tool in found
         ]
+        return offer_of(
+            tools, calls_tools=calls_tools, tenant=agent.tenant, contracts=self._contracts, agent_id=agent.id
+        )
 
     async def _found(
         self, session: SessionFacts, request: ChatRequest, history: Sequence[EntryFacts], agent: AgentFacts

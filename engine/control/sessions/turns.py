@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from temporalio.service import RPCError
 
 from engine.control.definitions import now_us
 from engine.control.executions import ExecutionService
+from engine.control.failing import is_shared
 from engine.control.request_keys import id_for, key_reused
 from engine.control.sessions.answers import answer_of, entries_of
 from engine.control.sessions.chatplans import chat_input, chat_task
@@ -32,14 +31,12 @@ LEASE_US: Final = 20_000_000
 AGAIN_US: Final = 1_000_000
 """Pause before what did not work for lack of a service is tried again."""
 PATIENCE_US: Final = 120_000_000
-"""How long that goes on while nothing was asked yet."""
+"""How long one process does that while nothing was asked yet; time in which none ran does not count."""
 LOOK_S: Final = 1.0
 PAGE: Final = 50
 KEPT_US: Final = 7 * 86_400_000_000
 """How long the answer of a turn is told to whoever asks again; what was said stays in the session."""
 TIDY_US: Final = 600_000_000
-PASSING: Final = (OSError, SQLAlchemyError, RPCError)
-"""What a service that is away for a moment makes others raise."""
 
 log = structlog.get_logger("everstep.sessions")
 
@@ -76,6 +73,7 @@ class TurnService:
         self._changes = changes
         self._agents = AgentStore(turns.database)
         self._driven: dict[tuple[str, str], asyncio.Task[TurnFacts]] = {}
+        self._failing: dict[tuple[str, str], int] = {}
         self._tidied_us = 0
 
     # --- for those who ask -------------------------------------------------------------------------------------------
@@ -142,6 +140,7 @@ class TurnService:
 
     def _forget(self, key: tuple[str, str], done: asyncio.Task[TurnFacts]) -> None:
         self._driven.pop(key, None)
+        self._failing.pop(key, None)
         if not done.cancelled():
             # whoever waited has it; nobody may have
             done.exception()
@@ -168,8 +167,9 @@ class TurnService:
         """Do what can be done for a turn now, and return it as it is."""
         try:
             await self.advance(turn.id, tenant=turn.tenant)
-        except (Unavailable, *PASSING) as error:
-            log.warning("a turn waits", turn=turn.id, error=str(error)[:300])
+        except Exception as error:
+            if not _passes(error):
+                raise
         found = await self._turns.get(turn.id, tenant=turn.tenant)
         if found is None:
             raise no_session(turn.session_id)
@@ -179,6 +179,8 @@ class TurnService:
 
     async def advance(self, turn_id: str, *, tenant: str) -> None:
         """Do the next step of a turn, unless somebody else is about to, or an earlier turn must be over first.
+
+        What does not pass by itself ends the turn: one that cannot be ended would hold up its session for ever.
 
         Raises:
             Unavailable: The store, or what asks the model, does not answer; it may be called again.
@@ -191,12 +193,10 @@ class TurnService:
                 await self._begin(turn)
             elif turn.state == RUNNING:
                 await self._end(turn)
-        except (EngineError, *PASSING):
-            raise
         except Exception as error:
-            # one that cannot be ended would hold up the session for ever
-            log.error("a turn fails by a mistake of the engine", turn=turn.id, exc_info=error)
-            await self._fail(turn, BugError("the engine failed on this turn", code="chat.bug", hint="see its log"))
+            if _passes(error):
+                raise
+            await self._fail(turn, error)
 
     async def keep(self) -> None:
         """Go on with all turns that nobody works on: what workers do without being asked.
@@ -209,12 +209,12 @@ class TurnService:
         tried = await asyncio.gather(
             *(self.advance(turn_id, tenant=tenant) for tenant, turn_id in due), return_exceptions=True
         )
-        for error in tried:
-            if error is not None:
-                raise error
         if now_us() - self._tidied_us > TIDY_US:
             self._tidied_us = now_us()
             await self._turns.remove_ended(before_us=now_us() - KEPT_US, limit=1_000)
+        for error in tried:
+            if error is not None:
+                raise error
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
@@ -225,30 +225,37 @@ class TurnService:
             return
         try:
             await self._ask(turn)
-        except EngineError as error:
-            is_passing = isinstance(error, Unavailable) or error.retryable
-            if is_passing and now_us() - turn.created_us < PATIENCE_US:
-                await self._turns.put_off(turn, until_us=now_us() + AGAIN_US)
-                raise Unavailable(error.message, code="chat.waits", hint=error.hint, retryable=True) from error
-            await self._fail(turn, error)
-        except PASSING:
+        except Exception as error:
+            if not _passes(error) or self._failing_for(turn, error) >= PATIENCE_US:
+                await self._fail(turn, error)
+                return
             await self._turns.put_off(turn, until_us=now_us() + AGAIN_US)
-            raise
+            raise _waits(error) from error
+        self._failing.pop((tenant, turn.id), None)
+
+    def _failing_for(self, turn: TurnFacts, error: Exception) -> int:
+        """Return for how many microseconds a turn could not be begun here, and say so in the log once."""
+        key = (turn.tenant, turn.id)
+        if key not in self._failing:
+            self._failing[key] = now_us()
+            log.warning("a turn waits", turn=turn.id, error=str(error)[:300])
+        return now_us() - self._failing[key]
 
     async def _ask(self, turn: TurnFacts) -> None:
         """Ask the model, by an execution whose id is that of the turn."""
         session = await self._sessions.get(turn.session_id, tenant=turn.tenant)
         request = ChatRequest.from_json(turn.request)
         prepared = await self._prepared(turn, session, request)
-        calls_tools = session.auto_run_tools if request.auto_run_tools is None else request.auto_run_tools
         task = chat_task(
             prepared,
             tenant=turn.tenant,
-            calls_tools=calls_tools,
+            calls_tools=request.calls_tools(session),
             contracts=self._contracts,
             created_us=turn.created_us,
         )
         metadata = {**request.metadata, "session_id": session.id}
+        if prepared.left_out:
+            metadata["left_out"] = prepared.left_out
         try:
             await self._starter.start(
                 task,
@@ -303,9 +310,26 @@ class TurnService:
             # deleted while it answered
             return ""
 
-    async def _fail(self, turn: TurnFacts, error: EngineError) -> None:
+    async def _fail(self, turn: TurnFacts, reason: Exception) -> None:
+        self._failing.pop((turn.tenant, turn.id), None)
+        error = _waits(reason) if _passes(reason) and not isinstance(reason, EngineError) else reason
+        if not isinstance(error, EngineError):
+            log.error("a turn fails by a mistake of the engine", turn=turn.id, exc_info=reason)
+            error = BugError("the engine failed on this turn", code="chat.bug", hint="see its log")
         told = {**error.to_json(), "kind": type(error).__name__}
         await self._turns.fail(turn, told, now_us=now_us())
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether what failed may succeed later, since it failed for a service that does not answer now."""
+    return isinstance(error, Exception) and (is_shared(error) or (isinstance(error, EngineError) and error.retryable))
+
+
+def _waits(error: Exception) -> Unavailable:
+    """Return the error of a turn that waits for a service; what drivers say of themselves stands in the log alone."""
+    if isinstance(error, EngineError):
+        return Unavailable(error.message, code="chat.waits", hint=error.hint, retryable=True)
+    return Unavailable("a service that the engine needs is away", code="chat.waits", retryable=True)
 
 
 def _error_of(facts: ExecutionFacts) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.run.times import iso_time
 from engine.core.values import Json
 from engine.store.entries import EntryFacts
 from engine.store.sessions import SessionFacts
+
+_OF_2024: Final = {"assistant": "agent", "tool": "function_response"}
+"""Roles for which the client of 2024 has words of its own."""
 
 
 def session_kind(session: SessionFacts) -> str:
@@ -98,7 +101,7 @@ def for_fern(view: dict[str, Any]) -> dict[str, Any]:
 
 
 def history_for_fern(view: dict[str, Any]) -> dict[str, Any]:
-    """Return a history as that client reads it, whose word for the assistant is `agent`."""
+    """Return a history as that client reads it, which has words of its own for the assistant and for results."""
     return {**view, "entries": [{**entry, "role": _role_for_fern(entry["role"])} for entry in view["entries"]]}
 
 
@@ -113,4 +116,4 @@ def _delta_for_fern(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _role_for_fern(role: str) -> str:
-    return "agent" if role == "assistant" else role
+    return _OF_2024.get(role, role)

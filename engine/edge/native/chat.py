@@ -13,11 +13,12 @@ from engine.control.sessions.views import answer_for_fern, answer_view
 from engine.core.errors import InvalidInput, run_error_from_json
 from engine.core.values import Json
 from engine.edge.http.bodies import read_model
-from engine.edge.http.callers import MAY_RUN, actor_of
+from engine.edge.http.callers import MAY_RUN, actor_of, caller_of
 from engine.edge.http.clients import is_fern
 from engine.edge.http.problems import STATUS_OF, STATUS_OF_CODE, problem
 from engine.edge.http.services import In, Tenant
 from engine.edge.native.chat_stream import ChatStream
+from engine.edge.native.chat_tools import check_tools
 from engine.edge.native.shapes import ActorName, Body
 from engine.store.chat_turns import TurnFacts
 
@@ -74,7 +75,7 @@ class ChatMessage(Body):
     """A message.
 
     Attributes:
-        role: Who says it; `agent` is the older word for the assistant.
+        role: Who says it; those behind `tool` are of 2024: the assistant, the user, and calls and results of functions.
         content: A text, several, or parts.
         name: The name of who says it.
         tool_calls: What the assistant wanted to have called.
@@ -83,7 +84,9 @@ class ChatMessage(Body):
 
     ignored = frozenset({"id", "created_at"})
 
-    role: Literal["user", "assistant", "system", "tool", "agent"]
+    role: Literal[
+        "user", "assistant", "system", "tool", "agent", "auto", "function_call", "function_response", "function"
+    ]
     content: str | list[str | dict[str, Json]] | None = None
     name: str | None = Field(default=None, max_length=255)
     tool_calls: list[CalledTool] | None = None
@@ -97,7 +100,7 @@ class ChatMessage(Body):
 
     def to_json(self) -> dict[str, Json]:
         """Return it as models are told it."""
-        told: dict[str, Json] = {"role": "assistant" if self.role == "agent" else self.role, "content": self.content}
+        told: dict[str, Json] = {"role": self.role, "content": self.content}
         if isinstance(self.content, list):
             told["content"] = [
                 {"type": "text", "text": part} if isinstance(part, str) else part for part in self.content
@@ -204,6 +207,7 @@ async def chat(session_id: str, request: Request, services: In, tenant: Tenant, 
             hint="let the operator add a backend with this key, and name its model in the request",
         )
     body = await read_model(request, ChatBody)
+    check_tools(caller_of(request), body.tools)
     turn = await services.sessions.turns.take(
         session_id, body.asked, tenant=tenant, request_key=key, actor=actor_of(request, body.actor)
     )

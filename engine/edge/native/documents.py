@@ -138,7 +138,7 @@ DOCS: Final[Docs] = {
         example={"status": "cancelled", "reason": "not needed"},
     ),
     ("POST", "/api/executions"): Doc(
-        answer=execution_answers.ExecutionView,
+        answer=execution_answers.Resumed,
         errors=(*_BODY_ERRORS, 403, 404, 409, 503, 504),
         body=resuming.TokenAnswerBody,
         example={"input": "Ada"},

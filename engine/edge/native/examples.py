@@ -243,6 +243,13 @@ ANSWERS: Final[dict[type[Any], _Object]] = {
     answers.Health: {"status": "ok", "version": "0.1.0"},
     answers.Readiness: {"status": "ready", "version": "0.1.0", "store": {"ok": True}, "temporal": {"ok": True}},
     execution_answers.ExecutionView: _EXECUTION,
+    execution_answers.Resumed: {
+        "id": EXECUTION_ID,
+        "status": "running",
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+        "jobs": [EXECUTION_ID],
+    },
     execution_answers.Executions: _page(_EXECUTION),
     execution_answers.Counts: _COUNTS,
     execution_answers.FoundExecutions: {"items": [{"id": EXECUTION_ID, "created_at": MOMENT}]},

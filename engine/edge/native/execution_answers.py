@@ -128,6 +128,16 @@ class ExecutionView(Answer):
     usage: UsageView
 
 
+class Resumed(Answer):
+    """An execution whose wait was answered by a task token alone."""
+
+    id: str
+    status: str
+    created_at: str
+    updated_at: str
+    jobs: list[str] = Field(description="The execution itself; the Julep client of 2024 asks for it.")
+
+
 class TransitionPlace(Answer):
     """Where a transition happened."""
 

@@ -72,9 +72,13 @@ async def change_task_execution(
 
 @public.post("/executions")
 async def resume_by_token(request: Request, services: In, task_token: Token) -> dict[str, Any]:
-    """Answer a wait by its task token ({input}), which is all the permission that is needed; no key is asked for."""
+    """Answer a wait by its task token ({input}), which is all the permission that is needed; no key is asked for.
+
+    Whoever has nothing but the token is told that the answer was taken, and not what the execution works with.
+    """
     body = await read_model(request, TokenAnswerBody)
-    return await _answered(request, services, task_token, body.input)
+    shown = await _answered(request, services, task_token, body.input)
+    return {**{name: shown[name] for name in ("id", "status", "created_at", "updated_at")}, "jobs": [shown["id"]]}
 
 
 async def _answered(request: Request, services: Services, token: str, value: Json, **who: str) -> dict[str, Any]:

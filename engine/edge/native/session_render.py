@@ -33,10 +33,19 @@ async def render_session(session_id: str, request: Request, services: In, tenant
         "tool_choice": made.tool_choice,
         "model": made.model or None,
         "settings": made.settings,
+        "left_out": made.left_out,
     }
 
 
 # --- the OpenAPI document --------------------------------------------------------------------------------------------
+
+
+class LeftOut(Answer):
+    """A tool that cannot be offered."""
+
+    name: str
+    message: str = Field(description="What is wrong with it.")
+    hint: str = Field(description="What to do about it; may be empty.")
 
 
 class RenderedView(Answer):
@@ -48,6 +57,7 @@ class RenderedView(Answer):
     tool_choice: str | dict[str, Json] | None
     model: str | None = Field(description="Who is asked; null = the default.")
     settings: dict[str, Json] = Field(description="Sampling settings: those of the agent, then those of the request.")
+    left_out: list[LeftOut] = Field(description="The agent's tools that cannot be offered, and why.")
 
 
 _MESSAGE: Final[dict[str, Json]] = {"role": "user", "content": "When do you open?"}
@@ -68,5 +78,6 @@ RENDER_ANSWERS: Final[dict[type[Answer], dict[str, Json]]] = {
         "tool_choice": None,
         "model": "gpt-4o-mini",
         "settings": {"temperature": 0},
+        "left_out": [],
     }
 }

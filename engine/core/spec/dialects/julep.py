@@ -15,7 +15,7 @@ from engine.core.spec import codes, vocabulary
 from engine.core.spec.dialects.julep_tools import plain_tools, take_inline
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode
 
-SERVER_KEYS: Final = ("id", "agent_id", "developer_id", "created_at", "updated_at", "version")
+SERVER_KEYS: Final = ("id", "agent_id", "developer_id", "created_at", "updated_at", "version", "plan_hash")
 """What a server writes into a task that a client may send back."""
 
 WRAPPERS: Final = MappingProxyType({"yield": "workflow", "tool_call": "tool", "if_else": "if", "map_reduce": "over"})

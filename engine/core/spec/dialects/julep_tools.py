@@ -13,6 +13,8 @@ from engine.core.values import Json
 
 DEFINITION: Final = "definition"
 """Holds a tool of ours that was told as one that the types of Julep's SDK take."""
+SERVER_KEYS: Final = frozenset({"id", "created_at", "updated_at", "inherited"})
+"""What a server writes into a tool that a client may send back."""
 MOST_CHARS: Final = 10_000
 """Longer texts are not looked through for secrets that an expression puts into them."""
 
@@ -58,13 +60,14 @@ def plain_tools(node: Node) -> Node:
 
 
 def plain_tool(node: Node) -> Node:
-    """Return one tool in the form that the reader knows; keys without a value are left out."""
+    """Return one tool in the form that the reader knows; keys without a value and those of servers are left out."""
     if not isinstance(node, MapNode):
         return node
     own = node.get(DEFINITION)
     if isinstance(own, MapNode):
         return own
-    entries = tuple(_member(entry) for entry in node.entries if not _is_null(entry.value))
+    given = [entry for entry in node.entries if entry.key not in SERVER_KEYS]
+    entries = tuple(_member(entry) for entry in given if not _is_null(entry.value))
     for kind, parameters in MODEL_TOOLS.items():
         if _is_kind(node, kind):
             kept = [entry for entry in entries if entry.key not in ("type", kind)]
