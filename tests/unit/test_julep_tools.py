@@ -80,6 +80,11 @@ def test_members_without_a_value_are_none() -> None:
     assert (contract.type, contract.timeout_s, "headers" in contract.spec) == ("api_call", 5.0, False)
 
 
+def test_what_a_server_told_of_a_tool_may_be_sent_back() -> None:
+    told = {"id": "4", "created_at": "now", "updated_at": "now", "inherited": False}
+    assert contract_of({**CALL, **told}) == contract_of(CALL)
+
+
 @pytest.mark.parametrize("kind", ["computer_20241022", "bash_20241022", "text_editor_20241022"])
 def test_what_only_a_model_knows_is_offered_to_it_and_run_by_the_client(kind: str) -> None:
     tool = {"name": "it", "type": kind, kind: {"display_width_px": 800} if "computer" in kind else {}}
