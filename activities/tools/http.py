@@ -29,6 +29,7 @@ from activities.net import (
     make_ssl_context,
     retry_after_s,
 )
+from activities.tools.named_arguments import named_properties, placed
 from engine.control.guard import GRANT, AddressGuard, GuardedTransport
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.contracts.failures import clip
@@ -243,26 +244,23 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
     """Lay a call's arguments over the tool's definition.
 
     Single values of the arguments win; query parameters and cookies are merged by name, the arguments winning; headers
-    are merged by name too, but there the definition wins.
+    are merged by name too, but there the definition wins. Arguments that the tool's schema names, and that are no parts
+    of a request, stand in the address, the query or the body.
 
     Raises:
         ToolError: `tool.bad_arguments` if an argument is unknown or does not fit, `tool.bad_definition` if the
             definition alone is wrong.
     """
-    given = dict(arguments)
+    names = named_properties(tool) - FROM_ARGUMENTS
+    named = {name: value for name, value in arguments.items() if name in names}
+    given = {name: value for name, value in arguments.items() if name not in names}
     for name in given:
         if name not in FROM_ARGUMENTS:
-            nearest = did_you_mean(name, FROM_ARGUMENTS)
-            raise ToolError(
-                f"tool '{tool.name}' does not take the argument '{name}'",
-                code="tool.bad_arguments",
-                hint=" ".join(
-                    part for part in (nearest, f"an api_call takes {', '.join(sorted(FROM_ARGUMENTS))}") if part
-                ),
-            )
+            _refuse_argument(tool, name, names)
     if "json_" in given:
         given.setdefault("json", given.pop("json_"))
     given = {name: value for name, value in given.items() if value is not None or name == "json"}
+    given = placed(tool, given, named)
     spec = {name: value for name, value in tool.spec.items() if value is not None}
     merged = {**spec, **given}
     for name in ("params", "cookies"):
@@ -288,6 +286,19 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
         place = "/".join(str(part) for part in first["loc"])
         whose = "bad_arguments" if str(first["loc"][0]) in given else "bad_definition"
         raise ToolError(f"tool '{tool.name}': {place}: {first['msg']}", code=f"tool.{whose}") from error
+
+
+def _refuse_argument(tool: ToolContract, name: str, named: frozenset[str]) -> None:
+    known = ", ".join(sorted(FROM_ARGUMENTS))
+    takes = (
+        f"it takes {', '.join(sorted(named))}; any api_call takes {known}" if named else f"an api_call takes {known}"
+    )
+    nearest = did_you_mean(name, FROM_ARGUMENTS | named)
+    raise ToolError(
+        f"tool '{tool.name}' does not take the argument '{name}'",
+        code="tool.bad_arguments",
+        hint=" ".join(part for part in (nearest, takes) if part),
+    )
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def doc_view(facts: DocFacts) -> dict[str, Json]:
     }
 
 
+def text_view(doc: WholeDoc) -> dict[str, Json]:
+    """Return what is told of a document with its texts as `content`: one text, or a list if there are several."""
+    return {**doc_view(doc.facts), "content": _one_or_all([piece.content for piece in doc.pieces])}
+
+
 def whole_view(doc: WholeDoc, *, embeddings: bool = False) -> dict[str, Json]:
     """Return all that is told of a document, in our members and in those of Julep.
 
@@ -56,7 +61,7 @@ def whole_view(doc: WholeDoc, *, embeddings: bool = False) -> dict[str, Json]:
         {…, snippets [{index, content, embedding?}], content, embeddings, embedding_model, embedding_dimensions,
         language, modality}; `content` is a text if there is one piece, else a list, and so are `embeddings`.
     """
-    told = doc_view(doc.facts)
+    told = text_view(doc)
     # the pieces are read after the facts: vectors that came in between have no model yet
     is_embedded = doc.facts.embedded_us is not None
     vectors: list[Json] = [
@@ -70,7 +75,6 @@ def whole_view(doc: WholeDoc, *, embeddings: bool = False) -> dict[str, Json]:
     return {
         **told,
         "snippets": snippets,
-        "content": _one_or_all([piece.content for piece in doc.pieces]),
         "embeddings": _one_or_all(vectors) if is_told else None,
         "embedding_model": told["model"],
         "embedding_dimensions": told["dims"],

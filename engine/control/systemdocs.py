@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.control.documents import DocumentService
-from engine.control.docviews import doc_view, whole_view
+from engine.control.docviews import doc_view, text_view, whole_view
 from engine.core.contracts.activities import CallContext
 from engine.core.contracts.lookups import Owner, SearchParams
 from engine.core.errors import InvalidInput, ToolError
@@ -77,7 +77,7 @@ class SystemDocs:
             limit=given.get("limit", USUAL_LIMIT),
             offset=given.get("offset", 0),
         )
-        return [doc_view(facts) for facts in found]
+        return [text_view(doc) for doc in await self._documents.with_pieces(found, tenant=context.tenant)]
 
     async def _get(self, owner: Owner, doc_id: str, context: CallContext) -> Any:
         return whole_view(await self._documents.get(doc_id, tenant=context.tenant, owner=owner))
@@ -97,7 +97,7 @@ class SystemDocs:
             actor=f"execution {context.execution_id}",
             request_key=context.key,
         )
-        return doc_view(facts)
+        return {**doc_view(facts), "content": given["content"]}
 
     async def _search(self, owner: Owner, given: dict[str, Any], context: CallContext) -> Json:
         if self._find is None:

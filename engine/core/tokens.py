@@ -33,6 +33,13 @@ def likely_tokens(parts: Sequence[Any]) -> int:
     return math.ceil(plain / 4) + others + pictures * IMAGE_TOKENS
 
 
+def cut_to(text: str, tokens: int) -> str:
+    """Return the beginning of a text that most likely has at most so many tokens: all of it if it has no more."""
+    while (found := likely_tokens([text])) > tokens:
+        text = text[: min(len(text) * tokens // found, len(text) - 1)]
+    return text
+
+
 def reply_bound(settings: Mapping[str, Any]) -> int | None:
     """Return how many tokens a reply may have by the settings; None = they do not say."""
     given = next((settings[name] for name in ("max_tokens", "max_completion_tokens") if settings.get(name)), None)

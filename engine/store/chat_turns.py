@@ -24,6 +24,8 @@ RUNNING: Final = "running"
 DONE: Final = "done"
 FAILED: Final = "failed"
 OPEN: Final = (ACCEPTED, RUNNING)
+UNKNOWN_US: Final = 120_000_000
+"""How long the store may not know the execution of a turn: who started it may have died before it said so."""
 
 _PLAIN = ("tenant", "id", "session_id", "number", "state", "saved", "lease_us", "actor", "created_us", "updated_us")
 _JSON = ("request", "prepared", "answer", "error")
@@ -132,10 +134,12 @@ class TurnStore:
         return await self.database.run(work, write=True)
 
     async def due(self, *, now_us: int, limit: int) -> list[tuple[str, str]]:
-        """Return tenant and id of turns that could begin, and of those whose execution is over, the oldest first."""
+        """Return tenant and id of turns that could begin, or whose execution is over or gone, the oldest first."""
         mine = (executions.c.tenant == chat_turns.c.tenant, executions.c.id == chat_turns.c.id)
-        over = select(executions.c.id).where(*mine, executions.c.settled.is_(True))
-        ended = and_(chat_turns.c.state == RUNNING, over.exists())
+        known = select(executions.c.id).where(*mine)
+        over = known.where(executions.c.settled.is_(True)).exists()
+        gone = and_(chat_turns.c.updated_us <= now_us - UNKNOWN_US, ~known.exists())
+        ended = and_(chat_turns.c.state == RUNNING, or_(over, gone))
         # of the many that are over none is looked at
         query = select(chat_turns.c.tenant, chat_turns.c.id).where(chat_turns.c.state.in_(OPEN))
         query = query.where(or_(_may_begin(now_us), ended))

@@ -146,6 +146,15 @@ async def test_a_failure_is_text_for_the_sdk_and_stays_an_object_for_others(
     assert read.metadata == {}
 
 
+async def test_a_failure_tells_the_sdk_its_remedy_too(lab: Lab, api: ApiServer, julep: AsyncJulep) -> None:
+    task_id = await create(api.http, "name: slips\nmain:\n  - evaluate: {x: $ _.topc}")
+    async with lab.worker():
+        made = await julep.executions.create(task_id, input={"topic": 1})
+        await until(api.http, made.id, "failed")
+    error = (await julep.executions.get(made.id)).error
+    assert error == "the object has no key 'topc'; did you mean 'topic'?"
+
+
 async def test_an_execution_that_stands_still_has_a_status_that_the_sdk_knows(
     lab: Lab, api: ApiServer, julep: AsyncJulep
 ) -> None:

@@ -1,4 +1,4 @@
-"""What Julep's routes must not do: give one tenant what is another's, more than a key permits, or a turn without end."""
+"""What Julep's routes must not do: show one tenant what is another's, do more than a key permits, never end a turn."""
 
 from __future__ import annotations
 
@@ -113,8 +113,7 @@ async def test_addresses_of_this_machine_are_out_of_reach_for_tools_of_agents_an
             await made(http, f"/sessions/{session}/chat", said("Look", tools=tools))
             told = await history(http, session)
             assert (len(told), told[-1]) == (4, "done")
-            assert "tool.address_refused" in told[2] or "address" in told[2], told[2]
-            assert '"status"' not in told[2]
+            assert "tool.address_refused" in told[2]
 
 
 async def test_templates_see_what_a_tool_is_called_and_not_its_keys(api: ApiServer) -> None:
@@ -175,7 +174,7 @@ async def test_a_request_whose_turn_is_forgotten_says_nothing_twice_and_holds_no
 ) -> None:
     async with lab.worker(), caller(api, "admin") as http:
         session = await session_of(http)
-        keyed = {"headers": {"idempotency-key": "once"}, "json": said("Hello")}
+        keyed: dict[str, Any] = {"headers": {"idempotency-key": "once"}, "json": said("Hello")}
         first = await http.post(f"/sessions/{session}/chat", **keyed)
         assert await TurnStore(lab.store.database).remove_ended(before_us=2**62, limit=9) == 1
         again = await http.post(f"/sessions/{session}/chat", **keyed)
@@ -191,23 +190,23 @@ async def test_what_nobody_can_read_is_given_up_and_keeps_nothing_else_back(lab:
     worker = WorkerProcess(lab, [])
     async with caller(api, "admin") as http:
         session, other = await session_of(http), await session_of(http)
-        turn = {**own, "session_id": session, "number": 1, "saved": True, "actor": "", "updated_us": 1}
-        unread = {"accepted": {"request": '{"nonsense": 1}'}, "running": {"request": "{}", "prepared": "{}"}}
-        turns = [
-            {**turn, "id": "11111111-1111-4111-8111-111111111111", "state": "accepted", **unread["accepted"]},
-        ]
+        turn = {**own, "number": 1, "saved": True, "actor": "", "updated_us": 1, "request": '{"nonsense": 1}'}
+        unread = {**turn, "session_id": session, "id": "11111111-1111-4111-8111-111111111111", "state": "accepted"}
+        # its execution is nowhere
+        lost = {**turn, "session_id": other, "id": "11111111-1111-4111-8111-111111111112", "state": "running"}
         summary = {**own, "session_id": session, "id": "22222222-2222-4222-8222-222222222222"}
         broken = {**summary, "request": "{}", "entries": "[]"}
         asked = {"agent_id": "", "model": "", "max_tokens": 9, "messages": [{"role": "user", "content": "sum up"}]}
         whole = {**summary, "session_id": other, "id": "33333333-3333-4333-8333-333333333333"}
         whole |= {"request": json.dumps(asked), "entries": "[]", "created_us": 2}
         async with database.write() as connection:
-            await connection.execute(insert(chat_turns), turns)
+            await connection.execute(insert(chat_turns), [unread, lost])
             await connection.execute(insert(session_summaries), [broken, whole])
         worker.start()
         try:
             await worker.ready()
-            await made(http, f"/sessions/{session}/chat", said("Hello"))
+            for one in (session, other):
+                await made(http, f"/sessions/{one}/chat", said("Hello"))
 
             async def none_left() -> bool:
                 return not await SummaryStore(database).due(now_us=2**62, limit=9)
@@ -218,5 +217,6 @@ async def test_what_nobody_can_read_is_given_up_and_keeps_nothing_else_back(lab:
             await worker.stop()
     async with database.read() as connection:
         rows = (await connection.execute(select(chat_turns.c.state, chat_turns.c.error))).all()
-    assert sorted(row.state for row in rows) == ["done", "failed"]
-    assert "chat.bug" in str([row.error for row in rows])
+    assert sorted(row.state for row in rows) == ["done", "done", "failed", "failed"]
+    codes = {json.loads(row.error)["code"] for row in rows if row.error}
+    assert codes == {"chat.bug", "execution.not_found"}

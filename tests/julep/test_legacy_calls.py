@@ -292,10 +292,12 @@ async def test_a_result_of_a_function_without_an_id_reaches_the_call_that_waits_
     await fern("agent_tools_route_create", str(agent), **{**TOOL, "name": "get_weather"})
     session = (await fern("sessions_route_create", agent=str(agent), **SESSION)).id
     asks: dict[str, Any] = {"recall": True, "remember": False, "save": True, "stream": False}
+    reasons = []
     for role, content in (("auto", "what is the weather?"), ("function_response", "rain"), ("user", "thank you")):
         said = [{"role": role, "content": content}]
         (choice,) = (await fern("chat_route_generate", session, messages=said, **asks)).choices
-    assert choice.finish_reason == "stop"
+        reasons.append(choice.finish_reason)
+    assert reasons == ["tool_calls", "stop", "stop"]
     history = await fern("history_route_history", session, query={"limit": 10})
     roles = [entry.role for entry in history.entries]
     assert roles == ["user", "agent", "function_response", "agent", "user", "agent"]

@@ -14,7 +14,15 @@ from engine.control.sessions.recalling import RecallOptions, query_of
 from engine.control.sessions.summarising import messages_for, summary_task
 from engine.control.sessions.talk import new_message, past_messages, without_loose_ends
 from engine.control.sessions.templates import USUAL, check_template, render, template_env
-from engine.control.sessions.windows import Room, budget_of, message_tokens, parted, to_summarise, truncated
+from engine.control.sessions.windows import (
+    Room,
+    budget_of,
+    message_tokens,
+    parted,
+    summary_bound,
+    to_summarise,
+    truncated,
+)
 from engine.core.errors import InvalidInput, PromptTooBigError
 from engine.settings import BackendConfig, Capabilities, Group
 from engine.store.agents import AgentFacts
@@ -209,6 +217,18 @@ def test_a_summary_is_left_out_last() -> None:
     assert truncated(history, 9) == []
 
 
+def test_a_summary_that_has_no_room_takes_none_from_what_is_newest() -> None:
+    history = [entry(-1, "system", source=SUMMARIZER, tokens=90), *talk(3)]
+    assert numbers(truncated(history, 60)) == [1, 2, 3, 4, 5, 6]
+    assert numbers(truncated(history, 20)) == [5, 6]
+
+
+def test_what_a_long_message_leaves_no_room_for_is_summed_up_with_as_many_words_as_ever() -> None:
+    room = Room(100, 100, "adaptive", said=80)
+    assert (room.left, room.usual, summary_bound(room.usual)) == (0, 80, 20)
+    assert numbers(room.to_summarise(talk(2))) == [1, 2, 3, 4]
+
+
 def test_a_prompt_that_does_not_fit_is_refused_unless_the_session_says_what_gives_way() -> None:
     history = talk(3)
     assert Room(60 + 40, 40, None).fitting(history) == history
@@ -224,19 +244,20 @@ def test_a_prompt_that_does_not_fit_is_refused_unless_the_session_says_what_give
 
 
 def test_older_entries_are_summed_up_from_three_quarters_of_the_room_on_down_to_a_half_of_it() -> None:
-    assert to_summarise(talk(4), 107) == []
-    assert numbers(to_summarise(talk(4), 106)) == [1, 2, 3, 4]
+    assert to_summarise(talk(4), 107, 200) == []
+    assert numbers(to_summarise(talk(4), 106, 200)) == [1, 2, 3, 4]
     # an older summary goes into the new one, and is summed up by no other
-    assert numbers(to_summarise([entry(-1, "system", source=SUMMARIZER), *talk(4)], 100)) == [-1, 1, 2, 3, 4]
-    assert to_summarise([entry(-1, "system", source=SUMMARIZER, tokens=90)], 100) == []
+    assert numbers(to_summarise([entry(-1, "system", source=SUMMARIZER), *talk(4)], 100, 200)) == [-1, 1, 2, 3, 4]
+    assert to_summarise([entry(-1, "system", source=SUMMARIZER, tokens=90)], 100, 200) == []
 
 
 def test_a_model_is_asked_to_sum_up_no_more_than_it_takes() -> None:
-    chosen = to_summarise(talk(20), 100)
+    chosen = to_summarise(talk(20), 100, 140)
+    # the summary, too, has to go into what the model takes
     assert numbers(chosen) == list(range(1, 11))
     # what is too long by itself is cut, and holds nobody up
     huge = [entry(-1, "system", source=SUMMARIZER), entry(1, tokens=10_000), entry(2, "assistant"), *talk(3)[2:]]
-    assert numbers(to_summarise(huge, 100)) == [-1, 1]
+    assert numbers(to_summarise(huge, 100, 100)) == [-1, 1]
 
 
 def test_only_adaptive_sessions_are_summed_up() -> None:
@@ -252,11 +273,16 @@ def test_the_prompt_of_a_summary_names_who_spoke_cuts_long_texts_and_is_no_templ
         entry(1, name="Bo", content="{{ x }} " + "y" * 9_000),
         entry(2, "assistant", tool_calls=[CALL]),
     ]
-    system, user = messages_for(entries)
+    system, user = messages_for(entries, most_tokens=5_000)
     assert system["role"] == "system"
     assert user["content"].startswith("Summary of what was said before:\nThey met.\n\nuser (Bo): {{ x }} yyy")
     assert len(user["content"]) < 5_000
     assert user["content"].endswith("assistant: said 2\n[calls weather {}]")
+    # where the model would not take it all each gets its share, whatever it is; what was summed up before stays whole
+    results = [entry(number, "tool", "語" * 3_000, tokens=3_000, tool_call_id="c1") for number in range(3, 6)]
+    _, short = messages_for([*entries, *results], most_tokens=200)
+    assert short["content"].startswith("Summary of what was said before:\nThey met.\n\nuser (Bo): {{ x }} yyy")
+    assert 150 < message_tokens(short) < 220
     task = summary_task("m", tenant="t", agent_id="a")
     assert "{{" not in task.source
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.core.errors import Conflict, NotFound
-from engine.store.chat_turns import ACCEPTED, DONE, FAILED, RUNNING, TurnFacts, TurnStore
+from engine.store.chat_turns import ACCEPTED, DONE, FAILED, RUNNING, UNKNOWN_US, TurnFacts, TurnStore
 from engine.store.database import Database, open_database
 from engine.store.entries import EntryFacts, EntryStore
 from engine.store.sessions import SessionFacts, SessionStore
@@ -150,6 +150,14 @@ async def test_a_turn_is_taken_once_and_begun_by_one_at_a_time(database: Databas
     assert await turns.due(now_us=T0 + 9, limit=9) == []
     assert await turns.due(now_us=T0 + 10, limit=9) == [("t", "one")]
     assert await claimed(turns, "one", T0 + 10), "whoever had begun it is taken for lost"
+
+
+async def test_a_turn_whose_execution_nobody_knows_of_for_long_is_looked_at(database: Database) -> None:
+    await SessionStore(database).add(session("s"))
+    turns = TurnStore(database)
+    await turns.set_running(await turns.accept(turn("one")), now_us=T0)
+    assert await turns.due(now_us=T0 + UNKNOWN_US - 1, limit=9) == []
+    assert await turns.due(now_us=T0 + UNKNOWN_US, limit=9) == [("t", "one")]
 
 
 async def test_saved_turns_wait_for_those_before_them_and_others_for_nobody(database: Database) -> None:

@@ -51,9 +51,9 @@ async def session_with(api: ApiServer, **more: Any) -> str:
     return str(made.json()["id"])
 
 
-async def say(api: ApiServer, session: str, number: int, *, status: int = 201) -> dict[str, Any]:
+async def say(api: ApiServer, session: str, number: int, *, status: int = 201, words: int = WORDS) -> dict[str, Any]:
     """Say something long that names its number, and return the answer."""
-    said = f"number {number}" + " more" * WORDS
+    said = f"number {number}" + " more" * words
     answer = await api.http.post(f"/sessions/{session}/chat", json={"messages": [{"role": "user", "content": said}]})
     assert answer.status_code == status, answer.text
     told: dict[str, Any] = answer.json()
@@ -80,6 +80,16 @@ async def summary(api: ApiServer, session: str, *, other_than: str | None = None
         return told if told != other_than else None
 
     return str(await eventually(look, "the summary"))
+
+
+async def at_rest(lab: Lab, session: str) -> None:
+    """Wait until no summary of a session is under way."""
+    store = SummaryStore(lab.store.database)
+
+    async def look() -> bool:
+        return await store.find(session, tenant=TENANT) is None
+
+    await eventually(look, "the end of the summaries")
 
 
 async def as_julep_reads_it(api: ApiServer, session: str, job: str) -> tuple[Any, Any]:
@@ -143,6 +153,44 @@ async def test_adapting_sums_older_entries_up_and_later_turns_begin_with_the_sum
     told = await history(api, session)
     assert [entry["content"] for entry in told["entries"] if entry["source"] == "summarizer"] == [second]
     assert head["id"] in {item["tail"] for item in told["relations"]}
+
+
+async def test_nothing_is_lost_where_the_model_sums_up_at_full_length_and_the_summary_says_that_it_was_cut(
+    lab: Lab, api: ApiServer, worker: WorkerProcess
+) -> None:
+    # the model says what it is told, word for word
+    lab.mock.use(MockScript())
+    session = await session_with(api, context_overflow="adaptive", token_budget=150)
+    for number in range(1, 10):
+        await say(api, session, number, words=20)
+        await at_rest(lab, session)
+        told = await history(api, session)
+        behind = {entry["content"].split(" more")[0] for entry in told["entries"] if entry["source"] != "summarizer"}
+        # what was not sent is summed up, and what comes last is always sent
+        sent = asked(lab, number)
+        assert behind <= {*sent, f"number {number}"}, number
+        assert number == 1 or f"number {number - 1}" in sent, number
+    text = (await history(api, session))["entries"][0]["content"]
+    assert text.endswith("… (cut, since it was too long)")
+    assert len(text) / 4 < 150 / 4
+
+
+async def test_a_history_that_grew_without_a_bound_is_summed_up_by_one_job_after_the_other(
+    lab: Lab, api: ApiServer, worker: WorkerProcess
+) -> None:
+    session = await session_with(api, token_budget=10_000)
+    for number in range(1, 8):
+        await say(api, session, number)
+    changed = {"context_overflow": "adaptive", "token_budget": BUDGET}
+    assert (await api.http.patch(f"/sessions/{session}", json=changed)).status_code == 200
+    await say(api, session, 8)
+    await at_rest(lab, session)
+    told = await history(api, session)
+    summed = [call for call in lab.mock.calls if call["messages"][0]["content"].startswith("You sum up")]
+    assert len(summed) > 2
+    assert sum(entry["token_count"] for entry in told["entries"]) < BUDGET
+    await say(api, session, 9)
+    assert asked(lab, 9)[:2] == ["You are Ada.", f"Summary of what was said before:\n{told['entries'][0]['content']}"]
 
 
 async def test_a_summary_outlives_the_worker_that_makes_it(lab: Lab, api: ApiServer, worker: WorkerProcess) -> None:
@@ -209,15 +257,10 @@ async def test_a_summary_that_fails_leaves_all_as_it_is_and_the_next_turn_has_it
     for number in (1, 2):
         await say(api, session, number)
     [job] = (await say(api, session, 3))["jobs"]
-    store = SummaryStore(lab.store.database)
-
-    async def over() -> bool:
-        return await store.find(session, tenant=TENANT) is None
-
-    await eventually(over, "the end of the first summary")
+    await at_rest(lab, session)
     assert (await api.http.get(f"/jobs/{job}")).json()["state"] == "failed"
     assert len((await history(api, session))["entries"]) == 6
     [again] = (await say(api, session, 4))["jobs"]
     assert again != job
     await summary(api, session)
-    assert await store.find(session, tenant=TENANT) is None
+    await at_rest(lab, session)

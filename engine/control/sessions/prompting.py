@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from engine.control.documents import DocumentService
 from engine.control.sessions.contexts import ContextLengths
@@ -26,9 +26,6 @@ from engine.store.database import Database
 from engine.store.entries import EntryFacts
 from engine.store.sessions import SessionFacts
 from engine.store.users import UserStore
-
-OF_SUMMARY: Final = 1 / 4
-"""Share of the room for the history that a summary may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +177,12 @@ class PromptService:
         said = [new_message(message, rendered, fuel) for message in request.messages]
         system = system_message(session, agent, env, fuel)
         old, needed = parted(history, goes_on=bool(said) and said[0]["role"] == "tool")
+        now = prompt_size(said) + sum(map(entry_tokens, needed))
         room = Room(
             budget=await self._budget(session, model, settings),
-            fixed=prompt_size([*system, *said], tools) + sum(map(entry_tokens, needed)),
+            fixed=prompt_size(system, tools) + now,
             overflow=session.context_overflow,
+            said=now,
         )
         past = past_messages(room.fitting(old), agents=len(agents), tools=request.recall_tools)
         past += past_messages(needed, agents=len(agents), tools=True)
@@ -245,7 +244,7 @@ class PromptService:
         chosen = room.to_summarise(old)
         if not chosen:
             return []
-        return [await self._summaries.begin(asked, chosen, most_tokens=int(room.left * OF_SUMMARY))]
+        return [await self._summaries.begin(asked, chosen, usual=room.usual)]
 
 
 def system_message(

@@ -15,14 +15,15 @@ from engine.control.definitions import facts_of, now_us
 from engine.control.executions import ExecutionService
 from engine.control.failing import is_shared
 from engine.control.sessions.recalling import text_of
+from engine.control.sessions.windows import entry_tokens, parted, summary_bound, to_summarise
 from engine.control.starting import StartService
 from engine.core.errors import Conflict, DefinitionError, EngineError, InvalidInput, NotFound
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import ExecutionFacts
-from engine.core.tokens import TOKENIZER, likely_tokens
+from engine.core.tokens import TOKENIZER, cut_to, likely_tokens
 from engine.core.values import Json, compact_json
 from engine.store.definitions import TaskFacts
-from engine.store.entries import SUMMARIZER, EntryFacts
+from engine.store.entries import SUMMARIZER, EntryFacts, EntryStore
 from engine.store.summaries import SummaryFacts, SummaryStore, UnderWay
 
 SUMMARY_TASK: Final = "session-summary"
@@ -36,6 +37,9 @@ MOST_OF_MESSAGE: Final = 4_000
 """Characters of one message that a model is given to sum up."""
 MOST_TOKENS: Final = 1_000
 """Of a summary."""
+TOLERATED: Final = 2
+"""How many times as long a summary may be as it should, since models count otherwise than the engine does."""
+_CUT: Final = "… (cut, since it was too long)"
 _SPACE: Final = uuid.UUID("3a0a8f3c-52c5-4a1e-9d0e-6e3f2a0c7b15")
 _ORDER: Final = (
     "You sum up conversations so that they can go on without their beginning. Keep what may be needed later: who takes "
@@ -53,7 +57,7 @@ class Asked:
     Attributes:
         agent_id: The agent of the session.
         model: Model that is asked; empty = the default.
-        turn_id: The turn beside which it is done.
+        turn_id: The turn beside which it is done, or the summary after which.
     """
 
     agent_id: str
@@ -72,16 +76,17 @@ class SummaryService:
 
     def __init__(self, store: SummaryStore, executions: ExecutionService, starter: StartService) -> None:
         self.store = store
+        self._entries = EntryStore(store.database)
         self._executions = executions
         self._starter = starter
 
-    async def begin(self, asked: Asked, entries: Sequence[EntryFacts], *, most_tokens: int) -> str:
+    async def begin(self, asked: Asked, entries: Sequence[EntryFacts], *, usual: int) -> str:
         """Have entries of a session summed up, unless a summary of it is under way; the same turn begins it once.
 
         Args:
             asked: Who sums up.
             entries: The entries, the oldest first; a summary of still older ones may be among them.
-            most_tokens: Of the summary.
+            usual: Tokens that the history may have in turns in which nothing long is said.
 
         Returns:
             Id of the job that does it: of its execution.
@@ -94,8 +99,9 @@ class SummaryService:
             request={
                 "agent_id": asked.agent_id,
                 "model": asked.model,
-                "max_tokens": min(MOST_TOKENS, max(most_tokens, 1)),
-                "messages": messages_for(entries),
+                "max_tokens": min(MOST_TOKENS, summary_bound(usual)),
+                "messages": messages_for(entries, most_tokens=usual - summary_bound(usual)),
+                "usual": usual,
             },
             entries=[entry.id for entry in entries],
             created_us=now_us(),
@@ -156,7 +162,19 @@ class SummaryService:
             error = execution.error or {"code": "summary.empty", "message": "the model said nothing"}
             await self._give_up(facts, InvalidInput(str(error.get("message")), code=str(error.get("code"))))
             return
-        await self.store.finish(facts, _entry(facts, text.strip()), now_us=now_us())
+        if await self.store.finish(facts, _entry(facts, _fitting(facts, text.strip())), now_us=now_us()):
+            await self._begin_next(facts)
+
+    async def _begin_next(self, facts: SummaryFacts) -> None:
+        """Have more summed up if that was not enough: turns may add more than one summary takes."""
+        usual = facts.request.get("usual", 0)
+        history = await self._entries.history(facts.session_id, tenant=facts.tenant)
+        # the newest may hold calls whose results are on their way
+        old, _ = parted(history, goes_on=True)
+        chosen = to_summarise(old, usual, usual) if usual else []
+        if chosen:
+            asked = Asked(agent_id=facts.request["agent_id"], model=facts.request["model"], turn_id=facts.id)
+            await self.begin(asked, chosen, usual=usual)
 
     async def _give_up(self, facts: SummaryFacts, error: EngineError) -> None:
         """Leave the entries as they are; the next turn has them summed up anew."""
@@ -179,20 +197,30 @@ def summary_task(model: str, *, tenant: str, agent_id: str) -> TaskFacts:
     return facts_of(compiled, source, None, tenant=tenant, agent_id=agent_id, task_id=SUMMARY_TASK_ID)
 
 
-def messages_for(entries: Sequence[EntryFacts]) -> list[dict[str, Any]]:
-    """Return what a model is told to sum entries up; what is long in one of them is cut."""
-    told = "\n\n".join(_line(entry) for entry in entries)
+def messages_for(entries: Sequence[EntryFacts], *, most_tokens: int) -> list[dict[str, Any]]:
+    """Return what a model is told to sum entries up; what is long in one of them is cut, but for a summary.
+
+    Args:
+        entries: The entries.
+        most_tokens: What they may have together.
+    """
+    others = [entry for entry in entries if entry.source != SUMMARIZER]
+    left = most_tokens - sum(entry_tokens(entry) for entry in entries if entry.source == SUMMARIZER)
+    is_too_much = sum(map(entry_tokens, others)) > left
+    share = max(left // len(others), 1) if is_too_much else None
+    told = "\n\n".join(_line(entry, share) for entry in entries)
     return [{"role": "system", "content": _ORDER}, {"role": "user", "content": told}]
 
 
-def _line(entry: EntryFacts) -> str:
+def _line(entry: EntryFacts, most_tokens: int | None) -> str:
     if entry.source == SUMMARIZER:
         return f"Summary of what was said before:\n{text_of(entry.content)}"
     who = f"{entry.role} ({entry.name})" if entry.name else entry.role
     calls = "".join(f"\n[calls {_call_text(call)}]" for call in entry.tool_calls or ())
     text = text_of(entry.content)
     shown = text if len(text) <= MOST_OF_MESSAGE else f"{text[:MOST_OF_MESSAGE]}…"
-    return f"{who}: {shown}{calls}"
+    line = f"{who}: {shown}{calls}"
+    return line if most_tokens is None else cut_to(line, most_tokens)
 
 
 def _call_text(call: Mapping[str, Any]) -> str:
@@ -200,6 +228,15 @@ def _call_text(call: Mapping[str, Any]) -> str:
     if not isinstance(function, Mapping):
         return compact_json(dict(call))[:MOST_OF_MESSAGE]
     return f"{function.get('name')} {function.get('arguments') or ''}"[:MOST_OF_MESSAGE]
+
+
+def _fitting(facts: SummaryFacts, text: str) -> str:
+    """Return a summary cut where it is far longer than it should be: it would leave no room for anything else."""
+    most, found = facts.request["max_tokens"], likely_tokens([text])
+    if found <= TOLERATED * most:
+        return text
+    log.warning("a summary is cut", session=facts.session_id, job=facts.id, tokens=found, most=most)
+    return cut_to(text, max(most - likely_tokens([_CUT]), 1)) + _CUT
 
 
 def _entry(facts: SummaryFacts, text: str) -> EntryFacts:

@@ -23,7 +23,7 @@ from engine.core.plan.ir import ToolContract
 from engine.core.run.projection import ExecutionFacts
 from engine.store.agents import AgentStore
 from engine.store.changes import Changes
-from engine.store.chat_turns import ACCEPTED, RUNNING, TurnFacts, TurnStore
+from engine.store.chat_turns import ACCEPTED, RUNNING, UNKNOWN_US, TurnFacts, TurnStore
 from engine.store.sessions import SessionFacts
 
 LEASE_US: Final = 20_000_000
@@ -290,7 +290,8 @@ class TurnService:
         try:
             facts = (await self._executions.read(turn.id, tenant=turn.tenant)).facts
         except NotFound as error:
-            await self._fail(turn, error)
+            if now_us() - turn.updated_us >= UNKNOWN_US:
+                await self._fail(turn, error)
             return
         if not facts.settled:
             return

@@ -16,6 +16,8 @@ SUMMARISED_ABOVE: Final = 3 / 4
 """Share of the room for the history above which older entries are summed up."""
 SUMMARISED_TO: Final = 1 / 2
 """Share of that room that the entries left over have at most."""
+OF_SUMMARY: Final = 1 / 4
+"""Share of the room for the history, whatever is said now, that a summary is asked to keep to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,23 @@ class Room:
         budget: Most tokens; None = nobody knows of a bound.
         fixed: Tokens of what always stays: system message, tools, what is said now.
         overflow: What becomes of a history that is too long: truncate, adaptive; None = the prompt is refused.
+        said: Those of `fixed` that other turns do not have: of what is said now.
     """
 
     budget: int | None
     fixed: int
     overflow: str | None
+    said: int = 0
 
     @property
     def left(self) -> int:
         """Tokens that the history may have."""
         return 0 if self.budget is None else max(self.budget - self.fixed, 0)
+
+    @property
+    def usual(self) -> int:
+        """Tokens that the history may have in turns in which nothing long is said."""
+        return 0 if self.budget is None else max(self.budget - self.fixed + self.said, 0)
 
     def fitting(self, history: Sequence[EntryFacts]) -> list[EntryFacts]:
         """Return what of a history has room.
@@ -118,7 +127,7 @@ class Room:
 
     def to_summarise(self, history: Sequence[EntryFacts]) -> list[EntryFacts]:
         """Return the oldest entries of a history that should be summed up; see `to_summarise`."""
-        return to_summarise(history, self.left) if self.left and self.overflow == "adaptive" else []
+        return to_summarise(history, self.left, self.usual) if self.usual and self.overflow == "adaptive" else []
 
 
 def truncated(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
@@ -136,17 +145,27 @@ def truncated(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
     if _size(units) <= room:
         return list(history)
     kept = _newest(others, room - _size(summaries))
-    if not kept and _size(summaries) > room:
-        return []
+    if _size(summaries) > room:
+        summaries, kept = [], _newest(others, room)
     return [entry for unit in [*summaries, *kept] for entry in unit.entries]
 
 
-def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
+def summary_bound(usual: int) -> int:
+    """Return how many tokens a summary is asked to keep to.
+
+    Args:
+        usual: Tokens that the history may have in turns in which nothing long is said.
+    """
+    return max(int(usual * OF_SUMMARY), 1)
+
+
+def to_summarise(history: Sequence[EntryFacts], room: int, usual: int) -> list[EntryFacts]:
     """Return the oldest entries of a history that has grown too long, a summary of still older ones among them.
 
     Args:
         history: Entries in order.
-        room: How many tokens they may have.
+        room: How many tokens they may have now.
+        usual: How many they may have in turns in which nothing long is said.
 
     Returns:
         What should be summed up; nothing if there is room enough.
@@ -159,7 +178,7 @@ def to_summarise(history: Sequence[EntryFacts], room: int) -> list[EntryFacts]:
     for unit in units:
         enough = left <= room * SUMMARISED_TO
         # a model that sums up is asked for no more than it takes; what is left is for the next time
-        too_much = _size(chosen) + unit.tokens > room
+        too_much = _size(chosen) + unit.tokens > usual - summary_bound(usual)
         if (too_much and _says_more(chosen)) or (enough and unit.entries[0].role != "assistant"):
             break
         chosen.append(unit)

@@ -6,13 +6,16 @@ import difflib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, Output
 from engine.edge.cli.output import Mode, as_json, note, table, write, write_rows
+
+if TYPE_CHECKING:
+    from engine.edge.cli.api import Api
 
 PAGE = 500
 
@@ -39,12 +42,7 @@ def list_tasks(
     from engine.edge.cli.values import clip, moment
 
     api = Api(address, api_key)
-    found: list[dict[str, Any]] = []
-    while True:
-        page = api.get("/tasks", name=name, limit=PAGE, offset=len(found))["items"]
-        found += page
-        if len(page) < PAGE:
-            break
+    found = _all_of(api, "/tasks", name=name)
     aliases: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for item in api.get("/aliases")["items"]:
         aliases[item["task_id"]].append(item)
@@ -52,9 +50,14 @@ def list_tasks(
     if output is not Mode.TEXT:
         write_rows([_brief(task, aliases[task["id"]]) for task in found], output)
         return
+    agents = {}
+    if any(task.get("agent_id") for task in found):
+        agents = {item["id"]: str(item["name"]) for item in _all_of(api, "/agents")}
     rows = [
         (
             str(task["name"]),
+            str(task["id"]),
+            agents.get(task.get("agent_id"), "-"),
             str(task["version"]),
             _told(aliases[task["id"]]) or "-",
             moment(task["updated_at"]),
@@ -62,7 +65,23 @@ def list_tasks(
         )
         for task in found
     ]
-    write(table(("TASK", "VERSION", "ALIASES", "CHANGED", "DESCRIPTION"), rows))
+    titles = ("TASK", "ID", "AGENT", "VERSION", "ALIASES", "CHANGED", "DESCRIPTION")
+    # an id is long, so it stands there only where names do not tell the tasks apart
+    left_out = {
+        *(("ID",) if len({task["name"] for task in found}) == len(found) else ()),
+        *(() if agents else ("AGENT",)),
+    }
+    shown = [number for number, title in enumerate(titles) if title not in left_out]
+    write(table([titles[number] for number in shown], [[row[number] for number in shown] for row in rows]))
+
+
+def _all_of(api: Api, path: str, **query: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = api.get(path, limit=PAGE, offset=len(found), **query)["items"]
+        found += page
+        if len(page) < PAGE:
+            return found
 
 
 def _brief(task: Mapping[str, Any], aliases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def list_executions(
     status: Annotated[
         list[ExecutionStatus] | None, typer.Option("--status", help="Only those that stand like this; repeatable.")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="Only executions of this task (id or name).")] = "",
+    task: Annotated[str, typer.Option("--task", help="Only executions of this task (id) or of all of this name.")] = "",
     agent: Annotated[str, typer.Option("--agent", help="Only executions of this agent (id).")] = "",
     parent: Annotated[str, typer.Option("--parent", help="Only executions that this one started.")] = "",
     label: Annotated[
@@ -90,12 +90,11 @@ def list_executions(
 ) -> None:
     """List executions, the newest first."""
     from engine.edge.cli.api import Api
-    from engine.edge.cli.tasks import task_id_of
 
     api = Api(address, api_key)
     wanted: dict[str, Any] = {
         "status": [item.value for item in status or ()],
-        "task_id": task_id_of(api, task) if task else "",
+        **(_of_task(api, task) if task else {}),
         "agent_id": agent,
         # a list knows whole ids only, the path of an execution also how they begin
         "parent_id": api.get(f"/executions/{segment(parent)}")["id"] if 6 <= len(parent) < 36 else parent,
@@ -154,6 +153,14 @@ def usage(
         note(f"there are more than {limit} lines; the total counts them too")
     if report["total"]["unpriced_calls"]:
         note(f"the price of {report['total']['unpriced_calls']} replies is not known: the cost leaves them out")
+
+
+def _of_task(api: Api, task: str) -> dict[str, str]:
+    """Return the filter for a task, or for all tasks of a name that several have."""
+    from engine.edge.cli.tasks import tasks_of_name
+
+    found = tasks_of_name(api, task)
+    return {"task_id": str(found[0]["id"])} if len(found) == 1 else {"task_name": str(found[0]["name"])}
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:

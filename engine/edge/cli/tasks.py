@@ -37,6 +37,9 @@ NOT_RUNNABLE = "task.not_runnable"
 MOST_NAMES = 500
 """Of so many tasks, those that changed last, the names are compared with one that is not there."""
 
+MOST_TOLD = 10
+"""So many of the tasks of one name are told."""
+
 NO_INPUT = object()
 """Nothing is going to be run."""
 
@@ -175,7 +178,51 @@ def find_task(api: Api, name_or_id: str) -> dict[str, Any]:
 
     Raises:
         NotFound: `task.not_found`, `task.version_not_found`, `alias.not_found`.
+        InvalidInput: `task.ambiguous` if tasks of several agents have that name.
     """
+    task = _newest_task(api, name_or_id)
+    _check_meant(api, name_or_id, task)
+    return task
+
+
+def tasks_of_name(api: Api, name_or_id: str) -> list[dict[str, Any]]:
+    """Return all tasks that a name may mean, the newest first; of an id, or a name that only one task has, that one.
+
+    Raises:
+        NotFound: As `find_task`.
+    """
+    task = _newest_task(api, name_or_id)
+    if not _is_name(name_or_id, task):
+        return [task]
+    query = {"name": task["name"], "limit": MOST_NAMES, "sort_by": "created_at", "direction": "desc"}
+    found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
+    return found if len(found) > 1 else [task]
+
+
+def _is_name(name_or_id: str, task: Mapping[str, Any]) -> bool:
+    return task["name"] in (name_or_id, name_or_id.rpartition("@")[0])
+
+
+def _check_meant(api: Api, name_or_id: str, task: Mapping[str, Any]) -> None:
+    """Refuse a name that tasks of several agents have: the newest of them is hardly the one that is meant."""
+    found = tasks_of_name(api, name_or_id) if _is_name(name_or_id, task) else []
+    owners = {item.get("agent_id") for item in found}
+    if len(owners) < 2:
+        return
+    names = {owner: str(api.get(f"/agents/{segment(owner)}")["name"]) for owner in owners if owner}
+    told = [
+        f"{item['id']} (of {names[item['agent_id']]})" if item.get("agent_id") else f"{item['id']} (of no agent)"
+        for item in found
+    ]
+    raise InvalidInput(
+        f"tasks of {len(owners)} agents are called '{task['name']}': {', '.join(told[:MOST_TOLD])}"
+        + (", …" if len(told) > MOST_TOLD else ""),
+        code="task.ambiguous",
+        hint="give the id of the one that is meant; `everstep tasks ls` shows them",
+    )
+
+
+def _newest_task(api: Api, name_or_id: str) -> dict[str, Any]:
     try:
         task: dict[str, Any] = api.get(f"/tasks/{segment(name_or_id)}")
     except NotFound as error:

@@ -61,7 +61,7 @@ class BlindRetries:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with a key if it needs one."""
         caller = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
-        if not isinstance(caller, Caller) or not self._is_blind(scope):
+        if not isinstance(caller, Caller) or not self._is_blind(scope, caller):
             await self._app(scope, receive, send)
             return
         messages, body = await _read(receive)
@@ -79,12 +79,12 @@ class BlindRetries:
         scope["headers"] = [*scope["headers"], (KEY_HEADER.encode(), key.encode())]
         await self._app(scope, again, send)
 
-    def _is_blind(self, scope: Scope) -> bool:
+    def _is_blind(self, scope: Scope, caller: Caller) -> bool:
         headers = Headers(scope=scope)
-        return is_stainless(headers) and KEY_HEADER not in headers and self._does_something(scope)
+        return is_stainless(headers) and KEY_HEADER not in headers and self._does_something(scope, caller)
 
-    def _does_something(self, scope: Scope) -> bool:
-        """Whether a second time would not be as good as one."""
+    def _does_something(self, scope: Scope, caller: Caller) -> bool:
+        """Whether a second time would not be as good as one; of what is refused nothing is remembered."""
         if self._needs is None:
             app = scope["app"]
             assert isinstance(app, FastAPI)
@@ -92,8 +92,8 @@ class BlindRetries:
         method = scope["method"]
         for need in self._needs:
             if method in need.methods and need.pattern.match(scope["path"]):
-                changes = need.scope not in (None, "read") and need.path not in ASKS_ONLY
-                return changes and (method in METHODS or need.path in ANSWERS)
+                may_change = need.scope != "read" and need.scope in caller.scopes
+                return may_change and need.path not in ASKS_ONLY and (method in METHODS or need.path in ANSWERS)
         return False
 
     async def _key(self, caller: Caller, scope: Scope, body: bytes) -> str:

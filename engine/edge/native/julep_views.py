@@ -68,9 +68,10 @@ def _status(view: Mapping[str, Any]) -> str:
 
 def _error_text(view: Mapping[str, Any]) -> str | None:
     error = view["error"] or {}
-    text = error.get("message") or error.get("code")
-    if text:
-        return str(text)
+    # their types have no place for the hint, which names the remedy
+    told = [str(text) for text in (error.get("message") or error.get("code"), error.get("hint")) if text]
+    if told:
+        return "; ".join(told)
     return "it failed" if view["status"] == ExecutionStatus.FAILED else None
 
 
