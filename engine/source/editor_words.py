@@ -473,8 +473,11 @@ _INTEGRATION: Final = closed(
 )
 _SYSTEM: Final = closed(
     {
-        "resource": (one_of("agent", "task", "execution", "user", "doc"), "What it is about."),
-        "operation": (one_of("list", "get", "create", "update", "delete", "search"), "What is done."),
+        "resource": (one_of("agent", "task", "execution", "user", "session", "doc"), "What it is about."),
+        "operation": (
+            one_of("list", "get", "create", "create_or_update", "update", "delete", "search", "history", "chat"),
+            "What is done.",
+        ),
         "subresource": (
             one_of("execution", "doc"),
             "`execution` of a task, `doc` of an agent or user: those are meant.",

@@ -82,9 +82,11 @@ async def test_a_running_one_takes_an_event_and_is_cancelled_as_the_page_says(la
         assert (await until(api.http, execution_id, "cancelled"))["error"]["message"] == "not needed"
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/api", "/api/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/agents", "/api", "/api/nowhere"])
 async def test_whoever_looks_around_is_told_where_the_routes_stand(api: ApiServer, path: str) -> None:
     response = await api.http.get(f"{api.url}{path}")
     assert response.status_code == 404
-    assert "/api/openapi.json" in response.json()["hint"]
+    hint = response.json()["hint"]
+    assert "/api/openapi.json" in hint
+    assert ("ends with /api;" in hint) == (not path.startswith("/api/"))
     assert (await api.http.get(f"{api.url}/api/openapi.json")).json()["openapi"].startswith("3.1")

@@ -183,6 +183,12 @@ def problem_of_bug() -> JSONResponse:
     return problem(500, code="bug", message="the engine failed on this request", kind="BugError", hint="see its log")
 
 
+def _where_routes_are(path: str) -> str:
+    """Return what to tell whoever looks around, has typed a path wrong, or gave a client half of the address."""
+    told = "all routes stand in /api/openapi.json"
+    return told if path.startswith("/api/") else f"the address that a client is given ends with /api; {told}"
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error that is foreseen leave the app as a problem; the access log answers all others."""
 
@@ -208,8 +214,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: {error.detail}"
-        # somebody looks around, or has typed the path wrong: what exists is all in one place
-        hint = "all routes stand in /api/openapi.json" if error.status_code in (404, 405) else ""
+        hint = _where_routes_are(request.url.path) if error.status_code in (404, 405) else ""
         return problem(
             error.status_code, code=f"http.{error.status_code}", message=message, kind="RequestError", hint=hint
         )

@@ -1,8 +1,7 @@
-"""Tools of the type api_call whose schema names their arguments: where these stand in the request, whoever calls."""
+"""Tools of the type api_call whose schema names their arguments: where these stand in the request."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ import pytest
 from activities.tools.http import HttpCall, merge_call
 from engine.core.errors import ToolError
 from engine.core.plan.ir import ToolContract
-from tests.support.lab import Lab
-from tests.workflow.test_secret_calls import echo
 
 Call = dict[str, Any]
 ORDERS = "https://shop.example/orders"
@@ -80,23 +77,3 @@ def test_a_query_cannot_hold_an_object() -> None:
     with pytest.raises(ToolError, match="params/filter") as caught:
         merged({"method": "GET", "url": ORDERS}, {"filter": {"a": 1}})
     assert caught.value.code == "tool.bad_arguments"
-
-
-TOOLS = """
-tools:
-  - name: lookup_order
-    type: api_call
-    api_call:
-      method: GET
-      url: "{url}/orders/{{order_id}}"
-      params_schema: {{type: object, properties: {{order_id: {{type: string}}, lang: {{type: string}}}}}}
-"""
-
-
-async def test_a_step_calls_a_tool_with_the_arguments_that_its_schema_names(lab: Lab) -> None:
-    async with echo() as (service, url), lab.worker():
-        text = "name: t\n" + TOOLS.format(url=url)
-        text += "main:\n  - tool: lookup_order\n    arguments: {order_id: $ _.id, lang: en}\n"
-        ended = await lab.end_of(await lab.start(text, {"id": "4 2"}))
-    assert ended.output["status_code"] == 200
-    assert [(sent["path"], sent["query"]) for sent in service.seen] == [("orders/4 2", "lang=en")]
