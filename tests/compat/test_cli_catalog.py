@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from engine.edge.cli.exits import Exit
@@ -46,13 +47,13 @@ class Cli:
     """The command line beside a server in the test's loop."""
 
     def __init__(self, address: str, capsys: pytest.CaptureFixture[str]) -> None:
-        self._address = address
+        self.address = address
         self._capsys = capsys
 
     async def __call__(self, *words: str) -> tuple[int, str, str]:
         """Run a command; exit code, standard output, standard error."""
         self._capsys.readouterr()
-        code = await asyncio.to_thread(run_command, [*words, "--address", self._address])
+        code = await asyncio.to_thread(run_command, [*words, "--address", self.address])
         told = self._capsys.readouterr()
         return code, told.out, told.err
 
@@ -150,6 +151,29 @@ async def test_tasks_are_listed_with_versions_and_aliases(cli: Cli) -> None:
     assert rows == [["TASK", "VERSION", "ALIASES"], ["asks", "1", "prod=1"], ["hello", "1", "prod=1"]]
     listed = await cli.json("tasks", "ls", "--name", "hello")
     assert [(item["name"], item["aliases"]) for item in listed] == [("hello", {"prod": 1})]
+
+
+async def test_tasks_of_one_name_are_told_apart_and_none_of_them_is_taken_without_a_word(cli: Cli) -> None:
+    code, _, err = await cli("apply", "-f", "tasks")
+    assert code == Exit.OK, err
+    ids = {"-": (await cli.json("tasks", "ls", "--name", "hello"))[0]["id"]}
+    task = {"name": "hello", "main": [{"return": {}}]}
+    async with httpx.AsyncClient(base_url=f"{cli.address}/api") as http:
+        for name in ("Ada", "Bob"):
+            agent = (await http.post("/agents", json={"name": name})).json()["id"]
+            ids[name] = (await http.post(f"/agents/{agent}/tasks", json=task)).json()["id"]
+    _, out, _ = await cli("tasks", "ls")
+    rows = [line.split()[:3] for line in out.splitlines()]
+    assert rows[0] == ["TASK", "ID", "AGENT"]
+    assert {(task, agent): of for task, of, agent in rows[2:]} == {("hello", agent): of for agent, of in ids.items()}
+    for words in (("run", "hello"), ("run", "hello@1"), ("tasks", "rm", "hello")):
+        code, _, err = await cli(*words)
+        assert (code, "tasks of 3 agents are called 'hello'" in err) == (Exit.USAGE, True), err
+        assert all(f"{of} (of {'no agent' if agent == '-' else agent})" in err for agent, of in ids.items()), err
+    _, _, err = await cli("run", "hello", "-o", "json")
+    assert "task.ambiguous" in err
+    code, out, err = await cli("tasks", "rm", ids["Ada"])
+    assert (code, "removed hello" in out) == (Exit.OK, True), err
 
 
 async def test_tasks_are_removed_together_or_not_at_all(cli: Cli) -> None:

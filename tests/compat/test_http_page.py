@@ -19,6 +19,8 @@ from tests.support.patience import PATIENCE_S
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"```(yaml|sh)\n(.*?)```", PAGE, re.DOTALL)
 TASK = next(text for kind, text in FENCES if kind == "yaml")
+MADE = "6f1c2a52-6f0e-4d7e-9a53-0c5f5e1e9b41"
+"""An id that a caller makes."""
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ async def send(api: ApiServer, words: list[str], execution_id: str) -> httpx.Res
         elif word in ("-d", "--data-binary"):
             body = next(rest)
         elif word != "-N":
-            url = word.replace("$API", f"{api.url}/api").replace("$ID", execution_id)
+            url = word.replace("$API", f"{api.url}/api").replace("$ID", execution_id).replace("$UUID", MADE)
     content = TASK if body == "@greet.yaml" else body
     return await api.http.request(method, url, headers=headers, content=content, timeout=PATIENCE_S)
 
@@ -71,12 +73,23 @@ async def test_the_commands_of_the_page_work(lab: Lab, api: ApiServer) -> None:
     assert "bob answered main.0" in told
 
 
+async def test_a_task_is_patched_and_made_under_an_id_as_the_page_says(api: ApiServer) -> None:
+    task_id = await create(api.http, TASK)
+    made = await api.http.post("/agents", json={"name": "Helper", "canonical_name": "helper"})
+    assert made.is_success, made.text
+    for words in commands(1):
+        response = await send(api, words, "")
+        assert response.is_success, (words, response.text)
+    assert (await api.http.get(f"/tasks/{task_id}")).json()["description"] == "Says hello."
+    assert (await api.http.get(f"/tasks/{MADE}")).json()["agent_id"] == made.json()["id"]
+
+
 async def test_a_running_one_takes_an_event_and_is_cancelled_as_the_page_says(lab: Lab, api: ApiServer) -> None:
     task_id = await create(api.http, TASK)
     async with lab.worker():
         execution_id = (await start(api.http, task_id, input={"name": "Ada"}))["id"]
         await until(api.http, execution_id, "awaiting_input")
-        for words in commands(1):
+        for words in commands(2):
             response = await send(api, words, execution_id)
             assert response.is_success, (words, response.text)
         assert (await until(api.http, execution_id, "cancelled"))["error"]["message"] == "not needed"

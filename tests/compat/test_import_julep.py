@@ -164,6 +164,60 @@ async def test_what_is_wrong_is_told_with_place_reason_and_remedy_and_nothing_is
     assert await stored(api) == {"agents": [], "tasks": []}
 
 
+async def test_a_member_too_much_of_an_agent_is_told_at_its_own_place_and_files_are_counted_in_words(
+    cli: Cli, folder: Path
+) -> None:
+    write(folder, quiz=f"{AGENT}modle: mock\n", ugly="main: [}", worse="main: [{")
+    _, out, err = await cli("import", "julep", str(folder))
+    assert "quiz.yaml:5:1: error[E201]: there is no member 'modle' here; did you mean 'model'?" in out
+    assert "1 agent, 2 unreadable files; 3 cannot be taken over" in err
+
+
+LIMITED = """
+[backends.desk]
+base_url = "http://127.0.0.1:1/v1"
+models = ["mock", "o3"]
+[groups.fast]
+models = ["o3"]
+"""
+ASKS_OTHERS = """\
+name: asks
+main:
+  - prompt: [{role: user, content: hi}]
+    settings: {model: o3-mini}
+  - if: $ True
+    then: {prompt: [{role: user, content: hi}], settings: {model: fast}}
+  - prompt: [{role: user, content: hi}]
+    settings: {model: $ _.model}
+  - evaluate: {model: nobody's}
+"""
+
+
+async def test_models_that_no_backend_of_the_server_has_are_warned_of_and_no_error(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "everstep.toml").write_text(LIMITED)
+    write(folder, asks=ASKS_OTHERS, quiz=AGENT.replace("mock", "claude-4-opus"))
+    async with api_server(settings_for(tmp_path), temporal=f"127.0.0.1:{free_port()}") as server:
+        cli = Cli(server.url, capsys)
+        code, out, err = await cli("import", "julep", str(folder))
+        rows = await found(cli, folder, "--apply")
+    told = [line for line in out.splitlines() if "warning[backend.unknown_model]" in line]
+    assert (code, len(told)) == (Exit.OK, 2), err
+    assert "asks.yaml:4:23: " in told[0]
+    assert told[0].endswith("no backend of the server has the model 'o3-mini'")
+    assert "quiz.yaml:4:8: " in told[1]
+    assert "all can be taken over" in err
+    assert {name: row["change"] for name, row in rows.items()} == {"asks": "created", "quiz": "created"}
+    assert [item["path"] for item in rows["asks"]["diagnostics"]] == ["main[0].settings.model"]
+
+
+async def test_a_folder_is_checked_without_a_server(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, quiz=AGENT, ask=OF_2025)
+    code, _, err = await Cli(f"http://127.0.0.1:{free_port()}", capsys)("import", "julep", str(folder))
+    assert (code, "1 agent, 1 task; all can be taken over" in err) == (Exit.OK, True)
+
+
 async def test_two_tasks_of_one_name_are_not_taken_for_the_same(api: ApiServer, cli: Cli, folder: Path) -> None:
     write(folder, quiz=AGENT, ask=OF_2025, b__ask=OF_2025)
     code, out, _ = await cli("import", "julep", str(folder), "--apply")

@@ -263,6 +263,8 @@ def test_in_2024_a_key_of_an_input_may_be_called_like_such_a_name() -> None:
         ("{tool_call: {name: t, arguments: _}, label: x}", "{tool: t, arguments: _, label: x}"),
         ("{if_else: {if: _, then: {evaluate: 1}}}", "{if: _, then: {evaluate: 1}}"),
         ("{map_reduce: {over: _, map: {evaluate: 1}}}", "{over: _, map: {evaluate: 1}}"),
+        ("{over: _, map: {evaluate: 1}, parallel: true}", "{over: _, map: {evaluate: 1}}"),
+        ("{map_reduce: {over: _, map: {evaluate: 1}, parallel: false}}", "{over: _, map: {evaluate: 1}}"),
         ("{map: {over: _, evaluate: 1}}", "{over: _, map: {evaluate: 1}}"),
         ("{map: {over: _, map: {evaluate: 1}, parallelism: 3}}", "{over: _, map: {evaluate: 1}, parallelism: 3}"),
         ("{if: _, then: [{yield: sub}]}", "{if: _, then: [{workflow: sub}]}"),

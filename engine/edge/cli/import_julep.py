@@ -65,6 +65,8 @@ def import_julep(
 
     Exits with 2 if a file cannot be taken over; nothing is stored then.
     """
+    from engine.edge.cli.api import Api
+    from engine.edge.cli.importmodels import known_models, with_unknown_models
     from engine.source.julep_folder import read_julep_folder
 
     found = read_julep_folder(folder)
@@ -74,16 +76,19 @@ def import_julep(
             code="import.nothing",
             hint="a task is a .yaml, .yml or .json file with `main:`, an agent one with `name:` and `instructions:`",
         )
+    api = Api(address, api_key)
     checked = _check(found, folder, project, dialect)
+    known = known_models(api)
+    if known is not None:
+        checked = with_unknown_models(checked, known)
     is_ok = all(item.is_ok for item in checked) and not found.lost
     if output is Mode.TEXT:
         _show(checked, found)
     taken: list[Taken] = []
     if apply and is_ok:
-        from engine.edge.cli.api import Api
         from engine.edge.cli.importing import Importer
 
-        taken = Importer(Api(address, api_key), agent).take(checked)
+        taken = Importer(api, agent).take(checked)
     _tell_end(checked, taken, found, output)
     if not is_ok:
         raise typer.Exit(Exit.USAGE)
@@ -144,7 +149,12 @@ def _tell_people(rows: list[dict[str, Any]], *, bad: int) -> None:
     for row in stored:
         write(f"{row['change']} {row['kind']} '{row['name']}': {row['id']}")
     counts = sorted(Counter(str(row["kind"]) for row in rows).items())
-    told = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in counts)
+    told = ", ".join(_counted(kind, count) for kind, count in counts)
     note(f"{told}; {f'{bad} cannot be taken over' if bad else 'all can be taken over'}")
     if not stored:
         note("nothing was stored" + ("" if bad else "; --apply stores it"))
+
+
+def _counted(kind: str, count: int) -> str:
+    plain = "unreadable file" if kind == "unreadable" else kind
+    return f"{count} {plain}{'s' if count != 1 else ''}"

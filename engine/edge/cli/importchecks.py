@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.control.compiling import compile_tree
 from engine.core.diagnostics import NOWHERE, Diagnostic, Severity, render_diagnostics
@@ -15,6 +15,9 @@ from engine.core.spec import codes
 from engine.core.spec.nodes import ListNode, MapEntry, MapNode, Node, ScalarNode, node_to_json
 from engine.source.julep_evidence import Difference, Evidence, dialect_of_task, differences
 from engine.source.julep_folder import JulepFile, JulepFolder
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SERVER_KEYS = frozenset({"id", "agent_id", "developer_id", "created_at", "updated_at", "jobs"})
 """What Julep's server added to what it was given; here it is given anew."""
@@ -161,11 +164,18 @@ def _agent_findings(file: JulepFile, root: MapNode) -> list[Diagnostic]:
     try:
         AgentBody.model_validate({"name": file.name, **_given(root)})
     except ValidationError as error:
-        return [_finding(root, item["loc"], item["msg"]) for item in error.errors()]
+        return [_finding(root, item) for item in error.errors()]
     return []
 
 
-def _finding(root: MapNode, place: tuple[int | str, ...], message: str) -> Diagnostic:
+def _finding(root: MapNode, error: ErrorDetails) -> Diagnostic:
+    place, message = error["loc"], error["msg"]
+    if error["type"] == "unknown_member" and not place:
+        # the object as a whole was refused, but one of its members is to blame
+        name = str(error["ctx"]["name"])
+        stranger = root.entry(name)
+        position = root.position if stranger is None else stranger.key_position
+        return Diagnostic(codes.UNKNOWN_KEY, message, position, path=name)
     key = str(place[0]) if place else ""
     entry = root.entry(key)
     position = root.position if entry is None else entry.value.position

@@ -99,7 +99,7 @@ def _as_written(node: MapNode) -> MapNode:
 def _step(node: Node) -> Node:
     if not isinstance(node, MapNode):
         return node
-    step = _several_keys(_nested_map(_unwrapped(_as_written(node))))
+    step = _several_keys(_without_flag(_nested_map(_unwrapped(_as_written(node)))))
     return MapNode(tuple(_inner(entry) for entry in step.entries), step.position)
 
 
@@ -139,6 +139,14 @@ def _unwrapped(node: MapNode) -> MapNode:
             continue
         return _spliced(node, outer, inner)
     return node
+
+
+def _without_flag(node: MapNode) -> MapNode:
+    """Leave out `parallel: true` beside `over`, which said in 2024 what `parallelism` says now."""
+    flag = node.get("parallel")
+    if node.entry("over") is None or not isinstance(flag, ScalarNode):
+        return node
+    return MapNode(tuple(entry for entry in node.entries if entry.key != "parallel"), node.position)
 
 
 def _several_keys(node: MapNode) -> MapNode:
