@@ -81,6 +81,9 @@ TOOL_KINDS: Final = (
             "The arguments of a step may set url, method, headers, params, json, data, content, files, cookies and"
             " follow_redirects. They win over the definition; params and cookies are merged by name, and so are"
             " headers, where the definition wins.",
+            "Other arguments that the schema of the arguments names fill the places of the address that have their"
+            " names (`/orders/{order_id}`); the rest are members of the query with GET, HEAD, DELETE and OPTIONS, and of the"
+            " JSON body (or of the form, if the tool has one) with POST, PUT and PATCH, over those of the definition.",
             "Every request carries an `Idempotency-Key` header: the same for all repetitions of one step.",
             "Texts of the definition may hold `{{ secrets.NAME }}`, and nothing else in braces: a reference to a"
             " [secret](../secrets.md).",

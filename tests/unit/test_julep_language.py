@@ -300,8 +300,14 @@ def test_a_prompt_that_runs_its_tools_gives_the_last_reply(offered: Any) -> None
     assert whole["choices"][0]["message"]["content"] == "it is found tea"
 
 
-def test_without_tools_it_stays_a_prompt_and_a_warning_says_so() -> None:
-    main = [{"prompt": "hi", "auto_run_tools": True, "unwrap": True}]
+def test_a_prompt_that_shall_run_tools_and_names_none_is_offered_all() -> None:
+    step: Step = {"prompt": "look up tea", "auto_run_tools": True, "unwrap": True}
+    assert run([step], handler=asks_for_a_tool_first, tools=[{"name": "lookup"}]) == "it is found tea"
+    assert run([{**step, "prompt": "hi"}]) == "hi"
+
+
+def test_with_an_empty_list_of_tools_it_stays_a_prompt_and_a_warning_says_so() -> None:
+    main = [{"prompt": "hi", "tools": [], "auto_run_tools": True, "unwrap": True}]
     assert run(main) == "hi"
     found = compile_text(json.dumps({"main": main}), file="t.json", contracts={}, dialect="julep-2025").warnings
     assert [(item.code, item.path) for item in found] == [("W612", "main[0].auto_run_tools")]

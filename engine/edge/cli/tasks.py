@@ -214,9 +214,9 @@ def _check_meant(api: Api, name_or_id: str, task: Mapping[str, Any]) -> None:
         f"{item['id']} (of {names[item['agent_id']]})" if item.get("agent_id") else f"{item['id']} (of no agent)"
         for item in found
     ]
+    listed = ", ".join(told[:MOST_TOLD]) + (", …" if len(told) > MOST_TOLD else "")
     raise InvalidInput(
-        f"tasks of {len(owners)} agents are called '{task['name']}': {', '.join(told[:MOST_TOLD])}"
-        + (", …" if len(told) > MOST_TOLD else ""),
+        f"tasks of {len(owners)} agents are called '{task['name']}': {listed}",
         code="task.ambiguous",
         hint="give the id of the one that is meant; `everstep tasks ls` shows them",
     )

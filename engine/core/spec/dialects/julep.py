@@ -99,7 +99,7 @@ def _as_written(node: MapNode) -> MapNode:
 def _step(node: Node) -> Node:
     if not isinstance(node, MapNode):
         return node
-    step = _several_keys(_without_flag(_nested_map(_unwrapped(_as_written(node)))))
+    step = _several_keys(_without_flag(_with_all_tools(_nested_map(_unwrapped(_as_written(node))))))
     return MapNode(tuple(_inner(entry) for entry in step.entries), step.position)
 
 
@@ -147,6 +147,15 @@ def _without_flag(node: MapNode) -> MapNode:
     if node.entry("over") is None or not isinstance(flag, ScalarNode):
         return node
     return MapNode(tuple(entry for entry in node.entries if entry.key != "parallel"), node.position)
+
+
+def _with_all_tools(node: MapNode) -> MapNode:
+    """Read a prompt that shall run tools and names none as one that is offered all there are."""
+    flag = node.entry("auto_run_tools")
+    if flag is None or not isinstance(flag.value, ScalarNode) or flag.value.value is not True or node.entry("tools"):
+        return node
+    everything = MapEntry("tools", flag.key_position, ScalarNode("all", flag.value.position))
+    return MapNode((*node.entries, everything), node.position)
 
 
 def _several_keys(node: MapNode) -> MapNode:
