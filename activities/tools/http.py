@@ -29,11 +29,10 @@ from activities.net import (
     make_ssl_context,
     retry_after_s,
 )
-from activities.tools.named_arguments import named_properties, placed
+from activities.tools.named_arguments import named_properties, placed, unknown_argument
 from engine.control.guard import GRANT, AddressGuard, GuardedTransport
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.contracts.failures import clip
-from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ExpressionError, ToolError
 from engine.core.plan.ir import ToolContract
 from engine.core.schemas import value_problems
@@ -256,7 +255,7 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
     given = {name: value for name, value in arguments.items() if name not in names}
     for name in given:
         if name not in FROM_ARGUMENTS:
-            _refuse_argument(tool, name, names)
+            raise unknown_argument(tool, name, FROM_ARGUMENTS, names)
     if "json_" in given:
         given.setdefault("json", given.pop("json_"))
     given = {name: value for name, value in given.items() if value is not None or name == "json"}
@@ -286,19 +285,6 @@ def merge_call(tool: ToolContract, arguments: Mapping[str, Any]) -> HttpCall:
         place = "/".join(str(part) for part in first["loc"])
         whose = "bad_arguments" if str(first["loc"][0]) in given else "bad_definition"
         raise ToolError(f"tool '{tool.name}': {place}: {first['msg']}", code=f"tool.{whose}") from error
-
-
-def _refuse_argument(tool: ToolContract, name: str, named: frozenset[str]) -> None:
-    known = ", ".join(sorted(FROM_ARGUMENTS))
-    takes = (
-        f"it takes {', '.join(sorted(named))}; any api_call takes {known}" if named else f"an api_call takes {known}"
-    )
-    nearest = did_you_mean(name, FROM_ARGUMENTS | named)
-    raise ToolError(
-        f"tool '{tool.name}' does not take the argument '{name}'",
-        code="tool.bad_arguments",
-        hint=" ".join(part for part in (nearest, takes) if part),
-    )
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ToolError
 from engine.core.plan.ir import ToolContract
 from engine.core.values import Json, compact_json
@@ -23,6 +24,19 @@ def named_properties(tool: ToolContract) -> frozenset[str]:
     schema = tool.parameters
     properties = schema.get("properties") if isinstance(schema, dict) else None
     return frozenset(properties) if isinstance(properties, dict) else frozenset()
+
+
+def unknown_argument(tool: ToolContract, name: str, parts: frozenset[str], named: frozenset[str]) -> ToolError:
+    """Return the error about an argument that is neither a part of a request nor named by the tool's schema."""
+    takes = f"an api_call takes {', '.join(sorted(parts))}"
+    if named:
+        takes = f"it takes {', '.join(sorted(named))}; {takes}"
+    nearest = did_you_mean(name, parts | named)
+    return ToolError(
+        f"tool '{tool.name}' does not take the argument '{name}'",
+        code="tool.bad_arguments",
+        hint=" ".join(part for part in (nearest, takes) if part),
+    )
 
 
 def placed(tool: ToolContract, given: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:

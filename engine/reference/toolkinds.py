@@ -82,8 +82,8 @@ TOOL_KINDS: Final = (
             " follow_redirects. They win over the definition; params and cookies are merged by name, and so are"
             " headers, where the definition wins.",
             "Other arguments that the schema of the arguments names fill the places of the address that have their"
-            " names (`/orders/{order_id}`); the rest are members of the query with GET, HEAD, DELETE and OPTIONS, and of the"
-            " JSON body (or of the form, if the tool has one) with POST, PUT and PATCH, over those of the definition.",
+            " names (`/orders/{order_id}`); the rest are members of the query with GET, HEAD, DELETE and OPTIONS, and"
+            " of the JSON body (or of the form, if the tool has one) with POST, PUT and PATCH, over the definition's.",
             "Every request carries an `Idempotency-Key` header: the same for all repetitions of one step.",
             "Texts of the definition may hold `{{ secrets.NAME }}`, and nothing else in braces: a reference to a"
             " [secret](../secrets.md).",

@@ -126,15 +126,16 @@ async def test_a_name_that_is_nearly_right_is_named(api: ApiServer, cli: Cli) ->
 
 async def test_executions_are_listed_by_the_name_of_their_task_whoever_s_it_is(api: ApiServer, cli: Cli) -> None:
     task = {"name": "shared", "main": [{"return": {}}]}
-    started = set()
+    started: dict[str, str] = {}
     for name in ("Ada", "Bob"):
         agent = (await api.http.post("/agents", json={"name": name})).json()["id"]
         task_id = (await api.http.post(f"/agents/{agent}/tasks", json=task)).json()["id"]
-        started.add((await start(api.http, task_id))["id"])
+        started[task_id] = (await start(api.http, task_id))["id"]
     await start(api.http, await create(api.http, "name: other\nmain: [{return: {}}]"))
-    assert {item["id"] for item in await cli.json("ls", "--task", "shared")} == started
+    assert {item["id"] for item in await cli.json("ls", "--task", "shared")} == set(started.values())
     assert (await cli.json("ls", "--task", "shared", "--count"))["total"] == 2
-    assert len(await cli.json("ls", "--task", task_id)) == 1
+    for task_id, execution_id in started.items():
+        assert [item["id"] for item in await cli.json("ls", "--task", task_id)] == [execution_id]
 
 
 async def test_two_versions_of_a_task_are_compared_as_the_hint_says(api: ApiServer, cli: Cli) -> None:

@@ -16,7 +16,7 @@ ANSWER_S = 600.0
 
 sessions = typer.Typer(
     name="sessions",
-    help="Sessions, in which users talk with agents: list them, show what was said, say something.",
+    help="Sessions of users with agents: list, show, say something.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
