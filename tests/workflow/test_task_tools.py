@@ -59,6 +59,8 @@ async def test_a_model_runs_a_task_as_a_child_and_is_told_its_output(tools: Lab)
     async with tools.worker():
         handle = await tools.start(AGENT)
         ended = await asyncio.wait_for(tools.end_of(handle), PATIENCE_S)
+        # the end is told by Temporal, the events are stored a moment later
+        await tools.until(handle, "finish")
         children = [item for item in await tools.events(handle) if '"child_id"' in item.body]
         child_id = json.loads(children[0].body)["child_id"]
         child = tools.client.get_workflow_handle(child_id)
