@@ -332,11 +332,16 @@ def test_ctrl_c_leaves_the_execution_running_and_says_how_to_come_back(dev: DevP
     environment = clean_environment(EVERSTEP_ADDRESS=dev.address)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stderr is not None
-        for line in run.stderr:
-            if "answer it with" in line:
-                break
-        run.send_signal(signal.SIGINT)
-        rest = run.stderr.read()
+        try:
+            for line in run.stderr:
+                if "answer it with" in line:
+                    break
+            run.send_signal(signal.SIGINT)
+            rest = run.stderr.read()
+        except BaseException:
+            # the test's own time limit: the block would wait for the process for ever
+            run.kill()
+            raise
     assert run.returncode == 130
     execution = rest.split("everstep logs -f ")[-1].strip()
     assert dev.run("describe", execution, "-o", "json").json["status"] == "awaiting_input"
