@@ -28,7 +28,7 @@ NO_WORDS = frozenset(
 )
 TASK_MEMBERS = tuple(item.name for item in dataclasses.fields(Plan) if item.name not in NO_WORDS)
 ON_ITEM_ERROR = ("collect", "skip")
-NO_WORDS = ("op", "mods", "label", "hands_over")
+NO_MEMBERS = ("op", "mods", "label", "hands_over")
 """Members of steps that no task can say, or that all steps have."""
 NOT_RUN = frozenset({"contenox"})
 """What is only planned in this version."""
@@ -78,7 +78,7 @@ def _words_of_kind(kind: type[Any]) -> Iterable[str]:
     for member in _members(kind):
         if member == "on_item_error":
             yield from (f"{marker}.{member}: {word}" for word in ON_ITEM_ERROR)
-        elif member not in NO_WORDS:
+        elif member not in NO_MEMBERS:
             yield f"{marker}.{member}"
 
 

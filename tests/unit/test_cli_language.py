@@ -100,7 +100,11 @@ def test_a_misspelt_code_of_a_run_is_explained_by_its_family_and_a_near_one(caps
         ("input", "a name in expressions", "docs/language.md"),
         ("output", "a name in expressions", "docs/language.md"),
         ("unwrap", "a member of `prompt`, `agent`", "everstep explain prompt, everstep explain agent"),
-        ("deadline", "a member of `approve`, `python`, `system`, `task`, `integration`, `function`", "everstep explain approve"),
+        (
+            "deadline",
+            "a member of `approve`, `python`, `system`, `task`, `integration`, `function`",
+            "everstep explain approve",
+        ),
         ("retry.attempts", "a member of `retry`", "everstep explain retry"),
         ("on_item_error", "a member of `over`, `parallel`", "everstep explain over, everstep explain parallel"),
         ("everstep.toml", "the operator's file", "docs/language/tools.md"),
