@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The default shows every variable of every frame of an error, and takes seconds for it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell lets what it starts in the background ignore it, and so all that tests start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # tests get another one in its place
     config.stash[STDERR] = os.dup(2)
     *processors, _ = structlog.get_config()["processors"]
