@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from engine.core.errors import Conflict, NotFound
 from engine.core.values import Json, compact_json
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
-from engine.store.metadata import ordered, page_of
 from engine.store.projects import known_project
+from engine.store.resources import ResourceStore, put_row
 from engine.store.schema import agents
 from engine.store.texts import plain
 
@@ -66,7 +66,7 @@ def no_agent(reference: str) -> NotFound:
     return NotFound(f"there is no agent {reference}", code="agent.not_found")
 
 
-class AgentStore:
+class AgentStore(ResourceStore[AgentFacts]):
     """Agents of all tenants.
 
     Args:
@@ -74,43 +74,7 @@ class AgentStore:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database = database
-
-    async def get(self, reference: str, *, tenant: str) -> AgentFacts:
-        """Return an agent by its id or canonical name.
-
-        Raises:
-            NotFound: `agent.not_found`.
-        """
-        found = await self.database.run(lambda connection: find_agent(connection, reference, tenant))
-        if found is None:
-            raise no_agent(reference)
-        return found
-
-    async def page(
-        self,
-        *,
-        tenant: str,
-        metadata: Mapping[str, Any] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: str = "created_at",
-        descending: bool = False,
-    ) -> list[AgentFacts]:
-        """Return one page of agents.
-
-        Args:
-            tenant: Tenant id.
-            metadata: Only those whose metadata contains this object.
-            limit: Most to return.
-            offset: How many to leave out first.
-            sort_by: `created_at` or `updated_at`.
-            descending: Newest first.
-        """
-        query = ordered(select(agents).where(agents.c.tenant == tenant), agents, sort_by, descending)
-        async with self.database.read() as connection:
-            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
-            return [_agent_of(row) for row in rows]
+        super().__init__(database, table=agents, find=find_agent, facts_of=_agent_of, missing=no_agent)
 
     async def write(self, reference: str, change: Change, *, tenant: str) -> AgentFacts:
         """Change an agent, or add one, in one transaction.
@@ -135,11 +99,7 @@ class AgentStore:
             wanted = change(present)
             wanted = replace(wanted, project=known_project(connection, wanted.project, tenant))
             try:
-                if present is None:
-                    connection.execute(insert(agents).values(tenant=tenant, id=wanted.id, **_values(wanted)))
-                else:
-                    one = (agents.c.tenant == tenant, agents.c.id == present.id)
-                    connection.execute(update(agents).where(*one).values(_values(wanted)))
+                put_row(connection, agents, present, wanted, _values(wanted))
             except IntegrityError as error:
                 taken = wanted.canonical_name or wanted.id
                 raise Conflict(f"there is already an agent {taken!r}", code="agent.exists") from error

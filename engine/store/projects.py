@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from engine.core.errors import Conflict, NotFound
 from engine.core.values import compact_json
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
-from engine.store.metadata import ordered, page_of
+from engine.store.resources import ResourceStore, put_row
 from engine.store.schema import agents
 from engine.store.schema_files import files
 from engine.store.schema_resources import projects, users
@@ -79,7 +79,7 @@ def no_project(reference: str) -> NotFound:
     )
 
 
-class ProjectStore:
+class ProjectStore(ResourceStore[ProjectFacts]):
     """Projects of all tenants.
 
     Args:
@@ -87,34 +87,7 @@ class ProjectStore:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database = database
-
-    async def get(self, reference: str, *, tenant: str) -> ProjectFacts:
-        """Return a project by its id or canonical name.
-
-        Raises:
-            NotFound: `project.not_found`.
-        """
-        found = await self.database.run(lambda connection: _find(connection, reference, tenant))
-        if found is None:
-            raise no_project(reference)
-        return found
-
-    async def page(
-        self,
-        *,
-        tenant: str,
-        metadata: Mapping[str, Any] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: str = "created_at",
-        descending: bool = False,
-    ) -> list[ProjectFacts]:
-        """Return one page of projects; the arguments are those of `AgentStore.page`."""
-        query = ordered(select(projects).where(projects.c.tenant == tenant), projects, sort_by, descending)
-        async with self.database.read() as connection:
-            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
-            return [_project_of(row) for row in rows]
+        super().__init__(database, table=projects, find=_find, facts_of=_project_of, missing=no_project)
 
     async def write(self, reference: str, change: Change, *, tenant: str) -> ProjectFacts:
         """Change a project, or add one, in one transaction; what belongs to it follows when its canonical name changes.
@@ -171,13 +144,8 @@ def _find(connection: Connection, reference: str, tenant: str) -> ProjectFacts |
 
 
 def _put(connection: Connection, present: ProjectFacts | None, wanted: ProjectFacts) -> None:
-    values = _values(wanted)
-    if present is None:
-        connection.execute(insert(projects).values(tenant=wanted.tenant, id=wanted.id, **values))
-        return
-    one = (projects.c.tenant == present.tenant, projects.c.id == present.id)
-    connection.execute(update(projects).where(*one).values(values))
-    if wanted.canonical_name != present.canonical_name:
+    put_row(connection, projects, present, wanted, _values(wanted))
+    if present is not None and wanted.canonical_name != present.canonical_name:
         _rename(connection, present, wanted.canonical_name)
 
 

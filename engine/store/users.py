@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from engine.core.errors import NotFound
 from engine.core.values import compact_json
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
-from engine.store.metadata import ordered, page_of
 from engine.store.projects import known_project
+from engine.store.resources import ResourceStore, put_row
 from engine.store.schema_resources import users
 from engine.store.texts import plain
 
@@ -55,7 +55,7 @@ def no_user(user_id: str) -> NotFound:
     return NotFound(f"there is no user {user_id}", code="user.not_found")
 
 
-class UserStore:
+class UserStore(ResourceStore[UserFacts]):
     """Users of all tenants.
 
     Args:
@@ -63,34 +63,7 @@ class UserStore:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database = database
-
-    async def get(self, user_id: str, *, tenant: str) -> UserFacts:
-        """Return a user.
-
-        Raises:
-            NotFound: `user.not_found`.
-        """
-        found = await self.database.run(lambda connection: find_user(connection, user_id, tenant))
-        if found is None:
-            raise no_user(user_id)
-        return found
-
-    async def page(
-        self,
-        *,
-        tenant: str,
-        metadata: Mapping[str, Any] | None = None,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: str = "created_at",
-        descending: bool = False,
-    ) -> list[UserFacts]:
-        """Return one page of users; the arguments are those of `AgentStore.page`."""
-        query = ordered(select(users).where(users.c.tenant == tenant), users, sort_by, descending)
-        async with self.database.read() as connection:
-            rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)
-            return [_user_of(row) for row in rows]
+        super().__init__(database, table=users, find=find_user, facts_of=_user_of, missing=no_user)
 
     async def write(self, user_id: str, change: Change, *, tenant: str) -> UserFacts:
         """Change a user, or add one, in one transaction.
@@ -113,11 +86,7 @@ class UserStore:
             present = find_user(connection, user_id, tenant)
             wanted = change(present)
             wanted = replace(wanted, project=known_project(connection, wanted.project, tenant))
-            if present is None:
-                connection.execute(insert(users).values(tenant=tenant, id=wanted.id, **_values(wanted)))
-            else:
-                one = (users.c.tenant == tenant, users.c.id == present.id)
-                connection.execute(update(users).where(*one).values(_values(wanted)))
+            put_row(connection, users, present, wanted, _values(wanted))
             return wanted
 
         return await self.database.run(work, write=True)
