@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from temporalio.api.enums.v1 import EventType as HistoryEventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -77,17 +78,32 @@ class Chain:
         return {run_id: newest for run_id in stored if run_id not in known} | known
 
 
-def committed_us(history: WorkflowHistory) -> int:
-    """Return the time of the last workflow task that was completed, in Unix microseconds; 0 if none was."""
+def committed_part(history: WorkflowHistory) -> tuple[WorkflowHistory | None, int]:
+    """Cut a history after its last workflow task that was completed, and the commands of that task.
+
+    A replay hands over whatever follows too, and tells it as of the last task: a signal that no worker has taken yet
+    would have its effect before it had one, at a time that the true event will not have.
+
+    Returns:
+        The part, or None if no task was completed; and the time of that task in Unix microseconds, or 0.
+    """
     started_us: dict[int, int] = {}
-    last = 0
-    for event in history.events:
+    last_us = task_id = end = 0
+    for position, event in enumerate(history.events, start=1):
         if event.event_type == HistoryEventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
             started_us[event.event_id] = event.event_time.ToMicroseconds()
         elif event.event_type == HistoryEventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
             done = event.workflow_task_completed_event_attributes
-            last = started_us.get(done.started_event_id, last)
-    return last
+            last_us, task_id, end = started_us.get(done.started_event_id, last_us), event.event_id, position
+        elif end and _commanded_by(event) == task_id:
+            end = position
+    return (WorkflowHistory(history.workflow_id, history.events[:end]) if end else None), last_us
+
+
+def _commanded_by(event: HistoryEvent) -> int:
+    """Return the id of the completion of the workflow task that ordered an event; 0 if none did."""
+    attributes = getattr(event, event.WhichOneof("attributes") or "", None)
+    return int(getattr(attributes, "workflow_task_completed_event_id", 0))
 
 
 async def replay_chain(client: Client, execution_id: str, replay: Replay, *, tenant: str) -> Chain:
@@ -108,9 +124,9 @@ async def replay_chain(client: Client, execution_id: str, replay: Replay, *, ten
     while run_id:
         history = await _fetch(client, execution_id, run_id)
         started = history.events[0].workflow_execution_started_event_attributes
-        until = committed_us(history)
-        records = await replay(client, execution_id, run_id, history)
-        runs[run_id] = Replayed([record for record in records if record.now_us <= until], until)
+        part, until = committed_part(history)
+        records = [] if part is None else await replay(client, execution_id, run_id, part)
+        runs[run_id] = Replayed(records, until)
         run_id = started.continued_execution_run_id
     return Chain(runs, latest.started_us)
 

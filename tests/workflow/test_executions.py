@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from temporalio.client import WorkflowExecutionStatus
 
 from engine.control import executions as executions_module
@@ -140,6 +140,23 @@ async def test_events_of_a_workflow_task_that_was_made_again_are_found_and_get_t
     settled = await settle_from_temporal(tools.client, tools.store, handle.id)
     assert settled is not None
     assert settled.matches is True
+
+
+async def test_the_repair_tells_nothing_of_an_answer_that_no_worker_has_taken_yet(lab: Lab):
+    async with lab.worker():
+        handle = await lab.start("name: ask\nmain: [{wait_for_input: {info: go}}, {evaluate: $ _}]")
+        await lab.until(handle, "wait")
+    asked = await lab.events(handle)
+    await lab.answer(handle, 5)
+    # the rows are lost too, so that there is something to restore beside what there is not yet
+    lost = delete(events).where(events.c.execution_id == handle.id, events.c.type == "wait")
+    assert await lab.store.database.run(lambda connection: connection.execute(lost).rowcount, write=True) == 1
+    assert await repair_execution(lab.client, lab.store, handle.id, replay_run)
+    assert await lab.events(handle) == asked
+    assert not await repair_execution(lab.client, lab.store, handle.id, replay_run)
+    async with lab.worker():
+        ended = await lab.end_of(handle)
+    assert await lab.store.digest(handle.id) == (ended.events, ended.digest, ended.times)
 
 
 async def test_temporal_shows_the_tasks_name_and_our_step_names(tools: Lab):
