@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
+import gc
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 
@@ -61,6 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.timeout(LONGEST_S), append=False)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the garbage collector leave alone what was collected: thirteen thousand tests that live until the end."""
+    del session
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """End the process, and so the run, and say where it stands, if a test does not end when its time is over.
@@ -95,6 +105,14 @@ def clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("EVERSTEP_", "TEMPORAL_", "OPENAI_", "OTEL_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """Each client of httpx reads all certificates of the machine, for plain HTTP too: a fiftieth of a second a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,8 +31,35 @@ USER = "everstep"
 GUARDED, PASSWORD = "guarded", "s3cret/@:"
 """The one user whose password the server asks for."""
 TEMPLATE = "template_of_tests"
+SPARE = "spare_"
+"""How databases begin that are empty and wait for the next test: making one copies 700 files."""
 MARK = "store.postgresql"
 """A file of this name in a test's folder says that stores in it are databases of the server it names."""
+
+_SHAPE = """
+SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
+  SELECT format('%s %s %s %s %s', relname, relkind, attname, atttypid, attnotnull) AS line
+    FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0
+    WHERE relnamespace = 'public'::regnamespace
+  UNION ALL SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+  UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+  UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_'
+  UNION ALL SELECT 'revision ' || version_num FROM alembic_version
+  UNION ALL SELECT 'setting ' || s.setconfig::text FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+    WHERE d.datname = current_database()
+) AS lines
+"""
+"""One word for all that a test may have changed in a database beside rows."""
+_EMPTY = """
+DO $$
+DECLARE filled text;
+BEGIN
+  SELECT string_agg(oid::regclass::text, ', ') INTO filled FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
+    AND pg_relation_size(oid) > 0;
+  IF filled IS NOT NULL THEN EXECUTE 'TRUNCATE ' || filled || ' RESTART IDENTITY'; END IF;
+END $$
+"""
 
 _OPTIONS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "shared_buffers=32MB")
 """What is written need not survive the machine."""
@@ -81,11 +109,39 @@ class PostgresServer:
         return found
 
     def database(self, name: str) -> str:
-        """Return the URL of a database with all tables, which is made if there is none."""
-        if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+        """Return the URL of a database with all tables; a spare one is taken if there is none of that name."""
+        found = self.execute(
+            f"SELECT datname FROM pg_database WHERE datname = '{name}' OR starts_with(datname, '{SPARE}')"
+            f" ORDER BY datname <> '{name}' LIMIT 1"
+        )
+        if not found:
             # file copies are quicker than a log of all pages as long as nothing is flushed
             self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        elif found[0]["datname"] != name:
+            self.execute(f"ALTER DATABASE {found[0]['datname']} RENAME TO {name}")
         return self.url(name)
+
+    def put_away(self, name: str) -> None:
+        """Cut a database's connections and empty it for another test; one that is no longer as it was made is removed."""
+        self.execute(
+            f"SELECT pg_terminate_backend(pid, {round(PATIENCE_S * 1_000)}) FROM pg_stat_activity"
+            f" WHERE datname = '{name}'"
+        )
+        try:
+            as_made = self.execute(_EMPTY, _SHAPE, database=name)[0][0] == self._shape_of_template()
+        except asyncpg.PostgresError:
+            # a test may have taken away what is asked for
+            as_made = False
+        if as_made:
+            self.execute(f"ALTER DATABASE {name} RENAME TO {SPARE}{uuid.uuid4().hex}")
+        else:
+            self.drop(name)
+
+    def _shape_of_template(self) -> str:
+        rows = self.execute(
+            f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{TEMPLATE}'"
+        )
+        return str(rows[0][0])
 
     def drop(self, name: str) -> None:
         """Remove a database and cut its connections."""
@@ -137,6 +193,8 @@ def postgres_server() -> Iterator[PostgresServer]:
             quoted = PASSWORD.replace("'", "''")
             server.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{quoted}'", f"CREATE DATABASE {TEMPLATE}")
             _aside(lambda: asyncio.run(migrate(server.url(TEMPLATE))))
+            shape = server.execute(_SHAPE, database=TEMPLATE)[0][0]
+            server.execute(f"COMMENT ON DATABASE {TEMPLATE} IS '{shape}'")
             yield server
     finally:
         shutil.rmtree(folder)
@@ -222,4 +280,4 @@ def on_postgres(server: PostgresServer, folder: Path) -> Iterator[None]:
     finally:
         mark.unlink()
         for row in server.execute(f"SELECT datname FROM pg_database WHERE starts_with(datname, '{prefix}')"):
-            server.drop(row["datname"])
+            server.put_away(row["datname"])
