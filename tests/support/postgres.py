@@ -122,7 +122,7 @@ class PostgresServer:
         return self.url(name)
 
     def put_away(self, name: str) -> None:
-        """Cut a database's connections and empty it for another test; one that is no longer as it was made is removed."""
+        """Empty a database for another test, or remove it if it is no longer as it was made; connections are cut."""
         self.execute(
             f"SELECT pg_terminate_backend(pid, {round(PATIENCE_S * 1_000)}) FROM pg_stat_activity"
             f" WHERE datname = '{name}'"
