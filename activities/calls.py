@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import Any, TextIO
@@ -11,16 +12,50 @@ from pydantic import TypeAdapter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.embedding import Embedder
 from activities.llm import ChatActivities
 from activities.lookups import LookupActivities
 from activities.tools.runner import ToolActivities
+from engine.control.tools import load_catalog
 from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.contracts.lookups import EmbedParams, SearchParams
+from engine.settings import Settings, load_project
+from engine.store.database import open_database
+from engine.store.docs import DocStore
 
 _CHAT: TypeAdapter[ChatParams] = TypeAdapter(ChatParams)
 _TOOL: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
 _EMBED: TypeAdapter[EmbedParams] = TypeAdapter(EmbedParams)
 _SEARCH: TypeAdapter[SearchParams] = TypeAdapter(SearchParams)
+
+
+async def run_calls(settings: Settings) -> None:
+    """Make the calls that come in on standard input, without Temporal, until it ends.
+
+    Raises:
+        EngineError: The configuration is wrong.
+    """
+    out = sys.stdout
+    # what tools and their modules print must not get between the answers
+    with contextlib.redirect_stdout(sys.stderr):
+        project = load_project(settings.project_file)
+        chat = ChatActivities.of(project)
+        catalog = load_catalog(project, settings.data_dir)
+        tools = ToolActivities(catalog, project.http, config=project.tools, folder=project.folder)
+        async with contextlib.AsyncExitStack() as opened:
+
+            async def open_docs() -> DocStore:
+                database = await open_database(settings.store_url)
+                opened.push_async_callback(database.close)
+                return DocStore(database)
+
+            lookups = LookupActivities(Embedder(chat), open_docs)
+            try:
+                await serve_calls(chat, tools, lookups, out)
+            finally:
+                await chat.aclose()
+                await tools.aclose()
+                lookups.close()
 
 
 async def serve_calls(chat: ChatActivities, tools: ToolActivities, lookups: LookupActivities, out: TextIO) -> None:

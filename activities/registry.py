@@ -9,16 +9,18 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from activities.backends.base import ReadSecret
-from engine.control.registry import RegistryService
+from engine.control.registry import RegistryService, open_registry
 from engine.control.secrets import SecretReader
 from engine.core.errors import EngineError, InvalidInput, Unavailable
 from engine.core.ids import DEFAULT_TENANT
 from engine.settings import Project, Settings
 from engine.store.backend_states import BackendState, BackendStateStore
 from engine.store.database import Database
-from engine.store.registry import Marks, RegistryStore
+from engine.store.registry import Marks
 
 LOOK_S = 1.0
 STALE_CHECKS = 4
@@ -106,9 +108,29 @@ def _said(error: Exception) -> str:
     return error.message if isinstance(error, EngineError) else type(error).__name__
 
 
-def open_registry(database: Database, project: Project) -> tuple[RegistryService, BackendStateStore]:
-    """Return what a worker knows backends by: what its project and the store declare, and what checks found."""
-    return RegistryService(RegistryStore(database), lambda: project), BackendStateStore(database)
+def follow_registry(
+    settings: Settings, client: Client, database: Database, project: Project, use: Use
+) -> RegistryFollower:
+    """Return what follows the registry for a worker, and has backends looked at when what is declared changes.
+
+    Args:
+        settings: Settings of the process.
+        client: A connected client.
+        database: The open store.
+        project: The operator's project.
+        use: Told what to use, as `RegistryFollower` says.
+    """
+    from engine.control.reconciling import check_now
+
+    async def look_at_backends() -> None:
+        try:
+            await check_now(client, settings.task_queue)
+        except RPCError as error:
+            # the schedule comes by itself
+            log.warning("backends are looked at later", why=error.message)
+
+    registry, states = open_registry(database, project)
+    return RegistryFollower(registry, states, use, check_s=settings.reconcile_s, changed=look_at_backends)
 
 
 def secrets_of(settings: Settings, database: Database) -> ReadSecret:

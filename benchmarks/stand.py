@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 
 import worker
+from activities.polling import CONCURRENT_EFFECTS, GRACE, HEARTBEAT_THROTTLE
 from benchmarks import tools
 from benchmarks.hand import TENANT, HandInput
 from benchmarks.processes import Process, clean_environment, free_port
@@ -101,11 +102,11 @@ def our_worker_options() -> dict[str, Any]:
     """Return the options of our worker for the hand-written one, as JSON; times in seconds end in `_s`."""
     return {
         "max_cached_workflows": worker.CACHED_WORKFLOWS,
-        "max_concurrent_activities": worker.CONCURRENT_EFFECTS,
+        "max_concurrent_activities": CONCURRENT_EFFECTS,
         "max_concurrent_workflow_tasks": worker.CONCURRENT_WORKFLOW_TASKS,
-        "max_heartbeat_throttle_interval_s": worker.HEARTBEAT_THROTTLE.total_seconds(),
+        "max_heartbeat_throttle_interval_s": HEARTBEAT_THROTTLE.total_seconds(),
         "sticky_queue_schedule_to_start_timeout_s": worker.STICKY_TIMEOUT.total_seconds(),
-        "graceful_shutdown_timeout_s": worker.GRACE.total_seconds(),
+        "graceful_shutdown_timeout_s": GRACE.total_seconds(),
     }
 
 

@@ -13,7 +13,8 @@ from activities.backends.base import Embeddings, Tell
 from activities.backends.gemini_call import call_path, request_body
 from activities.backends.gemini_contents import NoWord, signed
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, usage_of
-from activities.backends.transport import HttpBackend, Outgoing, numbers_of
+from activities.backends.transport import HttpBackend, Outgoing
+from activities.backends.vectors import numbers_of
 from engine.core.contracts.activities import ChatParams, ChatResult, Usage
 from engine.core.contracts.failures import clip
 from engine.core.errors import BackendError

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from activities.backends.base import Embeddings, Tell, tell_nobody
 from activities.backends.ollama_request import NoWordForIt, request_body
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, logprobs_in, usage_of
-from activities.backends.transport import MAX_ERROR_BYTES, HttpBackend, Outgoing, numbers_of
+from activities.backends.transport import MAX_ERROR_BYTES, HttpBackend, Outgoing
+from activities.backends.vectors import numbers_of
 from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.errors import BackendError
 

@@ -91,7 +91,7 @@ class OllamaModels(OllamaBackend):
         except ReplyError as error:
             raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
         except ErrorInReply as error:
-            problem = self._mask.json(error.problem)
+            problem = self._key.mask.json(error.problem)
             raise error_in_reply(
                 problem, backend=self.name, base_url=self._base_url, model=model, path="/api/pull"
             ) from error

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from activities.backends.base import Embeddings, Tell
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyParts, count_in, logprobs_in, usage_of
-from activities.backends.transport import HttpBackend, Outgoing, numbers_of
+from activities.backends.transport import HttpBackend, Outgoing
+from activities.backends.vectors import numbers_of
 from engine.core.contracts.activities import ChatParams, Usage
 from engine.core.values import Json
 

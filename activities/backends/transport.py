@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import ssl
 import time
 from abc import ABC, abstractmethod
@@ -19,7 +17,9 @@ import httpx
 from activities.backends.base import Embeddings, ReadSecret, Tell, tell_nobody
 from activities.backends.failures import error_in_reply, error_of_status
 from activities.backends.framing import json_lines, sse_events
+from activities.backends.keys import BackendKey
 from activities.backends.reply import ErrorInReply, ReplyError, ReplyReader
+from activities.backends.vectors import batches, no_embeddings
 from activities.net import (
     CONNECT_TIMEOUT_S,
     HTTP_EXCEPTIONS,
@@ -34,17 +34,12 @@ from activities.net import (
 )
 from engine.core.contracts.activities import ChatParams, ChatResult
 from engine.core.contracts.failures import clip
-from engine.core.errors import BackendError, SecretError
-from engine.obs.redaction import Mask
+from engine.core.errors import BackendError
 from engine.settings import BackendConfig
 
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
-MAX_EMBED_CHARS = 200_000
-"""Of the texts of one call for vectors; more go into several calls."""
 LIST_TIMEOUT_S = 10.0
-SENT_KEYS = 2
-"""Keys before the present one that are taken out of answers."""
 
 STREAMS: dict[str, Callable[..., AsyncIterator[bytes]]] = {
     "text/event-stream": sse_events,
@@ -89,11 +84,9 @@ class HttpBackend(ABC):
             config: What the operator says of it.
             read_secret: Reads a secret of the operator's tenant; None = keys are in variables only.
         """
-        self._read_secret = read_secret
-        self._sent: list[str] = []
-        self._mask = Mask(())
         self.name = name
         self.config = config
+        self._key = BackendKey(name, config, read_secret)
         self._base_url = config.base_url.rstrip("/")
         self._has_port = _has_port(self._base_url)
         self._pool = ShardedPool(self._make_client, config.max_connections)
@@ -197,7 +190,7 @@ class HttpBackend(ABC):
         except ReplyError as error:
             raise self._bad_reply(f"sent a reply that cannot be read: {error}") from error
         except ErrorInReply as error:
-            problem = self._mask.json(error.problem)
+            problem = self._key.mask.json(error.problem)
             raise error_in_reply(
                 problem, backend=self.name, base_url=self._base_url, model=params.model, path=self.chat_path
             ) from error
@@ -322,10 +315,10 @@ class HttpBackend(ABC):
     async def _read(self, response: httpx.Response, reader: ReplyReader) -> None:
         media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media not in STREAMS:
-            reader.take(self._mask.bytes(await _read_whole(response)))
+            reader.take(self._key.mask.bytes(await _read_whole(response)))
             return
         async for data in STREAMS[media](response.aiter_bytes(), max_bytes=MAX_REPLY_BYTES):
-            reader.take(self._mask.bytes(data))
+            reader.take(self._key.mask.bytes(data))
         if not reader.is_whole:
             raise BackendError(
                 f"backend '{self.name}' broke the reply off in the middle",
@@ -349,7 +342,7 @@ class HttpBackend(ABC):
     def _status_error(self, response: httpx.Response, body: bytes, model: str, *, path: str = "") -> BackendError:
         return error_of_status(
             response.status_code,
-            self._mask.bytes(body),
+            self._key.mask.bytes(body),
             backend=self.name,
             base_url=self._base_url,
             model=model,
@@ -367,7 +360,7 @@ class HttpBackend(ABC):
         else:
             code, retryable = "backend.unreachable", fault is not NetFault.BAD_REQUEST
         return BackendError(
-            self._mask.text(f"backend '{self.name}': {describe_fault(error, where=self._base_url)}"),
+            self._key.mask.text(f"backend '{self.name}': {describe_fault(error, where=self._base_url)}"),
             code=code,
             hint="" if answered else f"is a server running at {self._base_url}?",
             retryable=retryable,
@@ -380,94 +373,15 @@ class HttpBackend(ABC):
 
     def _bad_reply(self, text: str) -> BackendError:
         return BackendError(
-            self._mask.text(f"backend '{self.name}' {text}"),
+            self._key.mask.text(f"backend '{self.name}' {text}"),
             code="backend.bad_reply",
             retryable=True,
             details={"backend": self.name},
         )
 
     async def _headers(self) -> dict[str, str]:
-        key = await self._key()
-        if key and key not in self._sent:
-            # a server may show what it was sent; of those before, answers may still come
-            self._sent = [key, *self._sent[:SENT_KEYS]]
-            self._mask = Mask(self._sent)
+        key = await self._key.read()
         return self.key_headers(key) if key else {}
-
-    async def _key(self) -> str:
-        if self.config.api_key_secret:
-            return await self._stored_key()
-        variable = self.config.api_key_env
-        if not variable:
-            return ""
-        # looked up per call, so that a key never stands in a value that could be printed
-        key = os.environ.get(variable, "").strip()
-        if not key or not key.isascii():
-            state = "is not set" if not key else "holds something that is not ASCII"
-            raise BackendError(
-                f"backend '{self.name}' needs a key, but the environment variable {variable} {state}",
-                code="backend.auth",
-                hint=f"set {variable} where the worker is started",
-                details={"backend": self.name},
-            )
-        return key
-
-    async def _stored_key(self) -> str:
-        name = self.config.api_key_secret
-        try:
-            if self._read_secret is None:
-                raise SecretError("this process reads no secrets", code="secret.missing")
-            # read per call, as variables are: a changed one counts at once
-            key = (await self._read_secret(name)).get_secret_value().strip()
-        except SecretError as error:
-            raise self._no_key(f"the secret '{name}', which cannot be read: {error.message}", error.hint) from error
-        if not key.isascii() or not key.isprintable():
-            raise self._no_key(f"the secret '{name}', which holds something that is not ASCII", "set it again")
-        return key
-
-    def _no_key(self, what: str, hint: str) -> BackendError:
-        return BackendError(
-            f"backend '{self.name}' needs a key: {what}",
-            code="backend.auth",
-            hint=hint,
-            details={"backend": self.name},
-        )
-
-
-def batches(texts: Sequence[str], most: int) -> list[Sequence[str]]:
-    """Return texts in parts, none larger than a provider takes; in order."""
-    parts: list[list[str]] = [[]]
-    chars = 0
-    for text in texts:
-        if parts[-1] and (len(parts[-1]) >= max(most, 1) or chars + len(text) > MAX_EMBED_CHARS):
-            parts.append([])
-            chars = 0
-        parts[-1].append(text)
-        chars += len(text)
-    return list(parts)
-
-
-def numbers_of(values: Any) -> list[float]:
-    """Return the numbers of a vector.
-
-    Raises:
-        ValueError, TypeError: It is none.
-    """
-    vector = [float(value) for value in values]
-    if not all(map(math.isfinite, vector)):
-        raise ValueError("a vector holds something that is no number")
-    return vector
-
-
-def no_embeddings(backend: str, provider: str) -> BackendError:
-    """Return the error of a backend whose provider turns no texts into vectors."""
-    return BackendError(
-        f"backend '{backend}' makes no vectors: {provider} has no embeddings",
-        code="backend.no_embeddings",
-        hint="name a model of another backend in `model` of the step, or set [routing] embed; the bundled model is "
-        "called minilm",
-        details={"backend": backend},
-    )
 
 
 async def _read_whole(response: httpx.Response) -> bytes:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from temporalio import activity
 
 from activities.effects import keep_note, kept_note
-from activities.tools.http import HttpAnswer, HttpCall, HttpTools
+from activities.tools.http import HttpAnswer, HttpTools
+from activities.tools.http_request import HttpCall
 from engine.control.credentials import Mask, carried, cookie_pair, secrets_of
 from engine.core.contracts.activities import ToolParams
 from engine.core.contracts.failures import clip

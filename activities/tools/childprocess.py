@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 from engine.core.contracts.activities import ToolParams
 from engine.core.errors import ToolError
 from engine.core.values import Json, compact_json
-from engine.tooling import Tool, call_arguments, call_failure, call_result
+from engine.tooling.calls import call_arguments, call_failure, call_result
+from engine.tooling.definition import Tool
 
 _PARAMS: TypeAdapter[ToolParams] = TypeAdapter(ToolParams)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from activities.tools.http import HttpAnswer, HttpCall, HttpTools, parse_json
+from activities.tools.http import HttpAnswer, HttpTools, parse_json
+from activities.tools.http_request import HttpCall
 from activities.tools.openapi_parts import body_of, header_value, path_text, query_pairs
 from engine.control.credentials import Mask, carried, cookie_pair, secrets_of
 from engine.control.openapi.arguments import is_json
@@ -18,7 +19,7 @@ from engine.core.errors import InvalidInput, ToolError
 from engine.core.plan.ir import ToolContract
 from engine.core.values import Json
 from engine.settings import OpenApiConfig
-from engine.tooling import ToolCatalog
+from engine.tooling.catalog import ToolCatalog
 
 _DOTS = frozenset({".", ".."})
 

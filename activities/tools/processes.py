@@ -16,7 +16,8 @@ from typing import Any, Final
 from engine.core.contracts.activities import ToolParams
 from engine.core.errors import ToolError
 from engine.core.values import Json, compact_json
-from engine.tooling import Tool, ToolCatalog
+from engine.tooling.catalog import ToolCatalog
+from engine.tooling.definition import Tool
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 

@@ -15,7 +15,9 @@ from engine.core.contracts.activities import ToolParams
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import ToolError
 from engine.core.values import Json
-from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
+from engine.tooling.calls import call_arguments, call_failure, call_result
+from engine.tooling.catalog import ToolCatalog
+from engine.tooling.definition import Tool
 
 PROCESSES = 8
 """Calls in processes of their own that run at one time."""

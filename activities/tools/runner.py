@@ -32,7 +32,7 @@ from engine.core.values import Json
 from engine.obs.telemetry import OFF, Telemetry
 from engine.settings import HttpConfig, ToolsConfig
 from engine.store.kept import KeptStore
-from engine.tooling import ToolCatalog
+from engine.tooling.catalog import ToolCatalog
 
 THREADS = 32
 """Ordinary Python tools that run at one time; they mostly wait for something."""

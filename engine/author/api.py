@@ -36,7 +36,7 @@ from engine.author.task import Allow, Limits, Require, Task
 from engine.author.tools import FunctionTool, HttpTool
 from engine.author.values import Expr, Value, expr
 from engine.author.waits import approve, wait_for_event, wait_for_input
-from engine.tooling import Tool, ToolContext, tool
+from engine.tooling.definition import Tool, ToolContext, tool
 
 __all__ = [
     "Allow",

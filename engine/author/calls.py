@@ -13,7 +13,7 @@ from engine.author.tools import AnyTool, FunctionTool, HttpTool, name_of
 from engine.author.values import Expr, Value, given, plain
 from engine.core.spec import codes
 from engine.core.values import Json
-from engine.tooling import Tool
+from engine.tooling.definition import Tool
 
 if TYPE_CHECKING:
     from engine.author.task import Task

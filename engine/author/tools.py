@@ -11,7 +11,7 @@ from engine.author.schemas import Schema, schema_of
 from engine.author.values import Duration, Value, given, plain, seconds
 from engine.core.spec import codes
 from engine.core.values import Json
-from engine.tooling import Effect, Tool
+from engine.tooling.definition import Effect, Tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ import httpx
 
 from engine.author.task import Task
 from engine.client import requests
+from engine.client.aio_doors import AsyncDoors
 from engine.client.asking import Filters, Stream, Time, UsageBy
 from engine.client.connection import READ_TIMEOUT_S, Connection, is_worth_another
-from engine.client.doors import AsyncDoors
 from engine.client.following import Followed, Patience
 from engine.client.registry import AsyncRegistry
 from engine.client.requests import Request, TaskSource

@@ -41,6 +41,7 @@ class ChildService:
 
         Raises:
             NotFound: `task.not_found`, `task.version_not_found`, `alias.not_found`.
+            Conflict: `task.ambiguous` if the parent's agent has no task of that name, and several others have.
             InputRejected: `task.two_versions`.
             InvalidInput: `input.invalid`, `input.requirement`.
             AuthorityError: `authority.denied` if it may touch what those above it are not permitted to.
@@ -48,7 +49,7 @@ class ChildService:
         """
         with _store_errors():
             task = await self._definitions.versions.resolve(
-                params.task, tenant=params.context.tenant, agent_id=params.agent_id or None
+                params.task, tenant=params.context.tenant, agent_id=params.agent_id
             )
             body = await self._definitions.plan_for_start(task)
         check_input(task, params.input)

@@ -16,7 +16,8 @@ from engine.core.plan.dialects import make_resolver
 from engine.core.plan.ir import Plan
 from engine.core.plan.resolve import Resolver
 from engine.core.run.evaluate import Evaluator
-from engine.core.run.state import Branch, Scope
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch
 from engine.core.spec.dialects.choice import dialect_of
 from engine.core.spec.nodes import Node
 from engine.core.spec.read import read_task

@@ -183,15 +183,23 @@ class ExecutionService:
         )
 
     async def _late_outcome(self, facts: ExecutionFacts, key: str) -> EventRecord | None:
-        """Look for the outcome of a key in events that may still be on their way into the store."""
-        deadline = time.monotonic() + LATE_EVENTS_S
+        """Look for the outcome of a key in events that may still be on their way into the store.
+
+        Where some are known to be missing the repair restores them: that is waited for as long as for a worker.
+        """
+        began = time.monotonic()
         async with self._changes.subscribe() as changes:
             while True:
                 outcome = _outcome(await self.store.answer_events(facts.id, tenant=facts.tenant), key)
-                left = deadline - time.monotonic()
-                if outcome is not None or left <= 0:
+                is_incomplete = await self._is_incomplete(facts)
+                left = began + (self._answer_timeout_s if is_incomplete else LATE_EVENTS_S) - time.monotonic()
+                if outcome is not None or left <= 0 or self._changes.closed:
                     return outcome
                 await changes.wait(left)
+
+    async def _is_incomplete(self, facts: ExecutionFacts) -> bool:
+        now = await self.store.get_execution(facts.id, tenant=facts.tenant)
+        return now.settled and now.verified is False
 
     async def refuse_if_incomplete(self, facts: ExecutionFacts, code: str, key: str) -> None:
         """Leave open what became of a request if the execution has ended and events of it are known to be missing.
@@ -204,8 +212,7 @@ class ExecutionService:
         Raises:
             Unavailable: With that code; when the repair has restored the events they tell.
         """
-        now = await self.store.get_execution(facts.id, tenant=facts.tenant)
-        if now.settled and now.verified is False:
+        if await self._is_incomplete(facts):
             raise Unavailable(
                 f"execution {facts.id} has ended, and events of it are still missing: they tell what became of this",
                 code=code,

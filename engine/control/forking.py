@@ -17,8 +17,9 @@ from engine.control.connect import TemporalConnection
 from engine.control.definitions import DefinitionService
 from engine.control.executions import ExecutionService
 from engine.control.forkpoints import Survey, choose_point, plain_point
-from engine.control.recorded import Recorder, before, order_of, position, steps_to, turns_before
+from engine.control.recorded import Recorder, before, turns_before
 from engine.control.starting import Started, StartService, check_requirements, kept_value
+from engine.control.steppaths import order_of, position, steps_to
 from engine.core.contracts.execution import ExecutionParams, Fork, Recorded
 from engine.core.errors import Conflict, InvalidInput, NotFound
 from engine.core.kinds import ExecutionStatus, StepKind

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.control.recorded import Tracker, order_of, steps_to
+from engine.control.steppaths import order_of, steps_to
+from engine.control.tracking import Tracker
 from engine.core.errors import Conflict, InvalidInput
 from engine.core.kinds import EventType
 from engine.core.plan.ir import Plan

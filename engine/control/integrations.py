@@ -14,7 +14,7 @@ from engine.core.errors import InvalidInput
 from engine.core.kinds import ToolEffect
 from engine.core.plan.ir import ToolContract
 from engine.settings import IntegrationConfig
-from engine.tooling import TOOL_NAME
+from engine.tooling.reading import TOOL_NAME
 
 MAIL_ADDRESS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[^\s<>()\[\],;:@\\\"\x00-\x1f\x7f]{1,253}")
 """A mail address; its domain may be written in any script."""

@@ -16,7 +16,8 @@ from engine.control.declaring import backend_body, check_name, group_body, told_
 from engine.core.diagnostics import did_you_mean
 from engine.core.errors import Conflict, InvalidInput, NotFound
 from engine.settings import BackendConfig, Capabilities, Group, Project, load_project, openai_from_environment
-from engine.store.backend_states import FoundModel
+from engine.store.backend_states import BackendStateStore, FoundModel
+from engine.store.database import Database
 from engine.store.registry import EntryChange, EntryFacts, EntryKind, Marks, RegistryStore, not_found
 
 Source = Literal["environment", "file", "store", "bundled"]
@@ -336,6 +337,11 @@ class RegistryService:
         if kind == "backend" and name == BUNDLED:
             # only the workers of `everstep dev` know that one
             raise _of_file(kind, name, "bundled")
+
+
+def open_registry(database: Database, project: Project) -> tuple[RegistryService, BackendStateStore]:
+    """Return what a worker knows backends by: what its project and the store declare, and what checks found."""
+    return RegistryService(RegistryStore(database), lambda: project), BackendStateStore(database)
 
 
 def _of_file(kind: EntryKind, name: str, source: Source) -> Conflict:

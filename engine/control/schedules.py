@@ -4,64 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
-from temporalio.client import (
-    Client,
-    ScheduleAlreadyRunningError,
-    ScheduleBackfill,
-    ScheduleDescription,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
-)
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client, ScheduleBackfill, ScheduleDescription
+from temporalio.service import RPCError
 
 from engine.control.connect import RPC_TIMEOUT, TemporalConnection
 from engine.control.definitions import DefinitionService, now_us
 from engine.control.dispatched import Computing, computed_input, read_value
 from engine.control.request_keys import id_for
-from engine.control.scheduling import (
-    OVERLAPS,
-    ScheduleBody,
-    body_json,
-    read_body,
-    temporal_id,
-    temporal_schedule,
-)
+from engine.control.schedulemirror import ScheduleMirror
+from engine.control.scheduleviews import ScheduleSight
+from engine.control.scheduling import OVERLAPS, ScheduleBody, body_json, read_body, temporal_id
 from engine.control.starting import check_input, check_requirements, kept_value
 from engine.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from engine.core.plan.codec import plan_from_json
-from engine.core.run.projection import iso_time
-from engine.store.definitions import TaskFacts
-from engine.store.schedules import RunFacts, ScheduleFacts, ScheduleStore, TaskCrons
+from engine.store.schedules import ScheduleFacts, ScheduleStore
 
-PAGE = 100
-VERIFY_S = 300.0
-"""How often it is looked whether Temporal still has all schedules; it may have lost its own store."""
 SHOWN_RUNS = 20
-SHOWN_TIMES = 10
 AT_ONCE = 10
 
 log = structlog.get_logger("everstep.schedules")
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleSight:
-    """A schedule as it is shown.
-
-    Attributes:
-        facts: What it shall be.
-        description: What Temporal says of it; None = it does not answer, or does not have it yet.
-        runs: Its last runs, the latest first.
-    """
-
-    facts: ScheduleFacts
-    description: ScheduleDescription | None = None
-    runs: Sequence[RunFacts] = ()
 
 
 class ScheduleService:
@@ -80,9 +46,7 @@ class ScheduleService:
         self.store = store
         self._definitions = definitions
         self._temporal = temporal
-        self._task_queue = task_queue
-        self._stamp: tuple[Any, ...] = ()
-        self._verified_us = 0
+        self._mirror = ScheduleMirror(store, temporal, task_queue=task_queue)
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +147,7 @@ class ScheduleService:
         if gone is None:
             raise _not_found(reference)
         try:
-            await self.apply(replace(facts, deleted_us=now_us()))
+            await self._mirror.apply(replace(facts, deleted_us=now_us()))
         except Unavailable:
             log.info("a schedule is removed in Temporal when that can be reached", schedule=facts.id)
         return facts
@@ -305,50 +269,8 @@ class ScheduleService:
     # --- Temporal follows ------------------------------------------------------------------------------------------
 
     async def _apply_now(self, facts: ScheduleFacts) -> ScheduleFacts:
-        await self.apply(facts)
+        await self._mirror.apply(facts)
         return replace(facts, applied_rev=facts.rev)
-
-    async def apply(self, facts: ScheduleFacts) -> None:
-        """Let Temporal have what a schedule shall be.
-
-        Raises:
-            InvalidInput: `schedule.refused` if Temporal does not take it.
-            Unavailable: `unreachable`; `sweep` does it later.
-        """
-        client = await self._temporal.client()
-        try:
-            with self._temporal.errors():
-                await self._apply(client, facts)
-        except RPCError as error:
-            await self.store.mark_applied(facts, problem=error.message)
-            raise InvalidInput(
-                f"Temporal does not take the schedule '{facts.name}': {error.message}", code="schedule.refused"
-            ) from error
-
-    async def _apply(self, client: Client, facts: ScheduleFacts) -> None:
-        handle = client.get_schedule_handle(temporal_id(facts.tenant, facts.id))
-        if facts.deleted_us is not None:
-            try:
-                await handle.delete(rpc_timeout=RPC_TIMEOUT)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-            await self.store.drop(facts.id, tenant=facts.tenant)
-            return
-        limit = facts.body.get("limit")
-        schedule = temporal_schedule(facts, task_queue=self._task_queue, remaining=limit)
-        try:
-            await client.create_schedule(handle.id, schedule, rpc_timeout=RPC_TIMEOUT)
-        except ScheduleAlreadyRunningError:
-            await handle.update(lambda told: self._updated(facts, told), rpc_timeout=RPC_TIMEOUT)
-        await self.store.mark_applied(facts)
-
-    def _updated(self, facts: ScheduleFacts, told: ScheduleUpdateInput) -> ScheduleUpdate:
-        limit = facts.body.get("limit")
-        state = told.description.schedule.state
-        if limit is not None and facts.limit_rev <= facts.applied_rev and state.limited_actions:
-            limit = state.remaining_actions
-        return ScheduleUpdate(temporal_schedule(facts, task_queue=self._task_queue, remaining=limit))
 
     async def sweep(self) -> None:
         """Do what was left undone: schedules that tasks name, and changes that Temporal does not have.
@@ -356,96 +278,11 @@ class ScheduleService:
         Raises:
             Unavailable: `unreachable`.
         """
-        await self.follow_tasks()
-        for facts in await self.store.unapplied(limit=PAGE):
-            try:
-                await self.apply(facts)
-            except InvalidInput as error:
-                log.warning("a schedule is not taken", schedule=facts.id, tenant=facts.tenant, error=error.message)
-        if now_us() - self._verified_us > VERIFY_S * 1e6:
-            await self._verify()
-            self._verified_us = now_us()
-
-    async def _verify(self) -> None:
-        """Make those anew that Temporal has lost."""
-        wanted = {temporal_id(facts.tenant, facts.id): facts for facts in await self.store.all_ids()}
-        if not wanted:
-            return
-        client = await self._temporal.client()
-        with self._temporal.errors():
-            there = {item.id async for item in await client.list_schedules(page_size=1_000)}
-        for name, facts in wanted.items():
-            # the list lags behind what was just made
-            if name not in there and facts.applied_rev == facts.rev and now_us() - facts.updated_us > VERIFY_S * 1e6:
-                await self.apply(facts)
-
-    # --- what tasks say --------------------------------------------------------------------------------------------
+        await self._mirror.sweep()
 
     async def follow_tasks(self) -> None:
         """Make, change and remove the schedules that `dispatch.cron` of tasks names, if any task has changed."""
-        stamp = await self.store.stamp_of_tasks()
-        if stamp == self._stamp:
-            return
-        wanted: dict[tuple[str, str], ScheduleFacts] = {}
-        for task in await self.store.tasks_with("cron"):
-            for facts in _crons_of(task):
-                wanted[facts.tenant, facts.id] = facts
-        known = {(facts.tenant, facts.id): facts for facts in await self.store.of_tasks()}
-        for place, facts in wanted.items():
-            before = known.get(place)
-            if before is None:
-                await self._add_cron(facts)
-            elif (before.body, before.task, before.name) != (facts.body, facts.task, facts.name):
-                changed = replace(before, body=facts.body, task=facts.task, name=facts.name, updated_us=now_us())
-                await self.store.change(changed)
-        for (tenant, schedule_id), _ in known.items():
-            if (tenant, schedule_id) not in wanted:
-                await self.store.mark_deleted(schedule_id, tenant=tenant, now_us=now_us())
-        self._stamp = stamp
-
-    async def _add_cron(self, facts: ScheduleFacts) -> None:
-        try:
-            await self.store.add(facts)
-        except Conflict:
-            # somebody's own schedule, or another task of the same name, has the name
-            await self.store.add(replace(facts, name=f"{facts.name}#{facts.id[:8]}"))
-
-
-def _crons_of(task: TaskCrons) -> list[ScheduleFacts]:
-    given = task.dispatch["cron"]
-    items = given if isinstance(given, list) else [given]
-    found: list[ScheduleFacts] = []
-    for place, item in enumerate(items):
-        cron = item if isinstance(item, Mapping) else {"at": item}
-        body: dict[str, Any] = {"cron": [str(cron.get("at"))]}
-        if cron.get("timezone"):
-            body["timezone"] = str(cron["timezone"])
-        now = now_us()
-        found.append(
-            ScheduleFacts(
-                tenant=task.tenant,
-                id=str(uuid.uuid5(_SPACE, f"{task.tenant}\n{task.id}\n{place}")),
-                name=f"{task.name}:cron" if len(items) == 1 else f"{task.name}:cron-{place + 1}",
-                task=task.id,
-                body=body,
-                note=f"cron of the task {task.name}",
-                origin_id=task.id,
-                origin_place=place,
-                created_us=now,
-                updated_us=now,
-                actor="dispatch",
-            )
-        )
-    return found
-
-
-_SPACE = uuid.UUID("0c2f3f0e-5d43-4b8b-9a0a-7d6a2a1f4d11")
-"""Name space of the ids of schedules that tasks name."""
-
-
-def task_reference(facts: ScheduleFacts, task: TaskFacts | None) -> str:
-    """Return what to call the task of a schedule."""
-    return facts.task if task is None or not facts.origin_id else task.name
+        await self._mirror.follow_tasks()
 
 
 def _of_task(facts: ScheduleFacts) -> Conflict:
@@ -460,58 +297,3 @@ def _not_found(reference: str) -> NotFound:
     return NotFound(
         f"there is no schedule {reference}", code="schedule.not_found", hint="list them with `everstep schedule ls`"
     )
-
-
-# --- views -----------------------------------------------------------------------------------------------------------
-
-
-def schedule_view(sight: ScheduleSight, *, whole: bool = True) -> dict[str, Any]:
-    """Return a schedule as JSON.
-
-    Args:
-        sight: The schedule.
-        whole: Whether its last runs are shown too.
-    """
-    facts, told = sight.facts, sight.description
-    info = None if told is None else told.info
-    state = None if told is None else told.schedule.state
-    body = read_body(facts.body).model_dump(mode="json")
-    view: dict[str, Any] = {
-        "id": facts.id,
-        "name": facts.name,
-        "task": facts.task,
-        "of_task": facts.origin_id or None,
-        **body,
-        # Temporal pauses one by itself, too, after a failure
-        "paused": facts.paused if state is None else state.paused,
-        "note": facts.note if state is None or not state.note else state.note,
-        "problem": facts.problem or None,
-        "applied": facts.applied_rev == facts.rev,
-        "next_at": [] if info is None else [_moment(item) for item in info.next_action_times[:SHOWN_TIMES]],
-        "starts": None if info is None else info.num_actions,
-        "missed": None if info is None else info.num_actions_missed_catchup_window,
-        "skipped": None if info is None else info.num_actions_skipped_overlap,
-        "running": None if info is None else len(info.running_actions),
-        "left": state.remaining_actions if state is not None and state.limited_actions else None,
-        "created_at": iso_time(facts.created_us),
-        "updated_at": iso_time(facts.updated_us),
-        "actor": facts.actor,
-    }
-    if whole:
-        view["runs"] = [run_view(run) for run in sight.runs]
-    return view
-
-
-def run_view(run: RunFacts) -> dict[str, Any]:
-    """Return a run of a schedule as JSON."""
-    return {
-        "for": iso_time(run.nominal_us),
-        "at": iso_time(run.at_us),
-        "outcome": run.outcome or "under_way",
-        "execution_id": run.execution_id or None,
-        "error": run.error,
-    }
-
-
-def _moment(moment: dt.datetime) -> str:
-    return iso_time(int(moment.timestamp() * 1e6))

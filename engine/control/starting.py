@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,11 +206,11 @@ class StartService:
             with self._temporal.errors():
                 await launch(client, what, task_queue=self._task_queue)
         except WorkflowAlreadyStartedError as error:
+            # an earlier request got as far as Temporal but not as far as the store; or it is none of this engine
+            with contextlib.suppress(NotFound), self._temporal.errors():
+                await adopt_from_temporal(client, self._store, final_id)
             if not asked.key or named:
                 raise _taken(final_id) from error
-            # an earlier request with this key got as far as Temporal but not as far as the store
-            with self._temporal.errors():
-                await adopt_from_temporal(client, self._store, final_id)
             known = await self._store.get_execution(final_id, tenant=tenant)
             await self._check_same(Known(known, ""), asked)
             return Started(known, created=False)

@@ -10,8 +10,10 @@ from typing import Any, Final
 from engine.control.folding import FoldedStory, Folder
 from engine.core.errors import EngineError, InvalidInput, NotFound
 from engine.core.plan.codec import plan_from_json
+from engine.core.plan.ir import Plan
+from engine.core.plan.paths import Places
 from engine.core.plan.render import plan_outline
-from engine.core.run.projection import ExecutionFacts
+from engine.core.run.projection import ExecutionFacts, LabelOf, no_label
 from engine.core.run.story_parts import StepStory
 from engine.core.run.story_views import Show, Titles, no_titles, show_whole
 from engine.store.definitions import Definitions
@@ -81,14 +83,23 @@ class StoryService:
         """Return what names the steps of which no event has told yet what they are: the task's plan."""
         if all(step.kind for step in steps):
             return no_titles
+        plan = await self._plan_of(facts)
+        return no_titles if plan is None else await asyncio.to_thread(_titles_of, plan)
+
+    async def labels(self, facts: ExecutionFacts) -> LabelOf:
+        """Return what knows the labels of an execution's steps: the task's plan."""
+        plan = await self._plan_of(facts)
+        return no_label if plan is None else Places(plan).label_at
+
+    async def _plan_of(self, facts: ExecutionFacts) -> Plan | None:
         try:
             task = await self._definitions.get_task(
                 facts.task_id, tenant=facts.tenant, version=facts.task_version, removed=True
             )
-            return await asyncio.to_thread(_titles_of, task.plan)
+            return await asyncio.to_thread(plan_from_json, task.plan)
         except EngineError:
             # a task of another store, or a plan of another version: the steps go without names
-            return no_titles
+            return None
 
     async def full_id(self, prefix: str, *, tenant: str) -> list[dict[str, Any]]:
         """Return the executions whose ids begin with a text, at most `MOST_CANDIDATES`.
@@ -137,8 +148,8 @@ def static_path(path: str) -> str:
     return _COUNTERS.sub("", path)
 
 
-def _titles_of(plan: dict[str, Any]) -> Titles:
-    rows = {static_path(row.path): (row.kind, row.label) for row in plan_outline(plan_from_json(plan))}
+def _titles_of(plan: Plan) -> Titles:
+    rows = {static_path(row.path): (row.kind, row.label) for row in plan_outline(plan)}
     lists = sorted({path.partition(".")[0] for path in rows})
 
     def title(path: str) -> tuple[str, str]:

@@ -58,15 +58,12 @@ class TaskEdits:
 
         Raises:
             NotFound: As `VersionService.resolve`, `agent.not_found`; `task.not_found` for one of another agent.
+            Conflict: `task.ambiguous` if anybody's task may be meant, and tasks of several agents have the name.
         """
-        resolve = self._definitions.versions.resolve
-        if agent is None:
-            return await resolve(reference, tenant=tenant, version=version)
-        owner = await self._definitions.definitions.get_agent(agent, tenant=tenant)
-        task = await resolve(reference, tenant=tenant, version=version, agent_id=owner.id)
-        if task.agent_id != owner.id:
-            raise NotFound(f"there is no task {reference}", code="task.not_found")
-        return task
+        owner_id = await self._id_of(agent, tenant=tenant)
+        return await self._definitions.versions.resolve(
+            reference, tenant=tenant, version=version, agent_id=owner_id, only=agent is not None
+        )
 
     async def put(self, reference: str, source: str, author: Author) -> Created:
         """Store a task under an id: as a new one, or as the next version of what is there.
@@ -96,6 +93,7 @@ class TaskEdits:
         Raises:
             DefinitionError: With diagnostics.
             NotFound: As `find`.
+            Conflict: As `find`.
         """
         return await self._next(await self.find(reference, tenant=author.tenant, agent=author.agent), source, author)
 
@@ -112,6 +110,7 @@ class TaskEdits:
         Raises:
             DefinitionError: With diagnostics; they name places in the task as it would become.
             NotFound: As `find`.
+            Conflict: As `find`.
         """
         task = await self.find(reference, tenant=author.tenant, agent=author.agent)
         latest = await self._definitions.definitions.get_task(task.id, tenant=author.tenant)
@@ -132,11 +131,16 @@ class TaskEdits:
 
         Raises:
             NotFound: As `find`.
+            Conflict: As `find`.
             InputRejected: As `VersionService.remove`.
         """
-        if agent is not None:
-            await self.find(reference, tenant=tenant, agent=agent)
-        return await self._definitions.versions.remove(reference, tenant=tenant)
+        owner_id = await self._id_of(agent, tenant=tenant)
+        return await self._definitions.versions.remove(reference, tenant=tenant, agent_id=owner_id)
+
+    async def _id_of(self, agent: str | None, *, tenant: str) -> str | None:
+        if agent is None:
+            return None
+        return (await self._definitions.definitions.get_agent(agent, tenant=tenant)).id
 
     async def _next(self, task: TaskFacts, source: str, author: Author) -> Created:
         return await self._definitions.update_task(

@@ -18,7 +18,8 @@ from engine.core.contracts.failures import clip
 from engine.core.errors import InvalidInput
 from engine.core.plan.ir import ToolContract
 from engine.settings import Project, Settings
-from engine.tooling import Tool, ToolCatalog
+from engine.tooling.catalog import ToolCatalog
+from engine.tooling.definition import Tool
 
 __all__ = ["ToolCatalog", "load_catalog"]
 

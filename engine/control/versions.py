@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.core.diagnostics import did_you_mean
-from engine.core.errors import InputRejected, NotFound
+from engine.core.errors import Conflict, InputRejected, NotFound
 from engine.core.run.projection import iso_time
 from engine.store.aliases import AliasFacts
-from engine.store.definitions import Definitions, TaskFacts, TaskWrites
+from engine.store.definitions import Definitions, Namesake, TaskFacts, TaskWrites
 
 LATEST = "latest"
 ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 MOST_VERSION = 2**31 - 1
 """What the store's column holds."""
+MOST_NAMESAKES = 10
+"""So many of the tasks that a name may mean are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +62,39 @@ class VersionService:
         self._definitions = definitions
 
     async def resolve(
-        self, reference: str, *, tenant: str, version: int | None = None, agent_id: str | None = None
+        self,
+        reference: str,
+        *,
+        tenant: str,
+        version: int | None = None,
+        agent_id: str | None = None,
+        only: bool = False,
     ) -> TaskFacts:
         """Return the version of a task that a reference means.
 
         Args:
             reference: `ID`, `NAME`, `CANONICAL_NAME`, or one of them with `@3`, `@latest` or `@ALIAS` behind it. A task
-                whose whole name is the reference comes first; of several tasks of one name, the newest.
+                whose whole name is the reference comes first; of several tasks of one name and agent, the newest.
             tenant: Its tenant.
             version: The version, if the reference names none.
-            agent_id: Agent whose tasks come before others of the same name.
+            agent_id: Agent whose tasks come before others of the same name; empty = those of no agent come first.
+            only: Whether the tasks of others are not found at all.
 
         Returns:
             The task in that version; without one the latest.
 
         Raises:
             NotFound: `task.not_found`, `task.version_not_found`, `alias.not_found`.
+            Conflict: `task.ambiguous` if tasks of several agents have the name, and none of them comes first.
             InputRejected: `task.two_versions` if the reference and `version` both name one.
         """
-        found = await self._find(reference, tenant=tenant, agent_id=agent_id)
+        found = await self._find(reference, tenant=tenant, agent_id=agent_id, only=only)
         which = ""
         if found is None:
             head, mark, which = reference.rpartition("@")
-            found = await self._find(head, tenant=tenant, agent_id=agent_id) if mark and head else None
+            found = await self._find(head, tenant=tenant, agent_id=agent_id, only=only) if mark and head else None
         if found is None:
-            known = await self._definitions.task_names(tenant=tenant)
+            known = await self._definitions.task_names(tenant=tenant, agent_id=agent_id if only else None)
             near = did_you_mean(reference, known) or did_you_mean(reference.partition("@")[0], known)
             raise NotFound(f"there is no task {reference}", code="task.not_found", hint=near)
         if which and version is not None:
@@ -98,16 +108,29 @@ class VersionService:
             return found
         return await self._version(found, number)
 
-    async def _find(self, name: str, *, tenant: str, agent_id: str | None) -> TaskFacts | None:
+    async def _find(self, name: str, *, tenant: str, agent_id: str | None, only: bool) -> TaskFacts | None:
         try:
-            return await self._definitions.get_task(name, tenant=tenant)
+            found = await self._definitions.get_task(name, tenant=tenant)
         except NotFound:
             pass
-        owners = (agent_id, None) if agent_id else (None,)
-        for owner, canonical in itertools.product(owners, (False, True)):
-            found = await self._definitions.find_task(name, tenant=tenant, agent_id=owner, canonical=canonical)
-            if found is not None:
-                return found
+        else:
+            return None if only and found.agent_id != agent_id else found
+        if agent_id is not None:
+            for canonical in (False, True):
+                own = await self._definitions.find_task(name, tenant=tenant, agent_id=agent_id, canonical=canonical)
+                if own is not None:
+                    return own
+        return None if only else await self._find_anybodys(name, tenant=tenant)
+
+    async def _find_anybodys(self, name: str, *, tenant: str) -> TaskFacts | None:
+        for canonical in (False, True):
+            found = await self._definitions.namesakes(
+                name, tenant=tenant, limit=MOST_NAMESAKES + 1, canonical=canonical
+            )
+            if len(found) > 1:
+                raise _ambiguous(name, found)
+            if found:
+                return await self._definitions.get_task(found[0].id, tenant=tenant)
         return None
 
     async def _number_of(self, task: TaskFacts, which: str) -> int | None:
@@ -211,16 +234,22 @@ class VersionService:
         task = await self.resolve(reference, tenant=tenant)
         await self._definitions.aliases.remove(task.id, alias, tenant=tenant)
 
-    async def remove(self, reference: str, *, tenant: str) -> Removed:
+    async def remove(self, reference: str, *, tenant: str, agent_id: str | None = None) -> Removed:
         """Remove a task with all its versions and aliases.
 
         Its executions go on, since each carries its own plan, and its name is free at once.
 
+        Args:
+            reference: The task.
+            tenant: Its tenant.
+            agent_id: The agent whose task it must be; None = anybody's.
+
         Raises:
             NotFound: As `resolve`.
+            Conflict: As `resolve`.
             InputRejected: `task.one_version` if the reference names a version: versions cannot be removed one by one.
         """
-        task = await self.resolve(reference, tenant=tenant)
+        task = await self.resolve(reference, tenant=tenant, agent_id=agent_id, only=agent_id is not None)
         if reference not in (task.id, task.name, task.canonical_name):
             raise InputRejected(
                 f"'{reference}' names one version, but a task is removed as a whole",
@@ -230,6 +259,19 @@ class VersionService:
         moment = _now_us()
         await self._definitions.write_tasks(TaskWrites(removed=[task.id]), tenant=tenant, now_us=moment)
         return Removed(task, moment)
+
+
+def _ambiguous(name: str, found: Sequence[Namesake]) -> Conflict:
+    """Return the refusal of a name that tasks of several agents have: the newest of them is hardly the one meant."""
+    told = [f"{item.id} (of {item.agent_name or 'no agent'})" for item in found[:MOST_NAMESAKES]]
+    return Conflict(
+        f"tasks of several agents are called '{name}': {', '.join(told)}{', …' if len(found) > len(told) else ''}",
+        code="task.ambiguous",
+        hint=f"give the id of the one that is meant; below its agent (/agents/AGENT/tasks/{name}) the name does",
+        details={
+            "tasks": [{"id": item.id, "agent_id": item.agent_id or None} for item in found[:MOST_NAMESAKES]],
+        },
+    )
 
 
 def alias_view(facts: AliasFacts) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Callable, Iterator, MutableMapping
 
@@ -15,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from engine import __version__
 from engine.control.executions import ANSWER_TIMEOUT_S
 from engine.control.known import known_secrets
+from engine.control.process import stop_on_signals
 from engine.control.tools import load_catalog
 from engine.control.tracing import ExecutionTelemetry
 from engine.core.errors import Conflict
@@ -243,7 +243,7 @@ async def serve_api(
             refreshing = asyncio.create_task(_refresh(settings, contracts), name="refresh")
             try:
                 async with app.state.metrics.kept_fresh():
-                    await _serve(app, services, listener or own, started, stop or _stop_on_signals())
+                    await _serve(app, services, listener or own, started, stop or stop_on_signals())
             finally:
                 refreshing.cancel()
             await told.close()
@@ -316,11 +316,3 @@ async def _serve(
         await serving
         await services.freshness.stop()
         await services.dispatcher.stop()
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -351,6 +351,8 @@ CALLS: Final = (
             "Without `arguments` the step's input `_` is passed on.",
             "The task is one of the server's, found by name or id when the step runs: `NAME@3` or"
             " `version: 3` is one version, `NAME@prod` an alias, without either the newest.",
+            "Of several tasks of one name it is that of the agent whose task runs it; of a task without an agent, that"
+            " without one.",
             "Its input is checked against its `input_schema` and `require` first. A `timeout` or cancel of the step"
             " cancels it, and it runs its own `finally`. It may touch no more than the task that runs it.",
             "If it fails, the step fails with the same code; `error.details` has its `execution_id`, and in `at` the"
@@ -361,6 +363,7 @@ CALLS: Final = (
         ),
         failures=(
             failure("task.not_found", "there is no such task, version or alias", "`everstep tasks ls` lists them"),
+            failure("task.ambiguous", "several other agents have a task of that name", "name the task by its id"),
             failure("task.cancelled", "somebody else cancelled it", "catch it with `on_error`"),
             failure(
                 "limit.depth",

@@ -15,8 +15,10 @@ from engine.core.spec.parts import RetrySpec
 from engine.core.spec.steps import StepSpec
 from engine.core.values import compact_json
 from engine.reference.entry import Entry, Group
+from engine.source.editor_modifiers import MODIFIER_KEYS
 from engine.source.editor_shapes import Shape
-from engine.source.editor_words import MODIFIER_KEYS, REQUIRED, STEP_KEYS, TASK_KEYS
+from engine.source.editor_steps import REQUIRED, STEP_KEYS
+from engine.source.editor_tasks import TASK_KEYS
 
 
 @dataclass(frozen=True, slots=True)

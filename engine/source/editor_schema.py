@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping
 
 from engine.core.kinds import StepKind
 from engine.core.spec import vocabulary
+from engine.source.editor_modifiers import MODIFIER_KEYS
 from engine.source.editor_shapes import ANY, Shape, one_of, ref
-from engine.source.editor_words import MODIFIER_KEYS, REQUIRED, SHARED, STEP_KEYS, TASK_KEYS
+from engine.source.editor_shared import SHARED
+from engine.source.editor_steps import REQUIRED, STEP_KEYS
+from engine.source.editor_tasks import TASK_KEYS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _KIND_KEY = "kind_"

@@ -199,12 +199,17 @@ class TurnStore:
         return await self.database.run(work, write=True)
 
     async def fail(self, turn: TurnFacts, error: dict[str, Any], *, now_us: int) -> TurnFacts | None:
-        """Keep why there is no answer, unless there is one.
+        """Keep why there is no answer, unless the turn has gone on since: whoever is behind the others fails nothing.
+
+        Args:
+            turn: The turn, as it was seen by whom it fails.
+            error: {code, message, hint, status}.
+            now_us: Unix microseconds.
 
         Returns:
             The turn as it is now; None = it was deleted with its session.
         """
-        still = (_is(turn.id, turn.tenant), chat_turns.c.state.in_(OPEN))
+        still = (_is(turn.id, turn.tenant), chat_turns.c.state == turn.state, chat_turns.c.state.in_(OPEN))
         values = {"state": FAILED, "error": _text(error), "lease_us": 0, "updated_us": now_us}
 
         def work(connection: Connection) -> TurnFacts | None:

@@ -130,8 +130,7 @@ class Database:
     @property
     def place(self) -> str:
         """Which store it is, for people; without a password."""
-        url = self.engine.url
-        return f"SQLite {url.database}" if self.is_sqlite else f"PostgreSQL {postgres.place_of(url)}"
+        return _place_of(self.engine.url)
 
     @contextmanager
     def _explained(self, *, write: bool = False) -> Iterator[None]:
@@ -320,6 +319,20 @@ async def _open_sqlite(url: URL) -> Database:
         await database.close()
         raise
     return database
+
+
+def place_of(url: str) -> str:
+    """Say which store a URL names, for people, as `Database.place` does.
+
+    Raises:
+        InvalidInput: `store.bad_url`.
+    """
+    return _place_of(_parse(url))
+
+
+def _place_of(url: URL) -> str:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    return f"SQLite {url.database}" if is_sqlite else f"PostgreSQL {postgres.place_of(url)}"
 
 
 async def look_at(url: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +21,7 @@ from engine.store.aliases import Aliases, AliasFacts, write_alias
 from engine.store.database import Database
 from engine.store.locks import lock_definitions
 from engine.store.metadata import ordered, page_of
-from engine.store.schema import task_aliases, tasks
+from engine.store.schema import agents, task_aliases, tasks
 from engine.store.texts import plain
 
 
@@ -87,6 +87,21 @@ class TaskWrites:
     new_names: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Namesake:
+    """The newest task of an agent that has a name which tasks of other agents may have too.
+
+    Attributes:
+        id: The task.
+        agent_id: Its agent, or an empty text.
+        agent_name: The agent's name, or an empty text.
+    """
+
+    id: str
+    agent_id: str
+    agent_name: str
+
+
 def _plan_of(row: Row[*tuple[Any, ...]]) -> tuple[dict[str, Any], str]:
     """Return a stored plan in the present format, and its hash."""
     plan: dict[str, Any] = json.loads(row.plan)
@@ -122,6 +137,11 @@ def _task_of(row: Row[*tuple[Any, ...]]) -> TaskFacts:
 
 
 _LIVE = tasks.c.deleted_us.is_(None)
+
+
+def _has_this_name(name: str, tenant: str, canonical: bool) -> ColumnElement[bool]:
+    column = tasks.c.canonical_name if canonical else tasks.c.name
+    return and_(tasks.c.tenant == tenant, column == name, tasks.c.latest.is_(True), _LIVE)
 
 
 def _row_of(task: TaskFacts) -> dict[str, Any]:
@@ -258,24 +278,46 @@ class Definitions:
         return _task_of(row)
 
     async def find_task(
-        self, name: str, *, tenant: str, agent_id: str | None = "", canonical: bool = False
+        self, name: str, *, tenant: str, agent_id: str = "", canonical: bool = False
     ) -> TaskFacts | None:
-        """Return the newest task of that name and agent (None = of any), or None.
+        """Return the newest task of that name and agent, or None.
 
         Args:
             name: The name.
             tenant: Its tenant.
-            agent_id: Its agent.
+            agent_id: Its agent; empty = none.
             canonical: Whether the canonical name is meant.
         """
-        column = tasks.c.canonical_name if canonical else tasks.c.name
-        query = select(tasks).where(tasks.c.tenant == tenant, column == name, tasks.c.latest.is_(True), _LIVE)
-        if agent_id is not None:
-            query = query.where(tasks.c.agent_id == agent_id)
+        query = select(tasks).where(_has_this_name(name, tenant, canonical), tasks.c.agent_id == agent_id)
         query = query.order_by(tasks.c.created_us.desc(), tasks.c.id).limit(1)
         async with self.database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else _task_of(row)
+
+    async def namesakes(self, name: str, *, tenant: str, limit: int, canonical: bool = False) -> list[Namesake]:
+        """Return the newest task of that name of each agent that has one, the newest first.
+
+        Args:
+            name: The name.
+            tenant: Their tenant.
+            limit: Most to return.
+            canonical: Whether the canonical name is meant.
+        """
+        newest_first = (tasks.c.created_us.desc(), tasks.c.id)
+        place = func.row_number().over(partition_by=tasks.c.agent_id, order_by=newest_first).label("place")
+        named = select(tasks.c.id, tasks.c.tenant, tasks.c.agent_id, tasks.c.created_us, place)
+        found = named.where(_has_this_name(name, tenant, canonical)).subquery()
+        owner = and_(agents.c.tenant == found.c.tenant, agents.c.id == found.c.agent_id)
+        query = (
+            select(found.c.id, found.c.agent_id, agents.c.name)
+            .select_from(found.outerjoin(agents, owner))
+            .where(found.c.place == 1)
+            .order_by(found.c.created_us.desc(), found.c.id)
+            .limit(limit)
+        )
+        async with self.database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [Namesake(row.id, row.agent_id, row.name or "") for row in rows]
 
     async def list_versions(self, task_id: str, *, tenant: str, limit: int = 100, offset: int = 0) -> list[TaskFacts]:
         """Return one page of a task's versions, the newest first."""
@@ -299,14 +341,17 @@ class Definitions:
         async with self.database.read() as connection:
             return [_task_of(row) for row in (await connection.execute(query)).all()]
 
-    async def task_names(self, *, tenant: str, limit: int = 1_000) -> list[str]:
+    async def task_names(self, *, tenant: str, agent_id: str | None = None, limit: int = 1_000) -> list[str]:
         """Return the names of tasks, those that changed last first.
 
         Args:
             tenant: Tenant id.
+            agent_id: Only those of this agent.
             limit: Most to return.
         """
         query = select(tasks.c.name).where(tasks.c.tenant == tenant, tasks.c.latest.is_(True), _LIVE)
+        if agent_id is not None:
+            query = query.where(tasks.c.agent_id == agent_id)
         query = query.order_by(tasks.c.updated_us.desc()).limit(limit)
         async with self.database.read() as connection:
             return [str(row.name) for row in (await connection.execute(query)).all()]

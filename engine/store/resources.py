@@ -70,6 +70,7 @@ class ResourceStore(Generic[FactsT]):
         self,
         *,
         tenant: str,
+        id_prefix: str = "",
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         offset: int = 0,
@@ -80,13 +81,15 @@ class ResourceStore(Generic[FactsT]):
 
         Args:
             tenant: Tenant id.
+            id_prefix: How their ids begin.
             metadata: Only those whose metadata contains this object.
             limit: Most to return.
             offset: How many to leave out first.
             sort_by: `created_at` or `updated_at`.
             descending: Newest first.
         """
-        mine = select(self._table).where(self._table.c.tenant == tenant)
+        begins = self._table.c.id.startswith(id_prefix, autoescape=True)
+        mine = select(self._table).where(self._table.c.tenant == tenant, begins)
         query = ordered(mine, self._table, sort_by, descending)
         async with self.database.read() as connection:
             rows = await page_of(connection, query, metadata=metadata, limit=limit, offset=offset)

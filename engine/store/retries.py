@@ -1,8 +1,8 @@
-"""Keys of requests that came without one: remembered for an hour, so that a repetition finds that of its first try."""
+"""Keys of requests that came without one: remembered for a while, so that a repetition finds that of its first try."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from engine.store.bulk import replacing
@@ -11,6 +11,10 @@ from engine.store.idempotency import OURS_KEPT_US
 from engine.store.schema_retries import blind_retries
 
 KEPT_US = OURS_KEPT_US
+"""How long a key is kept from the last try that came, as long as none was answered."""
+ANSWERED_US = 180 * 1_000_000
+"""How long once one was: the SDK waits two minutes for an answer that was lost, and tries for less than one more. Who
+asks for the same later wants another one, though its first try may have met nobody."""
 CLEAN_US = 600 * 1_000_000
 CLEAN_MOST = 1_000
 
@@ -54,19 +58,23 @@ class RetryStore:
             key: The key if nothing of a first try is known, which is then remembered.
             now_us: Unix microseconds.
         """
-        mine = blind_retries.c.tenant == tenant, blind_retries.c.fingerprint == fingerprint
-        oldest_us = now_us - KEPT_US
-        query = select(blind_retries.c.key).where(*mine, blind_retries.c.at_us > oldest_us)
+        mine = _is(tenant, fingerprint)
 
         def work(connection: Connection) -> str:
-            connection.execute(delete(blind_retries).where(*mine, blind_retries.c.at_us <= oldest_us))
+            connection.execute(delete(blind_retries).where(mine, blind_retries.c.at_us <= now_us - KEPT_US))
             row = _row(tenant, fingerprint, key, now_us)
             # two repetitions at once must find one key
             connection.execute(self._insert(blind_retries).values(row).on_conflict_do_nothing())
-            return str(connection.execute(query).scalar_one())
+            connection.execute(update(blind_retries).where(mine).values(at_us=now_us))
+            return str(connection.execute(select(blind_retries.c.key).where(mine)).scalar_one())
 
-        found: str | None = await self._database.run(lambda connection: connection.execute(query).scalar_one_or_none())
-        return found if found is not None else await self._database.run(work, write=True)
+        return await self._database.run(work, write=True)
+
+    async def answered(self, tenant: str, fingerprint: str, key: str, *, now_us: int) -> None:
+        """Forget a key soon, since a try of its request was answered; not that of an equal request that came later."""
+        mine = and_(_is(tenant, fingerprint), blind_retries.c.key == key)
+        change = update(blind_retries).where(mine).values(at_us=now_us - KEPT_US + ANSWERED_US)
+        await self._database.run(lambda connection: connection.execute(change), write=True)
 
     def _clean(self, connection: Connection, now_us: int) -> None:
         if now_us - self._cleaned_us < CLEAN_US:
@@ -75,8 +83,11 @@ class RetryStore:
         names = blind_retries.c.tenant, blind_retries.c.fingerprint
         old = select(*names).where(blind_retries.c.at_us <= now_us - KEPT_US).limit(CLEAN_MOST)
         for tenant, fingerprint in connection.execute(old).all():
-            mine = blind_retries.c.tenant == tenant, blind_retries.c.fingerprint == fingerprint
-            connection.execute(delete(blind_retries).where(*mine))
+            connection.execute(delete(blind_retries).where(_is(tenant, fingerprint)))
+
+
+def _is(tenant: str, fingerprint: str) -> ColumnElement[bool]:
+    return and_(blind_retries.c.tenant == tenant, blind_retries.c.fingerprint == fingerprint)
 
 
 def _row(tenant: str, fingerprint: str, key: str, now_us: int) -> dict[str, str | int]:

@@ -183,6 +183,7 @@ class SessionStore:
         self,
         *,
         tenant: str,
+        id_prefix: str = "",
         metadata: Mapping[str, Any] | None = None,
         limit: int = 100,
         offset: int = 0,
@@ -193,6 +194,7 @@ class SessionStore:
 
         Args:
             tenant: Tenant id.
+            id_prefix: How their ids begin.
             metadata: What their metadata must hold.
             limit: Most to return.
             offset: How many are passed over.
@@ -200,7 +202,9 @@ class SessionStore:
             descending: The newest first.
         """
         keys = (sessions.c[SORTS[sort_by]], sessions.c.id)
-        query = select(sessions).where(sessions.c.tenant == tenant)
+        query = select(sessions).where(
+            sessions.c.tenant == tenant, sessions.c.id.startswith(id_prefix, autoescape=True)
+        )
         query = query.order_by(*(key.desc() if descending else key.asc() for key in keys))
         query = query if metadata else query.limit(limit).offset(offset)
 

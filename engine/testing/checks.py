@@ -14,7 +14,7 @@ from engine.core.lang.context import EvalContext
 from engine.core.lang.expression import compile_expression
 from engine.core.lang.template import compile_template, is_template
 from engine.core.values import Json, compact_json
-from engine.dryrun import START_US
+from engine.dryrun.effects import START_US
 from engine.testing.cases import Assertion, Expect, Given
 from engine.testing.running import TaskRun
 

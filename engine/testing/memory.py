@@ -34,18 +34,18 @@ from engine.core.kinds import ExecutionStatus
 from engine.core.plan.ir import Plan
 from engine.core.run.attempts import attempt_view
 from engine.core.run.effects import Call
-from engine.core.run.projection import TRANSITION_TYPES, event_view, transition_view
+from engine.core.run.projection import TRANSITION_TYPES, event_view
 from engine.core.run.story_views import step_row, step_view
 from engine.core.run.story_words import entries
 from engine.core.values import Json
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.testing import memory_lists
 from engine.testing.memory_doors import MemoryDoors
 from engine.testing.memory_run import Asked, MemoryExecution
 from engine.testing.memory_steering import MemorySteering
 from engine.testing.replies import RealTools, Replies, Script, Source
 from engine.testing.running import catalog_for, check_input, compile_any
-from engine.tooling import Tool
+from engine.tooling.definition import Tool
 
 Scripted = Mapping[str, Json] | Sequence[Json] | Callable[[Call], Answered | None]
 """Replies by name, for all calls in order, or a function of the call; see `run_task`."""
@@ -288,8 +288,9 @@ class MemoryClient(MemorySteering, MemoryDoors):
 
     def transitions(self, execution_id: str) -> Iterator[TransitionRow]:
         """See `Client.transitions`."""
-        records = [record for record in self._find(execution_id).records() if record.type in TRANSITION_TYPES]
-        return iter([cast(TransitionRow, transition_view(record)) for record in records])
+        made = self._find(execution_id)
+        records = [record for record in made.records() if record.type in TRANSITION_TYPES]
+        return iter([cast(TransitionRow, made.transition(record)) for record in records])
 
     def events(self, execution_id: str) -> Iterator[EventRow]:
         """See `Client.events`."""
@@ -351,7 +352,7 @@ class MemoryClient(MemorySteering, MemoryDoors):
             return iter(found)
         for record in made.records():
             if record.seq > after and (what == "events" or record.type in TRANSITION_TYPES):
-                view = event_view(record) if what == "events" else transition_view(record)
+                view = event_view(record) if what == "events" else made.transition(record)
                 found.append(StreamEvent(str(record.seq), view))
         return iter(found)
 

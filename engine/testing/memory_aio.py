@@ -33,7 +33,7 @@ from engine.core.values import Json
 from engine.testing.memory import MemoryClient, Scripted
 from engine.testing.memory_doors import AsyncMemoryDoors
 from engine.testing.replies import Source
-from engine.tooling import Tool
+from engine.tooling.definition import Tool
 
 T = TypeVar("T")
 

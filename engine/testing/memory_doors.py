@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn, TypeVar
 
-from engine.client.doors import AsyncDoors, Doors
+from engine.client.aio_doors import AsyncDoors
+from engine.client.doors import Doors
 from engine.client.registry import AsyncRegistry, Registry
 from engine.client.requests import Request
 from engine.core.errors import InvalidInput

@@ -11,6 +11,7 @@ from engine.core.contracts.execution import AnswerSignal, ControlSignal, EventSi
 from engine.core.errors import Conflict, InputRejected, InvalidInput, RunError
 from engine.core.kinds import EventType, ExecutionStatus, StepKind
 from engine.core.plan.ir import Plan
+from engine.core.plan.paths import Places
 from engine.core.run.answers import fitting_problems
 from engine.core.run.attempts import AttemptFacts
 from engine.core.run.dispositions import message_outcome
@@ -18,11 +19,12 @@ from engine.core.run.effects import Failed, Ok
 from engine.core.run.events import EventRecord, body_of
 from engine.core.run.machine import Finished, Machine, Pace
 from engine.core.run.progress import Progress
-from engine.core.run.projection import ExecutionFacts, Wait, execution_view, is_listening, pause_view
+from engine.core.run.projection import ExecutionFacts, Wait, execution_view, is_listening, pause_view, transition_view
 from engine.core.run.story import Story
 from engine.core.run.walker import Identity
 from engine.core.values import Json, compact_json
-from engine.dryrun import MOST_ACTIVATIONS, START_US, MemoryEffects, all_waits, deliver
+from engine.dryrun.effects import START_US, MemoryEffects
+from engine.dryrun.running import MOST_ACTIVATIONS, all_waits, deliver
 from engine.testing.recording import STALE
 from engine.testing.replies import Replies
 
@@ -270,6 +272,10 @@ class MemoryExecution:
             EventRecord(self.asked.execution_id, RUN_ID, seen.seq, seen.now_us, seen.type, compact_json(seen.body))
             for seen in self.effects.events
         ]
+
+    def transition(self, record: EventRecord) -> dict[str, Any]:
+        """Return one of its transitions as the API shows it."""
+        return transition_view(record, Places(self.plan).label_at)
 
     def progress(self) -> Progress:
         """Return its facts."""

@@ -14,7 +14,7 @@ from engine.client.views import Execution
 from engine.core.contracts.execution import ControlSignal
 from engine.core.errors import Conflict, InvalidInput
 from engine.core.values import Json, duration_seconds
-from engine.dryrun import START_US
+from engine.dryrun.effects import START_US
 from engine.testing.replies import Replies, Source
 from engine.testing.running import check_input
 

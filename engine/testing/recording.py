@@ -22,7 +22,7 @@ from engine.core.contracts.lookups import EmbedParams, SearchParams
 from engine.core.errors import InvalidInput, RunError, Unavailable
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.values import Json, canonical_json
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.testing.replies import chat_request, lookup_request
 
 FORMAT: Final = 1

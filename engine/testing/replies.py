@@ -22,8 +22,12 @@ from engine.core.errors import BackendError, RunError, ToolError, run_error_from
 from engine.core.kinds import ToolEffect
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok
 from engine.core.values import Json, canonical_json
-from engine.dryrun import CALLS, START_US, Answered, ScriptedReplies, agent_paths, with_calls
-from engine.tooling import Tool, ToolCatalog, call_arguments, call_failure, call_result
+from engine.dryrun.effects import START_US, Answered
+from engine.dryrun.replies import with_calls
+from engine.dryrun.scripted import CALLS, ScriptedReplies, agent_paths
+from engine.tooling.calls import call_arguments, call_failure, call_result
+from engine.tooling.catalog import ToolCatalog
+from engine.tooling.definition import Tool
 
 MARKS: Final = ("$reply", "$error", "$message", CALLS, "$finish", "$tokens", "$cost", "$after")
 """Members by which an object in a script says more than a plain reply."""

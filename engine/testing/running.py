@@ -21,14 +21,16 @@ from engine.core.run.projection import is_listening
 from engine.core.run.require import unmet_requirements
 from engine.core.schemas import value_problems
 from engine.core.values import Json, canonical_json
-from engine.dryrun import START_US, Answer, Answered, DryRun, run_in_memory
+from engine.dryrun.effects import START_US, Answer, Answered
+from engine.dryrun.running import DryRun, run_in_memory
 from engine.obs.logs import lines_to_stderr
 from engine.settings import PROJECT_FILE, load_project
 from engine.source.python_paths import is_python, split_name
 from engine.source.python_reader import read_python_task
 from engine.source.task_text import read_task_text
 from engine.testing.replies import RealTools, Replies, Script, Source, invented
-from engine.tooling import Tool, ToolCatalog
+from engine.tooling.catalog import ToolCatalog
+from engine.tooling.definition import Tool
 
 
 @dataclass(slots=True)

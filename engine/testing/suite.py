@@ -17,7 +17,7 @@ from engine.testing.data import Row
 from engine.testing.recording import CallProcess, Cassette, Player, Recorder, load_cassette
 from engine.testing.replies import RealTools, Script, Source, invented
 from engine.testing.running import TaskRun, catalog_for, compile_file, run_plan
-from engine.tooling import ToolCatalog
+from engine.tooling.catalog import ToolCatalog
 
 
 class Runner(Protocol):

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
+from activities.polling import GRACE
 from engine.core.contracts.execution import TASK_QUEUE
 from engine.edge.cli.main import app
 from engine.edge.http.guard import OPEN_PATHS
 from engine.edge.supervisor.temporal import DYNAMIC_CONFIG, NAMESPACE, RETENTION_DAYS
 from engine.settings import DEFAULT_API_PORT, Project, Settings
 from engine.store.database import _parse
-from worker import GRACE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -32,7 +32,7 @@ CORE = modules_under("engine/core")
 ENGINE = modules_under("engine")
 IMPORTS_BY_NAME = (
     "engine/control/tools.py",  # the operator's tool modules, which no contract can know
-    "engine/edge/supervisor/dev.py",  # a slow import moved off the start
+    "engine/edge/supervisor/temporal.py",  # a slow import moved off the start
     "engine/source/python_reader.py",  # the operator's task files
 )
 COMPARES_OBJECTS = ("engine/core/plan/schema_check.py",)

@@ -19,6 +19,7 @@ from engine.core.plan.ir import ToolContract
 from engine.settings import HttpConfig, McpConfig, Project, ToolsConfig
 from engine.tooling import ToolCatalog
 from tests.backends.loopback import CONTEXT
+from tests.support.mcp_server import SECRET, program
 
 LOOPBACK = HttpConfig(allow=["127.0.0.1:*"])
 
@@ -30,6 +31,13 @@ def project_of(config: McpConfig, *, http: HttpConfig = LOOPBACK, **tools: Any) 
 async def load(project: Project, folder: Path) -> ToolCatalog:
     # an HTTP server runs in the loop of the test
     return await asyncio.to_thread(load_catalog, project, folder)
+
+
+def catalog_of_program(folder: Path) -> ToolCatalog:
+    """Ask the test server as a program what it has; a module asks once, and its tests start it for calls only."""
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("EXAM_KEY", SECRET)
+        return load_catalog(project_of(program(folder / "journal.jsonl")), folder)
 
 
 class Caller:

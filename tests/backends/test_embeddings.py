@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from activities.backends.base import Embeddings
-from activities.backends.transport import MAX_EMBED_CHARS, HttpBackend, batches
+from activities.backends.transport import HttpBackend
+from activities.backends.vectors import MAX_EMBED_CHARS, batches
 from engine.core.errors import BackendError
 from engine.edge.mockllm.vectors import vector_of
 from tests.backends.adapters import ADAPTERS, backend_at, scripted

@@ -18,8 +18,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.tools.mcp import KEY
 from engine.core.errors import InvalidInput
 from engine.settings import McpConfig
+from engine.tooling import ToolCatalog
 from tests.backends.loopback import CONTEXT, unused_port
-from tests.backends.mcp_calls import Caller, alive, calling, load, project_of, told
+from tests.backends.mcp_calls import Caller, alive, calling, catalog_of_program, load, project_of, told
 from tests.support.mcp_server import SECRET, happened, journal_of, make_server, program, served
 
 
@@ -33,15 +34,20 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal.jsonl"
 
 
+@pytest.fixture(scope="module")
+def program_catalog(tmp_path_factory: pytest.TempPathFactory) -> ToolCatalog:
+    return catalog_of_program(tmp_path_factory.mktemp("asked"))
+
+
 @pytest.fixture(params=["stdio", "http"])
 async def call(request: pytest.FixtureRequest, journal: Path, tmp_path: Path) -> AsyncIterator[Caller]:
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "stdio":
-            config = program(journal)
+            config, catalog = program(journal), request.getfixturevalue("program_catalog")
         else:
             url = await stack.enter_async_context(served(make_server(journal, SECRET)))
-            config = McpConfig.model_validate({"url": url, "auth": {"bearer_env": "EXAM_KEY"}})
-        yield await stack.enter_async_context(calling(project_of(config), tmp_path))
+            config, catalog = McpConfig.model_validate({"url": url, "auth": {"bearer_env": "EXAM_KEY"}}), None
+        yield await stack.enter_async_context(calling(project_of(config), tmp_path, catalog))
 
 
 # --- what a server has ---------------------------------------------------------------------------------------------
@@ -242,10 +248,10 @@ async def test_credentials_reach_the_server_and_nobody_else(call: Caller) -> Non
 
 
 async def test_a_program_sees_no_variables_but_its_own(
-    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: Path, tmp_path: Path, program_catalog: ToolCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "another key")
-    async with calling(project_of(program(journal)), tmp_path) as call:
+    async with calling(project_of(program(journal)), tmp_path, program_catalog) as call:
         variables = json.loads(await call("tell_all"))["variables"]
     assert "MCP_SECRET" in variables
     assert not {"OPENAI_API_KEY", "EXAM_KEY"} & set(variables)
@@ -265,12 +271,10 @@ async def test_a_key_goes_in_the_header_that_the_operator_names(
 
 
 async def test_a_variable_that_is_not_set_is_told_by_its_name(
-    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: Path, tmp_path: Path, program_catalog: ToolCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = project_of(program(journal))
-    catalog = await load(project, tmp_path)
     monkeypatch.delenv("EXAM_KEY")
-    async with calling(project, tmp_path, catalog) as call:
+    async with calling(project_of(program(journal)), tmp_path, program_catalog) as call:
         error = await call.fails("greet", {"name": "Ann"})
     assert error.type == "tool.credentials"
     assert "EXAM_KEY" in error.message

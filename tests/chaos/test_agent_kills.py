@@ -1,6 +1,6 @@
 """An agent whose worker is killed in the middle of its loop: no tool call that finished is made again.
 
-The short form kills at four seeded points, the long one at every event of the history.
+The short form kills at two seeded points, the long one at every event of the history.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.chaos.killing import Case, Killer, at_event, run_case, spare
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 SEED = 20261122
-SHORT_KILLS = 4
+SHORT_KILLS = 2
 SHORT_RANGE = 100
 """The history has some more events than that."""
 AT_ONCE = 14

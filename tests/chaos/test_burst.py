@@ -123,7 +123,7 @@ async def crowd(stage: Stage, size: int) -> AsyncIterator[Crowd]:
 async def test_a_crowd_that_waits_is_answered_in_a_burst_and_no_answer_is_lost_or_taken_twice(
     full: bool, tmp_path: Path, record_property: Any
 ):
-    size = 2_000 if full else 120
+    size = 2_000 if full else 60
     write_project(tmp_path, llm_url="http://127.0.0.1:1/v1")
     file = tmp_path / "ask.yaml"
     file.write_text(TASK, encoding="utf-8")

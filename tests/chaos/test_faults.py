@@ -75,7 +75,7 @@ async def scene(
 async def test_networks_that_fail_change_nothing(
     full: bool, tmp_path: Path, postgres: PostgresServer, record_property: Any
 ):
-    size, within_s, rounds = (100, 40.0, 6) if full else (20, 4.0, 1)
+    size, within_s, rounds = (100, 40.0, 6) if full else (12, 3.0, 1)
     began = time.monotonic()
     with on_postgres(postgres, tmp_path), temporal_process(tmp_path) as temporal:
         async with scene(tmp_path, temporal, postgres) as (stage, voyages, receiver, lines):

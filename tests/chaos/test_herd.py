@@ -25,7 +25,7 @@ main:
 
 
 async def test_a_herd_goes_on_after_its_worker_was_killed(lab: Lab, full: bool):
-    size, rounds = (60, 200) if full else (12, 40)
+    size, rounds = (60, 200) if full else (8, 25)
     lab.tools = (tools.double,)
     worker = WorkerProcess(lab, [tools.__name__])
     worker.start()

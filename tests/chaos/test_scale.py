@@ -49,14 +49,14 @@ async def sizes_of_runs(lab: Lab, handle: WorkflowHandle[Any, Any]) -> list[tupl
 
 
 async def test_a_long_loop_continues_as_new_many_times_and_gives_the_right_result(lab: Lab, full: bool):
-    rounds = 10_000 if full else 1_000
+    rounds = 10_000 if full else 600
     lab.tools = (square,)
     task = (
         "name: loop\nmain: [{foreach: {in: $ list(range(_)), do: {tool: square, arguments: {n: $ _}}}}, "
         "{evaluate: {sum: $ sum(_), rounds: $ len(_)}}]"
     )
     async with lab.worker():
-        handle = await lab.start(task, rounds, continue_after_events=None if full else 500)
+        handle = await lab.start(task, rounds, continue_after_events=None if full else 300)
         ended = await asyncio.wait_for(lab.end_of(handle), 1_500)
         await lab.until(handle, "finish")
     assert ended.output == {"sum": sum(n * n for n in range(rounds)), "rounds": rounds}
@@ -68,7 +68,7 @@ async def test_a_long_loop_continues_as_new_many_times_and_gives_the_right_resul
 
 
 async def test_a_slow_item_of_a_wide_map_holds_up_nothing(lab: Lab, full: bool):
-    items, slow_s = (5_000, 60.0) if full else (300, 12.0)
+    items, slow_s = (5_000, 60.0) if full else (150, 8.0)
     lab.mock.use(MockScript(rules=[MockRule(match="^item 7$", reply="{last}", delay_s=slow_s)]))
     task = f"""
 name: wide

@@ -15,9 +15,11 @@ from julep import AsyncJulep, DefaultAsyncHttpxClient
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
+from engine.control.definitions import now_us
 from engine.edge.http import retries
 from engine.edge.http.idempotency import REPLAYED
 from engine.edge.mockllm.script import MockRule, MockScript
+from engine.store.retries import ANSWERED_US
 from engine.store.schema_retries import blind_retries
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, start, until
@@ -175,6 +177,18 @@ async def test_a_repetition_whose_first_try_never_came_is_done_once(api: ApiServ
     for count in (1, 2):
         assert (await api.http.post("/agents", json={"name": "Ada"}, headers=tried(count))).status_code == 201
     assert await names(api) == ["Ada"]
+
+
+async def test_what_is_asked_for_again_after_its_answer_is_another_one_though_its_first_try_met_nobody(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await api.http.post("/agents", json={"name": "Ada"}, headers=tried(0))).json()
+    then_us = now_us()
+    monkeypatch.setattr(retries, "now_us", lambda: then_us + ANSWERED_US + 10_000_000)
+    # such as what somebody starts every hour, once while the API was away
+    other = await api.http.post("/agents", json={"name": "Ada"}, headers=tried(1))
+    assert (other.status_code, REPLAYED in other.headers) == (201, False)
+    assert other.json()["id"] != made["id"]
 
 
 async def test_a_repetition_is_that_of_the_same_request_by_the_same_caller(api: ApiServer) -> None:

@@ -168,7 +168,7 @@ async def test_tasks_of_one_name_are_told_apart_and_none_of_them_is_taken_withou
     assert {(task, agent): of for task, of, agent in rows[2:]} == {("hello", agent): of for agent, of in ids.items()}
     for words in (("run", "hello"), ("run", "hello@1"), ("tasks", "rm", "hello")):
         code, _, err = await cli(*words)
-        assert (code, "tasks of 3 agents are called 'hello'" in err) == (Exit.USAGE, True), err
+        assert (code, "tasks of several agents are called 'hello'" in err) == (Exit.FAILED, True), err
         assert all(f"{of} (of {'no agent' if agent == '-' else agent})" in err for agent, of in ids.items()), err
     _, _, err = await cli("run", "hello", "-o", "json")
     assert "task.ambiguous" in err

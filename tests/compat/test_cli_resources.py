@@ -58,3 +58,23 @@ async def test_an_agent_is_shown_with_its_tools(api: ApiServer, cli: Cli) -> Non
     assert [tool["name"] for tool in (await cli.json("agents", "show", "ada"))["tools"]] == ["shell"]
     code, _, err = await cli("agents", "show", "nobody")
     assert (code, "agent.not_found" in err or "no agent nobody" in err) == (Exit.NOT_FOUND, True)
+
+
+async def test_an_agent_or_a_user_is_named_by_the_beginning_of_its_id(api: ApiServer, cli: Cli) -> None:
+    ids = [f"abcdef12-0000-4000-8000-00000000000{number}" for number in (1, 2)]
+    for number, agent_id in enumerate(ids):
+        await add(api.http, f"/agents/{agent_id}", name=f"twin {number}")
+    only = "facade12-0000-4000-8000-000000000001"
+    await add(api.http, f"/agents/{only}", name="Ada")
+    assert (await cli.json("agents", "show", "FACADE12"))["id"] == only
+    code, _, err = await cli("agents", "show", "abcdef12")
+    assert (code, "error[id.ambiguous]" in err) == (Exit.FAILED, True)
+    assert all(f"{agent_id} (twin {number})" in err for number, agent_id in enumerate(ids))
+    assert (await cli("agents", "show", "abcdef13"))[0] == Exit.NOT_FOUND
+    # what somebody has as its name is no beginning of another one's id
+    named = await add(api.http, "/agents", name="Bo", canonical_name="facade")
+    assert (await cli.json("agents", "show", "facade"))["id"] == named
+
+    user = await add(api.http, "/users", name="Cy")
+    doc = await add(api.http, f"/users/{user}/docs", title="t", content="tea")
+    assert [item["id"] for item in await cli.json("docs", "ls", "--user", user[:8])] == [doc]

@@ -218,7 +218,8 @@ async def test_the_async_client_has_all_of_it(lab: Lab, api: ApiServer) -> None:
 
 
 async def test_the_sync_client_has_the_same_methods(api: ApiServer) -> None:
-    from engine.client.doors import AsyncDoors, Doors
+    from engine.client.aio_doors import AsyncDoors
+    from engine.client.doors import Doors
 
     assert [name for name in vars(Doors) if name[0] != "_"] == [name for name in vars(AsyncDoors) if name[0] != "_"]
     await create(api.http, "name: t\nmain:\n  - evaluate: 1\n")

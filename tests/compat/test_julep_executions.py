@@ -420,6 +420,19 @@ async def test_each_concurrent_branch_tells_its_own_transitions_in_order_and_wai
     assert [item.id for item in reversed(of_scope)] == [item.id for item in told if item.current.scope_id == scope]
 
 
+async def test_an_error_has_the_label_of_the_step_that_failed(lab: Lab, api: ApiServer) -> None:
+    failing = "name: fails\nmain:\n  - {if: true, then: {label: pays, error: out of money}}"
+    task_id = await create(api.http, failing)
+    async with lab.worker():
+        execution_id = (await start(api.http, task_id))["id"]
+        streamed = (await api.http.get(f"/executions/{execution_id}/transitions.stream")).text
+    (listed, *_) = (await api.http.get(f"/executions/{execution_id}/transitions")).json()["items"]
+    (read,) = [(await api.http.get(f"/executions/{execution_id}/transitions/{listed['id']}")).json()]
+    (told,) = [json.loads(line[5:]) for line in streamed.splitlines() if line.startswith("data:") and "money" in line]
+    for shown in (listed, read, told):
+        assert (shown["type"], shown["step_label"]) == ("error", "pays")
+
+
 async def test_the_stream_of_transitions_is_json_and_goes_on_where_it_was_left(
     lab: Lab, api: ApiServer, julep: AsyncJulep
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import delete
 from temporalio.client import WorkflowHandle
 
+from engine.control.executions import LATE_EVENTS_S
 from engine.control.replaying import repair_execution
 from engine.control.settling import settle_from_temporal
 from engine.core.contracts.execution import (
@@ -23,6 +25,7 @@ from engine.core.contracts.execution import (
 from engine.store.schema import events
 from tests.compat.apiserver import api_server, settings_for
 from tests.support.lab import TENANT, Lab
+from tests.support.patience import PATIENCE_S
 from worker import replay_run
 
 pytestmark = pytest.mark.usefixtures("both_stores")
@@ -34,7 +37,8 @@ KEY = "mine"
 
 @pytest.fixture
 async def http(lab: Lab, temporal_address: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_server(settings_for(lab.folder, task_queue=lab.queue), temporal=temporal_address) as server:
+    settings = settings_for(lab.folder, task_queue=lab.queue)
+    async with api_server(settings, temporal=temporal_address, answer_timeout_s=1.0) as server:
         yield server.http
 
 
@@ -73,6 +77,23 @@ async def test_an_answer_that_was_taken_is_not_refused_because_its_event_is_miss
         assert (taken.status_code, taken.json()["status"]) == (200, "succeeded")
         other = await answer("another")
         assert (other.status_code, other.json()["code"]) == (409, "answer.not_waiting")
+
+
+async def test_an_answer_that_was_taken_is_told_once_its_event_is_restored(lab: Lab, temporal_address: str) -> None:
+    settings = settings_for(lab.folder, task_queue=lab.queue)
+    async with lab.worker(), api_server(settings, temporal=temporal_address, answer_timeout_s=PATIENCE_S) as patient:
+        handle = await lab.start(ASK)
+        await lab.until(handle, "wait")
+        await handle.signal(SIGNAL_ANSWER, AnswerSignal(key=KEY, value=1, wait_id="main.0", actor="ada"))
+        await ended_without(lab, handle, "answer.accepted")
+        # the SDK does not repeat a request that comes back as open, so it must not come back so while there is hope
+        body, headers = {"status": "running", "input": 1}, {"Idempotency-Key": KEY}
+        asking = asyncio.create_task(patient.http.put(f"/executions/{handle.id}", json=body, headers=headers))
+        await asyncio.sleep(2 * LATE_EVENTS_S)
+        assert not asking.done()
+        await repaired(lab, handle)
+        taken = await asking
+        assert (taken.status_code, taken.json()["status"]) == (200, "succeeded")
 
 
 async def test_a_pause_that_was_granted_is_not_refused_because_its_event_is_missing(

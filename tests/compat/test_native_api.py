@@ -13,7 +13,7 @@ import pytest
 
 from tests.compat.apiserver import ApiServer, api_server, read_stream, settings_for
 from tests.support.lab import Lab
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, rest_since
 
 pytestmark = pytest.mark.usefixtures("both_stores")
 
@@ -70,11 +70,12 @@ async def start(http: httpx.AsyncClient, task_id: str, **body: Any) -> dict[str,
 async def until(http: httpx.AsyncClient, execution_id: str, *statuses: str) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
+        began = time.monotonic()
         body = dict((await http.get(f"/executions/{execution_id}")).json())
         if body["status"] in statuses:
             return body
-        assert time.monotonic() < deadline, body
-        await asyncio.sleep(0.02)
+        assert began < deadline, body
+        await rest_since(began)
 
 
 # --- definitions ---------------------------------------------------------------------------------------------------
@@ -207,6 +208,20 @@ async def test_an_id_is_taken_once(http: httpx.AsyncClient) -> None:
     assert answer.headers["x-should-retry"] == "false"
     answer = await http.post(f"/tasks/{task_id}/executions", json={"id": "mine"})
     assert (answer.status_code, answer.json()["code"]) == (400, "execution.bad_id")
+
+
+async def test_an_id_that_got_as_far_as_temporal_alone_is_known_once_it_is_asked_for_again(
+    http: httpx.AsyncClient, lab: Lab
+) -> None:
+    task_id = await create(http, ASK)
+    execution_id = str(uuid.uuid4())
+    await start(http, task_id, id=execution_id)
+    # a crash between Temporal and the store, after which no worker tells of it for long
+    async with lab.store.database.write() as connection:
+        await connection.exec_driver_sql("DELETE FROM executions")
+    answer = await http.post(f"/tasks/{task_id}/executions", json={"id": execution_id})
+    assert (answer.status_code, answer.json()["code"]) == (409, "execution.exists")
+    assert (await http.get(f"/executions/{execution_id}")).json()["task_id"] == task_id
 
 
 async def test_an_idempotency_key_starts_one_execution(http: httpx.AsyncClient, lab: Lab) -> None:

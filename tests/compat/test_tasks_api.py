@@ -262,3 +262,52 @@ async def test_how_a_text_was_read_is_told_when_the_task_is_created(http: httpx.
     made = await create(http, agent, {"name": "t", "main": [{"evaluate": {"x": "_.y"}}]})
     assert made["dialect"] == "julep-2025"
     assert [(item["code"], item["path"]) for item in made["warnings"]] == [("W611", "main[0].evaluate.x")]
+
+
+async def test_a_name_that_tasks_of_several_agents_have_is_refused_wherever_it_is_taken(
+    http: httpx.AsyncClient, agent: str
+) -> None:
+    other = told(await http.post("/agents", json={"name": "Bob", "model": "m"}), 201)["id"]
+    owned = {of: (await create(http, of, HELLO))["id"] for of in (agent, other)}
+    free = told(await http.post("/tasks", json=HELLO), 201)["id"]
+    requests: list[tuple[str, str, Any]] = [
+        ("GET", "/tasks/hello", None),
+        ("GET", "/tasks/hello@1", None),
+        ("PUT", "/tasks/hello", HELLO),
+        ("PATCH", "/tasks/hello", {"description": "d"}),
+        ("DELETE", "/tasks/hello", None),
+        ("GET", "/tasks/hello/versions", None),
+        ("GET", "/tasks/hello/versions/1", None),
+        ("GET", "/tasks/hello/diff", None),
+        ("PUT", "/tasks/hello/aliases/prod", {"version": 1}),
+        ("GET", "/tasks/hello/executions", None),
+        ("POST", "/tasks/hello/executions", {"input": {}}),
+        ("POST", "/schedules", {"name": "s", "task": "hello", "cron": ["0 0 1 1 *"]}),
+        ("POST", "/bulk", {"action": "cancel", "filter": {"task": "hello"}, "dry_run": True}),
+    ]
+    for method, path, body in requests:
+        refused = told(await http.request(method, path, json=body), 409)
+        assert refused["code"] == "task.ambiguous", path
+        assert {item["id"]: item["agent_id"] for item in refused["details"]["tasks"]} == {
+            free: None,
+            **{task: of for of, task in owned.items()},
+        }
+        named = {free: "no agent", owned[agent]: "a", owned[other]: "Bob"}
+        assert all(f"{task} (of {name})" in refused["detail"] for task, name in named.items())
+        assert "the id" in refused["hint"]
+        assert "/agents/AGENT/tasks/hello" in refused["hint"]
+    for of, task in owned.items():
+        assert told(await http.get(f"/agents/{of}/tasks/hello"))["id"] == task
+        assert told(await http.get(f"/tasks/{task}"))["agent_id"] == of
+
+
+async def test_an_agents_route_knows_its_own_tasks_only_whoever_else_has_the_name(
+    http: httpx.AsyncClient, agent: str
+) -> None:
+    other, third = [told(await http.post("/agents", json={"name": name}), 201)["id"] for name in ("Bob", "Cyd")]
+    await create(http, agent, HELLO)
+    kept = await create(http, other, HELLO)
+    assert told(await http.get(f"/agents/{third}/tasks/hello"), 404)["code"] == "task.not_found"
+    told(await http.delete(f"/agents/{agent}/tasks/hello"), 202)
+    # the other one is the newer, and the only one that is left
+    assert told(await http.get("/tasks/hello"))["id"] == kept["id"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -113,7 +112,7 @@ def _worker(folder: Path, environment: dict[str, str]) -> Iterator[None]:
         "EVERSTEP_PROJECT_FILE": str(folder / "everstep.toml"),
         **environment,
     }
-    worker = Helper("worker", [sys.executable, "-m", "worker", "run"], folder, everything)
+    worker = Helper("worker", ["worker", "run"], folder, everything)
     worker.start()
     try:
         deadline = time.monotonic() + START_S

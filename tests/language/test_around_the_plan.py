@@ -10,7 +10,7 @@ import pytest
 
 from engine.control.definitions import DefinitionService
 from engine.core.errors import InvalidInput
-from engine.dryrun import dry_run
+from engine.dryrun.scripted import dry_run
 from engine.store.database import open_database
 from engine.store.definitions import Definitions
 from tests.compat.apiserver import api_server, settings_for

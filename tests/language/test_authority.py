@@ -12,7 +12,7 @@ from engine.core.plan.difference import plan_difference
 from engine.core.plan.grant import Grant, narrow
 from engine.core.plan.reach import reach_of
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.main import run_command
 from tests.language.words import Noting, codes, compile_in, findings

@@ -7,7 +7,8 @@ import pytest
 from engine.core.contracts.execution import AnswerSignal
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.core.run.machine import Pace
-from engine.dryrun import Answered, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
 from tests.language.words import Noting, codes, finish, seconds, started
 from tests.support.memory import error_of, output_of, run, script, seen
 

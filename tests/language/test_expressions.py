@@ -23,7 +23,8 @@ from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.ir import STDLIB_VERSION
 from engine.core.run.walker import Identity
 from engine.core.schemas import value_problems
-from engine.dryrun import ScriptedReplies, run_in_memory
+from engine.dryrun.running import run_in_memory
+from engine.dryrun.scripted import ScriptedReplies
 from tests.language.words import codes, compile_in, findings
 from tests.support.lab import Lab
 from tests.support.memory import error_of, output_of, run

@@ -11,7 +11,8 @@ from engine.core.contracts.execution import EventSignal, MessageSignal
 from engine.core.kinds import StepKind
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.spec.vocabulary import MARKERS
-from engine.dryrun import Answered, dry_run
+from engine.dryrun.effects import Answered
+from engine.dryrun.scripted import dry_run
 from tests.language.words import Noting, compile_in, seconds
 from tests.support.agents import Model
 from tests.support.memory import echo, error_of, output_of, run, seen

@@ -6,7 +6,8 @@ import pytest
 
 from engine.core.errors import LimitExceeded
 from engine.core.run.effects import Ok
-from engine.dryrun import Answered, chat_reply
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
 from tests.language.words import Noting, codes, seconds
 from tests.support.memory import error_of, output_of, run
 

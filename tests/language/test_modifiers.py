@@ -9,7 +9,8 @@ from engine.core.plan.computed import Expr
 from engine.core.plan.policies import Cache
 from engine.core.run.effects import Call, Ok, Stopped
 from engine.core.spec.vocabulary import CHECKED_KINDS, MARKERS
-from engine.dryrun import Answered, chat_reply, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply, failed
 from tests.language.words import Noting, codes, compile_in, finish, seconds, started
 from tests.support.memory import error_of, output_of, run, script, seen
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
 from tests.language.words import Noting, seconds
 from tests.support.memory import error_of, output_of, run, script, seen
 

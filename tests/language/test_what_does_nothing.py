@@ -6,7 +6,8 @@ import pytest
 
 from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
 from tests.language.words import Noting, codes, findings, seconds
 from tests.support.memory import echo, error_of, output_of, run, script, seen
 

@@ -12,7 +12,8 @@ from engine.core.plan.codec import plan_hash
 from engine.core.run.effects import Call
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, DryRun, Handler, MemoryEffects
+from engine.dryrun.effects import Answered, Handler, MemoryEffects
+from engine.dryrun.running import DryRun
 from tests.support.memory import TOOLS, compiled, echo
 
 CONTRACTS = {tool.contract().name: tool.contract() for tool in TOOLS}

@@ -13,7 +13,7 @@ from engine.control.compiling import compile_text
 from engine.core.errors import CompileError
 from engine.core.kinds import EventType
 from engine.core.run.effects import Ok
-from engine.dryrun import DryRun, run_in_memory
+from engine.dryrun.running import DryRun, run_in_memory
 from tests.support.agents import Model, asks
 from tests.support.memory import TOOLS
 

@@ -9,14 +9,16 @@ from collections.abc import Callable
 import pytest
 
 from engine.control.forkpoints import Survey
-from engine.control.recorded import Recorder, before, position, turns_before
+from engine.control.recorded import Recorder, before, turns_before
+from engine.control.steppaths import position
 from engine.core.contracts.execution import Fork
 from engine.core.plan.paths import plain_path
 from engine.core.run.effects import Call
 from engine.core.run.events import EventRecord
 from engine.core.run.walker import Identity
 from engine.core.values import compact_json
-from engine.dryrun import Answered, DryRun, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.running import DryRun, run_in_memory
 from tests.support.forks import can_be_point, ends_of, fork_at, is_inside
 from tests.support.lab import TENANT, plan_of
 from tests.support.program_runs import MOST_EVENTS, answer_call, answer_wait, outcome_of

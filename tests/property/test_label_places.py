@@ -14,7 +14,9 @@ from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.walker import Identity
 from engine.core.spec.read import read_task
 from engine.core.spec.walk import all_steps
-from engine.dryrun import Answered, chat_reply, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import run_in_memory
 from engine.source.parse import parse_source
 from tests.support.lab import plan_of
 

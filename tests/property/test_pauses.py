@@ -16,7 +16,7 @@ from engine.core.kinds import EventType
 from engine.core.plan.lists import step_places
 from engine.core.run.breaks import MOST_BREAKS
 from engine.core.run.machine import Machine
-from engine.dryrun import DryRun
+from engine.dryrun.running import DryRun
 from tests.support.lab import plan_of
 from tests.support.program_runs import in_memory, outcome_of
 from tests.support.programs import TOOLS, Program, make_program

@@ -10,7 +10,8 @@ from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.events import EventRecord
 from engine.core.run.tracing import read_traceparent, span_id
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, DryRun, SeenEvent, run_in_memory
+from engine.dryrun.effects import Answered, SeenEvent
+from engine.dryrun.running import DryRun, run_in_memory
 from engine.obs.spans import End, retell
 from engine.obs.telemetry import SpanData
 from tests.support.lab import plan_of

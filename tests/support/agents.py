@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.core.contracts.activities import ChatParams, ToolParams
 from engine.core.run.effects import Call, Failed, Ok
-from engine.dryrun import Answered, chat_reply, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply, failed
 
 
 def asks(*calls: tuple[str, Any], text: str | None = None, ids: str = "c") -> dict[str, Any]:

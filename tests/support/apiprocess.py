@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import re
-import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -23,10 +21,9 @@ from engine.core.run.events import EventRecord
 from engine.store.database import open_database
 from engine.store.ends import ExecutionEnd
 from engine.store.projection import ProjectionStore
-from tests.support.orphans import dying_with_parent
+from tests.support.forked import Forked
 from tests.support.patience import PATIENCE_S, START_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT
 from tests.support.servers import clean_environment, free_port
 
 _IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
@@ -38,10 +35,15 @@ class ApiProcess:
     Args:
         folder: Its data folder.
         environment: Further variables.
+
+    Attributes:
+        port: Its port.
+        sessions: Ids of the sessions that its processes led, one for each start.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.port = free_port()
+        self.sessions: list[int] = []
         self._folder = folder
         self._environment = {
             **clean_environment(),
@@ -52,7 +54,7 @@ class ApiProcess:
             "TEMPORAL_ADDRESS": "127.0.0.1:1",
             **environment,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     @property
     def url(self) -> str:
@@ -67,28 +69,22 @@ class ApiProcess:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        with (self._folder / f"api-{self.port}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.edge.cli", "serve", "--port", str(self.port)],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=dying_with_parent(),
-            )
+        log = self._folder / f"api-{self.port}.log"
+        words = ["everstep", "serve", "--port", str(self.port)]
+        self._process = Forked(words, self._environment, out=log, log=log)
+        self.sessions.append(self._process.pid)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2):
                 return
             time.sleep(0.05)
-        log_text = (self._folder / f"api-{self.port}.log").read_text(encoding="utf-8", errors="replace")
+        log_text = log.read_text(encoding="utf-8", errors="replace")
         raise RuntimeError(f"the API did not get ready:\n{log_text[-4000:]}")
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
             self._process = None
 

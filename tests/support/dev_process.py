@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 import psutil
 
+from tests.support.forked import Forked
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 
@@ -124,8 +126,17 @@ class DevProcess:
         return str(self.ready["api"])
 
     def run(self, *arguments: str, timeout_s: float = START_S) -> Ran:
-        """Run a command line against this server."""
-        return everstep(*arguments, cwd=self.folder.parent, timeout_s=timeout_s, EVERSTEP_ADDRESS=self.address)
+        """Run a command line of the program, in a process that is forked, against this server."""
+        environment = clean_environment(EVERSTEP_ADDRESS=self.address)
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            words = ["everstep", *arguments]
+            program = Forked(words, environment, out=out, log=err, cwd=self.folder.parent)
+            try:
+                code = program.wait(timeout_s)
+            finally:
+                program.kill()
+            return Ran(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
     def family(self) -> dict[str, psutil.Process]:
         """Return all its processes by what stands in their command lines."""

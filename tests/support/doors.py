@@ -28,7 +28,7 @@ from engine.store.database import open_database
 from engine.store.projection import ProjectionStore
 from tests.compat.apiserver import settings_for
 from tests.support.lab import Lab
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, rest_since
 from tests.support.postgres import store_url
 from worker import build_doors_worker
 
@@ -178,9 +178,9 @@ async def reply(send: Any, status: int, body: bytes = b"ok", headers: dict[str, 
 async def eventually(look: Callable[[], Awaitable[Any]], what: str, *, within_s: float = PATIENCE_S) -> Any:
     """Look again and again until there is something."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         found = await look()
         if found:
             return found
-        await asyncio.sleep(0.03)
+        await rest_since(began)
     raise AssertionError(f"it never came: {what}")

@@ -26,7 +26,7 @@ from engine.core.plan.ir import Plan
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.projection import is_listening
 from engine.core.values import Json
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.edge.cli.api import Api
 from engine.edge.cli.taskfiles import find_tasks
 from engine.edge.cli.tasks import text_to_send

@@ -9,7 +9,7 @@ from typing import Any
 from engine.core.contracts.execution import Fork, Recorded, RecordedTurn
 from engine.core.kinds import EventType
 from engine.core.plan.paths import plain_path
-from engine.dryrun import SeenEvent
+from engine.dryrun.effects import SeenEvent
 
 _ENDS = (EventType.STEP, EventType.FINISH_BRANCH, EventType.FINISH)
 _FAN = re.compile(r"(?:^|\.)(?:map|\d+)\[\d+\]")

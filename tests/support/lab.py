@@ -18,7 +18,6 @@ from activities.children import ChildActivities
 from activities.embedding import Embedder
 from activities.llm import ChatActivities
 from activities.lookups import LookupActivities
-from activities.registry import open_registry
 from activities.tools.runner import ToolActivities
 from engine.control.children import ChildService
 from engine.control.compiling import compile_text
@@ -29,6 +28,7 @@ from engine.control.executions import ExecutionService
 from engine.control.live import LiveEvents
 from engine.control.models import ModelService
 from engine.control.payloads import data_converter
+from engine.control.registry import open_registry
 from engine.control.secrets import SecretKeys, SecretReader, SecretService
 from engine.control.sessions.opening import open_sessions
 from engine.control.starting import StartService
@@ -60,7 +60,7 @@ from engine.store.pulls import PullStore
 from engine.store.secrets import SecretStore
 from engine.store.spending import SpendingStore
 from engine.tooling import Tool, ToolCatalog
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, rest_since
 from tests.support.postgres import store_url
 from tests.support.servers import serve_app
 from worker import build_worker
@@ -241,8 +241,7 @@ class Lab:
             found = [body for body in found if not path or body.get("path") == path]
             if len(found) >= count:
                 return found[count - 1]
-            # whoever reads thousands of events again and again leaves the worker in this process no time to make them
-            await asyncio.sleep(max(0.02, 4 * (time.monotonic() - began)))
+            await rest_since(began)
         seen = [event.type for event in await self.events(handle)]
         raise AssertionError(f"no {count}. event {event_type} at {path or 'any path'}; seen {seen[-20:]}")
 

@@ -9,7 +9,9 @@ from engine.core.contracts.activities import ToolParams
 from engine.core.contracts.lookups import EmbedParams, SearchParams, made_up
 from engine.core.plan.ir import AgentSnapshot, Plan
 from engine.core.run.effects import Call, Failed, Ok, Stopped
-from engine.dryrun import Answered, DryRun, Handler, SeenEvent, chat_reply, run_in_memory
+from engine.dryrun.effects import Answered, Handler, SeenEvent
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import DryRun, run_in_memory
 from engine.tooling import tool
 from tests.support.lab import plan_of
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -16,18 +12,17 @@ from pathlib import Path
 from temporalio.service import RPCError
 
 from engine.control.reconciling import schedule_id
+from tests.support.forked import Forked
 from tests.support.lab import Lab
-from tests.support.orphans import dying_with_parent
 from tests.support.patience import START_S
 from tests.support.postgres import store_url
 from tests.support.servers import clean_environment
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP_TIMEOUT_S = 10.0
 
 
 class WorkerProcess:
-    """`python -m worker run` on a laboratory's queue, store and blobs.
+    """A worker on a laboratory's queue, store and blobs.
 
     Args:
         lab: The laboratory.
@@ -39,7 +34,7 @@ class WorkerProcess:
         self._folder = lab.folder
         self._schedule = lab.client.get_schedule_handle(schedule_id(lab.queue))
         self._starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
         project = lab.folder / "everstep.toml"
         lines = [
             f"[tools]\nmodules = {json.dumps(list(modules))}",
@@ -72,17 +67,9 @@ class WorkerProcess:
         """Start it, without waiting until it polls."""
         assert self._process is None, "the worker runs already"
         self._starts += 1
-        with self._output.open("wb") as out, (self._folder / "worker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"],
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=dying_with_parent(),
-            )
+        self._output.write_bytes(b"")
+        log = self._folder / "worker.log"
+        self._process = Forked(["worker", "run"], self.environment, out=self._output, log=log)
 
     @property
     def _output(self) -> Path:
@@ -108,8 +95,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill it with SIGKILL and wait until it is gone."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
         self._process = None
 

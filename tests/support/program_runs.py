@@ -14,7 +14,9 @@ from engine.core.run.effects import Call, Failed, Ok
 from engine.core.run.projection import is_listening
 from engine.core.run.walker import Identity
 from engine.core.values import Json
-from engine.dryrun import Answer, Answered, DryRun, chat_reply, run_in_memory
+from engine.dryrun.effects import Answer, Answered
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import DryRun, run_in_memory
 from tests.support.lab import TENANT, plan_of
 from tests.support.program_leaves import MODULUS
 from tests.support.programs import ANSWER, TOOLS, Program, events_for_all, message_for, reply_to

@@ -14,11 +14,12 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.llm import ChatActivities
 from activities.pulling import PullActivities
 from activities.reconciling import BackendKeeper, ReconcileActivities
-from activities.registry import RegistryFollower, open_registry
+from activities.registry import RegistryFollower
 from activities.tools.runner import ToolActivities
 from engine.control.connect import TemporalConnection
 from engine.control.live import LiveEvents
 from engine.control.models import ModelService
+from engine.control.registry import open_registry
 from engine.core.contracts.doors import doors_queue
 from engine.settings import Project
 from engine.store.limits import LimitStore

@@ -7,8 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -18,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from tests.support.apiprocess import ApiProcess
-from tests.support.orphans import dying_with_parent
+from tests.support.forked import Forked
 from tests.support.patience import START_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT, STOP_TIMEOUT_S
+from tests.support.processes import STOP_TIMEOUT_S
 from tests.support.servers import TemporalProcess, clean_environment
 
 WATCH_S = 0.1
@@ -33,19 +31,26 @@ class Helper:
 
     Args:
         name: For its files.
-        command: What to run.
+        words: The program and its arguments.
         folder: Where its files are.
         environment: All of its variables.
+
+    Attributes:
+        name: The same.
+        starts: How often it was started.
+        sessions: Ids of the sessions that its processes led, one for each start.
+        most_rss: The most memory that was seen, in bytes.
     """
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, words: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self.name = name
         self.starts = 0
+        self.sessions: list[int] = []
         self.most_rss = 0
-        self._command = command
+        self._words = words
         self._folder = folder
         self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -80,17 +85,10 @@ class Helper:
     def start(self) -> None:
         """Start it, without waiting until it is ready."""
         self.starts += 1
-        with self._output.open("wb") as out, (self._folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=dying_with_parent(),
-            )
+        self._output.write_bytes(b"")
+        log = self._folder / f"{self.name}.log"
+        self._process = Forked(self._words, self._environment, out=self._output, log=log)
+        self.sessions.append(self._process.pid)
 
     async def ready(self) -> None:
         """Return when it is ready; it may be started anew meanwhile.
@@ -114,8 +112,7 @@ class Helper:
     def kill(self) -> None:
         """Kill it with SIGKILL and wait until it is gone."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
             self._process = None
 
@@ -218,11 +215,13 @@ class Stage:
 
     def left(self) -> list[str]:
         """Return the processes of API, workers and repair that are still there."""
-        mine = str(self.folder)
+        sessions = {*self.api.sessions, *(session for helper in self.helpers for session in helper.sessions)}
         found: list[str] = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("EVERSTEP_DATA_DIR") == mine:
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                # those that they have started may lead sessions of their own, but have their variables
+                mine = process.environ().get("EVERSTEP_DATA_DIR") == str(self.folder)
+                if mine or os.getsid(process.pid) in sessions:
                     found.append(" ".join(process.cmdline()))
         return found
 
@@ -262,14 +261,12 @@ async def stage_on(
     for_api = {"EVERSTEP_TASK_QUEUE": QUEUE, "TEMPORAL_ADDRESS": temporal.address}
     if wires.api_database:
         for_api["EVERSTEP_DATABASE_URL"] = wires.api_database
-    run = [sys.executable, "-m", "worker", "run"]
-    mend = [sys.executable, "-c", "from worker import repair_main; repair_main()"]
     stage = Stage(
         folder,
         temporal,
         ApiProcess(folder, **for_api),
-        [Helper(f"worker-{number}", run, folder, for_workers) for number in range(1, workers + 1)],
-        Helper("repair", mend, folder, environment),
+        [Helper(f"worker-{number}", ["worker", "run"], folder, for_workers) for number in range(1, workers + 1)],
+        Helper("repair", ["everstep-repair"], folder, environment),
     )
     watching = None
     try:

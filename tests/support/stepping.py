@@ -12,7 +12,8 @@ from engine.core.run.effects import Failed, Ok
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.walker import Identity
-from engine.dryrun import START_US, Handler, MemoryEffects, SeenEvent, deliver
+from engine.dryrun.effects import START_US, Handler, MemoryEffects, SeenEvent
+from engine.dryrun.running import deliver
 from tests.support.memory import compiled, echo
 
 ID = "00000000-0000-4000-8000-000000000000"

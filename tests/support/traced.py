@@ -13,10 +13,11 @@ from typing import IO, Any
 
 import httpx
 
+from tests.support.forked import ROOT
 from tests.support.lab import Lab
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
-from tests.support.processes import ROOT, STOP_TIMEOUT_S
+from tests.support.processes import STOP_TIMEOUT_S
 from tests.support.servers import clean_environment, free_port
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from engine.core.plan.ir import Plan
-from engine.dryrun import run_in_memory
+from engine.dryrun.running import run_in_memory
 from tests.support.agents import Model
 from tests.support.memory import compiled
 from tests.unit.test_run_agents import outcome

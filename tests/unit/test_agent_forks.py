@@ -18,7 +18,9 @@ from engine.core.plan.paths import Places
 from engine.core.run.events import EventRecord
 from engine.core.run.walker import Identity
 from engine.core.values import compact_json
-from engine.dryrun import DryRun, SeenEvent, failed, run_in_memory
+from engine.dryrun.effects import SeenEvent
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun, run_in_memory
 from engine.testing.memory import MemoryClient
 from tests.support.agents import Model, asks, too_long
 from tests.support.forks import fork_at

@@ -17,7 +17,10 @@ from engine.core.run.story import Story
 from engine.core.run.story_views import step_row
 from engine.core.run.story_words import entry
 from engine.core.values import compact_json
-from engine.dryrun import Answered, DryRun, dry_run, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun
+from engine.dryrun.scripted import dry_run
 from engine.edge.cli.tree import RunTree
 from tests.support.agents import Model, too_long
 from tests.support.memory import compiled, run

@@ -13,7 +13,9 @@ from engine.core.plan.codec import plan_from_json, plan_hash, plan_to_json
 from engine.core.plan.grant import NOTHING, OPEN, Grant
 from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.effects import Failed, Ok
-from engine.dryrun import Answered, chat_reply, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import run_in_memory
 from tests.support.lab import plan_of
 from tests.support.memory import lookup, pay
 

@@ -41,6 +41,21 @@ def test_calls_of_one_turn_are_told_one_after_another() -> None:
     assert telling.rest("One moment. Done.") == "."
 
 
+def test_who_comes_while_tools_were_called_already_gets_the_texts_before_them_with_the_whole_answer() -> None:
+    telling = Telling()
+    assert telling.live(told("main.0.turn[1].0"), piece(0, "Done")) == ""
+    assert telling.live(told("main.0.turn[2].0"), piece(0, ".")) == ""
+    assert telling.rest("One moment. Done.") == "One moment. Done."
+
+
+def test_what_comes_behind_a_call_of_which_something_was_lost_waits_for_the_whole_answer() -> None:
+    telling = Telling()
+    assert telling.live(told("main.0.turn[0].0"), piece(0, "One ")) == "One "
+    assert telling.live(told("main.0.turn[0].0"), piece(9, "nt. ")) == ""
+    assert telling.live(told("main.0.turn[1].0"), piece(0, "Done")) == ""
+    assert telling.rest("One moment. Done.") == "moment. Done."
+
+
 @pytest.mark.parametrize("again", [told(attempt=2), told(delivery=2)])
 def test_a_call_that_is_made_again_is_silent_as_long_as_it_says_the_same(again: Told) -> None:
     telling = Telling()

@@ -6,7 +6,7 @@ import pytest
 
 from engine.core.errors import InvalidInput
 from engine.core.run.effects import Ok
-from engine.dryrun import dry_run
+from engine.dryrun.scripted import dry_run
 from engine.testing import run_task
 from tests.support.memory import compiled
 

@@ -9,7 +9,9 @@ import pytest
 
 from engine.control.compiling import compile_text
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok
-from engine.dryrun import START_US, Answered, chat_reply, failed, run_in_memory
+from engine.dryrun.effects import START_US, Answered
+from engine.dryrun.replies import chat_reply, failed
+from engine.dryrun.running import run_in_memory
 from engine.edge.cli.titles import describe_step
 from engine.edge.cli.tree import RunTree
 from engine.edge.cli.treesteps import State

@@ -11,7 +11,8 @@ import yaml
 
 from engine.core.run.effects import Failed, Ok
 from engine.core.schemas import value_problems
-from engine.dryrun import START_US, Answered, chat_reply, failed
+from engine.dryrun.effects import START_US, Answered
+from engine.dryrun.replies import chat_reply, failed
 from engine.edge.cli.answering import answer_hint
 from engine.edge.cli.children import with_children
 from engine.edge.cli.eventtext import EventLines

@@ -61,6 +61,13 @@ def test_dollar_braces_around_an_expression_get_a_warning(text: str, offset: int
     assert column == (offset + 1 if offset else 0)
 
 
+def test_single_braces_get_a_warning_that_knows_from_where_they_may_come():
+    ((code, _, hint),) = warnings_of("Hello {_.name}")
+    assert (code, "write {{_.name}}" in hint, "`dialect: julep-2025`" in hint) == ("W603", True, True)
+    source = json.dumps({"dialect": "julep-2025", "main": [{"evaluate": "Hello {_.name}"}]})
+    assert findings(source) == []
+
+
 @pytest.mark.parametrize(
     ("text", "offset"),
     [
@@ -107,6 +114,7 @@ def test_a_mark_in_the_middle_of_a_text_gets_a_warning(text: str, offset: int) -
         "f(x)",
         "len(x)",
         "call sum() or max()",
+        "abs (agent)",
         "print('hello')",
         "max",
         "2 + 2",

@@ -17,7 +17,7 @@ from engine.control.children import ChildService
 from engine.control.definitions import DefinitionService
 from engine.core.contracts.activities import CallContext
 from engine.core.contracts.children import PlanParams, ResolvedTask, ResolveParams
-from engine.core.errors import AuthorityError, EngineError, InvalidInput, NotFound, Unavailable
+from engine.core.errors import AuthorityError, Conflict, EngineError, InvalidInput, NotFound, Unavailable
 from engine.core.plan.codec import plan_from_json
 from engine.core.plan.grant import OPEN, Grant
 from engine.core.values import Json
@@ -74,6 +74,21 @@ async def test_the_tasks_of_the_parents_agent_come_before_others_of_the_name(tas
     children = ChildService(tasks)
     assert (await children.resolve(asked("t", agent_id=agent.id))).id == own.task.id
     assert (await children.resolve(asked("t"))).id == other.task.id
+
+
+async def test_of_the_tasks_of_other_agents_none_is_taken_without_a_word(tasks: DefinitionService) -> None:
+    agents = [await AgentService(tasks.definitions.agents).create({"name": name}, tenant=TENANT) for name in "abc"]
+    for agent in agents[:2]:
+        await tasks.create_task("name: t\nmain: {evaluate: 1}", tenant=TENANT, agent_id=agent.id)
+    children = ChildService(tasks)
+    for agent_id in (agents[2].id, ""):
+        with pytest.raises(Conflict) as caught:
+            await children.resolve(asked("t", agent_id=agent_id))
+        assert caught.value.code == "task.ambiguous"
+    free = await tasks.create_task("name: t\nmain: {evaluate: 2}", tenant=TENANT)
+    newest = await tasks.create_task("name: t\nmain: {evaluate: 3}", tenant=TENANT, agent_id=agents[0].id)
+    assert (await children.resolve(asked("t"))).id == free.task.id
+    assert (await children.resolve(asked("t", agent_id=agents[0].id))).id == newest.task.id
 
 
 @pytest.mark.parametrize(("given", "code"), [({"n": "x"}, "input.invalid"), ({"n": 0}, "input.requirement")])

@@ -13,7 +13,7 @@ from engine.core.run.story_parts import StepState
 from engine.core.run.story_views import step_row, story_view
 from engine.core.run.story_words import entries
 from engine.core.values import compact_json
-from engine.dryrun import SeenEvent
+from engine.dryrun.effects import SeenEvent
 from engine.edge.cli.eventtext import EventLines
 from engine.edge.cli.titles import Titles
 from engine.edge.cli.tree import RunTree

@@ -19,7 +19,9 @@ from engine.core.plan.ir import AgentSnapshot, Block, Exit, Plan, ToolContract
 from engine.core.plan.ops import EvaluateOp, PromptOp
 from engine.core.run.effects import Call, Failed, Ok
 from engine.core.spec.dialects.contenox_read import read_chain
-from engine.dryrun import Answered, chat_reply, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import run_in_memory
 from engine.source.parse import parse_source
 
 CONTRACTS = {name: ToolContract(name, "python", effect="read") for name in ("crm.open", "crm.find")}  # type: ignore[arg-type]

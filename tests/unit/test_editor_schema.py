@@ -13,8 +13,10 @@ from engine.core.errors import DefinitionError
 from engine.core.spec import vocabulary
 from engine.core.spec.codebook.book import BOOK
 from engine.core.spec.nodes import node_to_json
+from engine.source.editor_modifiers import MODIFIER_KEYS
 from engine.source.editor_schema import task_schema
-from engine.source.editor_words import MODIFIER_KEYS, STEP_KEYS, TASK_KEYS
+from engine.source.editor_steps import STEP_KEYS
+from engine.source.editor_tasks import TASK_KEYS
 from engine.source.parse import parse_source
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from engine.control.forkpoints import Survey, choose_point
-from engine.control.recorded import Recorder, Tracker, before, position
+from engine.control.recorded import Recorder, before
+from engine.control.steppaths import position
+from engine.control.tracking import Tracker
 from engine.core.contracts.execution import Recorded
 from engine.core.errors import Conflict, InvalidInput, ToolError
 from engine.core.kinds import ExecutionStatus
@@ -15,7 +17,8 @@ from engine.core.run.effects import Failed, Ok
 from engine.core.run.events import EventRecord
 from engine.core.run.projection import ExecutionFacts
 from engine.core.values import compact_json
-from engine.dryrun import Answered, DryRun
+from engine.dryrun.effects import Answered
+from engine.dryrun.running import DryRun
 from tests.support.memory import compiled, run
 
 

@@ -10,7 +10,9 @@ import pytest
 from engine.control.compiling import compile_text
 from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered, chat_reply, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
+from engine.dryrun.running import run_in_memory
 from tests.support.memory import TOOLS, echo
 
 Step = dict[str, Any]

@@ -268,7 +268,8 @@ def test_what_the_library_does_not_have_says_what_to_do_instead():
     assert "chunk_doc" in error("nlp('x')").hint
     assert "log" in error("print(1)").hint
     encoded = compile_expression("base64.b64encode(_.text.encode())").problems({"_"})
-    assert ["base64 takes and gives text" in problem.hint for problem in encoded] == [True]
+    assert ["leave it out" in problem.hint for problem in encoded] == [True]
+    assert "base64 takes and gives text" in error("'x'.encode()").hint
     assert compile_expression("nlp.x").problems({"_"})[0].hint.startswith("there is no spaCy")
 
 

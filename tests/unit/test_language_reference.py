@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities.tools.http import HttpCall
+from activities.tools.http_request import HttpCall
 from engine.control.compiling import compile_text
 from engine.core.lang.reference.entries import entries
 from engine.core.plan.planned import planned_only

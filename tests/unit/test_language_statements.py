@@ -10,7 +10,8 @@ from engine.core.contracts.execution import EventSignal
 from engine.core.errors import BackendError, DefinitionError, ToolError
 from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.effects import Failed, Ok
-from engine.dryrun import Answered, chat_reply
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
 from tests.support.memory import compiled, error_of, output_of, run, seen
 
 # --- how data flows ------------------------------------------------------------------------------------------------

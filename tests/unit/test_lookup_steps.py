@@ -16,7 +16,9 @@ from engine.core.run.events import EventRecord
 from engine.core.run.story import Story
 from engine.core.run.usage import UsageSums
 from engine.core.values import Json, compact_json
-from engine.dryrun import START_US, Answered, DryRun, dry_run, run_in_memory
+from engine.dryrun.effects import START_US, Answered
+from engine.dryrun.running import DryRun, run_in_memory
+from engine.dryrun.scripted import dry_run
 from engine.testing import run_task
 
 FOUND = {"docs": [{"id": "d", "score": 1.0}]}

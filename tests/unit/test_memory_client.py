@@ -319,6 +319,14 @@ def test_the_time_limit_of_a_step_around_a_wait_passes_only_when_the_test_says_s
         assert ended.error["code"] == "step.timeout"
 
 
+def test_an_error_has_the_label_of_the_step_that_failed(tmp_path: Path) -> None:
+    file = tmp_path / "fails.yaml"
+    file.write_text("name: fails\nmain: [{label: pays, error: out of money}]", encoding="utf-8")
+    with MemoryClient() as client:
+        (*_, failed) = client.transitions(client.start(file).id)
+    assert (failed["type"], failed["step_label"]) == ("error", "pays")
+
+
 def test_a_wait_without_a_deadline_cannot_expire(greet: Path) -> None:
     with MemoryClient(replies={"ask": "Hello!"}) as client, pytest.raises(Conflict, match="with a deadline"):
         client.expire(client.start(greet, {"name": "Ada"}).id)

@@ -11,7 +11,7 @@ import pytest
 from engine.client import Conflict, InvalidInput
 from engine.core.errors import ToolError
 from engine.core.run.effects import Call, Failed, Ok
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.testing.memory import MemoryClient
 from engine.testing.memory_aio import AsyncMemoryClient
 from engine.tooling import tool

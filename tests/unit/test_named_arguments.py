@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.tools.http import HttpCall, merge_call
+from activities.tools.http_request import HttpCall, merge_call
 from engine.core.errors import ToolError
 from engine.core.plan.ir import ToolContract
 

@@ -9,7 +9,7 @@ from engine.core.errors import InvalidInput
 from engine.core.kinds import ExecutionStatus
 from engine.core.run.events import EventRecord
 from engine.core.run.progress import Progress
-from engine.dryrun import dry_run
+from engine.dryrun.scripted import dry_run
 from engine.edge.native.shapes import ChangeBody, StartBody
 from tests.support.memory import compiled
 

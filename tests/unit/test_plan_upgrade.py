@@ -24,7 +24,8 @@ from engine.core.plan.policies import Defaults, RetryPolicy
 from engine.core.plan.upgrade import STEPS, format_of, upgrade_plan
 from engine.core.run.effects import Call, Failed
 from engine.core.run.events import EventRecord
-from engine.dryrun import Answered, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.running import run_in_memory
 from engine.store.database import Database, open_database
 from engine.store.definitions import Definitions
 from engine.store.projection import ProjectionStore

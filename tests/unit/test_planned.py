@@ -28,7 +28,9 @@ from engine.core.plan.policies import Modifiers
 from engine.core.plan.reach import reach_of
 from engine.core.plan.render import plan_outline
 from engine.core.run.effects import Ok
-from engine.dryrun import Answered, dry_run, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.running import run_in_memory
+from engine.dryrun.scripted import dry_run
 from engine.edge.cli.exits import Exit
 from engine.edge.cli.main import run_command
 from engine.store.database import open_database

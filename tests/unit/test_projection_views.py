@@ -98,6 +98,12 @@ def test_an_error_stands_where_its_step_stood() -> None:
     assert view("error", error={"code": "limit.steps"})["current"]["step"] == 0
 
 
+def test_an_error_has_the_label_of_the_step_that_failed_from_who_knows_it() -> None:
+    record = EventRecord("e1", "r1", 7, NOW, "error", json.dumps({"error": {"code": "c", "step": "main.3.then.0"}}))
+    assert transition_view(record)["step_label"] is None
+    assert transition_view(record, {"main.3.then.0": "pays"}.__getitem__)["step_label"] == "pays"
+
+
 def test_a_cancel_tells_its_reason_beside_the_fixed_text() -> None:
     found = view("cancelled", reason="late", actor="Ada")
     assert found["output"] == CANCELLED_TEXT

@@ -10,7 +10,9 @@ import pytest
 from engine.core.kinds import EventType
 from engine.core.run.approvals import decision_schema
 from engine.core.schemas import value_problems
-from engine.dryrun import START_US, Answer, DryRun, failed
+from engine.dryrun.effects import START_US, Answer
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun
 from tests.support.agents import Model, asks
 from tests.support.memory import run
 from tests.unit.test_run_agents import bodies, outcome

@@ -14,7 +14,9 @@ from engine.core.plan.ir import AgentSnapshot
 from engine.core.plan.ops import AgentOp
 from engine.core.run.agent_talk import MOST_RESULT_CHARS
 from engine.core.run.effects import Call, Failed, Ok
-from engine.dryrun import Answered, DryRun, failed, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun, run_in_memory
 from engine.talks import Talks
 from tests.support.agents import Model, asks, too_long
 from tests.support.memory import compiled, run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered, chat_reply
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
 from tests.support.memory import compiled, error_of, output_of, run, script, seen
 
 SHORT = """

@@ -14,7 +14,9 @@ from engine.core.plan.grant import Grant
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, MemoryEffects, failed, run_in_memory
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import failed
+from engine.dryrun.running import run_in_memory
 from tests.support.memory import compiled, error_of, output_of, run, script, seen
 
 TASK = "name: t\nmain: [{task: greet, arguments: {name: $ _}}]"

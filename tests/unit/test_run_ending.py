@@ -8,7 +8,9 @@ from engine.core.errors import InvalidInput
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, MemoryEffects, dry_run, failed
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import failed
+from engine.dryrun.scripted import dry_run
 from tests.support.memory import compiled, echo, error_of, output_of, run, seen
 
 FINALLY = """

@@ -8,7 +8,8 @@ from engine.core.contracts.execution import AnswerSignal, EventSignal
 from engine.core.run.effects import Ok
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import DryRun, MemoryEffects
+from engine.dryrun.effects import MemoryEffects
+from engine.dryrun.running import DryRun
 from tests.support.memory import compiled, echo, error_of, output_of, run, seen
 
 TASK = """

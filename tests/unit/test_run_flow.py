@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered, chat_reply, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply, failed
 from tests.support.memory import error_of, output_of, run, seen
 
 START_US_TO_S = 1e6

@@ -9,7 +9,8 @@ import pytest
 from engine.core.contracts.execution import Fork, Recorded
 from engine.core.kinds import EventType
 from engine.core.run.effects import Call
-from engine.dryrun import Answered, failed
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import failed
 from engine.tooling import tool
 from tests.support.forks import fork_at
 from tests.support.lab import plan_of

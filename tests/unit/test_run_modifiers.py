@@ -8,7 +8,8 @@ from engine.core.contracts.execution import AnswerSignal
 from engine.core.run.effects import Ok, Stopped
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, MemoryEffects, chat_reply, failed
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import chat_reply, failed
 from tests.support.memory import compiled, echo, error_of, output_of, run, script, seen
 
 

@@ -14,7 +14,8 @@ from engine.core.run.machine import MOST_CALLS, Machine, Pace
 from engine.core.run.snapshot import state_from_json, state_to_json
 from engine.core.run.walker import Identity
 from engine.core.values import to_json_value
-from engine.dryrun import Answered, MemoryEffects, failed
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import failed
 from tests.support.memory import compiled, error_of, output_of, run, script
 
 

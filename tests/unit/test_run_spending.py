@@ -14,7 +14,8 @@ from engine.core.run.story_views import attempt_view
 from engine.core.run.story_words import entry
 from engine.core.run.times import iso_time
 from engine.core.values import compact_json
-from engine.dryrun import Answered, chat_reply
+from engine.dryrun.effects import Answered
+from engine.dryrun.replies import chat_reply
 from engine.edge.cli.tree import RunTree
 from tests.support.memory import error_of, output_of, run, script, seen
 from tests.support.stepping import Stepper

@@ -12,7 +12,8 @@ from engine.core.plan.ir import AgentSnapshot
 from engine.core.run.calls import parse_reply
 from engine.core.run.effects import Call, Ok, Stopped
 from engine.core.spec.vocabulary import MAX_MODELS
-from engine.dryrun import Answered, Handler, chat_reply, failed
+from engine.dryrun.effects import Answered, Handler
+from engine.dryrun.replies import chat_reply, failed
 from tests.support.memory import echo, error_of, output_of, run, script, seen
 
 

@@ -12,7 +12,7 @@ from activities.tools.python import PythonTools
 from engine.core.contracts.activities import CallContext, ToolParams
 from engine.core.errors import BackendError, DefinitionError, InvalidInput, ToolError
 from engine.core.run.effects import Call, Ok
-from engine.dryrun import Answered
+from engine.dryrun.effects import Answered
 from engine.testing import TaskRun, run_task
 from engine.tooling import ToolCatalog, tool
 

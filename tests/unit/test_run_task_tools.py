@@ -15,7 +15,10 @@ from engine.core.plan.reach import reach_of
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.core.run.machine import Machine
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, DryRun, MemoryEffects, dry_run, failed, run_in_memory
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun, run_in_memory
+from engine.dryrun.scripted import dry_run
 from tests.support.agents import Model
 from tests.support.memory import compiled, error_of, output_of, run, seen
 

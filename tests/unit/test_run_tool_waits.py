@@ -13,7 +13,8 @@ from engine.core.plan.codec import plan_from_json, plan_to_json
 from engine.core.plan.computed import Expr, Lit
 from engine.core.plan.ir import Plan
 from engine.core.run.effects import Call, Failed, Ok
-from engine.dryrun import Answered, DryRun, run_in_memory
+from engine.dryrun.effects import Answered
+from engine.dryrun.running import DryRun, run_in_memory
 from tests.support.memory import compiled, echo, run, script, seen
 
 FUNCTION = """

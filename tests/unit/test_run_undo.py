@@ -7,7 +7,9 @@ import pytest
 from engine.core.run.effects import Call, Failed, Ok, Stopped
 from engine.core.run.machine import Machine, Pace
 from engine.core.run.walker import Identity
-from engine.dryrun import Answered, DryRun, MemoryEffects, failed
+from engine.dryrun.effects import Answered, MemoryEffects
+from engine.dryrun.replies import failed
+from engine.dryrun.running import DryRun
 from tests.support.memory import compiled, run
 
 

@@ -174,8 +174,21 @@ async def test_saved_turns_wait_for_those_before_them_and_others_for_nobody(data
     assert first is not None
     await turns.set_running(first, now_us=T0)
     assert not await claimed(turns, "two"), "the one before it is under way"
-    await turns.fail(first, {"code": "x"}, now_us=T0)
+    await turns.finish(first, {}, [], now_us=T0)
     assert await claimed(turns, "two")
+
+
+async def test_a_turn_that_has_gone_on_is_not_failed_by_whoever_is_behind(database: Database) -> None:
+    await SessionStore(database).add(session("s"))
+    turns = TurnStore(database)
+    accepted = await turns.accept(turn("one"))
+    await turns.set_running(accepted, now_us=T0)
+    running = await turns.fail(accepted, {"code": "late"}, now_us=T0)
+    assert running is not None
+    assert (running.state, running.error) == (RUNNING, None)
+    failed = await turns.fail(running, {"code": "x"}, now_us=T0)
+    assert failed is not None
+    assert (failed.state, failed.error) == (FAILED, {"code": "x"})
 
 
 async def test_what_is_asked_is_settled_by_the_first_and_what_was_said_is_written_once(database: Database) -> None:

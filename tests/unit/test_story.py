@@ -17,7 +17,9 @@ from engine.core.run.story_views import LOST_WORKER, attempt_view, seqs_of, show
 from engine.core.run.story_words import entries
 from engine.core.run.usage import PARTS
 from engine.core.values import compact_json
-from engine.dryrun import START_US, Answer, Answered, DryRun, chat_reply, failed
+from engine.dryrun.effects import START_US, Answer, Answered
+from engine.dryrun.replies import chat_reply, failed
+from engine.dryrun.running import DryRun
 from engine.testing.suite import run_file
 from tests.support.example_server import EXAMPLES, case_files
 from tests.support.memory import run

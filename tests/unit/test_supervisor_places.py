@@ -13,7 +13,7 @@ import pytest
 
 from engine.core.contracts.execution import SEARCH_ATTRIBUTES
 from engine.core.errors import Conflict
-from engine.edge.supervisor.dev import model_source
+from engine.edge.supervisor.environment import model_source
 from engine.edge.supervisor.places import free_ports, hold_folder, is_free, keep_ports, listen_on, new_log, tail
 from engine.edge.supervisor.temporal import find_temporal, server_command
 

@@ -29,11 +29,12 @@ from engine.tooling import Tool, tool
 from tests.compat.apiserver import ApiServer, api_server, settings_for
 from tests.compat.test_native_api import create, until
 from tests.compat.test_tenants import key_for
+from tests.support.forked import ROOT
 from tests.support.lab import TENANT, Lab
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT, worker_process
+from tests.support.processes import worker_process
 from worker import replay_run
 
 pytestmark = pytest.mark.usefixtures("both_stores")
@@ -111,7 +112,7 @@ async def ended(
         while open_ones := [name for name in ids if found.get(name, {}).get("closed_at") is None]:
             for name in open_ones:
                 found[name] = (await http.get(f"/executions/{name}", headers=headers.get(name))).json()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
     return [found[name] for name in ids]
 
 

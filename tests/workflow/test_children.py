@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
+from engine.control.agents import AgentService
 from engine.control.repair import Repair
 from engine.control.replaying import committed_part, repair_execution
 from engine.control.settling import settle_from_temporal
@@ -133,11 +134,15 @@ async def test_a_child_that_fails_fails_the_step_with_its_code_and_its_id(tools:
         ("{task: picky, arguments: {n: text}}", "input.invalid"),
         ("{task: picky, arguments: {n: 0}}", "input.requirement"),
         ("task: of-others", "task.not_found"),
+        ("task: of-two", "task.ambiguous"),
         ("task: planned", "task.not_runnable"),
     ],
 )
 async def test_what_cannot_be_started_is_an_error_that_the_parent_can_catch(tools: Lab, step: str, code: str):
     await stored(tools, "name: of-others\nmain: {evaluate: 1}", tenant="others")
+    for name in ("Ada", "Bob"):
+        agent = await AgentService(tools.definitions.definitions.agents).create({"name": name}, tenant=TENANT)
+        await tools.definitions.create_task("name: of-two\nmain: {evaluate: 1}", tenant=TENANT, agent_id=agent.id)
     branches = "{branches: [{operator: default}]}"
     await stored(tools, f"dialect: contenox\nid: planned\ntasks: [{{id: a, handler: noop, transition: {branches}}}]")
     await stored(

@@ -75,3 +75,23 @@ async def test_an_unknown_session_is_not_found(cli: Cli) -> None:
         code, _, err = await cli("sessions", *words, "7f6c1a52-6f0e-4d7e-9a53-0c5f5e1e9b41", *text)
         assert code == Exit.NOT_FOUND
         assert "session.not_found" in err or "there is no session" in err
+
+
+async def test_a_session_is_named_by_the_beginning_of_its_id(api: ApiServer, cli: Cli) -> None:
+    session = await begin(api)
+    code, out, err = await cli("sessions", "say", session[:8], "Hello")
+    assert (code, out) == (Exit.OK, "Hello\n"), err
+    assert (await cli.json("sessions", "show", session[:8]))["id"] == session
+
+
+async def test_the_turns_of_chats_are_listed_by_their_name_although_no_task_is_stored(api: ApiServer, cli: Cli) -> None:
+    code, _, _ = await cli("ls", "--task", "chat")
+    assert code == Exit.NOT_FOUND
+    session = await begin(api)
+    await cli("sessions", "say", session, "Hello")
+    (turn,) = await cli.json("ls", "--task", "chat")
+    (asked, *_) = (await cli.json("sessions", "show", session))["entries"]
+    assert (turn["task_name"], turn["id"]) == ("chat", asked["turn_id"])
+    assert (await cli.json("ls", "--task", "chat", "--count"))["total"] == 1
+    listed = (await api.http.get("/executions", params={"task_name": "chat"})).json()["items"]
+    assert [item["id"] for item in listed] == [turn["id"]]

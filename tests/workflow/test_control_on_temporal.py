@@ -15,7 +15,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from engine.core.contracts.execution import ATTRIBUTE_STATUS, SIGNAL_CONTROL, ControlSignal
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.events import body_of
-from engine.dryrun import SeenEvent
+from engine.dryrun.effects import SeenEvent
 from engine.tooling import tool
 from tests.support.forks import fork_at, is_inside
 from tests.support.lab import TENANT, Lab, plan_of

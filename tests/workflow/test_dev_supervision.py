@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.edge.cli.api import Api
 from tests.support.dev_process import (
     DevProcess,
     await_all_gone,
@@ -48,12 +49,24 @@ main:
 """
 
 
+TOOLS = """
+from engine.tooling import tool
+
+@tool(effect="none")
+def measure(text: str) -> int:
+    return len(text)
+"""
+MEASURES = "name: measures\nmain:\n  - tool: measure\n    arguments: {text: $ _}\n"
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dev")
     (folder / "tasks").mkdir()
-    for name, text in (("hello", HELLO), ("asks", ASKS), ("sleeps", SLEEPS)):
+    for name, text in (("hello", HELLO), ("asks", ASKS), ("sleeps", SLEEPS), ("measures", MEASURES)):
         (folder / "tasks" / f"{name}.yaml").write_text(text)
+    (folder / "tools.py").write_text(TOOLS)
+    (folder / "everstep.toml").write_text('[tools]\nmodules = ["tools.py"]\n')
     return folder
 
 
@@ -141,6 +154,11 @@ def test_a_timeout_leaves_the_execution_running(dev: DevProcess) -> None:
     assert dev.run("describe", execution, "-o", "json").json["status"] == "awaiting_input"
 
 
+def executions_of(dev: DevProcess) -> int:
+    """Return how many executions there are."""
+    return len(Api(dev.address).get("/executions", limit=999)["items"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -154,12 +172,12 @@ def test_a_timeout_leaves_the_execution_running(dev: DevProcess) -> None:
 )
 def test_bad_input_gets_a_code_and_changes_nothing(dev: DevProcess, arguments: list[str], code: int, said: str) -> None:
     dev.wait_loaded("hello")
-    before = len(dev.run("ls", "--limit", "999", "-o", "json").json)
+    before = executions_of(dev)
     ran = dev.run(*arguments)
     assert ran.code == code, ran.err
     assert said in ran.err
     assert "Traceback" not in ran.err
-    assert len(dev.run("ls", "--limit", "999", "-o", "json").json) == before
+    assert executions_of(dev) == before
 
 
 def test_a_task_is_loaded_again_when_it_is_saved_and_a_broken_one_keeps_its_old_version(
@@ -255,24 +273,12 @@ def test_a_signal_ends_everything_and_a_new_start_goes_on_where_it_stopped(tmp_p
         assert await_all_gone(family) == {}
 
 
-def test_nothing_is_left_when_dev_itself_is_killed_with_9(tmp_path: Path) -> None:
-    with running_dev(tmp_path / "data", "--no-model") as dev:
-        assert dev.ready
-        family = dev.family()
-        assert all(is_running(process) for process in family.values())
-        assert dev.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert await_all_gone(family) == {}
-
-
-def test_a_silent_temporal_server_is_unreachable_and_not_waited_for(tmp_path: Path) -> None:
-    task = tmp_path / "asks.yaml"
-    task.write_text(ASKS)
-    with running_dev(tmp_path / "data", str(task), "--no-model") as dev:
-        dev.wait_loaded("asks")
-        # stopped and not killed: a supervisor would start a dead one again
-        dev.family()["start-dev"].suspend()
-        ran = dev.run("run", "asks")
-        dev.family()["start-dev"].resume()
+def test_a_silent_temporal_server_is_unreachable_and_not_waited_for(dev: DevProcess) -> None:
+    dev.wait_loaded("asks")
+    # stopped and not killed: a supervisor would start a dead one again
+    dev.family()["start-dev"].suspend()
+    ran = dev.run("run", "asks")
+    dev.family()["start-dev"].resume()
     assert ran.code == 5, ran.err
     assert ran.err.startswith("error[unreachable]")
     assert "everstep dev" in ran.err
@@ -352,6 +358,7 @@ def test_doctor_finds_a_running_dev_well_and_a_missing_one_not(dev: DevProcess, 
     assert well.code == 0, well.out
     states = {item["check"]: item["state"] for item in well.json["checks"]}
     assert states["temporal"] == states["retention"] == states["search attributes"] == states["api"] == "ok"
+    assert "store of the api" not in states
 
     ill = everstep("doctor", "--address", "http://127.0.0.1:9", "--temporal-address", "127.0.0.1:9", cwd=tmp_path)
     assert ill.code == 1
@@ -359,35 +366,44 @@ def test_doctor_finds_a_running_dev_well_and_a_missing_one_not(dev: DevProcess, 
     assert "remedy: start one with `everstep dev`" in ill.out
 
 
-TOOLS = """
-from engine.tooling import tool
+def test_doctor_says_that_the_api_which_answers_is_that_of_another_project(dev: DevProcess, tmp_path: Path) -> None:
+    told = everstep("doctor", "--address", dev.address, "-o", "json", cwd=tmp_path)
+    found = {item["check"]: item for item in told.json["checks"]}
+    # Temporal is looked for where that API has it, not at an address that nobody gave
+    assert (found["api"]["state"], found["temporal"]["state"]) == ("ok", "ok")
+    other = found["store of the api"]
+    assert other["state"] == "warning"
+    theirs = f"SQLite {dev.folder.absolute()}/everstep.db"
+    assert f"{dev.address} works on {theirs}, not on SQLite {tmp_path}/" in other["message"]
+    assert "--data-dir" in other["remedy"]
+    assert "`everstep dev --port 0`" in other["remedy"]
 
-@tool(effect="none")
-def measure(text: str) -> int:
-    return len(text)
-"""
-MEASURES = "name: measures\nmain:\n  - tool: measure\n    arguments: {text: $ _}\n"
+
+def test_tools_that_are_saved_are_there_at_once_and_broken_ones_leave_the_old(dev: DevProcess, workplace: Path) -> None:
+    tools, task = workplace / "tools.py", workplace / "tasks" / "measures.yaml"
+    dev.wait_loaded("measures")
+    worker, told = dev.family()["worker run"], len(dev.events)
+    assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
+
+    tools.write_text(TOOLS.replace("len(text)", "len(text"))
+    broken = dev.wait_event(lambda event: event["event"] == "project.invalid")
+    assert broken["files"] == ["tools.py"]
+    assert "SyntaxError" in broken["message"]
+    assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
+
+    tools.write_text(TOOLS.replace("text: str", "text: str, times: int").replace("len(text)", "times * len(text)"))
+    restarted = dev.wait_event(lambda event: event in dev.events[told:] and event["event"] == "restarted")
+    assert (restarted["process"], restarted["reason"]) == ("worker", "tools.py changed")
+    assert restarted["pid"] != worker.pid
+    task.write_text(MEASURES.replace("{text: $ _}", "{text: $ _, times: 3}"))
+    dev.wait_loaded("measures", 2)
+    assert dev.run("run", "measures", "-i", '"four"').out.strip() == "12"
 
 
-def test_tools_that_are_saved_are_there_at_once_and_broken_ones_leave_the_old(tmp_path: Path) -> None:
-    tools, task = tmp_path / "tools.py", tmp_path / "measures.yaml"
-    tools.write_text(TOOLS)
-    task.write_text(MEASURES)
-    (tmp_path / "everstep.toml").write_text('[tools]\nmodules = ["tools.py"]\n')
-    with running_dev(tmp_path / "data", str(task), "--no-model") as dev:
-        dev.wait_loaded("measures")
-        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
-
-        tools.write_text(TOOLS.replace("len(text)", "len(text"))
-        broken = dev.wait_event(lambda event: event["event"] == "project.invalid")
-        assert broken["files"] == ["tools.py"]
-        assert "SyntaxError" in broken["message"]
-        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "4"
-
-        tools.write_text(TOOLS.replace("text: str", "text: str, times: int").replace("len(text)", "times * len(text)"))
-        restarted = dev.wait_event(lambda event: event["event"] == "restarted")
-        assert (restarted["process"], restarted["reason"]) == ("worker", "tools.py changed")
-        assert restarted["pid"] != dev.ready["worker_pid"]
-        task.write_text(MEASURES.replace("{text: $ _}", "{text: $ _, times: 3}"))
-        dev.wait_loaded("measures", 2)
-        assert dev.run("run", "measures", "-i", '"four"').out.strip() == "12"
+def test_nothing_is_left_when_dev_itself_is_killed_with_9(dev: DevProcess) -> None:
+    # the last test of those that share it
+    assert dev.ready
+    family = dev.family()
+    assert all(is_running(process) for process in family.values())
+    assert dev.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert await_all_gone(family) == {}

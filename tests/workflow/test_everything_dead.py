@@ -21,10 +21,10 @@ import pytest
 from engine.edge.http.freshness import AGE_HEADER
 from engine.store.pulses import FRESH_S
 from tests.support.dev_process import everstep
+from tests.support.forked import ROOT
 from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import store_url
-from tests.support.processes import ROOT
 from tests.support.servers import clean_environment, free_port, temporal_process
 
 TASKS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from sqlalchemy import delete
 from engine.store.schema import events
 from tests.compat.apiserver import read_stream
 from tests.support.apiprocess import ApiProcess
+from tests.support.forked import Forked
 from tests.support.lab import TENANT, Lab, open_lab
-from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer, on_postgres
-from tests.support.processes import ROOT, WorkerProcess, worker_process
+from tests.support.processes import WorkerProcess, worker_process
 
 ASK = """\
 name: ask
@@ -47,16 +46,7 @@ async def lab(temporal_address: str, postgres: PostgresServer, tmp_path: Path) -
 def repair_process(lab: Lab, worker: WorkerProcess) -> Iterator[Path]:
     """Run the repair for the length of the block; gives its log."""
     log = lab.folder / "repair.log"
-    with log.open("wb") as out:
-        started = subprocess.Popen(
-            [sys.executable, "-c", "from worker import repair_main; repair_main()"],
-            cwd=ROOT,
-            env=worker.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            preexec_fn=dying_with_parent(),
-        )
+    started = Forked(["everstep-repair"], worker.environment, out=log, log=log)
     try:
         yield log
     finally:

@@ -132,6 +132,17 @@ async def test_a_run_that_is_refused_is_seen_at_the_schedule(lab: Lab, api: ApiS
     assert "town" in run["error"]["message"]
 
 
+async def test_a_schedule_starts_no_task_of_another_agent_that_has_got_its_name(lab: Lab, api: ApiServer) -> None:
+    await create(api.http, "name: t\nmain: [{evaluate: 1}]")
+    await schedule(api, "morning", "t", cron=NEVER)
+    agent = (await api.http.post("/agents", json={"name": "Ada"})).json()["id"]
+    await api.http.post(f"/agents/{agent}/tasks", json={"name": "t", "main": [{"evaluate": 2}]})
+    async with all_workers(lab):
+        await api.http.post("/schedules/morning/run", json={})
+        (run,) = await runs_of(api, "morning", 1)
+    assert (run["outcome"], run["error"]["code"], run["execution_id"]) == ("refused", "task.ambiguous", None)
+
+
 async def test_an_input_that_does_not_fit_is_refused_when_the_schedule_is_made(api: ApiServer) -> None:
     await create(api.http, GREET)
     wrong: list[tuple[dict[str, Any], str]] = [

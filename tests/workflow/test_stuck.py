@@ -18,7 +18,7 @@ from engine.core.kinds import ExecutionStatus
 from engine.core.run.projection import execution_view
 from engine.tooling import tool
 from tests.support.lab import TENANT, Lab, open_lab
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, rest_since
 from tests.support.servers import temporal_process
 from tests.support.temporal_cli import temporal_cli
 from tests.workflow.test_reindex import start_as_api
@@ -48,14 +48,15 @@ async def scan_until_stuck(lab: Lab, handle: WorkflowHandle[Any, Any], code: str
     repair = Repair(lab.client, lab.store, replay_run)
     deadline = time.monotonic() + PATIENCE_S
     while True:
+        began = time.monotonic()
         await repair.settle_ended()
         await repair.scan()
         facts = await lab.store.get_execution(handle.id, tenant=TENANT)
         view = execution_view(facts)["stuck"]
         if (view is None) if code is None else (view is not None and view["code"] == code):
             return view or {}
-        assert time.monotonic() < deadline, view
-        await asyncio.sleep(0.2)
+        assert began < deadline, view
+        await rest_since(began, least_s=0.2)
 
 
 async def test_without_a_worker_it_says_which_queue_nobody_asks(stuck_lab: Lab):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from activities.polling import build_pool_worker
 from activities.tools.runner import ToolActivities
 from engine.control import scan as scan_module
 from engine.control import stuck as stuck_module
@@ -30,7 +31,6 @@ from tests.support.lab import Lab, plan_of
 from tests.support.patience import PATIENCE_S
 from tests.workflow.test_reindex import start_as_api
 from tests.workflow.test_stuck import scan_until_stuck
-from worker import build_pool_worker
 
 DRAW = "name: draw\nmain: [{tool: near, arguments: {}}, {tool: draw, arguments: {text: cat}}]"
 

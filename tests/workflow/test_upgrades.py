@@ -19,6 +19,7 @@ from temporalio.worker import WorkerDeploymentConfig
 from temporalio.workflow import NondeterminismError
 
 import workflows.patches
+from engine.control.deployment import deployment_of
 from engine.control.replaying import repair_execution
 from engine.core.contracts.execution import ExecutionParams
 from engine.core.contracts.patches import INTERPRETER, Patch
@@ -35,7 +36,7 @@ from tests.support.lab import TENANT, Lab, plan_of
 from tests.support.postgres import store_url
 from tests.support.processes import worker_process
 from tests.support.upgrades import failed_task_of, recorded_input
-from worker import deployment_of, replay_run
+from worker import replay_run
 from workflows.driver import TemporalEffects
 
 TOY = Patch("toy-timer", INTERPRETER, "a timer stands before each call")

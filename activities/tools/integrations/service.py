@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from activities.tools.http import HttpAnswer, HttpCall, HttpTools
+from activities.tools.http import HttpAnswer, HttpTools
+from activities.tools.http_request import HttpCall
 from engine import __version__
 from engine.control.guard import AddressGuard
 from engine.control.integrations import base_url_of

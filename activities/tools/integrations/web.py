@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from activities.tools.http import HttpAnswer, HttpCall
+from activities.tools.http import HttpAnswer
+from activities.tools.http_request import HttpCall
 from activities.tools.integrations.charset import decoded
 from activities.tools.integrations.markdown import Page, read_page
 from activities.tools.integrations.service import (

@@ -30,7 +30,7 @@ class ResolveParams:
         context: Who asks.
         task: Name or id, with `@VERSION` or `@ALIAS` behind it if one is meant.
         input: The input.
-        agent_id: Agent whose tasks come before others of the same name; may be empty.
+        agent_id: Agent whose tasks come before others of the same name; empty = those of no agent do.
         grant: What the child may touch at most.
     """
 

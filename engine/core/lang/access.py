@@ -93,7 +93,8 @@ def no_method(value: Any, name: str) -> ExpressionError:
     if name == "format" and isinstance(value, str):
         return fail("no_method", "text has no method 'format'", 'use an f-string: f"{value}"')
     if name in ("encode", "decode") and isinstance(value, str):
-        return fail("no_method", f"text has no method '{name}'", "there are no bytes here: base64 takes and gives text")
+        hint = "leave it out: there are no bytes here, base64 takes and gives text"
+        return fail("no_method", f"text has no method '{name}'", hint)
     if name in ("append", "extend", "insert", "pop", "update", "sort", "remove", "add", "clear", "setdefault"):
         return fail(
             "no_method", f"{type_name(value)} cannot be changed by '{name}'", "build a new value: [*a, b], {**a}"

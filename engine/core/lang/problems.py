@@ -13,8 +13,8 @@ from engine.core.lang.stdlib import ABSENT, LIBRARY_NAMES, find_module
 
 _INSTEAD_OF_METHODS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "encode": "there are no bytes here: base64 takes and gives text",
-        "decode": "there are no bytes here: base64 takes and gives text",
+        "encode": "leave it out: there are no bytes here, base64 takes and gives text",
+        "decode": "leave it out: there are no bytes here, base64 takes and gives text",
         "format": 'use an f-string: f"{value:.2f}"',
         "append": "values do not change: write items + [item]",
         "extend": "values do not change: write items + others",

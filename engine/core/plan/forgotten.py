@@ -20,6 +20,8 @@ _MAYBE = re.compile(rf"(?<![\w.])(?:_(?!\w)|(?:{_ROOTS})\s{{0,3}}[.\[]|[a-z]\w{{
 """What every expression that is worth a warning holds; it spares the parser most texts."""
 _END_OF_SENTENCE = re.compile(r"\w\.\s")
 """Python would take it for a member; nobody writes one so, but every sentence that another one follows."""
+_APART = re.compile(r"([a-z]\w{0,30})\s{1,3}\(")
+"""Prose has a blank in front of a parenthesis, as in `the sum (input)`; nobody writes a call so."""
 _FILE = re.compile(
     rf"(?:{_ROOTS})\.(?:txt|csv|tsv|json|jsonl|ya?ml|toml|ini|md|rst|log|html?|xml|pdf|docx?|xlsx?|py|js|sh|sql|db|zip"
     rf"|gz|png|jpe?g|svg|gov|com|org|net|io)\Z"
@@ -85,6 +87,8 @@ def is_plausible(source: str, names: Collection[str]) -> bool:
         names: Root names that exist at its place.
     """
     if not _MAYBE.search(source) or is_file_name(source) or _END_OF_SENTENCE.search(source):
+        return False
+    if any(found[1] in FUNCTIONS for found in _APART.finditer(source)):
         return False
     try:
         if compile_expression(source).problems(names):

@@ -67,6 +67,11 @@ class Places:
         found = self._find(plain_path(path))
         return None if found is None else self._plan.blocks[found[0]].ops[found[1]]
 
+    def label_at(self, path: str) -> str:
+        """Return the label of the step that a path leads to; empty if it has none, or there is no such step."""
+        op = self.op_at(path)
+        return "" if op is None else op.label
+
     def labelled(self, label: str) -> bool:
         """Whether a step of the plan has a label."""
         return bool(label) and any(op.label == label for block in self._plan.blocks for op in block.ops)

@@ -39,6 +39,7 @@ _LOOKS_LIKE = re.compile(r"(?:_|\$?_(?:\.\w|\[).*|(?:steps|inputs|outputs)\[.*|s
 # of linear time on any text: no two repetitions in a row can match the same characters
 _BRACES = re.compile(rf"(?<![{{$])\{{\s*(?:{_ROOTS})(?:[.\[][^{{}}]*|\s*)\}}(?!\}})")
 _LOOKS = "looks like an expression, but stands for itself"
+_OF_JULEP = "a task that was written for Julep needs `dialect: julep-2025`"
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PROSE = re.compile(r"[.!?]\s|\w\s+\w+\s+\w+\s+\w+\s+\w")
 
@@ -255,7 +256,7 @@ class Resolver:
                 f"'{clip(braces.group())}' stands for itself; a template has two braces",
                 position_at(node, braces.start()),
                 path=path,
-                hint=f"write {{{braces.group()}}} if the value is meant",
+                hint=f"write {{{braces.group()}}} if the value is meant; {_OF_JULEP}",
             )
 
 

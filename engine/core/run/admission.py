@@ -8,7 +8,8 @@ from engine.core.errors import ExpressionError
 from engine.core.plan.computed import Expr
 from engine.core.plan.ir import Plan
 from engine.core.run.evaluate import Evaluator
-from engine.core.run.state import Branch, Scope
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch
 from engine.core.values import Json, compact_json
 
 MOST_KEY_CHARS = 100

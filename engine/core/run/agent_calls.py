@@ -18,7 +18,9 @@ from engine.core.plan.ir import ToolContract
 from engine.core.plan.ops import AgentOp, ToolCallOp
 from engine.core.run.agent_rules import Offer, is_last, offer_of, rule_of, tool_names, wants_result
 from engine.core.run.agent_talk import agent_around, result_text
-from engine.core.run.state import AgentFrame, AskedCall, BlockFrame, Branch, FanFrame, MadeCall
+from engine.core.run.frames import BlockFrame, FanFrame
+from engine.core.run.state import Branch
+from engine.core.run.talk_frames import AgentFrame, AskedCall, MadeCall
 from engine.core.run.waits import MAX_WAIT_S
 from engine.core.run.walker import Walker, error_json
 from engine.core.schemas import MAX_CHECKS, parts_of, value_problems

@@ -12,7 +12,8 @@ from engine.core.kinds import EventType
 from engine.core.plan.computed import Lit
 from engine.core.plan.ops import AgentOp, PromptOp
 from engine.core.run.agent_talk import rewrite
-from engine.core.run.state import AgentFrame, BlockFrame, CallFrame, GuardFrame
+from engine.core.run.frames import BlockFrame, CallFrame, GuardFrame
+from engine.core.run.talk_frames import AgentFrame
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from engine.core.errors import ExpressionError
 from engine.core.plan.agent_rules import ToolRule
 from engine.core.plan.ops import AgentOp
-from engine.core.run.state import AgentFrame, Branch, MadeCall
+from engine.core.run.state import Branch
+from engine.core.run.talk_frames import AgentFrame, MadeCall
 from engine.core.run.walker import Walker
 
 

@@ -14,7 +14,9 @@ from engine.core.contracts.conversations import Conversation, chain_all, kept_re
 from engine.core.ids import derive_uuid
 from engine.core.plan.computed import Lit
 from engine.core.plan.ops import Op, PromptOp
-from engine.core.run.state import AgentFrame, BlockFrame, Branch, CallFrame, GuardFrame
+from engine.core.run.frames import BlockFrame, CallFrame, GuardFrame
+from engine.core.run.state import Branch
+from engine.core.run.talk_frames import AgentFrame
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json
 

@@ -22,9 +22,11 @@ from engine.core.run.agent_talk import WHOLE_TALK, agent_of, forget_kept, say, t
 from engine.core.run.calls import Repair, ask_again, build_messages, read_reply
 from engine.core.run.checking import ask_person, first_failed
 from engine.core.run.effects import CallOutcome, Failed, Ok, Stopped
+from engine.core.run.frames import BlockFrame, CallFrame, GuardFrame
 from engine.core.run.loops import count_round
 from engine.core.run.spending import check_spent
-from engine.core.run.state import AgentFrame, BlockFrame, Branch, CallFrame, GuardFrame
+from engine.core.run.state import Branch
+from engine.core.run.talk_frames import AgentFrame
 from engine.core.run.usage import TOKENS, tokens_of
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json, compact_json

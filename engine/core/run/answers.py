@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.contracts.execution import AnswerSignal
 from engine.core.errors import ExpressionError
 from engine.core.kinds import EventType
-from engine.core.run.state import Branch, WaitFrame
+from engine.core.run.frames import WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.waits import resume
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems

@@ -14,7 +14,8 @@ from engine.core.errors import BugError, ExpressionError, ToolError
 from engine.core.lang.secret import still_there
 from engine.core.plan.agent_rules import Approval
 from engine.core.plan.ops import ToolCallOp
-from engine.core.run.state import Branch, CallFrame, GuardFrame, WaitFrame
+from engine.core.run.frames import CallFrame, GuardFrame, WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker
 from engine.core.values import Json
 

@@ -9,7 +9,9 @@ from engine.core.plan.ir import Plan
 from engine.core.run import guards, recorded
 from engine.core.run.ending import look_at_ending
 from engine.core.run.fans import resume_race
-from engine.core.run.state import BlockFrame, Branch, FanFrame, Scope, SleepFrame, UndoFrame, WaitFrame
+from engine.core.run.frames import BlockFrame, FanFrame, SleepFrame, UndoFrame, WaitFrame
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch
 from engine.core.run.undoing import arm_undo
 from engine.core.run.waits import MAX_WAIT_S, arm_deadline, arm_sleep
 from engine.core.run.walker import Identity, Walker

@@ -16,7 +16,8 @@ from engine.core.plan.ir import Plan
 from engine.core.plan.lists import step_places
 from engine.core.plan.ops import AgentOp, Op, YieldOp
 from engine.core.plan.paths import plain_path
-from engine.core.run.state import BlockFrame, Branch
+from engine.core.run.frames import BlockFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker
 
 MOST_BREAKS = 100

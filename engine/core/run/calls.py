@@ -28,9 +28,10 @@ from engine.core.run.asking import whom_to_ask
 from engine.core.run.authority import check_secrets, check_tool, tool_bound
 from engine.core.run.checking import FailedCheck, ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
+from engine.core.run.frames import CallFrame, GuardFrame
 from engine.core.run.guards import attempt_id
 from engine.core.run.spending import check_may_spend, check_spent, count_reply, keep_of, limits_of_calls
-from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.state import Branch
 from engine.core.run.toolwaits import waits_for_others
 from engine.core.run.tracing import below
 from engine.core.run.walker import Walker

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from engine.core.errors import RunError
 from engine.core.plan.ops import Op
 from engine.core.plan.policies import Check
-from engine.core.run.state import Branch, WaitFrame
+from engine.core.run.frames import WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.waits import open_wait
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json

@@ -24,8 +24,9 @@ from engine.core.run.agent_calls import call_mark
 from engine.core.run.calls import idempotency_key
 from engine.core.run.checking import ask_person, first_failed
 from engine.core.run.effects import Call, CallOutcome, Failed, Ok, Stopped
+from engine.core.run.frames import CallFrame, GuardFrame
 from engine.core.run.guards import attempt_id
-from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.state import Branch
 from engine.core.run.tracing import below
 from engine.core.run.undoing import mark_guards
 from engine.core.run.walker import Walker

@@ -6,8 +6,9 @@ from engine.core.errors import LimitExceeded
 from engine.core.run import control, guards, recorded
 from engine.core.run.ending import finally_timed_out
 from engine.core.run.fans import stagger_passed
+from engine.core.run.frames import FanFrame, GuardFrame, SleepFrame, Unwind, WaitFrame
 from engine.core.run.listening import idle_passed
-from engine.core.run.state import Branch, FanFrame, GuardFrame, SleepFrame, Unwind, WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.steps import begin_body
 from engine.core.run.times import iso_time
 from engine.core.run.trying import attempt

@@ -12,8 +12,9 @@ from typing import Final
 from engine.core.contracts.execution import ControlSignal
 from engine.core.kinds import EventType
 from engine.core.run.breaks import MOST_BREAKS, unknown_breaks
+from engine.core.run.frames import GuardFrame, SleepFrame, UndoFrame, WaitFrame
 from engine.core.run.guards import find_guard
-from engine.core.run.state import Branch, GuardFrame, Paused, SleepFrame, UndoFrame, WaitFrame
+from engine.core.run.state import Branch, Paused
 from engine.core.run.undoing import arm_undo
 from engine.core.run.waits import MAX_WAIT_S, arm_deadline, arm_sleep
 from engine.core.run.walker import Walker

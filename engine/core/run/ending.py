@@ -6,7 +6,9 @@ from engine.core.errors import LimitExceeded, RunError
 from engine.core.kinds import EventType
 from engine.core.run.effects import Failed, Ok, Stopped
 from engine.core.run.fans import BranchOutcome, Returned
-from engine.core.run.state import BlockFrame, Branch, Ending, Scope, Unwind
+from engine.core.run.frames import BlockFrame, Unwind
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch, Ending
 from engine.core.run.walker import Walker, error_json, error_of
 from engine.core.values import Json
 

@@ -12,8 +12,10 @@ from engine.core.lang.template import compile_template
 from engine.core.plan.computed import Arr, Expr, Lit, Obj, Tmpl, Value
 from engine.core.plan.ir import Plan
 from engine.core.plan.reach import secrets_in
+from engine.core.run.frames import GuardFrame
 from engine.core.run.julep_names import add_julep_name
-from engine.core.run.state import Branch, GuardFrame, Scope
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch
 from engine.core.values import Json
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -11,7 +11,8 @@ from engine.core.lang.failures import type_name
 from engine.core.plan.ops import MapReduceOp, Op, ParallelOp, RaceOp
 from engine.core.run.agent_calls import agent_in, calls_ended, start_tool_call
 from engine.core.run.effects import Failed, Ok, Stopped
-from engine.core.run.state import BlockFrame, Branch, FanFrame, FoldFrame, Unwind, YieldFrame
+from engine.core.run.frames import BlockFrame, FanFrame, FoldFrame, Unwind, YieldFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 

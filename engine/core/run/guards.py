@@ -8,7 +8,8 @@ from engine.core.ids import shorten_id
 from engine.core.kinds import EventType, StepKind
 from engine.core.plan.ops import Op, ToolCallOp
 from engine.core.plan.policies import RetryPolicy
-from engine.core.run.state import Branch, GuardFrame, Unwind
+from engine.core.run.frames import GuardFrame, Unwind
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.contracts.execution import EventSignal
 from engine.core.kinds import EventType
 from engine.core.run.answers import fitting_problems, open_waits
-from engine.core.run.state import Branch, KeptEvent, WaitFrame
+from engine.core.run.frames import WaitFrame
+from engine.core.run.state import Branch, KeptEvent
 from engine.core.run.waits import resume
 from engine.core.run.walker import Walker
 from engine.core.values import Json

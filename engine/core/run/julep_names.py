@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from engine.core.kinds import JULEP_NAMES
-from engine.core.run.state import BlockFrame, Branch
+from engine.core.run.frames import BlockFrame
+from engine.core.run.state import Branch
 from engine.core.values import Json
 
 

@@ -9,8 +9,10 @@ from engine.core.kinds import EventType
 from engine.core.plan.ops import ListenOp
 from engine.core.plan.paths import plain_path
 from engine.core.run.answers import fitting_problems
+from engine.core.run.frames import BlockFrame, UndoFrame, Unwind, WaitFrame
 from engine.core.run.loops import count_round
-from engine.core.run.state import Before, BlockFrame, Branch, KeptMessage, ListenFrame, UndoFrame, Unwind, WaitFrame
+from engine.core.run.state import Branch
+from engine.core.run.talk_frames import Before, KeptMessage, ListenFrame
 from engine.core.run.trying import attempt
 from engine.core.run.waits import arm_deadline, close, open_wait, seconds_of
 from engine.core.run.walker import Walker, error_json

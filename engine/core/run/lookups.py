@@ -15,9 +15,10 @@ from engine.core.plan.search_options import OPTION_BOUNDS, WHOLE_OPTIONS
 from engine.core.run.authority import check_model, model_bound
 from engine.core.run.calls import idempotency_key
 from engine.core.run.effects import Call, CallOutcome, Failed, Stopped
+from engine.core.run.frames import CallFrame, GuardFrame
 from engine.core.run.guards import attempt_id
 from engine.core.run.spending import check_may_spend, check_spent, count_reply, limits_of_calls
-from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.state import Branch
 from engine.core.run.tracing import below
 from engine.core.run.walker import Walker
 from engine.core.values import Json

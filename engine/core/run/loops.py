@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.errors import LimitExceeded, RunError
 from engine.core.plan.ops import ForeachOp, UntilOp, WhileOp
 from engine.core.run.fans import as_items
-from engine.core.run.state import Branch, ForeachFrame, LoopFrame
+from engine.core.run.frames import ForeachFrame, LoopFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker
 from engine.core.values import Json
 

@@ -20,25 +20,14 @@ from engine.core.run.clocks import end_by_force, strike, strike_late
 from engine.core.run.effects import CallOutcome, Effects, Failed, Ok, Stopped
 from engine.core.run.ending import begin_finally, final_outcome
 from engine.core.run.fans import BranchOutcome, Returned, child_ended, fold_one
+from engine.core.run.frames import BlockFrame, CallFrame, FanFrame, FoldFrame, GuardFrame, UndoFrame, Unwind, YieldFrame
 from engine.core.run.listening import listen_on, take_message, turn_stopped
 from engine.core.run.lookups import is_lookup, send_lookup, take_lookup
 from engine.core.run.release import let_go
-from engine.core.run.state import (
-    AgentFrame,
-    BlockFrame,
-    Branch,
-    CallFrame,
-    FanFrame,
-    FoldFrame,
-    GuardFrame,
-    ListenFrame,
-    MachineState,
-    UndoFrame,
-    Unwind,
-    YieldFrame,
-)
+from engine.core.run.state import Branch, MachineState
 from engine.core.run.steps import leave_block, start_step
 from engine.core.run.taking import take_value
+from engine.core.run.talk_frames import AgentFrame, ListenFrame
 from engine.core.run.telling import tell_end
 from engine.core.run.trying import OUR_MISTAKES as OUR_MISTAKES
 from engine.core.run.trying import attempt

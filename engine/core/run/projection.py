@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
@@ -315,11 +315,22 @@ def event_view(record: EventRecord) -> dict[str, Any]:
     }
 
 
-def transition_view(record: EventRecord) -> dict[str, Any]:
+LabelOf = Callable[[str], str]
+"""Knows the label of the step at a path; empty = it has none."""
+
+
+def no_label(path: str) -> str:
+    """Know no labels, where nothing but the events is at hand."""
+    del path
+    return ""
+
+
+def transition_view(record: EventRecord, label_of: LabelOf = no_label) -> dict[str, Any]:
     """Return a transition as JSON.
 
     Args:
         record: An event whose type is a transition's.
+        label_of: Knows the label of the step that failed, of which an error tells only the path.
 
     Returns:
         {id, execution_id, type, output, current {workflow, step, scope_id}, next (same or null), created_at,
@@ -328,6 +339,7 @@ def transition_view(record: EventRecord) -> dict[str, Any]:
     body = body_of(record)
     at = iso_time(record.now_us)
     current, following = _places(record.execution_id, record.type, body)
+    label = label_of(_failed_path(body)) if record.type == EventType.ERROR else body.get("label")
     return {
         "id": transition_id(record.execution_id, record.seq),
         "execution_id": record.execution_id,
@@ -338,7 +350,7 @@ def transition_view(record: EventRecord) -> dict[str, Any]:
         "created_at": at,
         "updated_at": at,
         "metadata": _metadata(record, body),
-        "step_label": body.get("label") or None,
+        "step_label": label or None,
     }
 
 
@@ -369,12 +381,15 @@ def _workflow_and_step(kind: str, body: Mapping[str, Any]) -> tuple[str, int]:
     if "workflow" in body:
         return str(body["workflow"]), index if isinstance(index, int) else 0
     if kind == EventType.ERROR:
-        # an error tells the path of its step, such as `main.3.then.0`
-        path = str((body.get("error") or {}).get("step") or "")
-        first, _, rest = path.partition(".")
+        first, _, rest = _failed_path(body).partition(".")
         number = rest.partition(".")[0]
         return first or "main", int(number) if number.isdigit() else 0
     return "main", 0
+
+
+def _failed_path(body: Mapping[str, Any]) -> str:
+    """Return the path of the step that an error tells, such as `main.3.then.0`."""
+    return str((body.get("error") or {}).get("step") or "")
 
 
 def _output(kind: str, body: Mapping[str, Any]) -> Json:

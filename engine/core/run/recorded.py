@@ -13,7 +13,8 @@ from engine.core.errors import ForkDiverged
 from engine.core.kinds import StepKind
 from engine.core.plan.ops import Op, ReturnOp, SetOp
 from engine.core.plan.paths import plain_path
-from engine.core.run.state import BlockFrame, Branch, Forked
+from engine.core.run.frames import BlockFrame
+from engine.core.run.state import Branch, Forked
 from engine.core.run.steps import end_step
 from engine.core.run.walker import Walker
 

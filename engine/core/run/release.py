@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from engine.core.run import guards
+from engine.core.run.frames import CallFrame, FanFrame, Frame, GuardFrame, SleepFrame, WaitFrame
 from engine.core.run.listening import keep_again
-from engine.core.run.state import CallFrame, FanFrame, Frame, GuardFrame, ListenFrame, SleepFrame, WaitFrame
+from engine.core.run.talk_frames import ListenFrame
 from engine.core.run.walker import COMMAND_WEIGHT, Walker
 
 

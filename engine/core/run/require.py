@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.errors import ExpressionError
 from engine.core.plan.ir import Plan
 from engine.core.run.evaluate import Evaluator
-from engine.core.run.state import Branch, Scope
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch
 from engine.core.values import Json, compact_json
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from engine.core.run.state import Branch, MachineState, Scope
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch, MachineState
 from engine.core.values import Json
 
 _ADAPTER: TypeAdapter[MachineState] = TypeAdapter(MachineState)

@@ -42,12 +42,13 @@ from engine.core.run.calls import begin_call
 from engine.core.run.children import begin_child
 from engine.core.run.ending import CLEAN_UP_STEPS
 from engine.core.run.fans import begin_map, begin_parallel, return_from
+from engine.core.run.frames import BlockFrame, GuardFrame, UndoFrame, YieldFrame
 from engine.core.run.guards import needs_guard, push_guard
 from engine.core.run.inbox import look_into_inbox
 from engine.core.run.listening import begin_listen
 from engine.core.run.lookups import begin_lookup
 from engine.core.run.loops import begin_foreach, begin_loop
-from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, YieldFrame
+from engine.core.run.state import Branch
 from engine.core.run.undoing import hand_down, note_undo
 from engine.core.run.waits import begin_sleep, begin_wait
 from engine.core.run.walker import Walker

@@ -5,20 +5,12 @@ from __future__ import annotations
 from engine.core.errors import BugError
 from engine.core.run import guards, recorded
 from engine.core.run.agents import turn_ended as agent_turn_ended
+from engine.core.run.frames import BlockFrame, ForeachFrame, GuardFrame, LoopFrame, UndoFrame, YieldFrame
 from engine.core.run.listening import turn_ended
 from engine.core.run.loops import next_item, round_ended
-from engine.core.run.state import (
-    AgentFrame,
-    BlockFrame,
-    Branch,
-    ForeachFrame,
-    GuardFrame,
-    ListenFrame,
-    LoopFrame,
-    UndoFrame,
-    YieldFrame,
-)
+from engine.core.run.state import Branch
 from engine.core.run.steps import end_step
+from engine.core.run.talk_frames import AgentFrame, ListenFrame
 from engine.core.run.undoing import hand_down
 from engine.core.run.walker import Walker
 

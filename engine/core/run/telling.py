@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.kinds import EventType
 from engine.core.plan.ops import EmbedOp, Op, PromptOp, SearchOp, TaskOp
 from engine.core.run.effects import CallOutcome, Failed, Ok, Stopped
-from engine.core.run.state import Branch, CallFrame, GuardFrame
+from engine.core.run.frames import CallFrame, GuardFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker
 from engine.core.values import Json
 

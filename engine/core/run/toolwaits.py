@@ -16,7 +16,8 @@ from engine.core.run.approvals import (
     denied,
     remembered,
 )
-from engine.core.run.state import Branch, CallFrame, GuardFrame, WaitFrame
+from engine.core.run.frames import CallFrame, GuardFrame, WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.waits import MAX_WAIT_S, arm_deadline, open_wait, seconds_of
 from engine.core.run.walker import Walker
 from engine.core.schemas import value_problems

@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.core.errors import LimitExceeded
 from engine.core.kinds import EventType
 from engine.core.plan.ops import Op
-from engine.core.run.state import BlockFrame, Branch, GuardFrame, UndoFrame, UndoRecord, Unwind
+from engine.core.run.frames import BlockFrame, GuardFrame, UndoFrame, UndoRecord, Unwind
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker, error_json
 from engine.core.values import Json
 

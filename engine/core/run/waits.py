@@ -8,8 +8,9 @@ from engine.core.lang.failures import type_name
 from engine.core.plan.computed import Value
 from engine.core.plan.ops import ApproveOp, EventOp, SleepOp, WaitOp
 from engine.core.run.approvals import take_answer_for_call
+from engine.core.run.frames import SleepFrame, WaitFrame
 from engine.core.run.guards import find_guard
-from engine.core.run.state import Branch, SleepFrame, WaitFrame
+from engine.core.run.state import Branch
 from engine.core.run.walker import Walker
 from engine.core.values import Json, compact_json, duration_seconds
 

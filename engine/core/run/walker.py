@@ -15,17 +15,9 @@ from engine.core.plan.ops import Op
 from engine.core.run.effects import Call, Effects
 from engine.core.run.evaluate import Evaluator
 from engine.core.run.events import roll_digest, roll_time
-from engine.core.run.state import (
-    BlockFrame,
-    Branch,
-    CallFrame,
-    FanFrame,
-    GuardFrame,
-    MachineState,
-    Scope,
-    UndoFrame,
-    Unwind,
-)
+from engine.core.run.frames import BlockFrame, CallFrame, FanFrame, GuardFrame, UndoFrame, Unwind
+from engine.core.run.scopes import Scope
+from engine.core.run.state import Branch, MachineState
 from engine.core.values import Json, compact_json
 
 CALL_WEIGHT = 5_000

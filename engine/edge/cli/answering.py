@@ -74,7 +74,7 @@ def _id_of(wait: Mapping[str, Any]) -> str:
 
 def _sample(schema: Any) -> Any:
     """Return a small answer that fits; what may be left out is left out of objects."""
-    from engine.dryrun import example_of
+    from engine.dryrun.replies import example_of
 
     if not isinstance(schema, dict):
         return "yes"

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 
 from engine.client.wire import StreamEvent, error_of, is_ours, parse_stream
-from engine.core.errors import Conflict, InvalidInput, Unavailable
+from engine.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from engine.edge.cli.output import note
-from engine.edge.cli.values import duration
+from engine.edge.cli.values import duration, segment
 
 # the promise is an answer within five seconds, dead server or not
 CONNECT_TIMEOUT_S = 2.0
@@ -36,8 +36,12 @@ WHY_OLD = {
     "repair": "the repair process has not looked over all for a while",
 }
 
-_SHORT_ID = re.compile(r"/executions/([0-9a-fA-F-]{6,35})(?=/|$)")
-"""Path of an execution whose id is not written out; whole ids have 36 characters."""
+_SHORT_ID = re.compile(r"[0-9a-fA-F-]{6,35}")
+"""The beginning of an id; whole ones have 36 characters."""
+_SHORT_PATH = re.compile(rf"/executions/({_SHORT_ID.pattern})(?=/|$)")
+"""Path of an execution whose id is not written out."""
+MOST_CANDIDATES = 10
+"""So many of the things whose ids begin alike are told."""
 
 
 class Api:
@@ -144,7 +148,7 @@ class Api:
         Raises:
             Conflict: `execution.ambiguous` if several executions begin like that.
         """
-        short = _SHORT_ID.match(path)
+        short = _SHORT_PATH.match(path)
         if short is None:
             return path
         text = short[1]
@@ -155,6 +159,36 @@ class Api:
             # of none the server says so itself
             self._ids[text] = str(found[0]["id"]) if found else text
         return f"/executions/{self._ids[text]}{path[short.end() :]}"
+
+    def whole_id(self, kind: str, reference: str) -> str:
+        """Return the whole id of an agent, a user or a session, of which a user may have typed the beginning only.
+
+        Args:
+            kind: `agents`, `users` or `sessions`.
+            reference: The id or its beginning, or the canonical name of an agent.
+
+        Returns:
+            The id; the reference itself if nothing has an id that begins so, or something has it as its name.
+
+        Raises:
+            Conflict: `id.ambiguous` if several ids begin like that.
+        """
+        if _SHORT_ID.fullmatch(reference) is None:
+            return reference
+        try:
+            return str(self.get(f"/{kind}/{segment(reference)}")["id"])
+        except NotFound:
+            pass
+        found = self.get(f"/{kind}", id_prefix=reference.lower(), limit=MOST_CANDIDATES)["items"]
+        if len(found) > 1:
+            told = [f"{item['id']} ({item['name']})" if item.get("name") else str(item["id"]) for item in found]
+            raise Conflict(
+                f"several {kind} have ids that begin with {reference}",
+                code="id.ambiguous",
+                hint=f"write more of the id: {', '.join(told)}",
+                details={"ids": [item["id"] for item in found]},
+            )
+        return str(found[0]["id"]) if found else reference
 
     def _call(self, method: str, path: str, *, timeout_s: float = READ_TIMEOUT_S, **options: Any) -> Any:
         path = self._full(path)

@@ -19,7 +19,7 @@ from engine.source.task_text import read_task_text
 
 if TYPE_CHECKING:
     from engine.control.compiling import Compiled
-    from engine.dryrun import DryRun
+    from engine.dryrun.running import DryRun
 
 MOST_NAMES = 5
 
@@ -38,7 +38,7 @@ def dry_run(
     project: ProjectFile = None,
 ) -> None:
     """Run a task in memory: no server, no model, no tool; replies are scripted or made up."""
-    from engine.dryrun import dry_run as run_dry
+    from engine.dryrun.scripted import dry_run as run_dry
 
     text = read_task_text(file)
     try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.edge.cli.options import DEFAULT_ADDRESS, Actor, Address, ApiKey, Output
 from engine.edge.cli.output import Mode, as_json, table, write, write_rows
+
+if TYPE_CHECKING:
+    from engine.edge.cli.api import Api
 
 docs = typer.Typer(
     name="docs",
@@ -19,8 +22,8 @@ docs = typer.Typer(
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the document.")]
-Agent = Annotated[str, typer.Option("--agent", help="Those of this agent, by its id.")]
-User = Annotated[str, typer.Option("--user", help="Those of this user, by its id.")]
+Agent = Annotated[str, typer.Option("--agent", help="Those of this agent, by its id or how it begins.")]
+User = Annotated[str, typer.Option("--user", help="Those of this user, by its id or how it begins.")]
 
 
 @docs.command("add")
@@ -50,10 +53,15 @@ def add_doc(
     known = parse_json(metadata, option="--metadata")
     # all are read before the first one is sent
     contents = [(title or ("" if str(file) == "-" else file.name), _read(file, pieces)) for file in files]
+    owner = _whose(api, agent, user)
     for name, content in contents:
         body = {"title": name, "content": content, "metadata": known, "model": model, "embed": not no_embed}
-        made = api.post("/docs", {**body, "agent": agent, "user": user, "actor": actor})
+        made = api.post("/docs", {**body, **owner, "actor": actor})
         write(str(made["id"]) if output is Mode.TEXT else as_json(made, pretty=output is Mode.JSON))
+
+
+def _whose(api: Api, agent: str, user: str) -> dict[str, str]:
+    return {"agent": api.whole_id("agents", agent), "user": api.whole_id("users", user)}
 
 
 def _read(file: Path, pieces: bool) -> str | list[str]:
@@ -79,7 +87,8 @@ def list_docs(
     from engine.edge.cli.doorlists import all_items
     from engine.edge.cli.values import clip, moment
 
-    found = all_items(Api(address, api_key), "/docs", most=limit, agent=agent, user=user)
+    api = Api(address, api_key)
+    found = all_items(api, "/docs", most=limit, **_whose(api, agent, user))
     if output is not Mode.TEXT:
         write_rows(found, output)
         return
@@ -172,6 +181,7 @@ def search_docs(
     from engine.edge.cli.api import Api
     from engine.edge.cli.values import clip, parse_json
 
+    api = Api(address, api_key)
     body = {
         "text": text,
         "limit": limit,
@@ -179,10 +189,9 @@ def search_docs(
         "confidence": confidence,
         "mmr_strength": variety,
         "metadata_filter": parse_json(metadata, option="--metadata"),
-        "agent": agent,
-        "user": user,
+        **_whose(api, agent, user),
     }
-    found = Api(address, api_key).post("/docs/search", body)["docs"]
+    found = api.post("/docs/search", body)["docs"]
     if output is not Mode.TEXT:
         write_rows(found, output)
         return

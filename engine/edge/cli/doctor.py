@@ -19,7 +19,6 @@ from engine.edge.cli.output import Mode, as_json, write, write_rows
 from engine.edge.cli.services import DEFAULT_DATA_DIR
 
 LOWEST_PYTHON = (3, 11)
-HTTP_TIMEOUT_S = 3.0
 LOW_BYTES = 1_000_000_000
 FULL_BYTES = 100_000_000
 """Below it a write-ahead log of SQLite may soon find no space any more."""
@@ -58,7 +57,7 @@ def doctor(
     import asyncio
 
     findings = [check_python(), check_temporal_program(), check_space(data_dir), *check_store(data_dir)]
-    servers = _check_servers(address, api_key, temporal or dev_temporal(data_dir), project, data_dir)
+    servers = _check_servers(address, api_key, temporal, project, data_dir)
     findings += asyncio.run(servers)
     if output is Mode.TEXT:
         for item in findings:
@@ -80,9 +79,14 @@ async def _check_servers(
     """Ask all servers at the same time: one that keeps silent costs seconds."""
     import asyncio
 
+    from engine.settings import temporal_address
+
+    told = await asyncio.to_thread(_api_tells, address, api_key)
+    its_temporal = str(told.get("temporal", {}).get("address") or "")
     answers = await asyncio.gather(
         asyncio.to_thread(check_api, address, api_key),
-        check_temporal(temporal),
+        asyncio.to_thread(check_same_store, address, str(told.get("store", {}).get("place") or ""), data_dir),
+        check_temporal(temporal or dev_temporal(data_dir) or its_temporal or temporal_address()),
         asyncio.to_thread(check_backends, project, data_dir),
         asyncio.to_thread(check_pools, address, api_key, project),
     )
@@ -181,6 +185,40 @@ def check_api(address: str, api_key: str | None) -> list[Finding]:
     return [Finding("api", "ok", f"answers at {address}"), *check_processes(address, api_key)]
 
 
+def _api_tells(address: str, api_key: str | None) -> dict[str, Any]:
+    """Return where the API has its store and its Temporal server; empty if it does not answer, or is not ready."""
+    from engine.edge.cli.api import Api
+
+    try:
+        told: dict[str, Any] = Api(address, api_key).get("/readyz")
+    except EngineError:
+        return {}  # the other checks tell why
+    return told
+
+
+def check_same_store(address: str, place: str, data_dir: Path) -> list[Finding]:
+    """Look whether the API works on the store that is looked at here, and not on that of another project.
+
+    Args:
+        address: The API.
+        place: Its store; empty = it does not say, at least not with this key.
+        data_dir: The data folder that is looked at.
+    """
+    from engine.settings import Settings
+    from engine.store.database import place_of
+
+    try:
+        own = place_of(Settings(data_dir=data_dir).store_url)
+    except EngineError:
+        return []  # the check of the store tells why
+    if place in ("", own):
+        return []
+    text = f"what answers at {address} works on {place}, not on {own}: it belongs to another project or machine"
+    remedy = "look at its store (--data-dir, EVERSTEP_DATABASE_URL), or give the --address of this project's own API, "
+    remedy += "which `everstep dev --port 0` starts"
+    return [Finding("store of the api", "warning", text, remedy)]
+
+
 def check_processes(address: str, api_key: str | None) -> list[Finding]:
     """Look which processes are alive that keep the projection in line, and what they complain of."""
     from engine.edge.cli.api import Api
@@ -212,8 +250,8 @@ def check_pools(address: str, api_key: str | None, project_file: Path | None) ->
     from engine.edge.cli.definitions import find_project
 
     try:
-        tools = _ask_worker("tools", find_project(project_file, []))
         known = Api(address, api_key).get("/overview", limit=0).get("processes") or ()
+        tools = _ask_worker("tools", find_project(project_file, []))
     except EngineError:
         return []  # the other checks tell why
     served = {pool for process in known if process["alive"] for pool in process["info"].get("pools", ())}
@@ -231,15 +269,14 @@ def check_pools(address: str, api_key: str | None, project_file: Path | None) ->
 
 
 def dev_temporal(data_dir: Path) -> str:
-    """Return the address of the Temporal server that `everstep dev` runs on a folder, else that of the settings."""
+    """Return the address of the Temporal server that `everstep dev` runs on a folder; empty = none ever did."""
     import json
 
     from engine.edge.supervisor.places import LOOPBACK, PORTS_FILE
-    from engine.settings import temporal_address
 
     file = data_dir / PORTS_FILE
     if not file.is_file():
-        return temporal_address()
+        return ""
     ports: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return f"{LOOPBACK}:{ports.get('temporal', 7233)}"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.core.errors import NotFound
 from engine.core.kinds import ExecutionStatus
 from engine.edge.cli.options import DEFAULT_ADDRESS, Address, ApiKey, Output
 from engine.edge.cli.output import Mode, as_json, note, table, write, write_rows
@@ -64,7 +65,9 @@ def list_executions(
     status: Annotated[
         list[ExecutionStatus] | None, typer.Option("--status", help="Only those that stand like this; repeatable.")
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="Only executions of this task (id) or of all of this name.")] = "",
+    task: Annotated[
+        str, typer.Option("--task", help="Only executions of this task (id), or of this name, such as chat.")
+    ] = "",
     agent: Annotated[str, typer.Option("--agent", help="Only executions of this agent (id).")] = "",
     parent: Annotated[str, typer.Option("--parent", help="Only executions that this one started.")] = "",
     label: Annotated[
@@ -95,7 +98,7 @@ def list_executions(
     wanted: dict[str, Any] = {
         "status": [item.value for item in status or ()],
         **(_of_task(api, task) if task else {}),
-        "agent_id": agent,
+        "agent_id": api.whole_id("agents", agent),
         # a list knows whole ids only, the path of an execution also how they begin
         "parent_id": api.get(f"/executions/{segment(parent)}")["id"] if 6 <= len(parent) < 36 else parent,
         "label": label or [],
@@ -156,11 +159,19 @@ def usage(
 
 
 def _of_task(api: Api, task: str) -> dict[str, str]:
-    """Return the filter for a task, or for all tasks of a name that several have."""
-    from engine.edge.cli.tasks import tasks_of_name
+    """Return the filter for a task, or for all executions of a name that several tasks have, or only executions."""
+    from engine.edge.cli.tasks import find_task, tasks_of_name
 
-    found = tasks_of_name(api, task)
-    return {"task_id": str(found[0]["id"])} if len(found) == 1 else {"task_name": str(found[0]["name"])}
+    by_name = {"task_name": task}
+    if len(tasks_of_name(api, task)) > 1:
+        return by_name
+    try:
+        return {"task_id": str(find_task(api, task)["id"])}
+    except NotFound as error:
+        # turns of chats belong to no stored task
+        if error.code == "task.not_found" and api.get("/executions", limit=1, **by_name)["items"]:
+            return by_name
+        raise
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:

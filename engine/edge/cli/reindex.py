@@ -69,11 +69,12 @@ def _since_us(text: str) -> int:
 
 def _environment(data_dir: Path, temporal: str) -> dict[str, str]:
     from engine.edge.cli.doctor import dev_temporal
+    from engine.settings import temporal_address
 
     return {
         **os.environ,
         "EVERSTEP_DATA_DIR": str(data_dir),
-        "TEMPORAL_ADDRESS": temporal or dev_temporal(data_dir),
+        "TEMPORAL_ADDRESS": temporal or dev_temporal(data_dir) or temporal_address(),
     }
 
 

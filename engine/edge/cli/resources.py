@@ -39,7 +39,7 @@ def list_agents(address: Address = DEFAULT_ADDRESS, api_key: ApiKey = None, outp
 
 @agents.command("show")
 def show_agent(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Id or canonical name of the agent.")],
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Id of the agent or how it begins, or canonical name.")],
     address: Address = DEFAULT_ADDRESS,
     api_key: ApiKey = None,
     output: Output = Mode.TEXT,
@@ -49,7 +49,8 @@ def show_agent(
     from engine.edge.cli.doorlists import lines_of
     from engine.edge.cli.values import moment, segment
 
-    api, path = Api(address, api_key), f"/agents/{segment(agent)}"
+    api = Api(address, api_key)
+    path = f"/agents/{segment(api.whole_id('agents', agent))}"
     view = {**api.get(path), "tools": _all(api, f"{path}/tools")}
     if output is not Mode.TEXT:
         write(as_json(view, pretty=output is Mode.JSON))

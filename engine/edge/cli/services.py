@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from engine.core.plan.ir import ToolContract
-    from engine.edge.supervisor.dev import Addresses, ApiServer, DevOptions, TaskWatch
+    from engine.edge.supervisor.interfaces import Addresses, ApiServer, DevOptions, TaskWatch
 
 DEFAULT_DATA_DIR = Path(".everstep")
 DEFAULT_PORT = 8700
@@ -53,7 +53,8 @@ def dev(
     import asyncio
 
     from engine.edge.cli.definitions import find_project
-    from engine.edge.supervisor.dev import DevOptions, run_dev
+    from engine.edge.supervisor.dev import run_dev
+    from engine.edge.supervisor.interfaces import DevOptions
 
     given = tuple(tasks or ())
     options = DevOptions(

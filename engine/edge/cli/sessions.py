@@ -22,7 +22,7 @@ sessions = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
+Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session, or how it begins.")]
 
 
 @sessions.command("ls")
@@ -55,7 +55,8 @@ def show_session(
     from engine.edge.cli.doorlists import lines_of
     from engine.edge.cli.values import moment, segment
 
-    api, path = Api(address, api_key), f"/sessions/{segment(session)}"
+    api = Api(address, api_key)
+    path = f"/sessions/{segment(api.whole_id('sessions', session))}"
     view, history = api.get(path), api.get(f"{path}/history")
     if output is not Mode.TEXT:
         write(as_json({**view, "entries": history["entries"]}, pretty=output is Mode.JSON))
@@ -102,8 +103,9 @@ def say(
     from engine.edge.cli.values import segment
 
     body: dict[str, Any] = {"messages": [{"role": "user", "content": text}], **({"agent": agent} if agent else {})}
-    path = f"/sessions/{segment(session)}/chat"
-    answer = Api(address, api_key).post(path, body, timeout_s=ANSWER_S, key=str(uuid.uuid4()))
+    api = Api(address, api_key)
+    path = f"/sessions/{segment(api.whole_id('sessions', session))}/chat"
+    answer = api.post(path, body, timeout_s=ANSWER_S, key=str(uuid.uuid4()))
     if output is not Mode.TEXT:
         write(as_json(answer, pretty=output is Mode.JSON))
         return

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.errors import DefinitionError, InvalidInput, NotFound
+from engine.core.errors import Conflict, DefinitionError, InvalidInput, NotFound
 from engine.edge.cli.values import segment
 from engine.source.python_paths import is_python
 from engine.source.task_text import read_task_text
@@ -36,9 +36,6 @@ NOT_RUNNABLE = "task.not_runnable"
 
 MOST_NAMES = 500
 """Of so many tasks, those that changed last, the names are compared with one that is not there."""
-
-MOST_TOLD = 10
-"""So many of the tasks of one name are told."""
 
 NO_INPUT = object()
 """Nothing is going to be run."""
@@ -174,63 +171,19 @@ def find_task(api: Api, name_or_id: str) -> dict[str, Any]:
 
     Args:
         api: The connection.
-        name_or_id: Its id or name (the newest task of that name counts), `@VERSION` or `@ALIAS` behind.
+        name_or_id: Its id or name (of several tasks of one agent the newest counts), `@VERSION` or `@ALIAS` behind.
 
     Raises:
         NotFound: `task.not_found`, `task.version_not_found`, `alias.not_found`.
-        InvalidInput: `task.ambiguous` if tasks of several agents have that name.
+        Conflict: `task.ambiguous` if tasks of several agents have that name.
     """
-    task = _newest_task(api, name_or_id)
-    _check_meant(api, name_or_id, task)
-    return task
-
-
-def tasks_of_name(api: Api, name_or_id: str) -> list[dict[str, Any]]:
-    """Return all tasks that a name may mean, the newest first; of an id, or a name that only one task has, that one.
-
-    Raises:
-        NotFound: As `find_task`.
-    """
-    task = _newest_task(api, name_or_id)
-    if not _is_name(name_or_id, task):
-        return [task]
-    query = {"name": task["name"], "limit": MOST_NAMES, "sort_by": "created_at", "direction": "desc"}
-    found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
-    return found if len(found) > 1 else [task]
-
-
-def _is_name(name_or_id: str, task: Mapping[str, Any]) -> bool:
-    return task["name"] in (name_or_id, name_or_id.rpartition("@")[0])
-
-
-def _check_meant(api: Api, name_or_id: str, task: Mapping[str, Any]) -> None:
-    """Refuse a name that tasks of several agents have: the newest of them is hardly the one that is meant."""
-    found = tasks_of_name(api, name_or_id) if _is_name(name_or_id, task) else []
-    owners = {item.get("agent_id") for item in found}
-    if len(owners) < 2:
-        return
-    names = {owner: str(api.get(f"/agents/{segment(owner)}")["name"]) for owner in owners if owner}
-    told = [
-        f"{item['id']} (of {names[item['agent_id']]})" if item.get("agent_id") else f"{item['id']} (of no agent)"
-        for item in found
-    ]
-    listed = ", ".join(told[:MOST_TOLD]) + (", …" if len(told) > MOST_TOLD else "")
-    raise InvalidInput(
-        f"tasks of {len(owners)} agents are called '{task['name']}': {listed}",
-        code="task.ambiguous",
-        hint="give the id of the one that is meant; `everstep tasks ls` shows them",
-    )
-
-
-def _newest_task(api: Api, name_or_id: str) -> dict[str, Any]:
     try:
         task: dict[str, Any] = api.get(f"/tasks/{segment(name_or_id)}")
     except NotFound as error:
         if error.code in ("task.version_not_found", "alias.not_found"):
             raise
         # a name with a slash is no segment of a path, but a query finds it
-        query = {"name": name_or_id, "limit": 1, "sort_by": "created_at", "direction": "desc"}
-        found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
+        found = tasks_of_name(api, name_or_id)
         if not found:
             other = "give a task file, an id or a name; a file must end in .yaml, .yml or .json"
             raise NotFound(
@@ -238,8 +191,21 @@ def _newest_task(api: Api, name_or_id: str) -> dict[str, Any]:
                 code="task.not_found",
                 hint=near_task(api, name_or_id) or other,
             ) from None
+        if len({item["agent_id"] for item in found}) > 1:
+            raise Conflict(
+                f"tasks of several agents are called '{name_or_id}'",
+                code="task.ambiguous",
+                hint="give the id of the one that is meant; `everstep tasks ls` shows them",
+            ) from None
         return found[0]
     return task
+
+
+def tasks_of_name(api: Api, name: str) -> list[dict[str, Any]]:
+    """Return the tasks of a name, whosever they are, the newest first."""
+    query = {"name": name, "limit": MOST_NAMES, "sort_by": "created_at", "direction": "desc"}
+    found: list[dict[str, Any]] = api.get("/tasks", **query)["items"]
+    return found
 
 
 def near_task(api: Api, name: str) -> str:

@@ -23,6 +23,8 @@ FILTER = "metadata_filter"
 MOST_OFFSET = 2**31
 """Databases count rows in numbers that end somewhere."""
 
+IdPrefix = Annotated[str, Query(max_length=36, description="only those whose ids begin like this")]
+
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 """Where a list goes on, as a parameter of its route."""
 

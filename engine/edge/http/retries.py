@@ -6,12 +6,14 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 
+import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.control.definitions import now_us
-from engine.core.errors import RequestError
+from engine.core.errors import RequestError, Unavailable
 from engine.edge.http.bodies import MAX_BODY_BYTES
 from engine.edge.http.callers import Caller
 from engine.edge.http.clients import is_stainless
@@ -41,12 +43,15 @@ ASKS_ONLY = frozenset(
 )
 """Where a POST changes nothing, although a model may be asked: to keep each answer costs more than to ask twice."""
 
+log = structlog.get_logger("everstep.api")
+
 
 class BlindRetries:
     """Gives requests of the SDK a key, so that what it repeats after a broken connection is not done twice.
 
-    A first try gets a new key, which is remembered for an hour under a hash of the request; a repetition gets the
-    latest of its hash. Two equal requests that are both first tries have two keys, since somebody wants both.
+    A first try gets a new key, which is remembered under a hash of the request until some minutes after its answer; a
+    repetition gets the latest of its hash. Two equal requests that are both first tries have two keys, since somebody
+    wants both.
 
     Args:
         app: The app behind it: `Idempotency`, and the routes that keep keys themselves; the guard stands in front.
@@ -70,14 +75,16 @@ class BlindRetries:
             # too large, or broken off: what is behind refuses it
             await self._app(scope, again, send)
             return
+        mark = _fingerprint(caller, scope, body)
         try:
-            key = await self._key(caller, scope, body)
+            key = await self._key(caller.tenant, mark, Headers(scope=scope).get(COUNT_HEADER, ""))
         except RequestError as refused:
             await problem_of(refused)(scope, again, send)
             return
         # in the scope itself, where the access log looks for the route that answered
         scope["headers"] = [*scope["headers"], (KEY_HEADER.encode(), key.encode())]
         await self._app(scope, again, send)
+        await self._answered(caller.tenant, mark, key)
 
     def _is_blind(self, scope: Scope, caller: Caller) -> bool:
         headers = Headers(scope=scope)
@@ -96,14 +103,19 @@ class BlindRetries:
                 return may_change and need.path not in ASKS_ONLY and (method in METHODS or need.path in ANSWERS)
         return False
 
-    async def _key(self, caller: Caller, scope: Scope, body: bytes) -> str:
-        count = Headers(scope=scope).get(COUNT_HEADER, "")
-        mark = _fingerprint(caller, scope, body)
+    async def _key(self, tenant: str, mark: str, count: str) -> str:
         key = f"{OURS}{uuid.uuid4()}"
         if count.strip("0").isdigit():
-            return await self._store.again(caller.tenant, mark, key, now_us=now_us())
-        await self._store.begin(caller.tenant, mark, key, now_us=now_us())
+            return await self._store.again(tenant, mark, key, now_us=now_us())
+        await self._store.begin(tenant, mark, key, now_us=now_us())
         return key
+
+    async def _answered(self, tenant: str, mark: str, key: str) -> None:
+        try:
+            await self._store.answered(tenant, mark, key, now_us=now_us())
+        except (SQLAlchemyError, Unavailable) as error:
+            # the answer was sent
+            log.warning("the key of a request without one is kept for an hour", error=type(error).__name__)
 
 
 def _fingerprint(caller: Caller, scope: Scope, body: bytes) -> str:

@@ -13,7 +13,7 @@ from engine.edge.http.bodies import read_model
 from engine.edge.http.callers import MAY_DEFINE, actor_of
 from engine.edge.http.clients import listed
 from engine.edge.http.openapi import Doc, Docs
-from engine.edge.http.paging import Page, read_page
+from engine.edge.http.paging import IdPrefix, Page, read_page
 from engine.edge.http.services import In, Tenant
 from engine.edge.native.answers import MOMENT, Answer, Deleted
 from engine.edge.native.shapes import Body, CanonicalName, Name
@@ -70,9 +70,11 @@ async def create_agent(request: Request, services: In, tenant: Tenant, key: Key 
 
 
 @router.get("/agents")
-async def list_agents(request: Request, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
+async def list_agents(
+    request: Request, services: In, tenant: Tenant, page: Paged, id_prefix: IdPrefix = ""
+) -> dict[str, Any]:
     """List agents, the oldest first."""
-    found = await services.agents.store.page(tenant=tenant, **page.arguments("asc"))
+    found = await services.agents.store.page(tenant=tenant, id_prefix=id_prefix, **page.arguments("asc"))
     return listed(request, [agent_view(agent) for agent in found])
 
 

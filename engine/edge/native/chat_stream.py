@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from engine.store.chat_turns import TurnFacts
 
 FIRST_S: Final = 10.0
 """How long an answer may take to begin, or to fail, before the stream begins without it: then it has no status more."""
+
+_TURN: Final = re.compile(r"\.turn\[(\d+)\]\.")
+"""Which reply of an agent a call is; a turn that calls no tools has one reply, and no such path."""
 
 
 class TurnFailed(Exception):
@@ -41,10 +45,13 @@ class Telling:
     def __init__(self) -> None:
         self._told = ""
         self._path = ""
+        self._turn = -1
+        self._is_whole = True
         self._before = ""
         self._run = (0, 0)
         self._text = ""
         self._end = 0
+        self._has_gap = False
 
     def live(self, told: Told, piece: Piece) -> str:
         """Return what characters of a call add to what was told.
@@ -53,17 +60,25 @@ class Telling:
             Conflict: `chat.told_otherwise` if they do not go on with it.
         """
         if told.path != self._path:
-            self._path, self._before, self._run = told.path, self._told, (0, 0)
+            self._go_to(told.path)
         if (told.attempt, told.delivery) != self._run:
-            self._run, self._text, self._end = (told.attempt, told.delivery), "", 0
+            self._run, self._text, self._end, self._has_gap = (told.attempt, told.delivery), "", 0, False
         if piece.index != self._end:
             # something was lost; what is missing comes with the whole answer
+            self._has_gap = True
             return ""
         self._end = piece.end
-        if piece.kind != "content":
+        if piece.kind != "content" or not self._is_whole:
             return ""
         self._text += piece.text
         return self._more(self._before + self._text, is_whole=False)
+
+    def _go_to(self, path: str) -> None:
+        """Begin another call: nothing of it is told if something before it was not, as to a reader that came late."""
+        found = _TURN.search(path)
+        turn = int(found[1]) if found else 0
+        self._is_whole = self._is_whole and not self._has_gap and turn == self._turn + 1
+        self._path, self._turn, self._before, self._run = path, turn, self._told, (0, 0)
 
     def rest(self, whole: str) -> str:
         """Return what of the whole answer was not told yet.

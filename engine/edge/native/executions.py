@@ -11,7 +11,7 @@ from engine.control.versions import LATEST
 from engine.control.webhooks import WebhookForStart, WebhookWish
 from engine.core.contracts.execution import EventSignal
 from engine.core.errors import InputRejected, InvalidInput, NotFound
-from engine.core.kinds import ExecutionStatus
+from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.projection import (
     TRANSITION_TYPES,
     ExecutionFacts,
@@ -191,9 +191,10 @@ async def get_transition(
     execution_id: str, transition_id: str, request: Request, services: In, tenant: Tenant
 ) -> dict[str, Any]:
     """Return a transition."""
-    await services.store.get_execution(execution_id, tenant=tenant)
+    facts = await services.store.get_execution(execution_id, tenant=tenant)
     seq = seq_of_transition(execution_id, transition_id)
     found = None if seq is None else await services.store.find_event(execution_id, seq, tenant=tenant)
     if found is None or found.type not in TRANSITION_TYPES:
         raise NotFound(f"execution {execution_id} has no transition {transition_id}", code="transition.not_found")
-    return (await transition_views(request, services)).view(found)
+    failing = facts if found.type == EventType.ERROR else None
+    return (await transition_views(request, services, failing)).view(found)

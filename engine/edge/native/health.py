@@ -38,14 +38,15 @@ async def readyz(request: Request, services: In, response: Response) -> dict[str
 
 
 async def _check_store(services: Services) -> dict[str, Any]:
+    place = services.database.place
     try:
         async with services.database.read() as connection:
             await connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, Unavailable) as error:
-        return {"ok": False, "error": str(error)}
+        return {"ok": False, "place": place, "error": str(error)}
     trouble = services.database.trouble
     # this process writes a sign of life every few seconds, so what it knows is not old
-    return {"ok": True} if trouble is None else {"ok": False, "error": trouble.message}
+    return {"ok": True, "place": place} if trouble is None else {"ok": False, "place": place, "error": trouble.message}
 
 
 async def _check_temporal(services: Services) -> dict[str, Any]:

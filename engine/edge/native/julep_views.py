@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastapi import Request
@@ -13,7 +13,7 @@ from engine.control.tasktokens import TokenMaker
 from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.approvals import FUNCTION_CALL
 from engine.core.run.events import EventRecord, body_of
-from engine.core.run.projection import is_listening, transition_view
+from engine.core.run.projection import ExecutionFacts, LabelOf, is_listening, no_label, transition_view
 from engine.core.values import Json
 from engine.edge.http.callers import caller_of
 from engine.edge.http.clients import FERN_HEADER, is_stainless
@@ -90,15 +90,17 @@ class TransitionViews:
         reader: Who reads.
         tenant: Tenant of the execution.
         tokens: Makes the tokens of waits; None = the reader gets none.
+        label_of: Knows the labels of the execution's steps, which are the same for all readers.
     """
 
     reader: Reader
     tenant: str
     tokens: TokenMaker | None
+    label_of: LabelOf = field(default=no_label, compare=False)
 
     def view(self, record: EventRecord) -> dict[str, Any]:
         """Return a transition as JSON."""
-        shown = transition_view(record)
+        shown = transition_view(record, self.label_of)
         if record.type != EventType.WAIT or self.reader == "ours":
             return shown
         shown["output"] = _asked(record, shown["output"])
@@ -108,15 +110,24 @@ class TransitionViews:
         return shown
 
 
-async def transition_views(request: Request, services: Services) -> TransitionViews:
+async def transition_views(
+    request: Request, services: Services, failing: ExecutionFacts | None = None
+) -> TransitionViews:
     """Return how transitions are shown to whoever sends a request.
 
     Julep's clients get task tokens, if they may run executions. Others do not: they have links, which end by
     themselves, and may show transitions to people who shall not answer.
+
+    Args:
+        request: The request.
+        services: The services.
+        failing: The execution, if an error may be among its transitions, for the label of the step that failed.
     """
     caller, reader = caller_of(request), reader_of(request)
     gets_tokens = reader != "ours" and "run" in caller.scopes
-    return TransitionViews(reader, caller.tenant, await services.task_tokens.maker() if gets_tokens else None)
+    tokens = await services.task_tokens.maker() if gets_tokens else None
+    label_of = no_label if failing is None else await services.stories.labels(failing)
+    return TransitionViews(reader, caller.tenant, tokens, label_of)
 
 
 def legacy_transition(view: Mapping[str, Any]) -> dict[str, Any]:

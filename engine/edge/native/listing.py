@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from engine.core.errors import InvalidInput
-from engine.core.kinds import ExecutionStatus
+from engine.core.kinds import EventType, ExecutionStatus
 from engine.core.run.projection import event_view, execution_view
 from engine.core.run.times import iso_time
 from engine.edge.http.clients import is_fern, listed
@@ -83,7 +83,7 @@ async def list_transitions(
 ) -> dict[str, Any]:
     """List an execution's transitions, the latest first."""
     del sort_by  # Julep's clients send it; both are the order of the numbers
-    await services.store.get_execution(execution_id, tenant=tenant)
+    facts = await services.store.get_execution(execution_id, tenant=tenant)
     page = await EventPages(services.database).page(
         execution_id,
         tenant=tenant,
@@ -94,7 +94,8 @@ async def list_transitions(
         scope_id=scope_id,
         descending=direction == "desc",
     )
-    views = await transition_views(request, services)
+    has_error = any(record.type == EventType.ERROR for record in page.items)
+    views = await transition_views(request, services, facts if has_error else None)
     body: dict[str, Any] = {"items": [views.view(record) for record in page.items], "next_cursor": _next(request, page)}
     if not is_fern(request.headers):
         return body

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, StringConstraints
 
-from engine.control.schedules import ScheduleSight, schedule_view
+from engine.control.scheduleviews import ScheduleSight, schedule_view
 from engine.control.scheduling import IntervalBody, Overlap
 from engine.core.values import Json
 from engine.edge.http.bodies import read_model

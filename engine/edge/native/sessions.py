@@ -15,7 +15,7 @@ from engine.core.values import Json
 from engine.edge.http.bodies import read_model
 from engine.edge.http.callers import MAY_RUN, actor_of
 from engine.edge.http.clients import is_fern, listed
-from engine.edge.http.paging import Page, read_page
+from engine.edge.http.paging import IdPrefix, Page, read_page
 from engine.edge.http.services import In, Tenant
 from engine.edge.native.shapes import ActorName, Body
 from engine.store.sessions import SessionFacts
@@ -100,9 +100,11 @@ async def create_session(request: Request, services: In, tenant: Tenant, key: Ke
 
 
 @router.get("/sessions")
-async def list_sessions(request: Request, services: In, tenant: Tenant, page: Paged) -> dict[str, Any]:
+async def list_sessions(
+    request: Request, services: In, tenant: Tenant, page: Paged, id_prefix: IdPrefix = ""
+) -> dict[str, Any]:
     """List sessions, the oldest first."""
-    found = await services.sessions.service.page(tenant=tenant, **page.arguments("asc"))
+    found = await services.sessions.service.page(tenant=tenant, id_prefix=id_prefix, **page.arguments("asc"))
     return listed(request, [_shown(request, session) for session in found])
 
 

@@ -29,9 +29,9 @@ async def stream_status(execution_id: str, request: Request, services: In, tenan
 @router.get("/executions/{execution_id}/transitions.stream", response_class=EventStream)
 async def stream_transitions(execution_id: str, request: Request, services: In, tenant: Tenant) -> EventStream:
     """Send transitions from the first, or after Last-Event-ID; ends when the execution has ended and all are sent."""
-    await services.store.get_execution(execution_id, tenant=tenant)
+    facts = await services.store.get_execution(execution_id, tenant=tenant)
     after = last_event_id(request, "next_page_token", "after_seq")
-    text = _TransitionText(await transition_views(request, services))
+    text = _TransitionText(await transition_views(request, services, facts))
     texts = services.follower.events(execution_id, tenant=tenant, view=text, after_seq=after)
     return _stream(services, texts)
 

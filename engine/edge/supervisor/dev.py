@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import sys
-import tomllib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from engine.core.errors import EngineError, Unavailable
+from engine.core.errors import EngineError
 from engine.edge.supervisor.child import Child, ChildSpec, Guard, Restarted
+from engine.edge.supervisor.environment import child_environment, model_source
+from engine.edge.supervisor.interfaces import Addresses, ApiServer, DevOptions, Reporter, TaskWatch
 from engine.edge.supervisor.places import LOOPBACK, hold_folder, keep_ports, listen_on, new_log
 from engine.edge.supervisor.project import ProjectWatch, read_contracts
 from engine.edge.supervisor.temporal import (
     SERVER_ENVIRONMENT,
     find_temporal,
-    keep_executions,
     port_probe,
+    prepare_namespace,
     server_command,
 )
 
@@ -40,77 +39,6 @@ RENEW_GRACE_S = 35.0
 RENEW_NOTE_S = 2.0
 REPAIR_AFTER_S = 1.5
 """The repair process has nothing to do in the first seconds, when somebody may wait for a first result."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevOptions:
-    """What the user asked for.
-
-    Attributes:
-        data_dir: Folder of all state.
-        port: Port of the API; 0 = any free one.
-        project_file: The operator's everstep.toml; may be missing.
-        tasks: Task files and folders that are loaded now and whenever they change.
-        temporal_port: Port of the Temporal server; 0 = the one used last time, or a free one.
-        ui_port: Port of Temporal's web UI; 0 = the one used last time, or a free one.
-        ui: Whether to serve Temporal's web UI.
-        model: Whether the bundled model may be started.
-    """
-
-    data_dir: Path
-    port: int
-    project_file: Path
-    tasks: tuple[Path, ...] = ()
-    temporal_port: int = 0
-    ui_port: int = 0
-    ui: bool = True
-    model: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where everything is; the one line that `dev` prints when it is ready."""
-
-    api: str
-    temporal: str
-    ui: str
-    model: str
-    model_source: str
-    data_dir: str
-    worker_pid: int
-    temporal_pid: int
-
-
-class Reporter(Protocol):
-    """Who tells the user."""
-
-    def ready(self, addresses: Addresses) -> None:
-        """Everything works."""
-
-    def note(self, event: str, text: str, **facts: Any) -> None:
-        """Something happened that the user should know."""
-
-
-class ApiServer(Protocol):
-    """Serves the API on a bound socket until it is told to stop."""
-
-    async def __call__(
-        self,
-        listener: socket,
-        *,
-        contracts: MutableMapping[str, ToolContract],
-        started: Callable[[], None],
-        stop: asyncio.Event,
-    ) -> None:
-        """Serve; call `started` when requests are answered; return soon after `stop` is set.
-
-        The server puts the contracts of the project's tools into `contracts` before it starts, and always goes by what
-        stands there: they are replaced when the tools have changed.
-        """
-
-
-TaskWatch = Callable[[str, asyncio.Event], Awaitable[None]]
-"""Loads tasks into the API at an address, and again when they change, until the event is set."""
 
 
 async def run_dev(
@@ -375,55 +303,6 @@ class _Dev:
         await asyncio.gather(*(child.stop() for child in self._children))
 
 
-def model_source(project_file: Path, environment: Mapping[str, str], *, bundled: bool = True) -> str:
-    """Say which language model prompts go to.
-
-    Args:
-        project_file: The operator's everstep.toml; may be missing.
-        environment: Environment variables.
-        bundled: Whether the bundled model may be used.
-
-    Returns:
-        `openai` (OPENAI_API_KEY or OPENAI_BASE_URL is set), `everstep.toml`, `bundled` or `none`.
-    """
-    if environment.get("OPENAI_API_KEY") or environment.get("OPENAI_BASE_URL"):
-        return "openai"
-    if project_file.is_file():
-        try:
-            if tomllib.loads(project_file.read_text(encoding="utf-8")).get("backends"):
-                return "everstep.toml"
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-            # the worker and the API read the file too and say what is wrong with it
-            return "none"
-    return "bundled" if bundled else "none"
-
-
-def child_environment(options: DevOptions, ports: Mapping[str, int], *, bundled: bool) -> dict[str, str]:
-    """Return the environment of the children: ours, with the addresses and folders of this run.
-
-    Args:
-        options: What the user asked for.
-        ports: Ports by name.
-        bundled: Whether the bundled model is used.
-    """
-    environment = dict(os.environ)
-    environment |= {
-        "EVERSTEP_DATA_DIR": str(options.data_dir.absolute()),
-        "EVERSTEP_PROJECT_FILE": str(options.project_file.absolute()),
-        "TEMPORAL_ADDRESS": f"{LOOPBACK}:{ports['temporal']}",
-        "TEMPORAL_NAMESPACE": "default",
-        "PYTHONUNBUFFERED": "1",
-    }
-    # one worker for everything: nobody else would make the calls of pools
-    environment.setdefault("EVERSTEP_POOL", "*")
-    environment.pop("EVERSTEP_MODEL_URL", None)
-    # worker and repair would fight for one port; the API shows its metrics beside them
-    environment.pop("EVERSTEP_METRICS_PORT", None)
-    if bundled:
-        environment["EVERSTEP_MODEL_URL"] = f"http://{LOOPBACK}:{ports['model']}/v1"
-    return environment
-
-
 def says(line: str, key: str) -> bool:
     """Whether a line is a JSON object with a true member of that name."""
     import json
@@ -433,31 +312,6 @@ def says(line: str, key: str) -> bool:
     except ValueError:
         return False
     return isinstance(body, dict) and bool(body.get(key))
-
-
-async def prepare_namespace(address: str) -> None:
-    """Give the namespace our retention.
-
-    Args:
-        address: host:port of the server.
-
-    Raises:
-        Unavailable: `unreachable` if the server does not answer within five seconds.
-    """
-    client_module = await asyncio.to_thread(importlib.import_module, "temporalio.client")
-    last: Exception | None = None
-    for _ in range(50):
-        try:
-            await keep_executions(await client_module.Client.connect(address))
-        except (RuntimeError, client_module.RPCError) as error:
-            # the port is open a little before the frontend answers
-            last = error
-            await asyncio.sleep(0.1)
-        else:
-            return
-    raise Unavailable(
-        f"the Temporal server at {address} does not answer: {last}", hint="see its log in the data folder"
-    )
 
 
 def _without_collector(load_api: Callable[[], ApiServer]) -> ApiServer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.contracts.execution import SEARCH_ATTRIBUTES
-from engine.core.errors import EngineError
+from engine.core.errors import EngineError, Unavailable
 from engine.edge.supervisor.places import LOOPBACK
 
 if TYPE_CHECKING:
@@ -117,4 +118,29 @@ async def keep_executions(client: Client, *, days: int = RETENTION_DAYS, namespa
     ttl.FromTimedelta(timedelta(days=days))
     await client.workflow_service.update_namespace(
         UpdateNamespaceRequest(namespace=namespace, config=NamespaceConfig(workflow_execution_retention_ttl=ttl))
+    )
+
+
+async def prepare_namespace(address: str) -> None:
+    """Give the namespace our retention.
+
+    Args:
+        address: host:port of the server.
+
+    Raises:
+        Unavailable: `unreachable` if the server does not answer within five seconds.
+    """
+    client_module = await asyncio.to_thread(importlib.import_module, "temporalio.client")
+    last: Exception | None = None
+    for _ in range(50):
+        try:
+            await keep_executions(await client_module.Client.connect(address))
+        except (RuntimeError, client_module.RPCError) as error:
+            # the port is open a little before the frontend answers
+            last = error
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise Unavailable(
+        f"the Temporal server at {address} does not answer: {last}", hint="see its log in the data folder"
     )

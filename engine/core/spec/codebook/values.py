@@ -231,7 +231,7 @@ ENTRIES: Final = MappingProxyType(
         ),
         codes.SINGLE_BRACES: entry(
             """Single braces are text like any other, so that JSON and code can be written into prompts. A template has
-            two.""",
+            two. Julep's tasks of 2025 have single ones; with `dialect: julep-2025` they are read as there.""",
             """
             main:
               - prompt: Say hello to {_.name}

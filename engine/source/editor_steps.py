@@ -1,16 +1,14 @@
-"""What editors are told of each key of a task file: the shape of its value and a text for hover and completion."""
+"""What editors are told of each key of a kind of step: its shape and a text for hover and completion."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import Final
 
-from engine.core.kinds import StepKind, ToolEffect
+from engine.core.kinds import StepKind
 from engine.core.spec import vocabulary
-from engine.source.editor_beside import BESIDE_KEYS
 from engine.source.editor_shapes import ANY, FLAG, OBJECT, TEXT, Shape, closed, one_of, ref, whole
-
-_DURATION: Final = r"\s*([0-9]+(\.[0-9]+)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*"
+from engine.source.editor_shared import APPROVE
 
 _WAIT: Final = {
     "info": (ANY, "What the person who answers is told."),
@@ -27,18 +25,6 @@ _FUNCTION: Final = {
     "description": (TEXT, "What it does, for the model."),
     "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
 }
-
-_CHECK: Final = closed(
-    {
-        "if": (ref("expression"), "What must hold; `_` is the result."),
-        "message": (ANY, "What is wrong if it does not; the model is told this when it repairs its reply."),
-        "on_fail": (
-            one_of(*vocabulary.ON_FAIL),
-            "repair: the model answers again; error: the step fails; ask: a person decides.",
-        ),
-    },
-    "if",
-)
 _NAMES: Final[Shape] = {"anyOf": [TEXT, {"type": "array", "items": TEXT}]}
 _TEXTS: Final[Shape] = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
 _NEXT: Final = {
@@ -54,22 +40,6 @@ _NEXT: Final = {
         ),
     ]
 }
-_APPROVE: Final = (
-    {
-        "anyOf": [
-            {"type": ["boolean", "string"]},
-            closed(
-                {
-                    "if": (ref("expression"), "Which calls; `_` are the arguments. Left out = all."),
-                    "info": (ANY, "What the person who decides is told beside tool and arguments."),
-                    "deadline": (ref("amount"), "How long it waits, such as 24h."),
-                    "default": (ANY, "The decision at the deadline; without it the call is denied."),
-                }
-            ),
-        ]
-    },
-    "Which calls wait for a person, who may approve, change the arguments, or deny with a reason.",
-)
 _RULE: Final = closed(
     {
         "first": (FLAG, "It must be called before any other tool."),
@@ -78,7 +48,7 @@ _RULE: Final = closed(
         "at_most": (whole(1, 1_000_000), "Most calls of it."),
         "ends": (FLAG, "The loop ends with its result."),
         "required": (FLAG, "The loop cannot end before it was called."),
-        "approve": _APPROVE,
+        "approve": APPROVE,
     }
 )
 _NEEDS: Final = closed(
@@ -130,51 +100,6 @@ _SEARCH: Final = {
     ),
     "include_embeddings": (_computed(FLAG), "Whether the vectors of the documents are told."),
 }
-
-
-SHARED: Final = MappingProxyType[str, Shape](
-    {
-        "steps": {
-            "description": "One step or a list of steps.",
-            "if": {"type": "array"},
-            "then": {"items": ref("step"), "minItems": 1},
-            "else": ref("step"),
-        },
-        "branches": {"type": "array", "items": ref("steps"), "minItems": 1},
-        "expression": {
-            "description": "An expression, with or without `$ `.",
-            "type": ["string", "number", "boolean", "array", "object"],
-        },
-        "duration": {
-            "description": "Seconds as a number, or text such as 500ms, 30s, 5m, 1h30m, 1d.",
-            "type": ["number", "string"],
-            "minimum": 0,
-            "pattern": f"^({_DURATION})+$",
-            "patternErrorMessage": "Write seconds as a number, or text such as 500ms, 30s, 5m, 1h30m, 1d.",
-        },
-        "amount": {
-            "description": "A duration, or an expression that gives seconds.",
-            "type": ["number", "string"],
-            "minimum": 0,
-            "pattern": rf"^(({_DURATION})+|\$\s[\s\S]*)$",
-            "patternErrorMessage": "Write a duration such as 30s, or an expression that starts with `$ `.",
-        },
-        "json_schema": {"description": "A JSON Schema.", "type": ["object", "boolean"]},
-        "name": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": vocabulary.MAX_NAME_CHARS},
-        "message": closed(
-            {
-                "role": (TEXT, "system, user, assistant, tool or developer."),
-                "content": (ANY, "Its text, or a list of parts."),
-                "name": (TEXT, "Name of the speaker."),
-                "tool_calls": (ANY, "Calls that the assistant made."),
-                "tool_call_id": (TEXT, "The call that this message answers."),
-            },
-            "role",
-        )
-        | {"additionalProperties": True},
-    }
-)
-"""Shapes that several keys share, by their names in `$defs`."""
 
 STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
     {
@@ -385,183 +310,6 @@ STEP_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
     }
 )
 """Shape and text of each key that belongs to a kind of step."""
-
-MODIFIER_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
-    {
-        "label": (
-            {"type": "string", "pattern": "[^0-9]", "maxLength": vocabulary.MAX_LABEL_CHARS},
-            "Your name for the step: seen in the history, and by `steps['…']` of the same named list.",
-        ),
-        "when": (ref("expression"), "Runs the step only if this holds; otherwise the input passes through."),
-        "cache": (
-            {
-                "anyOf": [
-                    ref("duration"),
-                    closed(
-                        {
-                            "ttl": (ref("duration"), "How long it is kept."),
-                            "key": (ANY, "What else must be the same, beside the call itself."),
-                        },
-                        "ttl",
-                    ),
-                ]
-            },
-            "Takes the reply or output of an equal call that was made before; on prompts and on tools that only read.",
-        ),
-        "retry": (
-            closed(
-                {
-                    "attempts": (whole(1, vocabulary.MAX_ATTEMPTS), "Most attempts in all, the first included."),
-                    "initial": (ref("duration"), "Pause after the first failure; 1s if left out."),
-                    "factor": (
-                        {"type": "number", "minimum": 1, "maximum": 100},
-                        "What the pause grows by each time; 2 if left out.",
-                    ),
-                    "max": (ref("duration"), "Longest pause; 30s if left out."),
-                    "on": (
-                        {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
-                        "Error codes or their first words, such as backend; left out = errors that may pass and"
-                        " failures of tools, checks and the task itself.",
-                    ),
-                },
-                "attempts",
-            ),
-            "How often and when the step is tried again after an error.",
-        ),
-        "timeout": (ref("duration"), "Longest time of one attempt."),
-        "total_timeout": (ref("duration"), "Longest time of all attempts, pauses and `on_error` together."),
-        "on_error": (
-            ref("steps"),
-            "Steps if it fails for good; they see `error`, and their output becomes the step's.",
-        ),
-        "check": (
-            {"anyOf": [{"type": "array", "items": _CHECK}, _CHECK]},
-            "What must hold of the result of a prompt, tool, agent or task: one check or a list of them.",
-        ),
-        "undo": (ref("steps"), "Steps that take the step back if the task fails later; they see its output as `_`."),
-    }
-)
-"""Shape and text of each key that may stand on any step."""
-
-_CALL: Final = closed(
-    {
-        "method": (TEXT, "GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS; GET if left out."),
-        "url": ({"type": "string", "pattern": "^https?://"}, "Address; the arguments of a step may replace it."),
-        "headers": (OBJECT, "Headers."),
-        "params": (OBJECT, "Members of the query string."),
-        "json": (ANY, "Body as JSON."),
-        "data": ({"type": ["object", "string"]}, "Body as a form, or as text."),
-        "content": (TEXT, "Any other body, as base64."),
-        "files": (OBJECT, "Files of a form: base64 by field, or {content, filename, content_type}."),
-        "cookies": (OBJECT, "Cookies."),
-        "timeout": (ref("duration"), "Longest time of one call."),
-        "follow_redirects": (FLAG, "Whether redirects are followed."),
-        "include_response_content": (FLAG, "Whether the output has the body as bytes as well."),
-        "params_schema": (ref("json_schema"), "Another word for the tool's `parameters`."),
-        "schema": (ref("json_schema"), "JSON Schema that the answer's JSON must fit."),
-    },
-    "url",
-)
-_INTEGRATION: Final = closed(
-    {
-        "provider": (one_of(*vocabulary.PROVIDERS), "What it speaks to."),
-        "method": (TEXT, "What is done there; each provider does one thing, so that it changes nothing."),
-        "setup": (OBJECT, "Keys and servers in place of the operator's."),
-        "arguments": (OBJECT, "Arguments that hold unless a call gives others."),
-    },
-    "provider",
-)
-_SYSTEM: Final = closed(
-    {
-        "resource": (one_of("agent", "task", "execution", "user", "session", "doc"), "What it is about."),
-        "operation": (
-            one_of("list", "get", "create", "create_or_update", "update", "delete", "search", "history", "chat"),
-            "What is done.",
-        ),
-        "subresource": (
-            one_of("execution", "doc"),
-            "`execution` of a task, `doc` of an agent or user: those are meant.",
-        ),
-        "resource_id": (TEXT, "Which one, if that is fixed."),
-        "arguments": (OBJECT, "Arguments that are fixed; calls give the others."),
-    },
-    "resource",
-    "operation",
-)
-_TOOL: Final = closed(
-    {
-        "name": (ref("name"), "Name by which steps and models call it."),
-        "type": (
-            one_of("python", "api_call", "function", "integration", "system", "task"),
-            "By its other members if left out.",
-        ),
-        "description": (TEXT, "What it does, for models and people."),
-        "parameters": (ref("json_schema"), "JSON Schema of its arguments."),
-        "effect": (one_of(*ToolEffect), "What it does to the world; only none and read may be repeated freely."),
-        "idempotent": (FLAG, "Whether a repeated call with the same key does no harm."),
-        "timeout": (ref("duration"), "Longest time of one call; 60s if left out."),
-        "approve": _APPROVE,
-        "api_call": (_CALL, "The HTTP request it makes."),
-        "function": (OBJECT, "{name, description, parameters}, as some clients write them."),
-        "integration": (_INTEGRATION, "A service that the operator switched on."),
-        "system": (_SYSTEM, "An operation on tasks, executions, agents, users, sessions or documents."),
-        "task": (
-            {"anyOf": [TEXT, closed({"name": (TEXT, "Its name, perhaps with @VERSION or @ALIAS.")}, "name")]},
-            "The task that each call runs.",
-        ),
-    }
-)
-
-TASK_KEYS: Final = MappingProxyType[str, tuple[Shape, str]](
-    {
-        "name": (
-            {"type": "string", "minLength": 1, "maxLength": vocabulary.MAX_TITLE_CHARS},
-            "Name of the task; left out = the name of the file.",
-        ),
-        "description": (TEXT, "What the task is for."),
-        "main": (ref("steps"), "The steps where the task starts."),
-        "input_schema": ({"type": ["object", "boolean", "null"]}, "JSON Schema of the input."),
-        "tools": ({"type": "array", "items": _TOOL}, "Tools that only this task has."),
-        "metadata": (OBJECT, "Your own data."),
-        "canonical_name": (TEXT, "A stable name for programs."),
-        "inherit_tools": (FLAG, "Whether the agent's tools may be used as well."),
-        "limits": (
-            closed(
-                {
-                    "steps": (whole(1, 1_000_000_000), "Most steps, rounds of loops counted each time."),
-                    "rounds": (whole(1, 1_000_000_000), "Most rounds of all loops together."),
-                    "time": (ref("duration"), "Longest life of an execution."),
-                    "tokens": (whole(1, 1_000_000_000_000), "Most tokens of all model calls together."),
-                    "cost": (
-                        {"type": "number", "minimum": 0.000_001, "maximum": 1_000_000_000},
-                        "Most that all model calls together may cost, in US dollars.",
-                    ),
-                }
-            ),
-            "What ends a runaway execution; the task cannot catch it.",
-        ),
-        "dialect": (
-            one_of("everstep", "julep-2024", "julep-2025", "contenox"),
-            "How texts are read; everstep if left out.",
-        ),
-        "require": (
-            {
-                "type": "array",
-                "items": closed(
-                    {
-                        "if": (ref("expression"), "What must hold of the input `_`."),
-                        "message": (ANY, "What the caller is told if it does not."),
-                    },
-                    "if",
-                ),
-            },
-            "What must hold of an input before an execution is made.",
-        ),
-        "finally": (ref("steps"), "Steps that run however the task ended; they see `error` and `output`."),
-        **BESIDE_KEYS,
-    }
-)
-"""Shape and text of each key of a task."""
 
 REQUIRED: Final = MappingProxyType(
     {
