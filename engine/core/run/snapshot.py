@@ -7,6 +7,7 @@ so far hundreds of times.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -16,20 +17,24 @@ from engine.core.run.scopes import Scope
 from engine.core.run.state import Branch, MachineState
 from engine.core.values import Json
 
-_ADAPTER: TypeAdapter[MachineState] = TypeAdapter(MachineState)
+
+@functools.cache
+def _adapter() -> TypeAdapter[MachineState]:
+    """Return what reads and writes the state; it takes 40 ms to make, and few workers ever continue a run as new."""
+    return TypeAdapter(MachineState)
 
 
 def state_to_json(state: MachineState) -> dict[str, Any]:
     """Return the state as a JSON object."""
     by_id = {branch.id: branch for branch in state.branches}
     slim = [_without_inherited(branch, by_id) for branch in state.branches]
-    body: dict[str, Any] = _ADAPTER.dump_python(replace(state, branches=slim), mode="json")
+    body: dict[str, Any] = _adapter().dump_python(replace(state, branches=slim), mode="json")
     return body
 
 
 def state_from_json(body: dict[str, Any]) -> MachineState:
     """Read a state back."""
-    state = _ADAPTER.validate_python({"times": None, **body})
+    state = _adapter().validate_python({"times": None, **body})
     by_id = {branch.id: branch for branch in state.branches}
     # a parent has a lower number than its children, so its own scope is whole when theirs are filled
     for number in sorted(by_id):
