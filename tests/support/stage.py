@@ -111,21 +111,23 @@ class Helper:
 
     def kill(self) -> None:
         """Kill it with SIGKILL and wait until it is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        # let go of before it ends, or whoever starts again what ended by itself would do so now
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     async def stop(self) -> None:
         """Let it end in its own time; kill it if it takes too long."""
-        process = self._process
+        process, self._process = self._process, None
         if process is None:
             return
         process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 a process sets no event
             await asyncio.sleep(0.02)
-        self.kill()
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True, slots=True)

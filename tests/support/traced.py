@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
-from tests.support.forked import ROOT
+from tests.support.forked import Forked
 from tests.support.lab import Lab
-from tests.support.orphans import dying_with_parent
 from tests.support.patience import PATIENCE_S, START_S
 from tests.support.processes import STOP_TIMEOUT_S
 from tests.support.servers import clean_environment, free_port
@@ -73,9 +71,8 @@ async def api_process(lab: Lab, project: str, environment: Mapping[str, str]) ->
         "TEMPORAL_ADDRESS": lab.client.service_client.config.target_host,
         **environment,
     }
-    command = [sys.executable, "-m", "engine.edge.cli", "serve", "--port", str(port)]
-    with (lab.folder / "api.log").open("ab") as log:
-        process = _spawn(command, own, log)
+    log = lab.folder / "api.log"
+    process = Forked(["everstep", "serve", "--port", str(port)], own, out=log, log=log)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as http:
             await _ready(http, process, lab)
@@ -89,19 +86,7 @@ async def api_process(lab: Lab, project: str, environment: Mapping[str, str]) ->
             process.wait()
 
 
-def _spawn(command: list[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        preexec_fn=dying_with_parent(),
-    )
-
-
-async def _ready(http: httpx.AsyncClient, process: subprocess.Popen[bytes], lab: Lab) -> None:
+async def _ready(http: httpx.AsyncClient, process: Forked, lab: Lab) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
