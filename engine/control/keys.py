@@ -19,7 +19,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.control.definitions import now_us
 from engine.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
 from engine.core.ids import is_tenant_name
-from engine.store.idempotency import LAPSE_US
 from engine.store.keys import KeyFacts, KeyStore
 
 PREFIX = "es_"
@@ -30,9 +29,9 @@ SECRET_CHARS = 43
 CACHE_S = 5.0
 """How long a key that was found good is not asked for again: a revoked one may go on for so long in other processes."""
 CACHED_KEYS = 10_000
-UNSEEN_US = 2 * LAPSE_US
-"""How long a repeated request may replace the key that the first one made: until its reservation lapses, and as long
-again for the repetition to come."""
+UNSEEN_US = 120_000_000
+"""How long a repeated request may replace the key that the first one made: until its reservation has lapsed and the
+repetition has come."""
 TOUCH_US = 60_000_000
 """How exact `last_used` is; each use would otherwise be a write."""
 

@@ -17,8 +17,8 @@ KEPT_US = 24 * 3_600 * 1_000_000
 OURS = "retry:"
 """Begins keys that we gave to requests without one; who sent them repeats them within minutes, or never."""
 OURS_KEPT_US = 3_600 * 1_000_000
-LAPSE_US = 60 * 1_000_000
-"""How long a reservation without an answer holds: its process is gone, or whoever waited for it."""
+LAPSE_US = 8 * 1_000_000
+"""How long a reservation holds that nobody renews: its process is gone."""
 CLEAN_US = 600 * 1_000_000
 CLEAN_MOST = 1_000
 _HALF = 32
@@ -124,6 +124,13 @@ class IdempotencyStore:
         mine = and_(_row_of(tenant, key), idempotency.c.created_us == reserved_us)
         statement = update(idempotency).where(mine).values(status=status, body=body)
         await self.database.run(lambda connection: connection.execute(statement), write=True)
+
+    async def renew(self, tenant: str, key: str, reserved_us: int, *, now_us: int) -> int:
+        """Hold a reservation from now on; returns its new mark, or the old one if it has lapsed and is another's."""
+        mine = and_(_row_of(tenant, key), idempotency.c.created_us == reserved_us, idempotency.c.status.is_(None))
+        statement = update(idempotency).where(mine).values(created_us=now_us)
+        renewed = await self.database.run(lambda connection: connection.execute(statement).rowcount, write=True)
+        return now_us if renewed else reserved_us
 
     async def release(self, tenant: str, key: str, reserved_us: int) -> None:
         """Give a reservation back, so that the same request may be made again."""

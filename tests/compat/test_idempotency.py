@@ -12,7 +12,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from engine.control.agents import AgentService
 from engine.control.definitions import now_us
+from engine.edge.http import idempotency
 from engine.edge.http.idempotency import MAX_STORED_BYTES
 from engine.edge.http.scopes import route_needs
 from engine.edge.http.services import open_services
@@ -139,7 +141,7 @@ async def test_twenty_at_once_create_one(api: ApiServer, path: str) -> None:
     assert sum(REPLAYED not in answer.headers for answer in good) == 1
     for answer in under_way:
         assert answer.json()["code"] == "idempotency.in_progress"
-        assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("1", "true")
+        assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("3", "true")
 
 
 async def test_twenty_starts_at_once_start_one_execution(lab: Lab, temporal_address: str) -> None:
@@ -208,6 +210,49 @@ async def test_a_reservation_lapses_and_the_late_answer_of_the_first_is_not_kept
     assert (told.standing, told.status, told.body) == (Standing.ANSWERED, 201, "second")
     assert (await store.reserve("a", "k", "g", now_us=now + LAPSE_US + 2)).standing is Standing.ANOTHER
     assert (await store.reserve("b", "k", "g", now_us=now)).standing is Standing.FIRST
+
+
+async def test_a_reservation_that_is_renewed_holds_on_and_one_that_lapsed_cannot_be_renewed(database: Database) -> None:
+    store, now = IdempotencyStore(database), 1_800_000_000_000_000
+    first = await store.reserve("a", "k", "f", now_us=now)
+    renewed_us = await store.renew("a", "k", first.reserved_us, now_us=now + LAPSE_US - 1)
+    assert (await store.reserve("a", "k", "f", now_us=now + LAPSE_US + 1)).standing is Standing.UNDER_WAY
+    second = await store.reserve("a", "k", "f", now_us=now + 2 * LAPSE_US)
+    assert second.standing is Standing.FIRST
+    assert await store.renew("a", "k", renewed_us, now_us=now + 2 * LAPSE_US + 1) == renewed_us
+    await store.answer("a", "k", second.reserved_us, status=201, body="second")
+    assert await store.renew("a", "k", second.reserved_us, now_us=now + 2 * LAPSE_US + 2) == second.reserved_us
+    told = await store.reserve("a", "k", "f", now_us=now + 2 * LAPSE_US + 3)
+    assert (told.standing, told.body) == (Standing.ANSWERED, "second")
+
+
+async def test_a_request_that_takes_long_says_so_and_its_answer_is_kept(
+    api: ApiServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, create = asyncio.Event(), AgentService.create
+
+    async def slow(self: AgentService, *args: Any, **more: Any) -> Any:
+        await goes_on.wait()
+        return await create(self, *args, **more)
+
+    async def reserved_us() -> int | None:
+        async with database.read() as connection:
+            found = await connection.execute(text("SELECT created_us FROM idempotency"))
+            return found.scalar_one_or_none()
+
+    monkeypatch.setattr(AgentService, "create", slow)
+    monkeypatch.setattr(idempotency, "RENEW_S", 0.05)
+    asked = asyncio.create_task(api.http.post("/agents", json={"name": "Ada"}, headers=keyed("k")))
+    async with asyncio.timeout(PATIENCE_S):
+        marks = {None}
+        while len(marks) < 4:
+            marks.add(await reserved_us())
+            await asyncio.sleep(0.01)
+    goes_on.set()
+    first = await asked
+    assert (first.status_code, REPLAYED in first.headers) == (201, False)
+    again = await api.http.post("/agents", json={"name": "Ada"}, headers=keyed("k"))
+    assert (again.json(), again.headers[REPLAYED]) == (first.json(), "true")
 
 
 async def test_keys_are_forgotten_after_a_day(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -27,6 +28,8 @@ METHODS: Final = frozenset({"POST", "DELETE"})
 """Methods that do something else the second time."""
 REPLAYED: Final = "Idempotency-Replayed"
 MAX_KEY_CHARS: Final = 255
+RENEW_S: Final = 2.0
+"""How often a request that takes long says that it is still under way."""
 MAX_STORED_BYTES: Final = 1024 * 1024
 NOT_STORED: Final = frozenset({401, 403, 408, 409, 425, 429})
 """Refusals that the same request may overcome: with other credentials, or once the state of things has changed."""
@@ -93,10 +96,12 @@ class Idempotency:
             await answer(scope, receive, send)
             return
         answered = _Answer(self._store, caller.tenant, key, held.reserved_us, scope, send)
+        holding = asyncio.create_task(answered.hold(), name="idempotency-hold")
         try:
             await self._app(scope, _replay(body, receive), answered.send)
         finally:
             await answered.give_back()
+            holding.cancel()
 
     def _all_needs(self, scope: Scope) -> list[RouteNeed]:
         if self._needs is None:
@@ -137,7 +142,9 @@ class _Answer:
         self, store: IdempotencyStore, tenant: str, key: str, reserved_us: int, scope: Scope, send: Send
     ) -> None:
         self._store = store
-        self._place = (tenant, key, reserved_us)
+        self._key = (tenant, key)
+        self._reserved_us = reserved_us
+        self._turn = asyncio.Lock()
         self._scope = scope
         self._send = send
         self._waiting: list[Message] = []
@@ -180,21 +187,35 @@ class _Answer:
         instead = self._scope.get("state", {}).get(_REMEMBER)
         body = self._body.decode() if instead is None else json.dumps(instead)
         try:
-            await self._store.answer(*self._place, status=self._status, body=body)
-            self._kept = True
+            async with self._turn:
+                await self._store.answer(*self._key, self._reserved_us, status=self._status, body=body)
+                self._kept = True
         except (SQLAlchemyError, Unavailable) as error:
             # what was asked for is done: not to say so would be worse than to do it again under the same ids
             log.warning("the answer to an idempotency key could not be kept", error=type(error).__name__)
 
     async def give_back(self) -> None:
         """Let the request be made again, unless its answer was kept."""
-        if self._kept or self._given_back:
-            return
-        self._given_back = True
-        try:
-            await self._store.release(*self._place)
-        except (SQLAlchemyError, Unavailable) as error:
-            log.warning("an idempotency key stays reserved for a minute", error=type(error).__name__)
+        async with self._turn:
+            if self._kept or self._given_back:
+                return
+            self._given_back = True
+            try:
+                await self._store.release(*self._key, self._reserved_us)
+            except (SQLAlchemyError, Unavailable) as error:
+                log.warning("an idempotency key stays reserved for some seconds", error=type(error).__name__)
+
+    async def hold(self) -> None:
+        """Renew the reservation again and again until the answer is kept, or the key given back."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            async with self._turn:
+                if self._kept or self._given_back:
+                    return
+                try:
+                    self._reserved_us = await self._store.renew(*self._key, self._reserved_us, now_us=now_us())
+                except (SQLAlchemyError, Unavailable) as error:
+                    log.warning("an idempotency key could not be held for longer", error=type(error).__name__)
 
 
 async def _whole_body(receive: Receive) -> bytes:

@@ -98,7 +98,7 @@ STATUS_OF_CODE = {
 }
 """Codes whose status is not that of their class."""
 
-RETRY_AFTER_S = {"idempotency.in_progress": 1, "auth.issuer_unreachable": 5}
+RETRY_AFTER_S = {"idempotency.in_progress": 3, "auth.issuer_unreachable": 5}
 """Codes of refusals that pass, with the seconds after which the same request may succeed."""
 
 REPEATED_STATUS = frozenset({408, 409, 429})
