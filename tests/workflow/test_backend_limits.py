@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -68,12 +69,13 @@ async def test_a_backend_is_never_asked_more_calls_at_one_time_than_it_allows(la
 
 async def test_a_backend_is_asked_no_more_in_a_minute_than_it_allows(lab: Lab) -> None:
     async with limited(lab, requests_per_minute=120) as app, lab.worker():
+        began = time.time()
         handle = await lab.start(CROWD, {"count": 20})
         assert (await asyncio.wait_for(lab.end_of(handle), PATIENCE_S)).output == 20
     times = sorted(call["time"] for call in app.calls)
     assert len(times) == 20
-    # twelve at once, then one about every half second
-    assert times[-1] - times[0] > 3
+    # twelve at once, then one every half second; from the start, since the first ones may reach the backend late
+    assert times[-1] - began > 3.9
 
 
 async def test_calls_that_wait_hold_no_slot_and_a_cancel_reaches_them(lab: Lab) -> None:
