@@ -244,7 +244,7 @@ async def test_a_request_that_takes_long_says_so_and_its_answer_is_kept(
     monkeypatch.setattr(idempotency, "RENEW_S", 0.05)
     asked = asyncio.create_task(api.http.post("/agents", json={"name": "Ada"}, headers=keyed("k")))
     async with asyncio.timeout(PATIENCE_S):
-        marks = {None}
+        marks: set[int | None] = {None}
         while len(marks) < 4:
             marks.add(await reserved_us())
             await asyncio.sleep(0.01)
